@@ -1,0 +1,108 @@
+//! Every limit of the node, with the relations between them, and what differs from node to node.
+
+use crate::env::Address;
+use crate::id::{BootEpoch, NodeId};
+
+/// The longest key a client may use, in bytes.
+pub const KEY_BYTES_MAX: usize = 4 << 10;
+/// The longest value, in bytes.
+pub const VALUE_BYTES_MAX: usize = 1 << 20;
+/// The longest content type, in bytes.
+pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
+/// The most siblings a key may have; a write that would make more is refused as `Overloaded`.
+pub const SIBLINGS_MAX: usize = 64;
+/// The most actors in one key's clock.
+pub const ACTORS_MAX: usize = 1024;
+/// The largest head of a record, in bytes.
+pub const HEAD_BYTES_MAX: usize = 256 << 10;
+/// The largest state of one key: all its values and its head, in bytes.
+pub const STATE_BYTES_MAX: usize = 8 << 20;
+/// The largest message between nodes, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
+/// The largest datagram between nodes, in bytes; what does not fit is not gossiped.
+pub const DATAGRAM_BYTES_MAX: usize = 32 << 10;
+/// The longest engine key: kind, group, token, keyspace and the client's key, in bytes.
+pub const ENGINE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 32;
+/// The longest causal context token, encoded, in bytes.
+pub const CONTEXT_BYTES_MAX: usize = 4 << 10;
+/// The longest node name or keyspace name, in bytes.
+pub const NAME_BYTES_MAX: usize = 128;
+/// The most nodes in a cluster.
+pub const NODES_MAX: usize = 256;
+/// The most partitions in a cluster.
+pub const PARTITIONS_MAX: u16 = 4096;
+/// Requests a node works on at once as their coordinator; more are `Overloaded`.
+pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 << 10;
+/// Inputs of clients waiting for the node; more are `Overloaded`.
+pub const CLIENT_LANE_MAX: usize = 8 << 10;
+/// Requests of peers waiting for the node; more are dropped, and asked again by their owner.
+pub const PEER_LANE_MAX: usize = 64 << 10;
+/// Client-named requests remembered for later attempts; more are `Overloaded`.
+pub const REMEMBERED_REQUESTS_MAX: usize = 64 << 10;
+/// The longest deadline of a request, in milliseconds.
+pub const DEADLINE_MS_MAX: u64 = 30_000;
+/// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
+pub const DRIFT_MS_MAX: u64 = 500;
+/// How far ahead the hybrid clock's durable mark is reserved, in milliseconds.
+pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
+
+const _: () = assert!(STATE_BYTES_MAX + HEAD_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(VALUE_BYTES_MAX < STATE_BYTES_MAX);
+const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "the largest UDP payload over IPv4");
+const _: () = assert!(PARTITIONS_MAX.is_power_of_two());
+const _: () = assert!(REQUESTS_IN_FLIGHT_MAX >= CLIENT_LANE_MAX);
+const _: () = assert!(HLC_RESERVE_MS > 0 && HLC_RESERVE_MS < DRIFT_MS_MAX);
+
+/// When a write is acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Durability {
+    /// After a sync, shared by all requests in flight.
+    Batch,
+}
+
+/// What differs from node to node. Every field is chosen by the caller: there are no defaults here.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodeConfig {
+    /// This node's identity, from its data directory.
+    pub id: NodeId,
+    /// The label people gave it.
+    pub name: String,
+    /// How often its data directory has been opened, this time included.
+    pub boot: BootEpoch,
+    /// Whether the store was closed cleanly last time: only then do its actors live on.
+    pub clean: bool,
+    /// Only nodes of the same cluster name talk to each other.
+    pub cluster: String,
+    /// Where peers reach this node.
+    pub peer_address: Address,
+    /// Where clients reach this node; only shown to people.
+    pub client_address: Address,
+    /// Addresses of nodes to meet. Empty: form a layout alone.
+    pub seeds: Vec<Address>,
+    /// How many nodes form the first layout.
+    pub bootstrap_expect: usize,
+    /// Fixed partitions of the token space in a layout formed by this node: a power of two.
+    pub partitions: u16,
+    /// Replicas of each key, in a layout formed by this node.
+    pub replicas: u8,
+    /// Replicas that must answer a `quorum` read.
+    pub read_quorum: u8,
+    /// Replicas that must hold a `quorum` write.
+    pub write_quorum: u8,
+    /// This node's share of the data, relative to the others'.
+    pub weight: u32,
+    /// The failure domain this node is in; replicas are spread over zones where there are several.
+    pub zone: String,
+    /// How long a request may take when it does not say, in milliseconds.
+    pub deadline_ms: u64,
+    /// How long a coordinator waits before it asks the other replicas too, in milliseconds.
+    pub hedge_ms: u64,
+    /// How often a question without an answer is asked again, in milliseconds.
+    pub resend_ms: u64,
+    /// How often a node tells its peers that it lives, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// A peer not heard of for this long is taken for dead, in milliseconds.
+    pub dead_ms: u64,
+    /// When a write is acknowledged.
+    pub durability: Durability,
+}

@@ -1,0 +1,268 @@
+//! The storage contract, and the memory engine that is its model.
+//!
+//! An engine is synchronous and has no threads: a write is visible when `write` returns and durable
+//! when a later `start_sync` has been answered by `synced`. Background work is a bounded step. A record is a
+//! *head* (what versions a key has) and a *body* (their values), so that questions about versions need
+//! not read values.
+//!
+//! After a crash an engine holds a prefix of its writes, batch by batch, that contains everything that
+//! was durable. It never serves a record that fails its checksum.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::error::{Error, Result};
+use crate::id::{Lsn, ReadId, SyncId};
+
+/// What is stored under one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Record {
+    /// The write that stored it. When this is above `durable`, a power loss may take it away.
+    pub lsn: Lsn,
+    /// The versions.
+    pub head: Bytes,
+    /// The values; empty in the answer of `head`.
+    pub body: Bytes,
+}
+
+/// A read that would have waited for the device. Opaque to everyone but the engine that gave it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReadTicket {
+    /// The file, as the engine numbers them.
+    pub file: u64,
+    /// Where the record starts, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u32,
+}
+
+/// The answer to a read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Lookup {
+    /// Here it is.
+    Hit(Record),
+    /// There is no such key.
+    Miss,
+    /// It is on the device but not in memory: `start_read`, and come back.
+    Cold(ReadTicket),
+}
+
+/// One change of a batch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Change {
+    /// Stores a record in place of whatever was there.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// The head.
+        head: Bytes,
+        /// The body, in pieces that are stored one after another.
+        body: SmallVec<[Bytes; 2]>,
+    },
+    /// Removes a key; no error when it is not there.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+}
+
+/// Changes that are all there or all gone after a crash, in order.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Batch {
+    /// The changes.
+    pub changes: SmallVec<[Change; 2]>,
+}
+
+/// One page of a scan in key order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// Keys with their records (head and body).
+    pub records: Vec<(Bytes, Record)>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<Bytes>,
+}
+
+/// What `maintain` achieved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Progress {
+    /// Bytes read and written by this step.
+    pub bytes: u64,
+    /// Whether there is more to do now.
+    pub more: bool,
+}
+
+/// Numbers about an engine, for people.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize)]
+pub struct EngineStats {
+    /// The engine's name.
+    pub name: &'static str,
+    /// Keys present.
+    pub keys: u64,
+    /// Deletions still remembered.
+    pub tombstones: u64,
+    /// Bytes of records that can be read.
+    pub live_bytes: u64,
+    /// Bytes of records that have been overwritten or deleted.
+    pub dead_bytes: u64,
+    /// Bytes of all files.
+    pub disk_bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Bytes of memory used for the index.
+    pub index_bytes: u64,
+    /// Reads since start.
+    pub reads: u64,
+    /// Writes (changes) since start.
+    pub writes: u64,
+    /// Syncs since start.
+    pub syncs: u64,
+}
+
+/// A storage engine. Keys are at most `ENGINE_KEY_BYTES_MAX` bytes and are ordered bytewise in scans.
+///
+/// After any error of `write`, `flush` or `synced` the engine is poisoned: every later call that could
+/// change or promise anything answers `Error::Poisoned`. It never retries a failed sync: the pages
+/// are gone although they can still be read (<https://lwn.net/Articles/752063/>).
+pub trait Engine: Send {
+    /// The head of a key's record; the body may be left empty.
+    fn head(&mut self, key: &[u8]) -> Result<Lookup>;
+    /// A key's record.
+    fn get(&mut self, key: &[u8]) -> Result<Lookup>;
+    /// Hands a cold read to the disk. It ends as `DiskDone::Read`, whose bytes go to `finish_read`.
+    fn start_read(&mut self, id: ReadId, ticket: ReadTicket) -> Result<()>;
+    /// Checks and parses what a cold read brought. The record may be older than the newest write.
+    fn finish_read(&mut self, ticket: ReadTicket, bytes: Bytes) -> Result<Lookup>;
+    /// Applies all changes of `batch`: visible at once, durable after a sync. `Lsn`s increase.
+    fn write(&mut self, batch: &Batch) -> Result<Lsn>;
+    /// Hands everything written to the operating system, so that it survives the end of this process.
+    fn flush(&mut self) -> Result<()>;
+    /// Starts making all writes so far durable. `None` when they are. One sync at a time.
+    fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>>;
+    /// The end of the sync that was started; answers what is durable now.
+    fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn>;
+    /// Everything up to here survives a power loss.
+    fn durable(&self) -> Lsn;
+    /// Records with keys at or after `from`, in order, at most `limit` of them and at most about
+    /// `bytes_max` bytes. Writes between two pages may or may not be seen.
+    fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page>;
+    /// One bounded step of background work, at most about `budget` bytes.
+    fn maintain(&mut self, budget: u64) -> Result<Progress>;
+    /// Writes a consistent copy of everything into the directory `dir` of the same disk.
+    fn checkpoint(&mut self, dir: &str) -> Result<Lsn>;
+    /// Numbers for people.
+    fn stats(&self) -> EngineStats;
+    /// Makes everything durable, waiting for it. Only `stats` may be called after it.
+    fn close(&mut self) -> Result<()>;
+}
+
+/// The model of an engine: a sorted map. It loses everything with its process, and says so by never
+/// being opened as clean; everything it holds counts as durable at once.
+#[derive(Debug, Default)]
+pub struct MemoryEngine {
+    records: BTreeMap<Bytes, Record>,
+    lsn: Lsn,
+    reads: u64,
+    writes: u64,
+}
+
+impl MemoryEngine {
+    /// An empty engine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn head(&mut self, key: &[u8]) -> Result<Lookup> {
+        self.get(key)
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Lookup> {
+        self.reads += 1;
+        Ok(self.records.get(key).map_or(Lookup::Miss, |record| Lookup::Hit(record.clone())))
+    }
+
+    fn start_read(&mut self, _: ReadId, _: ReadTicket) -> Result<()> {
+        Err(Error::Malformed("the memory engine gives no read tickets"))
+    }
+
+    fn finish_read(&mut self, _: ReadTicket, _: Bytes) -> Result<Lookup> {
+        Err(Error::Malformed("the memory engine gives no read tickets"))
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<Lsn> {
+        self.lsn.0 += 1;
+        self.writes += batch.changes.len() as u64;
+        for change in &batch.changes {
+            match change {
+                Change::Put { key, head, body } => {
+                    let record =
+                        Record { lsn: self.lsn, head: head.clone(), body: body.concat().into() };
+                    self.records.insert(key.clone(), record);
+                }
+                Change::Delete { key } => {
+                    self.records.remove(key);
+                }
+            }
+        }
+        Ok(self.lsn)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn start_sync(&mut self, _: SyncId) -> Result<Option<Lsn>> {
+        Ok(None)
+    }
+
+    fn synced(&mut self, _: SyncId, _: io::Result<()>) -> Result<Lsn> {
+        Ok(self.lsn)
+    }
+
+    fn durable(&self) -> Lsn {
+        self.lsn
+    }
+
+    fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        let mut page = Page { records: Vec::new(), next: None };
+        let mut bytes = 0;
+        for (key, record) in self.records.range(Bytes::copy_from_slice(from)..) {
+            if page.records.len() >= limit || (bytes > 0 && bytes >= bytes_max) {
+                page.next = Some(key.clone());
+                break;
+            }
+            bytes += key.len() + record.head.len() + record.body.len();
+            page.records.push((key.clone(), record.clone()));
+        }
+        Ok(page)
+    }
+
+    fn maintain(&mut self, _: u64) -> Result<Progress> {
+        Ok(Progress::default())
+    }
+
+    fn checkpoint(&mut self, _: &str) -> Result<Lsn> {
+        Err(Error::Malformed("the memory engine has no files to copy; choose another engine"))
+    }
+
+    fn stats(&self) -> EngineStats {
+        let bytes = |(key, record): (&Bytes, &Record)| key.len() + record.head.len() + record.body.len();
+        EngineStats {
+            name: "memory",
+            keys: self.records.len() as u64,
+            live_bytes: self.records.iter().map(bytes).sum::<usize>() as u64,
+            reads: self.reads,
+            writes: self.writes,
+            ..EngineStats::default()
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! The one error type of this crate: what went wrong, whether state changed, whether to try again.
+
+use std::{fmt, io};
+
+/// Why a call into this crate did not do what was asked.
+#[derive(Debug)]
+pub enum Error {
+    /// Bytes from outside break the format or a limit. Nothing changed; the same bytes fail again.
+    Malformed(&'static str),
+    /// A version byte of a newer program. Nothing changed; a newer program can read it.
+    UnknownVersion {
+        /// What kind of thing carries the version.
+        what: &'static str,
+        /// The version found.
+        found: u8,
+    },
+    /// The disk failed. Whether the write took place is unknown: the caller must not acknowledge it.
+    Disk(io::Error),
+    /// A stored record fails its checksum. Nothing changed; other replicas may hold it.
+    Corrupt {
+        /// The file, relative to the data directory.
+        file: String,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What does not fit.
+        what: String,
+    },
+    /// A bound was reached. Nothing changed; try again when there is less to do.
+    Full(&'static str),
+    /// The engine stopped after a failed sync: nothing it holds in memory can be trusted to be on disk.
+    Poisoned,
+}
+
+/// The result of a call into this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Malformed(what) => write!(f, "malformed: {what}"),
+            Error::UnknownVersion { what, found } => {
+                write!(f, "{what} has version {found}, which this program does not know")
+            }
+            Error::Disk(error) => write!(f, "disk: {error}"),
+            Error::Corrupt { file, offset, what } => {
+                write!(f, "corrupt record in {file} at byte {offset}: {what}")
+            }
+            Error::Full(what) => write!(f, "full: {what}"),
+            Error::Poisoned => write!(f, "the engine stopped after a failed sync; restart the node"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Disk(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Error::Disk(error)
+    }
+}

@@ -1,0 +1,11 @@
+//! Who owns which keys? A layout is an immutable value: the keyspaces, the roles of the nodes, and the
+//! assignment of partitions to nodes that is computed from them. No clock, no membership view and no
+//! message plays a part here; how nodes agree on a layout is `cluster`'s business.
+
+pub mod keyspace;
+
+pub mod placement;
+
+mod agreed;
+
+pub use agreed::{Layout, LayoutRef, Quorums, Role};

@@ -1,0 +1,25 @@
+//! rondo's logic: every decision of a replicated key-value node, pure; every effect behind a trait.
+//!
+//! The modules stand in reading order, which is import order: a module uses only modules above it.
+
+#![forbid(unsafe_code)]
+
+pub mod error;
+
+pub mod id;
+
+pub mod env;
+
+pub mod config;
+
+pub mod version;
+
+pub mod engine;
+
+pub mod layout;
+
+pub mod message;
+
+pub mod status;
+
+pub mod inbox;

@@ -1,0 +1,263 @@
+//! Everything that crosses a wire between nodes, and what clients ask and are told.
+//!
+//! A message about a key carries the coordinator's layout (`Envelope::layout`): a replica that does not have that very
+//! layout answers `StaleLayout` and does nothing. Bytes are made and read in `codec` alone.
+
+use std::sync::Arc;
+
+use bincode::{Decode, Encode};
+use bytes::Bytes;
+
+use crate::env::Address;
+use crate::id::{BootEpoch, KeyspaceId, NodeId, OpId, RequestId};
+use crate::layout::keyspace::Level;
+use crate::layout::{Layout, LayoutRef};
+use crate::version::context::Context;
+use crate::version::dvv::{Clock, VersionSet};
+use crate::version::hlc::Hlc;
+
+/// A key with its keyspace.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct KeyRef {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The client's key.
+    pub key: Bytes,
+}
+
+/// A message with the sender's layout.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Envelope {
+    /// The layout the sender acts under; `LayoutRef::default()` while it has none.
+    pub layout: LayoutRef,
+    /// The message.
+    pub message: Message,
+}
+
+/// What nodes say to each other over links.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Asks what versions a key has, before a write. The answer need not be durable.
+    Query {
+        /// The operation this belongs to.
+        op: OpId,
+        /// The key.
+        key: KeyRef,
+    },
+    /// Answers `Query`.
+    QueryReply {
+        /// The operation.
+        op: OpId,
+        /// All dots known.
+        clock: Clock,
+        /// The highest HLC of any version held.
+        highest: Hlc,
+    },
+    /// Asks for a key's state, durable at the replica.
+    Read {
+        /// The operation.
+        op: OpId,
+        /// The key.
+        key: KeyRef,
+        /// Whether a digest is enough.
+        digest_only: bool,
+    },
+    /// Answers `Read` with the whole state.
+    ReadReply {
+        /// The operation.
+        op: OpId,
+        /// The state; empty when the key was never written here.
+        state: VersionSet,
+    },
+    /// Answers `Read` with the digest of the state.
+    DigestReply {
+        /// The operation.
+        op: OpId,
+        /// `VersionSet::digest`.
+        digest: u64,
+    },
+    /// Brings versions: a put's delta, a write-back or a repair. Merging is idempotent.
+    Merge {
+        /// The operation.
+        op: OpId,
+        /// The key.
+        key: KeyRef,
+        /// What to merge.
+        state: VersionSet,
+    },
+    /// What `Merge` brought is durable here.
+    MergeAck {
+        /// The operation.
+        op: OpId,
+    },
+    /// The replica could not do what it was asked: a disk error, or a bound. Never means "absent".
+    Failed {
+        /// The operation.
+        op: OpId,
+    },
+    /// The replica is not in the layout that the request was made under, and did nothing.
+    StaleLayout {
+        /// The operation.
+        op: OpId,
+    },
+    /// A request for a primary to coordinate; never forwarded again.
+    Forward {
+        /// The forwarder's operation.
+        op: OpId,
+        /// The request.
+        request: Request,
+    },
+    /// The outcome of a forwarded request.
+    ForwardReply {
+        /// The forwarder's operation.
+        op: OpId,
+        /// The outcome.
+        reply: Reply,
+    },
+    /// A layout to endorse or to learn.
+    LayoutOffer {
+        /// The layout.
+        layout: Arc<Layout>,
+    },
+    /// Asks for the layout that the receiver has.
+    LayoutRequest,
+}
+
+/// What a client asks about one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// The client's name for the request, or a random one.
+    pub id: RequestId,
+    /// Whether the client named it, so that another attempt may follow.
+    pub named: bool,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    /// The keyspace's name.
+    pub keyspace: Arc<str>,
+    /// The key: 1 to `KEY_BYTES_MAX` bytes.
+    pub key: Bytes,
+    /// The level; the keyspace's when absent.
+    pub level: Option<Level>,
+    /// How long it may take, in milliseconds; the node's default when absent.
+    pub deadline_ms: Option<u64>,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Stores a value.
+    Put {
+        /// The value, at most `VALUE_BYTES_MAX` bytes.
+        value: Bytes,
+        /// Its media type; may be empty.
+        content_type: Bytes,
+        /// What the client has seen and means to overwrite; blind when absent.
+        context: Option<Context>,
+    },
+    /// Deletes: stores a tombstone.
+    Delete {
+        /// What the client has seen and means to delete; blind when absent.
+        context: Option<Context>,
+    },
+    /// Reads.
+    Get,
+}
+
+/// The outcome of a request. Every class says whether anything may have changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The write is held by as many replicas as its level promises.
+    Stored {
+        /// What the client knows of the key now.
+        context: Context,
+        /// The HLC of the write: the key's version number for people and dialects.
+        version: Hlc,
+    },
+    /// The key has values.
+    Found {
+        /// The values, the newest first; in a `Newest` keyspace the first is the answer.
+        siblings: Vec<Sibling>,
+        /// What the client knows of the key now.
+        context: Context,
+    },
+    /// The key has no value: never written, or deleted.
+    NotFound {
+        /// What the client knows of the key now; not empty after a delete.
+        context: Context,
+    },
+    /// The write may or may not have happened, now or later. Never to be reported as failed.
+    Indeterminate {
+        /// Replicas known to hold it.
+        acks: u8,
+        /// Replicas needed.
+        needed: u8,
+    },
+    /// Nothing was written and nothing is known: too few replicas, or no layout yet.
+    Unavailable {
+        /// Why, for people.
+        reason: String,
+    },
+    /// A bound was reached; nothing was written.
+    Overloaded {
+        /// Which bound, for people.
+        reason: String,
+    },
+    /// The request makes no sense; nothing was written.
+    BadRequest {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// One value of a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sibling {
+    /// When it was written.
+    pub version: Hlc,
+    /// The hash of its content.
+    pub digest: u64,
+    /// Its media type; may be empty.
+    pub content_type: Bytes,
+    /// The value.
+    pub value: Bytes,
+}
+
+/// A datagram: what its sender knows about itself and its peers.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Gossip {
+    /// Only nodes of the same cluster listen.
+    pub cluster: String,
+    /// The sender.
+    pub me: Introduction,
+    /// The layout the sender has endorsed, durably.
+    pub layout: LayoutRef,
+    /// Whether that layout is live as far as the sender knows.
+    pub live: bool,
+    /// The nodes the sender hears now, itself included, sorted.
+    pub hears: Vec<NodeId>,
+    /// Introductions of other nodes, so that one seed is enough to meet everybody.
+    pub others: Vec<Introduction>,
+}
+
+/// How a node introduces itself.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+pub struct Introduction {
+    /// The node.
+    pub node: NodeId,
+    /// Its boot epoch.
+    pub boot: BootEpoch,
+    /// Its label.
+    pub name: String,
+    /// Where peers reach it.
+    pub peer_address: Address,
+    /// Where clients reach it.
+    pub client_address: Address,
+    /// How many nodes it expects to form the first layout with.
+    pub expect: u32,
+    /// Its share of the data.
+    pub weight: u32,
+    /// Its failure domain.
+    pub zone: String,
+}

@@ -1,0 +1,106 @@
+//! A read-only picture of a node, for people and machines that watch it. Serialized as it is: the names are stable.
+
+use serde::Serialize;
+
+use crate::engine::EngineStats;
+use crate::layout::{Quorums, Role};
+
+/// A node as it sees itself and its cluster.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// This node, 32 hex digits.
+    pub node: String,
+    /// Its label.
+    pub name: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// How often its data directory has been opened.
+    pub boot: u64,
+    /// Milliseconds since it started.
+    pub uptime_ms: u64,
+    /// Whether it serves requests; otherwise `waiting` says why not.
+    pub ready: bool,
+    /// What is missing before it is ready, for people.
+    pub waiting: Vec<String>,
+    /// The live layout.
+    pub layout: Option<LayoutStatus>,
+    /// Every node known, this one included, sorted by name.
+    pub members: Vec<MemberStatus>,
+    /// The engine.
+    pub engine: EngineStats,
+    /// What was done since start.
+    pub counters: Counters,
+    /// Requests in flight.
+    pub in_flight: u64,
+}
+
+/// The live layout.
+#[derive(Clone, Debug, Serialize)]
+pub struct LayoutStatus {
+    /// Its version.
+    pub version: u64,
+    /// Its digest, 32 hex digits.
+    pub digest: String,
+    /// Partitions of the token space.
+    pub partitions: u16,
+    /// Effective n, R and W.
+    pub quorums: Quorums,
+    /// What was asked for.
+    pub wanted: Quorums,
+    /// The nodes in it, sorted.
+    pub roles: Vec<Role>,
+    /// For each partition the owners, as indices into `roles`.
+    pub owners: Vec<Vec<u16>>,
+    /// The keyspaces' names.
+    pub keyspaces: Vec<String>,
+}
+
+/// A node as another sees it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MemberStatus {
+    /// 32 hex digits.
+    pub node: String,
+    /// Its label.
+    pub name: String,
+    /// Where peers reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// `alive` or `dead`.
+    pub state: &'static str,
+    /// Milliseconds since it was heard of.
+    pub last_heard_ms: u64,
+    /// Whether it is this node.
+    pub me: bool,
+    /// Whether it has a role in the live layout.
+    pub in_layout: bool,
+}
+
+/// What was done since start. Latencies are sums, in microseconds, over the requests that ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Counters {
+    /// Reads coordinated here.
+    pub gets: u64,
+    /// Writes coordinated here, deletes included.
+    pub puts: u64,
+    /// Requests passed on to a primary.
+    pub forwards: u64,
+    /// Requests that ended `Unavailable`.
+    pub unavailable: u64,
+    /// Writes that ended `Indeterminate`.
+    pub indeterminate: u64,
+    /// Requests that ended `Overloaded`.
+    pub overloaded: u64,
+    /// Reads that found replicas differing, and made them equal.
+    pub read_repairs: u64,
+    /// Messages refused because of their layout.
+    pub stale_layouts: u64,
+    /// Messages and datagrams that could not be read.
+    pub malformed: u64,
+    /// Writes whose actor was replaced because a peer knew dots that this node had lost.
+    pub actors_replaced: u64,
+    /// Sum of the latencies of reads.
+    pub get_us: u64,
+    /// Sum of the latencies of writes.
+    pub put_us: u64,
+}

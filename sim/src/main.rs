@@ -1,0 +1,2 @@
+//! The `rondo-sim` binary.
+fn main() {}
