@@ -49,7 +49,6 @@ pub trait Clock: Send + Sync + 'static {
 
 /// Where a node listens, as text that its network understands (`host:port` for TCP).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-#[derive(bincode::Encode, bincode::Decode)]
 pub struct Address(pub String);
 
 /// What may be dropped when a queue is full.

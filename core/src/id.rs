@@ -5,14 +5,13 @@
 
 use std::fmt;
 
-use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-        #[derive(Encode, Decode, Serialize, Deserialize)]
+        #[derive(Serialize, Deserialize)]
         pub struct $name(pub $inner);
     };
 }
@@ -69,7 +68,7 @@ number! {
 /// One operation on its coordinator. The boot epoch keeps a late reply to an earlier life of the
 /// node from being matched to a new request
 /// (<https://issues.apache.org/jira/browse/CASSANDRA-12653>).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct OpId {
     /// The coordinator's boot epoch.
     pub boot: BootEpoch,

@@ -81,7 +81,9 @@ impl Inbox {
     #[must_use]
     pub fn new() -> (Inbox, InboxReader) {
         let inbox = Inbox::default();
-        let reader = InboxReader { lanes: Arc::clone(&inbox.lanes) };
+        let reader = InboxReader {
+            lanes: Arc::clone(&inbox.lanes),
+        };
         (inbox, reader)
     }
 
@@ -172,7 +174,10 @@ impl Drop for InboxReader {
     fn drop(&mut self) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
         lanes.closed = true;
-        let dropped = (std::mem::take(&mut lanes.clients), std::mem::take(&mut lanes.peers));
+        let dropped = (
+            std::mem::take(&mut lanes.clients),
+            std::mem::take(&mut lanes.peers),
+        );
         // A sink may call back into the inbox when it is dropped.
         drop(lanes);
         drop(dropped);

@@ -20,6 +20,8 @@ pub mod layout;
 
 pub mod message;
 
+pub mod codec;
+
 pub mod status;
 
 pub mod inbox;

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bincode::{Decode, Encode};
 use bytes::Bytes;
 
 use crate::env::Address;
@@ -225,7 +224,7 @@ pub struct Sibling {
 }
 
 /// A datagram: what its sender knows about itself and its peers.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gossip {
     /// Only nodes of the same cluster listen.
     pub cluster: String,
@@ -242,7 +241,7 @@ pub struct Gossip {
 }
 
 /// How a node introduces itself.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Introduction {
     /// The node.
     pub node: NodeId,

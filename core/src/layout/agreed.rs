@@ -4,16 +4,16 @@
 //! are stored here and never computed from who happens to be reachable
 //! (<https://github.com/basho/riak_kv/issues/388>); two layouts with equal digests are equal.
 
-use bincode::{Decode, Encode};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
+use crate::config::{NODES_MAX, PARTITIONS_MAX};
 use crate::id::{LayoutVersion, NodeId, PartitionId, Token};
 use crate::layout::keyspace::{self, Keyspace};
 use crate::layout::placement;
 
 /// One node's part in a layout.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Role {
     /// The node.
     pub node: NodeId,
@@ -26,7 +26,7 @@ pub struct Role {
 }
 
 /// How many replicas a key has and how many must take part.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Quorums {
     /// Replicas of each key.
     pub n: u8,
@@ -46,12 +46,16 @@ impl Quorums {
         let r = self.r.min(majority).max(1);
         let strict = u16::from(self.r) + u16::from(self.w) > u16::from(self.n);
         let at_least = if strict { n + 1 - r } else { 1 };
-        Quorums { n, r, w: self.w.min(majority).max(at_least).min(n) }
+        Quorums {
+            n,
+            r,
+            w: self.w.min(majority).max(at_least).min(n),
+        }
     }
 }
 
 /// Names a layout in messages: a version, and which of the proposals for it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Encode, Decode, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize)]
 pub struct LayoutRef {
     /// The version.
     pub version: LayoutVersion,
@@ -60,7 +64,7 @@ pub struct LayoutRef {
 }
 
 /// An immutable layout.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Layout {
     version: LayoutVersion,
     partitions: u16,
@@ -72,6 +76,25 @@ pub struct Layout {
     owners: Vec<u16>,
 }
 
+/// The fields of a layout whose invariants nobody has checked yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LayoutParts {
+    /// The version.
+    pub version: LayoutVersion,
+    /// The number of partitions.
+    pub partitions: u16,
+    /// The n, R and W that were asked for.
+    pub wanted: Quorums,
+    /// The effective n, R and W.
+    pub quorums: Quorums,
+    /// The nodes.
+    pub roles: Vec<Role>,
+    /// The keyspaces.
+    pub keyspaces: Vec<Keyspace>,
+    /// `partitions * n` indices into `roles`.
+    pub owners: Vec<u16>,
+}
+
 impl Layout {
     /// The first layout of a cluster: its roles, in any order, and the quorums wanted.
     #[must_use]
@@ -81,25 +104,78 @@ impl Layout {
         mut roles: Vec<Role>,
         keyspaces: Vec<Keyspace>,
     ) -> Layout {
-        assert!(partitions.is_power_of_two(), "partitions are cut by the token's top bits");
+        assert!(
+            partitions.is_power_of_two(),
+            "partitions are cut by the token's top bits"
+        );
         assert!(!roles.is_empty(), "a layout has a node");
         roles.sort_by_key(|role| role.node);
         let quorums = wanted.effective(roles.len());
         let owners = placement::assign(&roles, quorums.n, partitions, None);
         let version = LayoutVersion(1);
-        Layout { version, partitions, wanted, quorums, roles, keyspaces, owners }
+        Layout {
+            version,
+            partitions,
+            wanted,
+            quorums,
+            roles,
+            keyspaces,
+            owners,
+        }
     }
 
-    /// Whether a layout from outside keeps the invariants.
+    /// A layout from outside; `None` unless it keeps the invariants.
     #[must_use]
-    pub fn is_sound(&self) -> bool {
+    pub fn from_parts(parts: LayoutParts) -> Option<Layout> {
+        let LayoutParts {
+            version,
+            partitions,
+            wanted,
+            quorums,
+            roles,
+            keyspaces,
+            owners,
+        } = parts;
+        let layout = Layout {
+            version,
+            partitions,
+            wanted,
+            quorums,
+            roles,
+            keyspaces,
+            owners,
+        };
+        layout.is_sound().then_some(layout)
+    }
+
+    /// Everything in this layout, to be encoded.
+    #[must_use]
+    pub fn to_parts(&self) -> LayoutParts {
+        LayoutParts {
+            version: self.version,
+            partitions: self.partitions,
+            wanted: self.wanted,
+            quorums: self.quorums,
+            roles: self.roles.clone(),
+            keyspaces: self.keyspaces.clone(),
+            owners: self.owners.clone(),
+        }
+    }
+
+    fn is_sound(&self) -> bool {
         let n = usize::from(self.quorums.n);
         let Quorums { r, w, .. } = self.quorums;
-        self.partitions.is_power_of_two()
+        n >= 1
+            && self.partitions.is_power_of_two()
+            && self.partitions <= PARTITIONS_MAX
+            && self.roles.len() <= NODES_MAX
             && (1..=self.quorums.n).contains(&r)
             && (1..=self.quorums.n).contains(&w)
             && n <= self.roles.len()
-            && self.roles.windows(2).all(|pair| pair[0].node < pair[1].node)
+            && self
+                .roles
+                .windows(2)
+                .all(|pair| pair[0].node < pair[1].node)
             && self.owners.len() == usize::from(self.partitions) * n
             && self.owners.chunks(n).all(|owners| {
                 owners.iter().all(|&at| usize::from(at) < self.roles.len())
@@ -159,7 +235,9 @@ impl Layout {
     pub fn primaries(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
         let n = usize::from(self.quorums.n);
         let from = usize::from(partition.0) * n;
-        self.owners[from..from + n].iter().map(|&at| self.roles[usize::from(at)].node)
+        self.owners[from..from + n]
+            .iter()
+            .map(|&at| self.roles[usize::from(at)].node)
     }
 
     /// Whether `node` is one of the owners of a partition.
@@ -171,7 +249,9 @@ impl Layout {
     /// Whether `node` has a role.
     #[must_use]
     pub fn has(&self, node: NodeId) -> bool {
-        self.roles.binary_search_by_key(&node, |role| role.node).is_ok()
+        self.roles
+            .binary_search_by_key(&node, |role| role.node)
+            .is_ok()
     }
 
     /// The name of this layout in messages. Hashes the whole layout: compute it once.
@@ -179,6 +259,9 @@ impl Layout {
     pub fn reference(&self, encoded: &[u8]) -> LayoutRef {
         let hash = Sha256::digest(encoded);
         let digest = u128::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes"));
-        LayoutRef { version: self.version, digest }
+        LayoutRef {
+            version: self.version,
+            digest,
+        }
     }
 }

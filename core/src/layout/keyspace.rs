@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,8 +13,7 @@ use crate::id::{KeyspaceId, PartitionId, Token};
 pub const DEFAULT: &str = "default";
 
 /// How many replicas must take part before a request is answered.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-#[derive(Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// One replica: always available, may be stale.
@@ -34,7 +32,9 @@ impl FromStr for Level {
             "one" => Ok(Level::One),
             "quorum" => Ok(Level::Quorum),
             "all" => Ok(Level::All),
-            _ => Err(Error::Malformed("the consistency level is one, quorum or all")),
+            _ => Err(Error::Malformed(
+                "the consistency level is one, quorum or all",
+            )),
         }
     }
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Level {
 }
 
 /// What a write without a context overwrites, and what a read shows.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// A blind write overwrites all that its query round saw; a read answers the newest version.
@@ -60,7 +60,7 @@ pub enum Policy {
 }
 
 /// One keyspace.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Keyspace {
     /// Its id, part of every token.
     pub id: KeyspaceId,
@@ -88,13 +88,22 @@ impl Keyspace {
 /// Where a key lies.
 #[must_use]
 pub fn token(keyspace: KeyspaceId, key: &[u8]) -> Token {
-    let hash = Sha256::new().chain_update(keyspace.0.to_be_bytes()).chain_update(key).finalize();
-    Token(u64::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes")))
+    let hash = Sha256::new()
+        .chain_update(keyspace.0.to_be_bytes())
+        .chain_update(key)
+        .finalize();
+    Token(u64::from_be_bytes(
+        *hash.first_chunk().expect("SHA-256 has 32 bytes"),
+    ))
 }
 
 /// The partition a token lies in, when there are `partitions` (a power of two).
 #[must_use]
 pub const fn partition(token: Token, partitions: u16) -> PartitionId {
     let bits = partitions.trailing_zeros();
-    PartitionId(if bits == 0 { 0 } else { (token.0 >> (64 - bits)) as u16 })
+    PartitionId(if bits == 0 {
+        0
+    } else {
+        (token.0 >> (64 - bits)) as u16
+    })
 }

@@ -8,4 +8,4 @@ pub mod placement;
 
 mod agreed;
 
-pub use agreed::{Layout, LayoutRef, Quorums, Role};
+pub use agreed::{Layout, LayoutParts, LayoutRef, Quorums, Role};

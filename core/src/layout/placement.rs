@@ -12,7 +12,10 @@ pub fn assign(roles: &[Role], n: u8, partitions: u16, previous: Option<&[u16]>) 
     let _ = previous;
     let nodes = roles.len();
     let n = usize::from(n);
-    assert!(n >= 1 && n <= nodes, "every partition needs distinct owners");
+    assert!(
+        n >= 1 && n <= nodes,
+        "every partition needs distinct owners"
+    );
     (0..usize::from(partitions))
         .flat_map(|partition| (0..n).map(move |replica| ((partition + replica) % nodes) as u16))
         .collect()
