@@ -48,6 +48,8 @@ pub enum Arrival {
     Disk(DiskDone),
     /// Something a front end asks.
     Client(Ask),
+    /// One more address to meet nodes at.
+    Seed(Address),
     /// The node is to stop.
     Stop,
 }
@@ -73,9 +75,6 @@ pub struct InboxReader {
     lanes: Arc<Mutex<Lanes>>,
 }
 
-/// The lane is full, or the node has stopped; what was offered comes back.
-pub struct Refused<T>(pub T);
-
 impl Inbox {
     /// A new inbox and its only reader.
     #[must_use]
@@ -87,15 +86,27 @@ impl Inbox {
         (inbox, reader)
     }
 
-    /// Something a front end asks; refused when the client lane is full or the node has stopped.
-    pub fn ask(&self, ask: Ask) -> Result<(), Refused<Ask>> {
+    /// Something a front end asks. When the client lane is full the answer is `Overloaded`, when the node
+    /// has stopped it is `Unavailable`: both at once, from here.
+    pub fn ask(&self, ask: Ask) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
-        if lanes.closed || lanes.clients.len() >= CLIENT_LANE_MAX {
-            return Err(Refused(ask));
+        let refusal = if lanes.closed {
+            Reply::Unavailable {
+                reason: "the node has stopped".to_owned(),
+            }
+        } else if lanes.clients.len() >= CLIENT_LANE_MAX {
+            Reply::Overloaded {
+                reason: "too many requests wait for this node".to_owned(),
+            }
+        } else {
+            lanes.clients.push_back(ask);
+            lanes.wake();
+            return;
+        };
+        drop(lanes);
+        if let Ask::Request(_, sink) = ask {
+            sink.reply(refusal);
         }
-        lanes.clients.push_back(ask);
-        lanes.wake();
-        Ok(())
     }
 
     /// A message of a peer. `false`: dropped, because the lane is full or the node has stopped.
@@ -124,6 +135,13 @@ impl Inbox {
     pub fn disk(&self, done: DiskDone) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
         lanes.disk.push_back(done);
+        lanes.wake();
+    }
+
+    /// One more address to meet nodes at.
+    pub fn seed(&self, address: Address) {
+        let mut lanes = self.lanes.lock().expect("no panic while locked");
+        lanes.peers.push_back(Arrival::Seed(address));
         lanes.wake();
     }
 

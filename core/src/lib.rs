@@ -25,3 +25,17 @@ pub mod codec;
 pub mod status;
 
 pub mod inbox;
+
+pub mod step;
+
+pub mod cluster;
+
+pub mod held;
+
+pub mod replica;
+
+pub mod request;
+
+pub mod node;
+
+pub mod host;

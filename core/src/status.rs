@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::engine::EngineStats;
-use crate::layout::{Quorums, Role};
+use crate::layout::{Layout, LayoutRef, Quorums, Role};
+use crate::message::Reply;
 
 /// A node as it sees itself and its cluster.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +56,32 @@ pub struct LayoutStatus {
     pub keyspaces: Vec<String>,
 }
 
+impl LayoutStatus {
+    /// The picture of a layout.
+    #[must_use]
+    pub fn new(layout: &Layout, reference: LayoutRef) -> LayoutStatus {
+        let parts = layout.to_parts();
+        LayoutStatus {
+            version: reference.version.0,
+            digest: format!("{:032x}", reference.digest),
+            partitions: parts.partitions,
+            quorums: parts.quorums,
+            wanted: parts.wanted,
+            owners: parts
+                .owners
+                .chunks(usize::from(parts.quorums.n))
+                .map(<[u16]>::to_vec)
+                .collect(),
+            roles: parts.roles,
+            keyspaces: parts
+                .keyspaces
+                .into_iter()
+                .map(|keyspace| keyspace.name)
+                .collect(),
+        }
+    }
+}
+
 /// A node as another sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct MemberStatus {
@@ -68,8 +95,8 @@ pub struct MemberStatus {
     pub client_address: String,
     /// `alive` or `dead`.
     pub state: &'static str,
-    /// Milliseconds since it was heard of.
-    pub last_heard_ms: u64,
+    /// Milliseconds since it was heard; `None` when others have only spoken of it.
+    pub last_heard_ms: Option<u64>,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it has a role in the live layout.
@@ -103,4 +130,16 @@ pub struct Counters {
     pub get_us: u64,
     /// Sum of the latencies of writes.
     pub put_us: u64,
+}
+
+impl Counters {
+    /// Counts an outcome.
+    pub const fn count(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Unavailable { .. } => self.unavailable += 1,
+            Reply::Indeterminate { .. } => self.indeterminate += 1,
+            Reply::Overloaded { .. } => self.overloaded += 1,
+            _ => {}
+        }
+    }
 }

@@ -1,0 +1,6 @@
+//! Who is there, and what have they agreed on? Liveness steers routing only; ownership changes by an
+//! agreed layout and by nothing else.
+
+pub mod membership;
+
+pub mod agreement;

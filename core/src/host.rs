@@ -1,0 +1,222 @@
+//! The loop that runs a node: the only async code of this crate, over the traits of `env`.
+//!
+//! The order contract, which everything that promises durability rests on:
+//! 1. Take a batch of inputs: ends of disk work, then peers, then clients.
+//! 2. Step each. State changes and engine writes become visible to this node, and to peers only as `Merge`.
+//! 3. Hand the sync to the disk; other inputs go on meanwhile.
+//! 4. When it ends, release the replies and acknowledgements that depend on it.
+//! 5. A failed sync releases nothing: what is held becomes `Indeterminate`, and the node stops. It is never tried again.
+//!
+//! One wait for everything: the inbox or the node's next deadline, whichever is first. Timers are data in the node.
+
+use std::collections::BTreeMap;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::codec;
+use crate::config::NodeConfig;
+use crate::engine::Engine;
+use crate::env::{Address, Clock, DiskDone, Mono, Network, Wall};
+use crate::error::Result;
+use crate::id::{ClientTag, NodeId};
+use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
+use crate::message::{Envelope, Gossip, Reply};
+use crate::node::Node;
+use crate::step::{Env, Input};
+
+/// How many inputs are stepped before the sync is started and time is looked at again.
+const BATCH_MAX: usize = 1024;
+
+/// Everything a node runs on.
+pub struct Parts<C: Clock, N: Network> {
+    /// What differs from node to node.
+    pub config: NodeConfig,
+    /// The cluster's secret, or the cluster's name where there is none: the key of all codes.
+    pub secret: Vec<u8>,
+    /// The open store.
+    pub engine: Box<dyn Engine>,
+    /// Time.
+    pub clock: C,
+    /// The way to other nodes.
+    pub network: N,
+    /// Where all randomness of the node comes from.
+    pub seed: [u8; 32],
+    /// The way in.
+    pub inbox: InboxReader,
+}
+
+/// Runs a node until its inbox is told to stop, and then until everything is durable and closed.
+/// `Err`: the disk failed, and the node stopped at once, answering what was in flight with what it knew.
+pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<()> {
+    let Parts {
+        config,
+        secret,
+        mut engine,
+        clock,
+        network,
+        seed,
+        inbox,
+    } = parts;
+    let node = Node::new(&config, engine.as_mut(), clock.mono())?;
+    let world = World {
+        engine,
+        network,
+        secret,
+        rng: ChaCha12Rng::from_seed(seed),
+        mono: clock.mono(),
+        wall: clock.wall(),
+        sinks: BTreeMap::new(),
+        tags: 0,
+    };
+    Host {
+        node,
+        world,
+        clock,
+        inbox,
+    }
+    .run()
+    .await
+}
+
+struct Host<C: Clock, N: Network> {
+    node: Node,
+    world: World<N>,
+    clock: C,
+    inbox: InboxReader,
+}
+
+impl<C: Clock, N: Network> Host<C, N> {
+    async fn run(mut self) -> Result<()> {
+        let clock = &self.clock;
+        let mut batch = Vec::new();
+        let mut alarm_time = self.node.next_deadline();
+        let mut alarm = Box::pin(clock.sleep_until(alarm_time));
+        let mut rang = false;
+        loop {
+            let deadline = self.node.next_deadline();
+            // An alarm that rings early is harmless; setting it again for every input is not.
+            if rang || deadline < alarm_time {
+                alarm_time = deadline;
+                alarm = Box::pin(clock.sleep_until(deadline));
+            }
+            let inbox = &mut self.inbox;
+            let arrived =
+                |context: &mut Context<'_>| arrivals(inbox, alarm.as_mut(), &mut batch, context);
+            rang = poll_fn(arrived).await;
+            self.world.look_at(clock);
+            let outcome = batch
+                .drain(..)
+                .try_for_each(|arrival| take(arrival, &mut self.node, &mut self.world))
+                .and_then(|()| self.node.step(Input::Tick, &mut self.world));
+            if let Err(error) = outcome {
+                self.node.abandon(&mut self.world);
+                return Err(error);
+            }
+            if self.node.stopped(self.world.mono) {
+                return self.world.engine.close();
+            }
+        }
+    }
+}
+
+/// Ready with a batch, or when the alarm rings: then `true`.
+fn arrivals(
+    inbox: &mut InboxReader,
+    alarm: Pin<&mut impl Future<Output = ()>>,
+    batch: &mut Vec<Arrival>,
+    context: &mut Context<'_>,
+) -> Poll<bool> {
+    match inbox.poll_batch(context, batch, BATCH_MAX) {
+        Poll::Ready(()) => Poll::Ready(false),
+        Poll::Pending => alarm.poll(context).map(|()| true),
+    }
+}
+
+/// Turns an arrival into a step.
+fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> Result<()> {
+    let input = match arrival {
+        Arrival::Peer(from, bytes) => {
+            codec::decode(&bytes).map_or(Input::Malformed, |envelope| Input::Peer(from, envelope))
+        }
+        Arrival::Datagram(_, bytes) => {
+            codec::decode_gossip(&bytes, &world.secret).map_or(Input::Malformed, Input::Gossip)
+        }
+        Arrival::Disk(DiskDone::Synced { id, result }) => Input::Synced(id, result),
+        Arrival::Disk(DiskDone::Read { id, result }) => Input::ReadDone(id, result),
+        Arrival::Client(Ask::Request(request, sink)) => {
+            world.tags += 1;
+            world.sinks.insert(world.tags, sink);
+            Input::Request(ClientTag(world.tags), request)
+        }
+        Arrival::Client(Ask::Status(sink)) => {
+            sink(node.status(world.mono, world.engine.as_ref()));
+            return Ok(());
+        }
+        Arrival::Seed(address) => {
+            node.add_seed(address);
+            return Ok(());
+        }
+        Arrival::Stop => Input::Stop,
+    };
+    node.step(input, world)
+}
+
+/// What a node's steps act on.
+struct World<N: Network> {
+    engine: Box<dyn Engine>,
+    network: N,
+    secret: Vec<u8>,
+    rng: ChaCha12Rng,
+    mono: Mono,
+    wall: Wall,
+    sinks: BTreeMap<u64, Box<dyn ReplySink>>,
+    tags: u64,
+}
+
+impl<N: Network> World<N> {
+    fn look_at(&mut self, clock: &impl Clock) {
+        self.mono = clock.mono();
+        self.wall = clock.wall();
+    }
+}
+
+impl<N: Network> Env for World<N> {
+    fn mono(&self) -> Mono {
+        self.mono
+    }
+
+    fn wall(&self) -> Wall {
+        self.wall
+    }
+
+    fn random(&mut self) -> u64 {
+        self.rng.next_u64()
+    }
+
+    fn engine(&mut self) -> &mut dyn Engine {
+        self.engine.as_mut()
+    }
+
+    fn send(&mut self, to: NodeId, envelope: Envelope) {
+        self.network.send(to, codec::encode(&envelope));
+    }
+
+    fn datagram(&mut self, to: &Address, gossip: &Gossip) {
+        self.network
+            .datagram(to, codec::encode_gossip(gossip, &self.secret));
+    }
+
+    fn route(&mut self, node: NodeId, address: &Address) {
+        self.network.route(node, address);
+    }
+
+    fn reply(&mut self, client: ClientTag, reply: Reply) {
+        if let Some(sink) = self.sinks.remove(&client.0) {
+            sink.reply(reply);
+        }
+    }
+}

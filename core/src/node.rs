@@ -1,0 +1,511 @@
+//! A node: its machines, and one match that says which of them an input is for.
+//!
+//! `step` is the only way in. It changes the node's state, and hands effects to its `Env`. Messages to this node itself go
+//! the same way as those to others, so that a coordinator treats all replicas alike.
+//!
+//! Invariants: a message about a key is looked at only under the same layout (the fence); nothing that promises
+//! durability is sent before the write it speaks of is durable; after an error `step` is not called again, except to
+//! `abandon` what is in flight.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+
+use bytes::Bytes;
+
+use crate::cluster::agreement::Agreement;
+use crate::cluster::membership::Membership;
+use crate::config::{DEADLINE_MS_MAX, NodeConfig};
+use crate::engine::{Engine, ReadTicket};
+use crate::env::{Address, Mono};
+use crate::error::Result;
+use crate::held::{Held, Release};
+use crate::id::{NodeId, OpId, ReadId, SyncId};
+use crate::layout::keyspace;
+use crate::message::{Envelope, KeyRef, Message};
+use crate::replica::{Replica, Trouble};
+use crate::request::coordinator::{Coordinator, Surroundings};
+use crate::request::operation::Asker;
+use crate::status::{Counters, LayoutStatus, MemberStatus, Status};
+use crate::step::{Env, Input};
+
+/// The most inputs that wait for cold reads; more are refused as failed, and asked again.
+const PARKED_MAX: usize = 16 << 10;
+/// How often the engine may do some background work, in milliseconds.
+const MAINTAIN_MS: u64 = 50;
+/// How much of it, in bytes.
+const MAINTAIN_BYTES: u64 = 1 << 20;
+
+/// Something that waits for a cold read.
+#[derive(Debug)]
+enum Parked {
+    Message(NodeId, Message),
+    Issue(OpId),
+}
+
+/// A cold read and what waits for it.
+#[derive(Debug)]
+struct ColdRead {
+    key: KeyRef,
+    ticket: ReadTicket,
+    parked: Vec<Parked>,
+}
+
+/// One node.
+#[derive(Debug)]
+pub struct Node {
+    me: NodeId,
+    name: String,
+    cluster: String,
+    boot: u64,
+    started: Mono,
+    members: Membership,
+    agreement: Agreement,
+    replica: Replica,
+    held: Held,
+    coordinator: Coordinator,
+    out: VecDeque<(NodeId, Message)>,
+    /// Dots that wait for a cold read which has not been started.
+    cold: Vec<(KeyRef, ReadTicket, OpId)>,
+    cold_reads: BTreeMap<ReadId, ColdRead>,
+    reads: u64,
+    parked: usize,
+    next_maintain: Mono,
+    stop_by: Option<Mono>,
+    counters: Counters,
+}
+
+impl Node {
+    /// A node on an open store. Reads its own records from `engine`.
+    pub fn new(config: &NodeConfig, engine: &mut dyn Engine, now: Mono) -> Result<Node> {
+        Ok(Node {
+            me: config.id,
+            name: config.name.clone(),
+            cluster: config.cluster.clone(),
+            boot: config.boot.0,
+            started: now,
+            members: Membership::new(config),
+            agreement: Agreement::load(config, engine)?,
+            replica: Replica::load(config, engine)?,
+            held: Held::default(),
+            coordinator: Coordinator::new(config),
+            out: VecDeque::new(),
+            cold: Vec::new(),
+            cold_reads: BTreeMap::new(),
+            reads: 0,
+            parked: 0,
+            next_maintain: now,
+            stop_by: None,
+            counters: Counters::default(),
+        })
+    }
+
+    /// One input. `Err`: the disk failed, and the node must stop.
+    pub fn step(&mut self, input: Input, env: &mut impl Env) -> Result<()> {
+        match input {
+            Input::Request(tag, request) => {
+                let (coordinator, mut around) = self.split();
+                coordinator.begin(Asker::Client(tag), request, &mut around, env)?;
+            }
+            Input::Peer(from, envelope) => self.on_envelope(from, envelope, env)?,
+            Input::Gossip(gossip) => {
+                if !self.members.on_gossip(gossip, env) {
+                    self.counters.malformed += 1;
+                }
+            }
+            Input::Malformed => self.counters.malformed += 1,
+            Input::Synced(id, result) => self.on_synced(id, result, env)?,
+            Input::ReadDone(id, result) => self.on_read_done(id, result, env)?,
+            Input::Tick => self.tick(env)?,
+            Input::Stop => {
+                self.coordinator.stop();
+                self.stop_by = Some(env.mono().plus_ms(DEADLINE_MS_MAX));
+            }
+        }
+        self.settle(env)
+    }
+
+    /// When `Input::Tick` has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        let timers = [self.coordinator.next_deadline(), self.held.next_deadline()];
+        let always = self.members.next_deadline().min(self.next_maintain);
+        timers.into_iter().flatten().fold(always, Mono::min)
+    }
+
+    /// Whether the node was asked to stop and has nothing more to wait for.
+    #[must_use]
+    pub fn stopped(&self, now: Mono) -> bool {
+        let idle = self.coordinator.is_empty() && self.held.is_empty();
+        self.stop_by.is_some_and(|by| idle || now >= by)
+    }
+
+    /// Answers whatever is in flight with what is known of it, because the node stops now.
+    pub fn abandon(&mut self, env: &mut impl Env) {
+        let (coordinator, mut around) = self.split();
+        coordinator.abandon(&mut around, env);
+    }
+
+    /// One more address to meet nodes at.
+    pub fn add_seed(&mut self, seed: Address) {
+        self.members.add_seed(seed);
+    }
+
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(self.out.is_empty(), "every message has been sent or served");
+        let parked: usize = self.cold_reads.values().map(|read| read.parked.len()).sum();
+        assert_eq!(parked, self.parked, "the count of parked inputs is right");
+        assert!(
+            self.cold_reads.values().all(|read| !read.parked.is_empty()),
+            "reads are wanted"
+        );
+    }
+
+    fn tick(&mut self, env: &mut impl Env) -> Result<()> {
+        let now = env.mono();
+        let (coordinator, mut around) = self.split();
+        coordinator.tick(&mut around, env)?;
+        if now >= self.members.next_deadline() {
+            self.agreement.tick(&self.members, env)?;
+            let durable = env.engine().durable();
+            if let Some(stored) = self.agreement.waits_for(durable) {
+                self.held.until(stored, Release::Nothing);
+            }
+            let live = self.agreement.live().is_some();
+            self.members
+                .tick(self.agreement.endorsement(durable), live, env);
+        }
+        if now >= self.next_maintain {
+            env.engine().flush()?;
+            let more = env.engine().maintain(MAINTAIN_BYTES)?.more;
+            self.next_maintain = now.plus_ms(if more { 1 } else { MAINTAIN_MS });
+        }
+        self.settle(env)?;
+        let released = self.held.start(now, env.engine())?;
+        self.release(released);
+        Ok(())
+    }
+
+    fn on_envelope(&mut self, from: NodeId, envelope: Envelope, env: &mut impl Env) -> Result<()> {
+        let Envelope { layout, message } = envelope;
+        let fenced = match &message {
+            Message::Query { op, .. } | Message::Read { op, .. } | Message::Merge { op, .. } => {
+                Some(*op)
+            }
+            Message::Forward { op, .. } => Some(*op),
+            _ => None,
+        };
+        if let Some(op) = fenced
+            && !self.agreement.on_envelope(layout, env.engine())?
+        {
+            self.counters.stale_layouts += 1;
+            self.out.push_back((from, Message::StaleLayout { op }));
+            return Ok(());
+        }
+        self.on_message(from, message, env)
+    }
+
+    fn on_message(&mut self, from: NodeId, message: Message, env: &mut impl Env) -> Result<()> {
+        match message {
+            Message::Query { .. } | Message::Read { .. } | Message::Merge { .. } => {
+                self.serve(from, message, env)
+            }
+            Message::Forward { op, request } => {
+                let (coordinator, mut around) = self.split();
+                coordinator.begin(Asker::Peer(from, op), request, &mut around, env)
+            }
+            Message::LayoutOffer { layout } => self.agreement.on_offer(layout, env.engine()),
+            Message::LayoutRequest => {
+                self.agreement.on_request(from, env);
+                Ok(())
+            }
+            answer => {
+                let (coordinator, mut around) = self.split();
+                coordinator.on_answer(from, answer, &mut around, env)
+            }
+        }
+    }
+
+    /// Serves a coordinator's question about a key from the local copy.
+    fn serve(&mut self, from: NodeId, message: Message, env: &mut impl Env) -> Result<()> {
+        let (op, key) = match &message {
+            Message::Query { op, key } | Message::Read { op, key, .. } => (*op, key),
+            Message::Merge { op, key, .. } => (*op, key),
+            _ => return Ok(()),
+        };
+        match self.consult(&message, env) {
+            Ok((answer, None)) => self.out.push_back((from, answer)),
+            Ok((answer, Some(lsn))) => self.held.until(lsn, Release::Send(from, answer)),
+            Err(Trouble::Cold(ticket)) => {
+                let key = key.clone();
+                self.park(key, ticket, Parked::Message(from, message), env)?;
+            }
+            Err(Trouble::Failed(_)) => self.out.push_back((from, Message::Failed { op })),
+            Err(Trouble::Fatal(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The answer of the local copy, and the write that must be durable before it may leave.
+    fn consult(
+        &mut self,
+        message: &Message,
+        env: &mut impl Env,
+    ) -> Result<(Message, Option<crate::id::Lsn>), Trouble> {
+        let (answer, lsn) = match message {
+            Message::Query { op, key } => {
+                let loaded = self.replica.read(key, env.engine())?;
+                let (clock, highest) = (loaded.state.clock(), loaded.state.highest_hlc());
+                return Ok((
+                    Message::QueryReply {
+                        op: *op,
+                        clock,
+                        highest,
+                    },
+                    None,
+                ));
+            }
+            Message::Read {
+                op,
+                key,
+                digest_only,
+            } => {
+                let loaded = self.replica.read(key, env.engine())?;
+                let answer = if *digest_only {
+                    Message::DigestReply {
+                        op: *op,
+                        digest: loaded.state.digest(),
+                    }
+                } else {
+                    Message::ReadReply {
+                        op: *op,
+                        state: loaded.state,
+                    }
+                };
+                (answer, loaded.lsn)
+            }
+            Message::Merge { op, key, state } => {
+                let Some((layout, _)) = self.agreement.live() else {
+                    return Ok((Message::StaleLayout { op: *op }, None));
+                };
+                let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
+                let lsn = self.replica.merge(key, partition, state, env)?;
+                (Message::MergeAck { op: *op }, lsn)
+            }
+            _ => unreachable!("only questions about a key are served"),
+        };
+        let durable = env.engine().durable();
+        Ok((answer, (lsn > durable).then_some(lsn)))
+    }
+
+    fn on_synced(&mut self, id: SyncId, result: io::Result<()>, env: &mut impl Env) -> Result<()> {
+        let released = self.held.synced(id, result, env.engine())?;
+        self.release(released);
+        Ok(())
+    }
+
+    fn release(&mut self, released: Vec<Release>) {
+        for release in released {
+            match release {
+                Release::Send(to, message) => self.out.push_back((to, message)),
+                Release::ClockMark(mark) => self.replica.clock_mark_durable(mark),
+                Release::Nothing => {}
+            }
+        }
+    }
+
+    fn park(
+        &mut self,
+        key: KeyRef,
+        ticket: ReadTicket,
+        parked: Parked,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        if self.parked >= PARKED_MAX {
+            return Ok(());
+        }
+        self.parked += 1;
+        if let Some(read) = self.cold_reads.values_mut().find(|read| read.key == key) {
+            read.parked.push(parked);
+            return Ok(());
+        }
+        self.reads += 1;
+        let id = ReadId(self.reads);
+        env.engine().start_read(id, ticket)?;
+        self.replica.expect(key.clone());
+        self.cold_reads.insert(
+            id,
+            ColdRead {
+                key,
+                ticket,
+                parked: vec![parked],
+            },
+        );
+        Ok(())
+    }
+
+    /// A cold read ended: whatever waited for it is served as if it had just arrived.
+    fn on_read_done(
+        &mut self,
+        id: ReadId,
+        result: io::Result<Bytes>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let Some(ColdRead {
+            key,
+            ticket,
+            parked,
+        }) = self.cold_reads.remove(&id)
+        else {
+            return Ok(());
+        };
+        self.parked -= parked.len();
+        let engine = env.engine();
+        match result
+            .map_err(Into::into)
+            .and_then(|bytes| engine.finish_read(ticket, bytes))
+        {
+            Ok(found) => self.replica.warm_up(&key, found),
+            Err(_) => {
+                self.replica.forget(&key);
+                return self.refuse(parked, env);
+            }
+        }
+        for parked in parked {
+            match parked {
+                Parked::Message(from, message) => self.serve(from, message, env)?,
+                Parked::Issue(op) => {
+                    let (coordinator, mut around) = self.split();
+                    coordinator.resume(op, &mut around, env)?;
+                }
+            }
+        }
+        self.replica.cool_down();
+        Ok(())
+    }
+
+    /// The record could not be read: an error, never "absent".
+    fn refuse(&mut self, parked: Vec<Parked>, env: &mut impl Env) -> Result<()> {
+        for parked in parked {
+            match parked {
+                Parked::Message(from, message) => {
+                    if let Message::Query { op, .. }
+                    | Message::Read { op, .. }
+                    | Message::Merge { op, .. } = message
+                    {
+                        self.out.push_back((from, Message::Failed { op }));
+                    }
+                }
+                Parked::Issue(op) => {
+                    let (coordinator, mut around) = self.split();
+                    coordinator.refuse_issue(op, &mut around, env);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.
+    fn settle(&mut self, env: &mut impl Env) -> Result<()> {
+        loop {
+            for (key, ticket, op) in std::mem::take(&mut self.cold) {
+                self.park(key, ticket, Parked::Issue(op), env)?;
+            }
+            let Some((to, message)) = self.out.pop_front() else {
+                return Ok(());
+            };
+            if to == self.me {
+                self.on_message(to, message, env)?;
+            } else {
+                let layout = self
+                    .agreement
+                    .live()
+                    .map(|(_, reference)| reference)
+                    .unwrap_or_default();
+                env.send(to, Envelope { layout, message });
+            }
+        }
+    }
+
+    fn split(&mut self) -> (&mut Coordinator, Surroundings<'_>) {
+        let around = Surroundings {
+            layout: self.agreement.live(),
+            members: &self.members,
+            replica: &mut self.replica,
+            held: &mut self.held,
+            out: &mut self.out,
+            cold: &mut self.cold,
+            counters: &mut self.counters,
+        };
+        (&mut self.coordinator, around)
+    }
+
+    /// A picture of this node, for people.
+    #[must_use]
+    pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
+        let mut waiting = self.agreement.waiting(&self.members, now);
+        let layout = self.agreement.live().map(|(layout, _)| layout);
+        if let Some(layout) = layout {
+            let alive = layout.roles().iter();
+            let alive = alive
+                .filter(|role| self.members.is_alive(role.node, now))
+                .count();
+            if alive < layout.roles().len() / 2 + 1 {
+                waiting.push(format!(
+                    "{alive} of {} nodes are up: too few for a quorum",
+                    layout.roles().len()
+                ));
+            }
+        }
+        if self.stop_by.is_some() {
+            waiting.push("the node is stopping".to_owned());
+        }
+        Status {
+            node: self.me.to_string(),
+            name: self.name.clone(),
+            cluster: self.cluster.clone(),
+            boot: self.boot,
+            uptime_ms: now.ms_since(self.started),
+            ready: waiting.is_empty(),
+            waiting,
+            layout: self
+                .agreement
+                .live()
+                .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
+            members: self.member_statuses(now),
+            engine: engine.stats(),
+            counters: Counters {
+                actors_replaced: self.replica.actors_replaced(),
+                ..self.counters
+            },
+            in_flight: self.coordinator.len() as u64,
+        }
+    }
+
+    fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {
+        let peers = self.members.peers().values();
+        let heard = peers.map(|peer| (&peer.introduction, peer.heard));
+        let all = heard.chain([(self.members.me(), Some(now))]);
+        let mut members: Vec<MemberStatus> = all
+            .map(|(introduction, heard)| MemberStatus {
+                node: introduction.node.to_string(),
+                name: introduction.name.clone(),
+                peer_address: introduction.peer_address.0.clone(),
+                client_address: introduction.client_address.0.clone(),
+                state: if self.members.is_alive(introduction.node, now) {
+                    "alive"
+                } else {
+                    "dead"
+                },
+                last_heard_ms: heard.map(|heard| now.ms_since(heard)),
+                me: introduction.node == self.me,
+                in_layout: self
+                    .agreement
+                    .live()
+                    .is_some_and(|(layout, _)| layout.has(introduction.node)),
+            })
+            .collect();
+        members.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
+        members
+    }
+}

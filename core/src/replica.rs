@@ -1,0 +1,402 @@
+//! One node's copy of its keys: local reads and writes, merged under each key's version set.
+//!
+//! Engine keys: `0 | name` for the node's own records, `1 | group u16 | token u64 | keyspace u32 | key` for clients' keys
+//! (integers big endian), so that a partition is one contiguous range.
+//!
+//! Invariants: all changes of one write are one atomic batch; a dot is issued by one incarnation of one actor, once:
+//! an actor lives on only after a clean close, and is replaced when a peer knows dots of it that are not here
+//! (<https://github.com/basho/riak_kv/issues/679>); an unreadable record is an error, never "absent". Actors are random and belong
+//! to one partition of one node (<https://github.com/basho/riak_kv/issues/1865>).
+//! Left out: Merkle deltas, purge and its floors, counting while this node recovers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::codec;
+use crate::config::{ACTORS_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX};
+use crate::engine::{Batch, Change, Engine, Lookup, ReadTicket};
+use crate::error::{Error, Result};
+use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
+use crate::layout::keyspace;
+use crate::message::KeyRef;
+use crate::step::Env;
+use crate::version::dvv::{Clock, Dot, Version, VersionSet};
+use crate::version::hlc::{Hlc, HybridClock};
+
+const OWN_KIND: u8 = 0;
+const DATA_KIND: u8 = 1;
+/// All keyspaces of equal N and engine are one group; there is one so far.
+const GROUP: u16 = 0;
+const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
+const CLOCK_KEY: &[u8] = b"\0clock";
+const ACTOR_PREFIX: &[u8] = b"\0actor/";
+
+/// Why the local copy could not answer.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The record must be read from the device first.
+    Cold(ReadTicket),
+    /// The record is damaged or unreadable, or a bound would be broken. Nothing changed.
+    Failed(Error),
+    /// The engine could not write. Nobody knows what is stored: the node must stop.
+    Fatal(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Failed(error)
+    }
+}
+
+/// A key's state with the write that stored it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Loaded {
+    /// The state; empty when the key was never written here.
+    pub state: VersionSet,
+    /// The write that stored it; `Lsn(0)` when there is none.
+    pub lsn: Lsn,
+}
+
+/// A write of this node's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// The new dot.
+    pub dot: Dot,
+    /// Its time.
+    pub hlc: Hlc,
+    /// What the other replicas must merge.
+    pub delta: VersionSet,
+    /// What the writer knows after it.
+    pub known: Clock,
+    /// The local write.
+    pub lsn: Lsn,
+    /// The hybrid clock's mark that is part of the write. While it is not durable the dot must stay here.
+    pub mark: Option<Hlc>,
+}
+
+/// What a write means to overwrite.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Covers {
+    /// This, and no more: a client's context.
+    Only(Clock),
+    /// This, and whatever is here at the moment of the event: a blind write of a `Newest` keyspace.
+    AndLocal(Clock),
+}
+
+/// The local copy.
+#[derive(Debug)]
+pub struct Replica {
+    clock: HybridClock,
+    actors: BTreeMap<PartitionId, ActorId>,
+    /// Keys that a cold read is on its way for, and that have not been written since.
+    awaited: BTreeSet<KeyRef>,
+    /// A record that a cold read brought, for the inputs that waited for it.
+    warm: Option<(KeyRef, Lookup)>,
+    actors_replaced: u64,
+}
+
+impl Replica {
+    /// Reads the node's own records. Actors live on only if the store was closed cleanly.
+    pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Replica> {
+        let mut mark = Hlc(0);
+        let mut actors = BTreeMap::new();
+        let mut from = Bytes::from_static(&[OWN_KIND]);
+        loop {
+            let page = engine.scan_from(&from, 1024, 1 << 20)?;
+            for (key, record) in page
+                .records
+                .iter()
+                .take_while(|(key, _)| key[0] == OWN_KIND)
+            {
+                if key == CLOCK_KEY {
+                    mark = Hlc(own_number(&record.head)?);
+                } else if let Some(partition) = key.strip_prefix(ACTOR_PREFIX) {
+                    let partition = partition.try_into().map(u16::from_be_bytes);
+                    let partition = partition
+                        .map_err(|_| Error::Malformed("an actor's key has a wrong length"))?;
+                    actors.insert(PartitionId(partition), ActorId(own_number(&record.head)?));
+                }
+            }
+            let past = page
+                .records
+                .last()
+                .is_some_and(|(key, _)| key[0] != OWN_KIND);
+            match page.next.filter(|_| !past) {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        if !config.clean {
+            actors.clear();
+        }
+        Ok(Replica {
+            clock: HybridClock::new(mark),
+            actors,
+            awaited: BTreeSet::new(),
+            warm: None,
+            actors_replaced: 0,
+        })
+    }
+
+    /// A key's state here, durable or not.
+    pub fn read(&mut self, key: &KeyRef, engine: &mut dyn Engine) -> Result<Loaded, Trouble> {
+        let found = match &self.warm {
+            Some((warm, found)) if warm == key => found.clone(),
+            _ => engine.get(&data_key(key))?,
+        };
+        match found {
+            Lookup::Hit(record) => {
+                let state = codec::decode_state(&record.head, &record.body)?;
+                Ok(Loaded {
+                    state,
+                    lsn: record.lsn,
+                })
+            }
+            Lookup::Miss => Ok(Loaded::default()),
+            Lookup::Cold(ticket) => Err(Trouble::Cold(ticket)),
+        }
+    }
+
+    /// A cold read of this key begins.
+    pub fn expect(&mut self, key: KeyRef) {
+        self.awaited.insert(key);
+    }
+
+    /// A cold read brought this. It is shown to `read` until `cool_down`, unless the key has been written
+    /// since the read began: then it may be old, and the engine has the newer one at hand.
+    pub fn warm_up(&mut self, key: &KeyRef, found: Lookup) {
+        if self.awaited.remove(key) {
+            self.warm = Some((key.clone(), found));
+        }
+    }
+
+    /// A cold read brought nothing.
+    pub fn forget(&mut self, key: &KeyRef) {
+        self.awaited.remove(key);
+    }
+
+    /// All inputs that waited for the cold read have been served.
+    pub fn cool_down(&mut self) {
+        self.warm = None;
+    }
+
+    /// Merges what a peer knows. Answers the write after which all of it is here.
+    pub fn merge(
+        &mut self,
+        key: &KeyRef,
+        partition: PartitionId,
+        incoming: &VersionSet,
+        env: &mut impl Env,
+    ) -> Result<Lsn, Trouble> {
+        let Loaded { mut state, lsn } = self.read(key, env.engine())?;
+        if let Some(&actor) = self.actors.get(&partition) {
+            let here = state.entry(actor).map_or(0, |entry| entry.n);
+            if incoming.entry(actor).is_some_and(|entry| entry.n > here) {
+                self.replace_actor(partition);
+            }
+        }
+        self.clock.observe(incoming.highest_hlc(), env.wall());
+        let before = state.digest();
+        state.merge(incoming);
+        if state.digest() == before {
+            return Ok(lsn);
+        }
+        // Never refused for its size: what several coordinators accepted must come together somewhere.
+        self.write(key, [store(key, &state)].into_iter().collect(), env)
+    }
+
+    /// Issues a dot for a write of a key that this node is a primary of. `seen` is the highest HLC anybody
+    /// told of; the new one is above it and above everything here.
+    pub fn issue(
+        &mut self,
+        key: &KeyRef,
+        partition: PartitionId,
+        covers: Covers,
+        seen: Hlc,
+        version: impl FnOnce(Hlc) -> Version,
+        env: &mut impl Env,
+    ) -> Result<Issued, Trouble> {
+        let Loaded { mut state, .. } = self.read(key, env.engine())?;
+        let known = match covers {
+            Covers::Only(context) => context,
+            Covers::AndLocal(mut context) => {
+                context.join(&state.clock());
+                context
+            }
+        };
+        let (actor, fresh) = self.actor(partition, &known, &state, env);
+        let wall = env.wall();
+        let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
+        let dot = state.put(&known, actor, version(hlc));
+        check_bounds(&state)?;
+
+        let mark = self.clock.reservation(self.clock.last());
+        let mut changes = SmallVec::new();
+        changes.push(store(key, &state));
+        if fresh {
+            changes.push(own(actor_key(partition), actor.0));
+        }
+        if let Some(mark) = mark {
+            changes.push(own(Bytes::from_static(CLOCK_KEY), mark.0));
+        }
+        let lsn = self.write(key, changes, env)?;
+        self.actors.insert(partition, actor);
+        let delta = state.delta(&known, actor);
+        Ok(Issued {
+            dot,
+            hlc,
+            delta,
+            known: knows(&known, dot, &state),
+            lsn,
+            mark,
+        })
+    }
+
+    /// The clock's mark is on disk.
+    pub fn clock_mark_durable(&mut self, mark: Hlc) {
+        self.clock.reserved(mark);
+    }
+
+    /// How many actors were replaced because a peer knew dots of them that were lost here.
+    #[must_use]
+    pub const fn actors_replaced(&self) -> u64 {
+        self.actors_replaced
+    }
+
+    fn write(
+        &mut self,
+        key: &KeyRef,
+        changes: SmallVec<[Change; 2]>,
+        env: &mut impl Env,
+    ) -> Result<Lsn, Trouble> {
+        self.awaited.remove(key);
+        self.warm = None;
+        env.engine()
+            .write(&Batch { changes })
+            .map_err(Trouble::Fatal)
+    }
+
+    /// The actor to issue with, and whether it is new. One of whose dots somebody knows more than are
+    /// here is never used again.
+    fn actor(
+        &mut self,
+        partition: PartitionId,
+        known: &Clock,
+        state: &VersionSet,
+        env: &mut impl Env,
+    ) -> (ActorId, bool) {
+        if let Some(&actor) = self.actors.get(&partition) {
+            let here = state.entry(actor).map_or(0, |entry| entry.n);
+            if known.get(actor) <= here {
+                return (actor, false);
+            }
+            self.replace_actor(partition);
+        }
+        (ActorId(env.random()), true)
+    }
+
+    fn replace_actor(&mut self, partition: PartitionId) {
+        self.actors.remove(&partition);
+        self.actors_replaced += 1;
+    }
+}
+
+/// The engine key of a client's key.
+#[must_use]
+pub fn data_key(key: &KeyRef) -> Bytes {
+    let Token(token) = keyspace::token(key.keyspace, &key.key);
+    let mut bytes = Vec::with_capacity(DATA_PREFIX_BYTES + key.key.len());
+    bytes.push(DATA_KIND);
+    bytes.extend_from_slice(&GROUP.to_be_bytes());
+    bytes.extend_from_slice(&token.to_be_bytes());
+    bytes.extend_from_slice(&key.keyspace.0.to_be_bytes());
+    bytes.extend_from_slice(&key.key);
+    bytes.into()
+}
+
+/// The client's key in an engine key; `None` for the node's own records.
+#[must_use]
+pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
+    if bytes.len() < DATA_PREFIX_BYTES || bytes[0] != DATA_KIND {
+        return None;
+    }
+    let keyspace = bytes[11..DATA_PREFIX_BYTES]
+        .try_into()
+        .map(u32::from_be_bytes)
+        .ok()?;
+    Some(KeyRef {
+        keyspace: KeyspaceId(keyspace),
+        key: bytes.slice(DATA_PREFIX_BYTES..),
+    })
+}
+
+/// What a writer knows after its write: what it meant to overwrite, and its own dot, unless a version of
+/// the same actor that it has *not* seen lies between; a clock cannot say that, and must not pretend.
+fn knows(known: &Clock, dot: Dot, state: &VersionSet) -> Clock {
+    let mut knows = known.clone();
+    let unseen = |(other, _): (Dot, &Version)| {
+        other.actor == dot.actor && other.n < dot.n && !known.covers(other)
+    };
+    if !state.versions().any(unseen) {
+        knows.raise(dot.actor, dot.n);
+    }
+    knows
+}
+
+/// What one coordinator lets a key grow to. A merge of what several accepted may be larger, and must fit
+/// in a message all the same.
+fn check_bounds(state: &VersionSet) -> Result<()> {
+    let bytes: usize = state
+        .versions()
+        .map(|(_, version)| version.value.len())
+        .sum();
+    if state.versions().count() > SIBLINGS_MAX {
+        return Err(Error::Full(
+            "the key has too many siblings; read it and write with its context",
+        ));
+    }
+    if state.entries().len() > ACTORS_MAX {
+        return Err(Error::Full("the key's clock has too many actors"));
+    }
+    if bytes > STATE_BYTES_MAX {
+        return Err(Error::Full(
+            "the key's siblings are too large; read it and write with its context",
+        ));
+    }
+    Ok(())
+}
+
+fn store(key: &KeyRef, state: &VersionSet) -> Change {
+    let (head, body) = codec::encode_state(state);
+    debug_assert!(
+        head.len() <= HEAD_BYTES_MAX,
+        "the bounds on siblings and actors bound the head"
+    );
+    Change::Put {
+        key: data_key(key),
+        head,
+        body,
+    }
+}
+
+fn own(key: Bytes, number: u64) -> Change {
+    let head = Bytes::copy_from_slice(&number.to_be_bytes());
+    Change::Put {
+        key,
+        head,
+        body: SmallVec::new(),
+    }
+}
+
+fn own_number(head: &Bytes) -> Result<u64> {
+    let bytes = head[..].try_into();
+    bytes
+        .map(u64::from_be_bytes)
+        .map_err(|_| Error::Malformed("an own record is not a number"))
+}
+
+fn actor_key(partition: PartitionId) -> Bytes {
+    [ACTOR_PREFIX, &partition.0.to_be_bytes()].concat().into()
+}

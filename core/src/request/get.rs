@@ -1,0 +1,279 @@
+//! A get on its coordinator, which may be any node.
+//!
+//! 1. *Ask*: R primaries (and as many as must hold the answer), one for the whole state and the others for its
+//!    digest; after `hedge_ms` all of them. What they tell is durable there.
+//! 2. *Agree*: when as many as a write needs are known to hold the same state, it is the answer.
+//! 3. *Merge*: when they differ, all are asked for the whole state; R of them are merged.
+//! 4. *Write back*: the merged state goes to those that lack it. It is the answer when W are known to hold it
+//!    durably. Without this a reader could see a new value and the next reader the old one.
+//!
+//! At level `one` the first state is the answer. The same rounds find what became of an earlier attempt of a
+//! write: its dot carries the request's id.
+
+use smallvec::SmallVec;
+
+use crate::layout::keyspace::{Level, Policy};
+use crate::message::{Message, Reply, Sibling};
+use crate::request::operation::{Facts, Next};
+use crate::request::quorum::{Members, Tally};
+use crate::version::context::Context;
+use crate::version::dvv::VersionSet;
+
+/// What a primary told.
+#[derive(Debug)]
+struct Told {
+    at: usize,
+    digest: u64,
+    state: Option<VersionSet>,
+}
+
+/// How a get stands.
+#[derive(Debug)]
+pub struct ReadRound {
+    asked: Members,
+    told: SmallVec<[Told; 3]>,
+    refused: Members,
+    /// They differ: everybody is asked for the whole state.
+    whole: bool,
+    write_back: Option<WriteBack>,
+    /// Find the write of this request instead of answering the state.
+    find: bool,
+}
+
+#[derive(Debug)]
+struct WriteBack {
+    merged: VersionSet,
+    holders: Tally,
+}
+
+impl ReadRound {
+    /// A get that has asked nobody. `find`: look for the write of the request's id.
+    #[must_use]
+    pub fn new(find: bool) -> ReadRound {
+        ReadRound {
+            asked: Members::default(),
+            told: SmallVec::new(),
+            refused: Members::default(),
+            whole: false,
+            write_back: None,
+            find,
+        }
+    }
+
+    /// Whether replicas differed and had to be made equal.
+    #[must_use]
+    pub const fn repaired(&self) -> bool {
+        self.write_back.is_some()
+    }
+
+    /// The first questions: to those in `order` (positions, the best first), as many as are needed.
+    pub fn begin(&mut self, facts: &Facts, order: &[usize]) -> Next {
+        let count = facts.read_needs().max(facts.write_needs());
+        let asks = order.iter().take(count).enumerate().map(|(i, &at)| {
+            self.asked.add(at);
+            (at, read(facts, i > 0))
+        });
+        Next::Ask(asks.collect())
+    }
+
+    /// A primary told its whole state.
+    pub fn on_state(&mut self, at: usize, state: VersionSet, facts: &Facts) -> Next {
+        let digest = state.digest();
+        match self.told.iter_mut().find(|told| told.at == at) {
+            Some(told) => (told.digest, told.state) = (digest, Some(state)),
+            None => self.told.push(Told {
+                at,
+                digest,
+                state: Some(state),
+            }),
+        }
+        self.advance(facts)
+    }
+
+    /// A primary told the digest of its state.
+    pub fn on_digest(&mut self, at: usize, digest: u64, facts: &Facts) -> Next {
+        if self.told.iter().all(|told| told.at != at) {
+            self.told.push(Told {
+                at,
+                digest,
+                state: None,
+            });
+        }
+        self.advance(facts)
+    }
+
+    /// A primary holds what was written back, durably.
+    pub fn on_merge_ack(&mut self, at: usize, facts: &Facts) -> Next {
+        let Some(write_back) = &mut self.write_back else {
+            return Next::Wait;
+        };
+        write_back.holders.yes(at);
+        self.advance(facts)
+    }
+
+    /// A primary could not answer; another may.
+    pub fn on_failed(&mut self, at: usize, facts: &Facts) -> Next {
+        self.refused.add(at);
+        let nodes = facts.primaries.nodes().len();
+        let refused = (0..nodes)
+            .filter(|&at| self.refused.has(at) && !self.has_told(at))
+            .count();
+        if self.write_back.is_none() && nodes - refused < facts.read_needs() {
+            return Next::End(facts.too_few(self.told.len(), facts.read_needs()));
+        }
+        // Only those nobody has asked: one that fails at once would be asked without end.
+        let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
+        let fresh = (0..nodes).filter(|&at| self.asked.add(at));
+        Next::Ask(fresh.map(|at| (at, read(facts, !whole))).collect())
+    }
+
+    /// What to ask of all who have not told what is wanted now: a hedge, or a repetition.
+    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
+        let all = 0..facts.primaries.nodes().len();
+        if let Some(WriteBack { merged, holders }) = &self.write_back {
+            return all
+                .filter(|&at| !holders.has(at))
+                .map(|at| (at, merge(facts, merged)))
+                .collect();
+        }
+        let no_state = self.told.iter().all(|told| told.state.is_none());
+        let lacks = |at: &usize| {
+            let told = self.told.iter().find(|told| told.at == *at);
+            told.is_none_or(|told| (self.whole || no_state) && told.state.is_none())
+        };
+        let asks: Vec<(usize, Message)> = all
+            .filter(lacks)
+            .map(|at| (at, read(facts, !(self.whole || no_state))))
+            .collect();
+        for &(at, _) in &asks {
+            self.asked.add(at);
+        }
+        asks
+    }
+
+    /// The outcome when time is up. Reading changes nothing, so nothing is indeterminate, except for the write
+    /// that is searched.
+    #[must_use]
+    pub fn timed_out(&self, facts: &Facts) -> Reply {
+        if self.find {
+            return not_found(facts);
+        }
+        facts.too_few(self.told.len(), facts.read_needs())
+    }
+
+    fn has_told(&self, at: usize) -> bool {
+        self.told.iter().any(|told| told.at == at)
+    }
+
+    /// Goes on as far as what was told allows.
+    fn advance(&mut self, facts: &Facts) -> Next {
+        if let Some(WriteBack { merged, holders }) = &self.write_back {
+            if !holders.met() {
+                return Next::Wait;
+            }
+            return Next::End(self.answer(merged, facts));
+        }
+        let whole_states = || self.told.iter().filter_map(|told| told.state.as_ref());
+        if self.told.len() < facts.read_needs() {
+            return Next::Wait;
+        }
+        let Some(first) = whole_states().next() else {
+            return Next::Wait;
+        };
+        if facts.level == Level::One && !self.find {
+            return Next::End(self.answer(first, facts));
+        }
+        let digest = first.digest();
+        if self.told.iter().all(|told| told.digest == digest) {
+            if self.told.len() >= facts.write_needs() {
+                return Next::End(self.answer(first, facts));
+            }
+            return Next::Wait;
+        }
+        if whole_states().count() < facts.read_needs() {
+            if self.whole {
+                return Next::Wait;
+            }
+            self.whole = true;
+            return Next::Ask(self.unanswered(facts));
+        }
+        let mut merged = VersionSet::default();
+        whole_states().for_each(|state| merged.merge(state));
+        self.write_back(merged, facts)
+    }
+
+    fn write_back(&mut self, merged: VersionSet, facts: &Facts) -> Next {
+        let mut holders = Tally::new(facts.write_needs(), facts.primaries.nodes().len());
+        let digest = merged.digest();
+        for told in self.told.iter().filter(|told| told.digest == digest) {
+            holders.yes(told.at);
+        }
+        self.write_back = Some(WriteBack { merged, holders });
+        match self.advance(facts) {
+            Next::Wait => Next::Ask(self.unanswered(facts)),
+            next => next,
+        }
+    }
+
+    fn answer(&self, state: &VersionSet, facts: &Facts) -> Reply {
+        let context = Context {
+            clock: state.clock(),
+            highest: state.highest_hlc(),
+        };
+        if self.find {
+            let found = state
+                .versions()
+                .find(|(_, version)| version.request == facts.request.id);
+            return found.map_or_else(
+                || not_found(facts),
+                |(_, version)| Reply::Stored {
+                    context,
+                    version: version.hlc,
+                },
+            );
+        }
+        let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
+        if deleted && facts.policy == Policy::Newest {
+            return Reply::NotFound { context };
+        }
+        let mut values: Vec<_> = state.versions().filter(|(_, v)| !v.tombstone).collect();
+        if values.is_empty() {
+            return Reply::NotFound { context };
+        }
+        values.sort_by_key(|(dot, version)| std::cmp::Reverse((version.hlc, dot.actor, dot.n)));
+        let sibling = |version: &crate::version::dvv::Version| Sibling {
+            version: version.hlc,
+            digest: version.digest,
+            content_type: version.content_type.clone(),
+            value: version.value.clone(),
+        };
+        Reply::Found {
+            siblings: values.iter().map(|(_, v)| sibling(v)).collect(),
+            context,
+        }
+    }
+}
+
+fn read(facts: &Facts, digest_only: bool) -> Message {
+    Message::Read {
+        op: facts.id,
+        key: facts.key.clone(),
+        digest_only,
+    }
+}
+
+fn merge(facts: &Facts, merged: &VersionSet) -> Message {
+    Message::Merge {
+        op: facts.id,
+        key: facts.key.clone(),
+        state: merged.clone(),
+    }
+}
+
+/// A search that found no dot proves nothing: the earlier attempt may still arrive.
+fn not_found(facts: &Facts) -> Reply {
+    Reply::Indeterminate {
+        acks: 0,
+        needed: u8::try_from(facts.write_needs()).unwrap_or(u8::MAX),
+    }
+}

@@ -1,0 +1,112 @@
+//! What every request in flight has: who asked, about which key, under which layout, until when.
+
+use crate::config::NodeConfig;
+use crate::env::Mono;
+use crate::id::{ClientTag, NodeId, OpId, PartitionId};
+use crate::layout::keyspace::{Level, Policy};
+use crate::layout::{LayoutRef, Quorums};
+use crate::message::{KeyRef, Message, Reply, Request};
+use crate::request::quorum::Primaries;
+
+/// Who waits for the outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// A client of this node.
+    Client(ClientTag),
+    /// A node that is no primary of the key, with its own operation.
+    Peer(NodeId, OpId),
+}
+
+/// What does not change while a request is in flight.
+#[derive(Debug)]
+pub struct Facts {
+    /// Its name in messages.
+    pub id: OpId,
+    /// What was asked.
+    pub request: Request,
+    /// The key.
+    pub key: KeyRef,
+    /// The key's partition.
+    pub partition: PartitionId,
+    /// The keyspace's policy.
+    pub policy: Policy,
+    /// The level asked for.
+    pub level: Level,
+    /// The effective n, R and W.
+    pub quorums: Quorums,
+    /// The layout it began under and ends under.
+    pub layout: LayoutRef,
+    /// The key's primaries.
+    pub primaries: Primaries,
+    /// When it began.
+    pub started: Mono,
+    /// When it ends at the latest.
+    pub deadline: Mono,
+}
+
+/// What is to be done with an operation after something happened to it.
+#[derive(Debug)]
+pub enum Next {
+    /// Wait on.
+    Wait,
+    /// Send these to the primaries at these positions.
+    Ask(Vec<(usize, Message)>),
+    /// The query round is met: issue the dot.
+    Issue,
+    /// It is over.
+    End(Reply),
+}
+
+/// How patient operations are.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The deadline of requests that name none, in milliseconds.
+    pub deadline_ms: u64,
+    /// When to ask the other replicas too, in milliseconds.
+    pub hedge_ms: u64,
+    /// When to ask again, in milliseconds.
+    pub resend_ms: u64,
+}
+
+impl Patience {
+    /// As configured.
+    #[must_use]
+    pub const fn new(config: &NodeConfig) -> Patience {
+        Patience {
+            deadline_ms: config.deadline_ms,
+            hedge_ms: config.hedge_ms,
+            resend_ms: config.resend_ms,
+        }
+    }
+}
+
+impl Facts {
+    /// How many primaries must answer a read.
+    #[must_use]
+    pub fn read_needs(&self) -> usize {
+        match self.level {
+            Level::One => 1,
+            Level::Quorum => usize::from(self.quorums.r),
+            Level::All => self.primaries.nodes().len(),
+        }
+    }
+
+    /// How many primaries must hold a write, and what a read answers.
+    #[must_use]
+    pub fn write_needs(&self) -> usize {
+        match self.level {
+            Level::One => 1,
+            Level::Quorum => usize::from(self.quorums.w),
+            Level::All => self.primaries.nodes().len(),
+        }
+    }
+
+    /// The outcome of a question that too few answered.
+    #[must_use]
+    pub fn too_few(&self, answered: usize, needed: usize) -> Reply {
+        let nodes = self.primaries.nodes().len();
+        Reply::Unavailable {
+            reason: format!("{answered} of {nodes} replicas answered, {needed} are needed"),
+        }
+    }
+}

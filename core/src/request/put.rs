@@ -1,0 +1,225 @@
+//! A put or a delete on its coordinator, which is one of the key's primaries.
+//!
+//! 1. *Query round* (levels `quorum` and `all`): R primaries tell which dots they know and the highest HLC. It writes
+//!    nothing and waits for no disk. A client's context narrows what is overwritten but does not skip it.
+//! 2. *Event*: one dot, above every HLC seen, written here and sent at once to the other primaries, while the
+//!    local sync runs. It leaves before it is durable here because its actor dies with an unclean end.
+//! 3. *Write round*: done when W distinct primaries hold it durably.
+//!
+//! Before step 2 nothing has happened, and the outcome of failing is `Unavailable`; after it, `Indeterminate`.
+
+use crate::held::{Held, Release};
+use crate::id::NodeId;
+use crate::layout::keyspace::{Level, Policy};
+use crate::message::{Action, Message, Reply};
+use crate::replica::{Covers, Replica, Trouble};
+use crate::request::operation::{Facts, Next};
+use crate::request::quorum::Tally;
+use crate::step::Env;
+use crate::version::context::Context;
+use crate::version::dvv::{Clock, Version, VersionSet};
+use crate::version::hlc::Hlc;
+
+/// How a put stands.
+#[derive(Debug)]
+pub enum PutRound {
+    /// Asking what versions there are.
+    Query(Query),
+    /// The dot is issued; waiting for it to be held.
+    Write(Write),
+}
+
+/// What the query round has brought.
+#[derive(Debug)]
+pub struct Query {
+    tally: Tally,
+    clock: Clock,
+    highest: Hlc,
+}
+
+/// An issued dot.
+#[derive(Debug)]
+pub struct Write {
+    tally: Tally,
+    /// What the others merge.
+    delta: VersionSet,
+    /// The outcome when enough hold it.
+    reply: Reply,
+}
+
+impl PutRound {
+    /// A put that has asked nobody.
+    #[must_use]
+    pub fn new(facts: &Facts) -> PutRound {
+        let tally = Tally::new(usize::from(facts.quorums.r), facts.primaries.nodes().len());
+        PutRound::Query(Query {
+            tally,
+            clock: Clock::default(),
+            highest: Hlc(0),
+        })
+    }
+
+    /// The first thing to do: at level `one` a primary issues by what it knows itself.
+    #[must_use]
+    pub fn begin(&self, facts: &Facts) -> Next {
+        if facts.level == Level::One {
+            Next::Issue
+        } else {
+            Next::Ask(self.unanswered(facts))
+        }
+    }
+
+    /// Whether a dot has been issued.
+    #[must_use]
+    pub const fn issued(&self) -> bool {
+        matches!(self, PutRound::Write(_))
+    }
+
+    /// A primary told what it knows.
+    pub fn on_query_reply(&mut self, at: usize, clock: &Clock, highest: Hlc) -> Next {
+        let PutRound::Query(query) = self else {
+            return Next::Wait;
+        };
+        let met_before = query.tally.met();
+        query.tally.yes(at);
+        query.clock.join(clock);
+        query.highest = query.highest.max(highest);
+        if query.tally.met() && !met_before {
+            Next::Issue
+        } else {
+            Next::Wait
+        }
+    }
+
+    /// A primary holds the dot, durably.
+    pub fn on_merge_ack(&mut self, at: usize) -> Next {
+        let PutRound::Write(write) = self else {
+            return Next::Wait;
+        };
+        write.tally.yes(at);
+        if write.tally.met() {
+            Next::End(write.reply.clone())
+        } else {
+            Next::Wait
+        }
+    }
+
+    /// A primary could not do what it was asked. After the event it is asked again until the deadline.
+    pub fn on_failed(&mut self, at: usize, facts: &Facts) -> Next {
+        let PutRound::Query(query) = self else {
+            return Next::Wait;
+        };
+        query.tally.no(at);
+        if !query.tally.hopeless() {
+            return Next::Wait;
+        }
+        Next::End(facts.too_few(query.tally.count(), query.tally.needed()))
+    }
+
+    /// What to ask, again or for the first time, of those who have not answered.
+    #[must_use]
+    pub fn unanswered(&self, facts: &Facts) -> Vec<(usize, Message)> {
+        let (op, key) = (facts.id, facts.key.clone());
+        let (tally, message) = match self {
+            PutRound::Query(query) => (&query.tally, Message::Query { op, key }),
+            PutRound::Write(write) => (
+                &write.tally,
+                Message::Merge {
+                    op,
+                    key,
+                    state: write.delta.clone(),
+                },
+            ),
+        };
+        let silent = (0..facts.primaries.nodes().len()).filter(|&at| !tally.has(at));
+        silent.map(|at| (at, message.clone())).collect()
+    }
+
+    /// The outcome when time is up.
+    #[must_use]
+    pub fn timed_out(&self, facts: &Facts) -> Reply {
+        match self {
+            PutRound::Query(query) => facts.too_few(query.tally.count(), query.tally.needed()),
+            PutRound::Write(Write { tally, .. }) => {
+                let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
+                Reply::Indeterminate {
+                    acks: count(tally.count()),
+                    needed: count(tally.needed()),
+                }
+            }
+        }
+    }
+
+    /// Issues the dot: writes it here and sends it to the other primaries. On trouble nothing has happened.
+    pub fn issue(
+        &mut self,
+        facts: &Facts,
+        me: NodeId,
+        replica: &mut Replica,
+        held: &mut Held,
+        env: &mut impl Env,
+    ) -> Result<Next, Trouble> {
+        let PutRound::Query(query) = self else {
+            return Ok(Next::Wait);
+        };
+        let (covers, seen) = query.covers(facts);
+        let version = |hlc| match &facts.request.action {
+            Action::Put {
+                value,
+                content_type,
+                ..
+            } => Version::value(hlc, facts.request.id, content_type.clone(), value.clone()),
+            Action::Delete { .. } | Action::Get => Version::tombstone(hlc, facts.request.id),
+        };
+        let issued = replica.issue(&facts.key, facts.partition, covers, seen, version, env)?;
+
+        let nodes = facts.primaries.nodes();
+        let (op, key) = (facts.id, facts.key.clone());
+        let merge = Message::Merge {
+            op,
+            key,
+            state: issued.delta.clone(),
+        };
+        let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
+        let mut asks: Vec<(usize, Message)> = others.map(|at| (at, merge.clone())).collect();
+        held.until(issued.lsn, Release::Send(me, Message::MergeAck { op }));
+        if let Some(mark) = issued.mark {
+            // The clock may not run ahead of its durable mark in anybody's eyes.
+            held.until(issued.lsn, Release::ClockMark(mark));
+            for (at, message) in asks.drain(..) {
+                held.until(issued.lsn, Release::Send(nodes[at], message));
+            }
+        }
+        let context = Context {
+            clock: issued.known,
+            highest: issued.hlc,
+        };
+        *self = PutRound::Write(Write {
+            tally: Tally::new(facts.write_needs(), nodes.len()),
+            delta: issued.delta,
+            reply: Reply::Stored {
+                context,
+                version: issued.hlc,
+            },
+        });
+        Ok(Next::Ask(asks))
+    }
+}
+
+impl Query {
+    /// What the write overwrites, and what its HLC must exceed.
+    fn covers(&self, facts: &Facts) -> (Covers, Hlc) {
+        let (Action::Put { context, .. } | Action::Delete { context }) = &facts.request.action
+        else {
+            return (Covers::Only(Clock::default()), self.highest);
+        };
+        match (context, facts.policy) {
+            (Some(context), _) => (
+                Covers::Only(context.clock.clone()),
+                self.highest.max(context.highest),
+            ),
+            (None, Policy::Newest) => (Covers::AndLocal(self.clock.clone()), self.highest),
+            (None, Policy::Siblings) => (Covers::Only(Clock::default()), self.highest),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What enters one step of a node, and the effects a step may have.
+//!
+//! Machines take `&mut impl Env` and nothing else: no clock, no dice, no socket of their own.
+
+use std::io;
+
+use bytes::Bytes;
+
+use crate::engine::Engine;
+use crate::env::{Address, Mono, Wall};
+use crate::id::{ClientTag, NodeId, ReadId, SyncId};
+use crate::message::{Envelope, Gossip, Reply, Request};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A client asks; the answer goes to this tag.
+    Request(ClientTag, Request),
+    /// A peer says something.
+    Peer(NodeId, Envelope),
+    /// A peer makes itself known.
+    Gossip(Gossip),
+    /// A message or datagram could not be read.
+    Malformed,
+    /// A sync ended.
+    Synced(SyncId, io::Result<()>),
+    /// A cold read ended.
+    ReadDone(ReadId, io::Result<Bytes>),
+    /// Time has passed.
+    Tick,
+    /// Take no more requests, end those in flight.
+    Stop,
+}
+
+/// The effects of a step, and what it may ask the world.
+pub trait Env {
+    /// Monotonic time; the same for the whole step.
+    fn mono(&self) -> Mono;
+    /// Wall time; the same for the whole step.
+    fn wall(&self) -> Wall;
+    /// 64 random bits.
+    fn random(&mut self) -> u64;
+    /// The storage engine.
+    fn engine(&mut self) -> &mut dyn Engine;
+    /// Sends a message to another node; it may be lost.
+    fn send(&mut self, to: NodeId, envelope: Envelope);
+    /// Sends a datagram; it may be lost.
+    fn datagram(&mut self, to: &Address, gossip: &Gossip);
+    /// Says where a node is reached.
+    fn route(&mut self, node: NodeId, address: &Address);
+    /// Answers a client. Exactly one answer for each `Input::Request`.
+    fn reply(&mut self, client: ClientTag, reply: Reply);
+}
