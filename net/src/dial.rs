@@ -1,0 +1,138 @@
+//! The task that keeps one peer dialled: connect, shake hands, run the link, wait, again.
+
+use std::io;
+use std::sync::Arc;
+
+use rondo_core::env::Address;
+use tokio::net::TcpStream;
+use tokio::time::{sleep_until, timeout};
+
+use crate::connection::{Failure, run, shake_hands};
+use crate::frame::Decoder;
+use crate::handshake::{Handshake, Peer};
+use crate::link::{End, Link};
+use crate::peer::{Called, CalledEnds};
+use crate::reconnect::Backoff;
+use crate::refusal::Refusal;
+use crate::rim::Rim;
+
+/// Never ends by itself.
+pub(crate) async fn keep_dialled(rim: Arc<Rim>, called: Arc<Called>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let address = called.on_dial();
+        let opened = match timeout(rim.handshake, dial(&rim, &called, &address)).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Failure::Slow),
+        };
+        let hopeless = match opened {
+            Ok((stream, peer, decoder)) => {
+                backoff.on_open(rim.clock.mono());
+                let end = converse(&rim, &called, &address, stream, &peer, decoder).await;
+                on_end(&called, &address, &end)
+            }
+            Err(failure) => on_failure(&called, &address, &failure),
+        };
+        let next = backoff.on_failure(rim.clock.mono(), hopeless, rim.random());
+        tokio::select! {
+            () = sleep_until(rim.clock.instant(next)) => {}
+            () = called.news.notified() => backoff.on_news(),
+        }
+    }
+}
+
+/// The name is resolved anew at each attempt: peers move.
+async fn dial(
+    rim: &Rim,
+    called: &Called,
+    address: &Address,
+) -> Result<(TcpStream, Peer, Decoder), Failure> {
+    let mut stream = TcpStream::connect(&address.0).await.map_err(Failure::Io)?;
+    stream.set_nodelay(true).map_err(Failure::Io)?;
+    let (handshake, first) = Handshake::dial(Arc::clone(&rim.me), called.node, rim.nonce());
+    let (peer, decoder) = shake_hands(&mut stream, handshake, Some(first)).await?;
+    Ok((stream, peer, decoder))
+}
+
+async fn converse(
+    rim: &Rim,
+    called: &Called,
+    address: &Address,
+    stream: TcpStream,
+    peer: &Peer,
+    decoder: Decoder,
+) -> End {
+    match called.on_open(address, peer) {
+        Err(end) => end,
+        Ok(earlier) => {
+            let (node, boot, protocol) = (called.node.short(), peer.boot.0, peer.protocol);
+            tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
+            let link = Link::new(rim.pace, peer.protocol, decoder, rim.clock.mono());
+            run(
+                stream,
+                link,
+                rim.clock,
+                &mut CalledEnds {
+                    called,
+                    inbox: &rim.inbox,
+                },
+            )
+            .await
+        }
+    }
+}
+
+/// Whether only people can help.
+fn on_end(called: &Called, address: &Address, end: &End) -> bool {
+    let why = end.to_string();
+    let refusal = match end {
+        End::Goodbye(refusal) => Some(refusal),
+        _ => None,
+    };
+    called.on_trouble(&why, refusal);
+    tracing::warn!(
+        node = called.node.short(),
+        at = address.0,
+        why,
+        "link ended"
+    );
+    refusal.is_some_and(|refusal| refusal.code.needs_people())
+}
+
+/// Whether only people can help.
+fn on_failure(called: &Called, address: &Address, failure: &Failure) -> bool {
+    let why = failure.to_string();
+    let refusal = failure.refusal();
+    let node = called.node.short();
+    if called.on_trouble(&why, refusal) {
+        tracing::warn!(node, at = address.0, why, "no link to the peer; trying on");
+    } else {
+        tracing::debug!(node, at = address.0, why, "still no link to the peer");
+    }
+    refusal.is_some_and(|refusal| refusal.code.needs_people())
+}
+
+impl Failure {
+    /// The refusal, by either side.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Failure::Refuse(refusal) | Failure::Refused(refusal) => Some(refusal),
+            Failure::Io(_) | Failure::Slow | Failure::Frame(_) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failure::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                write!(f, "nobody listens there")
+            }
+            Failure::Io(error) => write!(f, "{error}"),
+            Failure::Slow => write!(f, "no answer in time"),
+            Failure::Frame(error) => write!(f, "received {error}"),
+            Failure::Refuse(refusal) => write!(f, "refused here: {refusal}"),
+            Failure::Refused(refusal) => write!(f, "refused there: {refusal}"),
+        }
+    }
+}

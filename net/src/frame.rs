@@ -1,0 +1,379 @@
+//! Frames: how messages are cut out of a stream of bytes. The same for every kind of link.
+//!
+//! ```text
+//! 0   length   4   little endian: bytes from `kind` to the end of the payload
+//! 4   crc32    4   little endian, IEEE: over the length, the kind, the version and the payload
+//! 8   kind     1   one of `Kind`
+//! 9   version  1   of the payload: the version both sides agreed on, 1 before they have
+//! 10  payload  ..
+//! ```
+//!
+//! The length is checked against the decoder's limit before anything is buffered for it, and the limit
+//! is small until the peer has proved who it is. An error is final: after it nothing in the stream can
+//! be trusted, and the link ends. The checksum guards against broken machines, not against enemies.
+
+use std::fmt;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// What precedes the payload, in bytes.
+pub const HEADER_BYTES: usize = 10;
+/// What the length counts besides the payload: kind and version.
+const COUNTED_BYTES: usize = 2;
+/// The length and the checksum, which the length does not count.
+const UNCOUNTED_BYTES: usize = HEADER_BYTES - COUNTED_BYTES;
+
+/// What a frame carries.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// Who speaks, and what it speaks: the first frame in both directions.
+    Hello = 1,
+    /// The dialler's proof of the cluster secret.
+    Proof = 2,
+    /// The acceptor's proof; the link is open.
+    Ready = 3,
+    /// A message that may be dropped (`Class::Request`).
+    Request = 4,
+    /// A message that may not (`Class::Reply`).
+    Reply = 5,
+    /// Nothing to say, but alive.
+    Heartbeat = 6,
+    /// The end of the link, with a `Refusal`.
+    Goodbye = 7,
+}
+
+/// One frame. The payload shares the memory it was read into.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// What it carries.
+    pub kind: Kind,
+    /// The version of the payload.
+    pub version: u8,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// Why a stream cannot be understood any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FrameError {
+    /// The length is too small for a kind and a version.
+    TooShort(u32),
+    /// The length is above the limit.
+    TooLong {
+        /// The payload's length.
+        payload: usize,
+        /// The longest payload allowed.
+        limit: usize,
+    },
+    /// The checksum is wrong.
+    Checksum,
+    /// No such kind.
+    Kind(u8),
+}
+
+/// The first bytes of a frame whose payload is `parts`, one after another.
+///
+/// # Panics
+/// When the payload is 4 GiB or longer: callers bound it far below.
+#[must_use]
+pub fn header(kind: Kind, version: u8, parts: &[Bytes]) -> [u8; HEADER_BYTES] {
+    let payload: usize = parts.iter().map(Bytes::len).sum();
+    let length = u32::try_from(payload + COUNTED_BYTES).expect("callers bound the payload");
+    let length = length.to_le_bytes();
+    let mut crc = crc32fast::Hasher::new();
+    crc.update(&[
+        length[0], length[1], length[2], length[3], kind as u8, version,
+    ]);
+    for part in parts {
+        crc.update(part);
+    }
+    let mut out = [0; HEADER_BYTES];
+    out[..4].copy_from_slice(&length);
+    out[4..8].copy_from_slice(&crc.finalize().to_le_bytes());
+    out[8] = kind as u8;
+    out[9] = version;
+    out
+}
+
+/// A whole frame in one piece; for the small ones.
+#[must_use]
+pub fn encode(kind: Kind, version: u8, payload: Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(HEADER_BYTES + payload.len());
+    let payload = [payload];
+    out.put_slice(&header(kind, version, &payload));
+    out.put_slice(&payload[0]);
+    out.freeze()
+}
+
+/// Cuts frames out of bytes that come in any pieces.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: BytesMut,
+    payload_max: usize,
+    broken: Option<FrameError>,
+}
+
+impl Decoder {
+    /// A decoder that takes payloads up to `payload_max` bytes.
+    #[must_use]
+    pub fn new(payload_max: usize) -> Decoder {
+        Decoder {
+            buffer: BytesMut::new(),
+            payload_max,
+            broken: None,
+        }
+    }
+
+    /// Allows payloads up to `payload_max` bytes from now on.
+    pub fn set_payload_max(&mut self, payload_max: usize) {
+        self.payload_max = payload_max;
+    }
+
+    /// Takes bytes. The decoder holds what has no frame yet, so ask for frames between two calls.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Where a reader appends bytes itself, with room for at least `room` more.
+    pub fn buffer(&mut self, room: usize) -> &mut BytesMut {
+        if self.buffer.capacity() - self.buffer.len() < room {
+            // A little more than asked for, so that the next call does not move bytes again.
+            self.buffer.reserve(room * 4);
+        }
+        &mut self.buffer
+    }
+
+    /// Bytes held that are no frame yet.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// The next frame, `None` when more bytes are needed. After an error, always that error.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
+        if let Some(error) = self.broken {
+            return Err(error);
+        }
+        self.cut().inspect_err(|error| self.broken = Some(*error))
+    }
+
+    fn cut(&mut self) -> Result<Option<Frame>, FrameError> {
+        let Some(&[a, b, c, d]) = self.buffer.first_chunk() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes([a, b, c, d]);
+        let counted = length as usize;
+        if counted < COUNTED_BYTES {
+            return Err(FrameError::TooShort(length));
+        }
+        if counted - COUNTED_BYTES > self.payload_max {
+            let payload = counted - COUNTED_BYTES;
+            return Err(FrameError::TooLong {
+                payload,
+                limit: self.payload_max,
+            });
+        }
+        if self.buffer.len() < UNCOUNTED_BYTES + counted {
+            return Ok(None);
+        }
+        let frame = &self.buffer[..UNCOUNTED_BYTES + counted];
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&[a, b, c, d, frame[8], frame[9]]);
+        crc.update(&frame[HEADER_BYTES..]);
+        if frame[4..8] != crc.finalize().to_le_bytes() {
+            return Err(FrameError::Checksum);
+        }
+        let version = frame[9];
+        let kind = Kind::from_number(frame[8]).ok_or(FrameError::Kind(frame[8]))?;
+        let mut payload = self.buffer.split_to(UNCOUNTED_BYTES + counted).freeze();
+        payload.advance(HEADER_BYTES);
+        Ok(Some(Frame {
+            kind,
+            version,
+            payload,
+        }))
+    }
+}
+
+impl Kind {
+    fn from_number(number: u8) -> Option<Kind> {
+        Some(match number {
+            1 => Kind::Hello,
+            2 => Kind::Proof,
+            3 => Kind::Ready,
+            4 => Kind::Request,
+            5 => Kind::Reply,
+            6 => Kind::Heartbeat,
+            7 => Kind::Goodbye,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FrameError::TooShort(length) => {
+                write!(f, "a frame of length {length}: not a rondo peer")
+            }
+            FrameError::TooLong { payload, limit } => {
+                write!(f, "a frame of {payload} bytes, above the limit of {limit}")
+            }
+            FrameError::Checksum => write!(f, "a frame with a wrong checksum"),
+            FrameError::Kind(kind) => write!(f, "a frame of unknown kind {kind}"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+
+    const LIMIT: usize = 600;
+
+    fn frames() -> impl Strategy<Value = Vec<Frame>> {
+        let frame = (
+            1u8..=7,
+            any::<u8>(),
+            prop::collection::vec(any::<u8>(), 0..300),
+        )
+            .prop_map(|(kind, version, payload)| Frame {
+                kind: Kind::from_number(kind).expect("1 to 7 are kinds"),
+                version,
+                payload: payload.into(),
+            });
+        prop::collection::vec(frame, 1..8)
+    }
+
+    fn stream(frames: &[Frame]) -> Vec<u8> {
+        let encoded = |frame: &Frame| encode(frame.kind, frame.version, frame.payload.clone());
+        frames.iter().flat_map(encoded).collect()
+    }
+
+    /// All frames in `stream`, cut into pieces of these sizes, and how it ended.
+    fn decode(stream: &[u8], sizes: &[usize]) -> (Vec<Frame>, Option<FrameError>) {
+        let mut decoder = Decoder::new(LIMIT);
+        let mut out = Vec::new();
+        let mut rest = stream;
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at((*sizes.next().expect("a cycle")).min(rest.len()));
+            rest = more;
+            decoder.push(piece);
+            loop {
+                match decoder.next_frame() {
+                    Ok(Some(frame)) => out.push(frame),
+                    Ok(None) => break,
+                    Err(error) => {
+                        assert_eq!(decoder.next_frame(), Err(error), "an error is final");
+                        return (out, Some(error));
+                    }
+                }
+            }
+        }
+        (out, None)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_do_not_depend_on_how_the_stream_is_split(
+            frames in frames(),
+            sizes in prop::collection::vec(1usize..400, 1..20),
+        ) {
+            prop_assert_eq!(decode(&stream(&frames), &sizes), (frames, None));
+        }
+
+        /// A changed length may make the decoder wait for bytes that belong to later frames; once
+        /// they are there the checksum fails. So the stream goes on with heartbeats.
+        #[test]
+        fn one_changed_byte_is_an_error_and_never_another_frame(
+            frames in frames(),
+            at in any::<prop::sample::Index>(),
+            flip in 1u8..=255,
+        ) {
+            let mut bytes = stream(&frames);
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            for _ in 0..=LIMIT / HEADER_BYTES {
+                bytes.extend_from_slice(&encode(Kind::Heartbeat, 1, Bytes::new()));
+            }
+            let (got, error) = decode(&bytes, &[97]);
+            prop_assert!(error.is_some());
+            prop_assert!(frames.starts_with(&got), "{got:?} is no prefix");
+            prop_assert!(got.len() < frames.len());
+        }
+
+        #[test]
+        fn rubbish_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            decode(&bytes, &[13, 700]);
+        }
+    }
+
+    #[test]
+    fn a_frame_above_the_limit_is_refused_by_its_first_four_bytes() {
+        let mut decoder = Decoder::new(LIMIT);
+        decoder.push(&(LIMIT as u32 + 3).to_le_bytes());
+        let error = FrameError::TooLong {
+            payload: LIMIT + 1,
+            limit: LIMIT,
+        };
+        assert_eq!(decoder.next_frame(), Err(error));
+        assert_eq!(
+            error.to_string(),
+            "a frame of 601 bytes, above the limit of 600"
+        );
+
+        let mut decoder = Decoder::new(LIMIT);
+        decoder.push(&u32::MAX.to_le_bytes());
+        assert!(matches!(
+            decoder.next_frame(),
+            Err(FrameError::TooLong { .. })
+        ));
+        assert!(
+            decoder.buffer.capacity() < 1024,
+            "nothing is reserved for it"
+        );
+    }
+
+    #[test]
+    fn the_limit_itself_passes_and_grows_after_the_handshake() {
+        let full = encode(Kind::Reply, 1, vec![7; LIMIT].into());
+        assert_eq!(decode(&full, &[50]).0.len(), 1);
+        let mut decoder = Decoder::new(10);
+        decoder.set_payload_max(LIMIT);
+        decoder.push(&full);
+        assert!(
+            decoder
+                .next_frame()
+                .expect("within the new limit")
+                .is_some()
+        );
+        assert_eq!(decoder.buffered(), 0);
+    }
+
+    #[test]
+    fn errors_of_the_header_are_told_apart() {
+        assert_eq!(decode(&[1, 0, 0, 0], &[4]).1, Some(FrameError::TooShort(1)));
+        let mut unknown = encode(Kind::Reply, 1, Bytes::new()).to_vec();
+        unknown[8] = 99;
+        assert_eq!(decode(&unknown, &[99]).1, Some(FrameError::Checksum));
+        let crc = crc32fast::hash(&[2, 0, 0, 0, 99, 1]);
+        unknown[4..8].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(decode(&unknown, &[99]).1, Some(FrameError::Kind(99)));
+    }
+
+    #[test]
+    fn the_bytes_of_a_frame_never_change() {
+        let frame = encode(Kind::Reply, 1, Bytes::from_static(b"abc"));
+        let hex = frame
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<Vec<_>>()
+            .join(" ");
+        insta::assert_snapshot!(hex, @"05 00 00 00 24 21 a7 16 05 01 61 62 63");
+    }
+}

@@ -1,0 +1,282 @@
+//! What is known of one peer: the link that we dial (`Called`), and the one it has dialled (`Caller`).
+//!
+//! Shared between the task of the link and everybody who sends. `send` takes one short lock, and wakes
+//! the task only when it sleeps: a burst of messages costs one wake-up and one write.
+
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use rondo_core::env::{Address, Class, Outbound};
+use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::inbox::Inbox;
+use tokio::sync::Notify;
+
+use crate::connection::Ends;
+use crate::handshake::Peer;
+use crate::link::{End, Link};
+use crate::queue::{Pushed, QueueLimits, SendQueue};
+use crate::refusal::Refusal;
+use crate::status::{LinkState, LinkStatus};
+
+/// A peer that we dial.
+#[derive(Debug)]
+pub(crate) struct Called {
+    pub(crate) node: NodeId,
+    /// A reason to dial now.
+    pub(crate) news: Notify,
+    outbox: Mutex<Outbox>,
+    record: Mutex<Record>,
+}
+
+#[derive(Debug)]
+struct Outbox {
+    /// The protocol version while the link is open.
+    open: Option<u8>,
+    queue: SendQueue,
+    dropped: u64,
+    end: Option<End>,
+    sleeper: Sleeper,
+}
+
+#[derive(Debug)]
+struct Record {
+    address: Address,
+    state: LinkState,
+    peer: Option<Peer>,
+    trouble: Option<String>,
+    refusal: Option<Refusal>,
+    opened: u64,
+}
+
+/// A peer that has dialled us.
+#[derive(Debug, Default)]
+pub(crate) struct Caller {
+    ending: Mutex<(Option<End>, Sleeper)>,
+}
+
+/// The task of a link, while it waits for something to do.
+#[derive(Debug, Default)]
+struct Sleeper(Option<Waker>);
+
+impl Sleeper {
+    fn fall_asleep(&mut self, context: &Context<'_>) {
+        if !self
+            .0
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            self.0 = Some(context.waker().clone());
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.0.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Called {
+    pub(crate) fn new(node: NodeId, address: Address) -> Called {
+        Called {
+            node,
+            news: Notify::new(),
+            outbox: Mutex::new(Outbox {
+                open: None,
+                queue: SendQueue::new(QueueLimits::USUAL),
+                dropped: 0,
+                end: None,
+                sleeper: Sleeper::default(),
+            }),
+            record: Mutex::new(Record {
+                address,
+                state: LinkState::Dialling,
+                peer: None,
+                trouble: None,
+                refusal: None,
+                opened: 0,
+            }),
+        }
+    }
+
+    /// Queues a message for the open link; dropped when there is none.
+    pub(crate) fn send(&self, message: &Outbound) {
+        let mut outbox = self.outbox();
+        let Some(version) = outbox.open else {
+            outbox.dropped += 1;
+            return;
+        };
+        match outbox.queue.push(version, message) {
+            Pushed::Queued => {
+                outbox.sleeper.wake();
+                return;
+            }
+            Pushed::Dropped => {}
+            Pushed::TooLong => {
+                let (node, bytes) = (self.node.short(), message.len());
+                tracing::error!(
+                    node,
+                    bytes,
+                    "message above the limit dropped: nobody can send it"
+                );
+            }
+            Pushed::Absurd => {
+                outbox.end = Some(End::Absurd);
+                outbox.sleeper.wake();
+            }
+        }
+        outbox.dropped += 1;
+    }
+
+    /// The peer lives at `address` from now on. Whether that is new.
+    pub(crate) fn on_route(&self, address: &Address) -> bool {
+        {
+            let mut record = self.record();
+            if record.address == *address {
+                return false;
+            }
+            record.address.clone_from(address);
+        }
+        self.end(End::Ours("the peer has another address now"));
+        self.news.notify_one();
+        true
+    }
+
+    /// The peer has dialled us in its life `boot`: it is there, and a link to an earlier life is dead.
+    pub(crate) fn on_call(&self, boot: BootEpoch) {
+        if self
+            .record()
+            .peer
+            .as_ref()
+            .is_some_and(|peer| peer.boot != boot)
+        {
+            self.end(End::Ours("the peer has been started anew"));
+        }
+        self.news.notify_one();
+    }
+
+    /// Ends the link if it is open.
+    pub(crate) fn end(&self, why: End) {
+        let mut outbox = self.outbox();
+        if outbox.open.is_some() {
+            outbox.end = Some(why);
+            outbox.sleeper.wake();
+        }
+    }
+
+    /// Where to dial now.
+    pub(crate) fn on_dial(&self) -> Address {
+        let mut record = self.record();
+        record.state = LinkState::Dialling;
+        record.address.clone()
+    }
+
+    /// The link to `address` is open, unless the peer has moved meanwhile. Returns how often it has been
+    /// opened before.
+    pub(crate) fn on_open(&self, address: &Address, peer: &Peer) -> Result<u64, End> {
+        let mut record = self.record();
+        if record.address != *address {
+            return Err(End::Ours("the peer has another address now"));
+        }
+        record.state = LinkState::Open;
+        record.peer = Some(peer.clone());
+        (record.trouble, record.refusal) = (None, None);
+        record.opened += 1;
+        let mut outbox = self.outbox();
+        outbox.open = Some(peer.protocol);
+        outbox.end = None;
+        Ok(record.opened - 1)
+    }
+
+    /// There is no link: it ended, or did not open. Whether this is new trouble, for the log.
+    pub(crate) fn on_trouble(&self, trouble: &str, refusal: Option<&Refusal>) -> bool {
+        {
+            let mut outbox = self.outbox();
+            outbox.open = None;
+            outbox.queue.clear();
+        }
+        let mut record = self.record();
+        record.state = LinkState::Waiting;
+        record.refusal = refusal.cloned();
+        let new = record.trouble.as_deref() != Some(trouble);
+        record.trouble = Some(trouble.to_owned());
+        new
+    }
+
+    pub(crate) fn status(&self, hears: bool) -> LinkStatus {
+        let record = self.record();
+        let outbox = self.outbox();
+        LinkStatus {
+            node: self.node,
+            address: record.address.clone(),
+            state: record.state,
+            boot: record.peer.as_ref().map(|peer| peer.boot),
+            protocol: record.peer.as_ref().map(|peer| peer.protocol),
+            hears,
+            trouble: record.trouble.clone(),
+            refusal: record.refusal.clone(),
+            queue_bytes: outbox.queue.bytes(),
+            dropped: outbox.dropped,
+            reconnects: record.opened.saturating_sub(1),
+        }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().expect("no panic while locked")
+    }
+
+    /// To be locked before the outbox, where both are needed.
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().expect("no panic while locked")
+    }
+}
+
+impl Caller {
+    /// Ends the link.
+    pub(crate) fn end(&self, why: End) {
+        let mut ending = self.ending.lock().expect("no panic while locked");
+        ending.0 = Some(why);
+        ending.1.wake();
+    }
+}
+
+/// The ends of the link to a called peer.
+pub(crate) struct CalledEnds<'a> {
+    pub(crate) called: &'a Called,
+    pub(crate) inbox: &'a Inbox,
+}
+
+impl Ends for CalledEnds<'_> {
+    /// Peers answer on links of their own, but nothing forbids a message here.
+    fn deliver(&mut self, class: Class, bytes: Bytes) {
+        self.inbox.peer(self.called.node, class, bytes);
+    }
+
+    fn load(&mut self, link: &mut Link, context: &mut Context<'_>) -> Result<(), End> {
+        let mut outbox = self.called.outbox();
+        link.load(&mut outbox.queue);
+        outbox.sleeper.fall_asleep(context);
+        outbox.end.take().map_or(Ok(()), Err)
+    }
+}
+
+/// The ends of the link from a caller.
+pub(crate) struct CallerEnds<'a> {
+    pub(crate) node: NodeId,
+    pub(crate) caller: &'a Caller,
+    pub(crate) inbox: &'a Inbox,
+}
+
+impl Ends for CallerEnds<'_> {
+    /// What the inbox drops is counted there, or asked again by its owner.
+    fn deliver(&mut self, class: Class, bytes: Bytes) {
+        self.inbox.peer(self.node, class, bytes);
+    }
+
+    fn load(&mut self, _: &mut Link, context: &mut Context<'_>) -> Result<(), End> {
+        let mut ending = self.caller.ending.lock().expect("no panic while locked");
+        ending.1.fall_asleep(context);
+        ending.0.take().map_or(Ok(()), Err)
+    }
+}

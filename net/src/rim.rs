@@ -1,0 +1,97 @@
+//! What all links of one node share: who we are, the pace, the dice, the inbox, and who is there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, RwLock};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
+use rondo_core::config::NODES_MAX;
+use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::inbox::Inbox;
+use tokio::time::Duration;
+
+use crate::connection::RimClock;
+use crate::handshake::{Identity, Nonce};
+use crate::link::{End, Pace};
+use crate::peer::{Called, Caller};
+use crate::status::LinkStatus;
+
+/// Shared by all tasks of one network.
+pub(crate) struct Rim {
+    pub(crate) me: Arc<Identity>,
+    pub(crate) pace: Pace,
+    pub(crate) handshake: Duration,
+    pub(crate) clock: RimClock,
+    pub(crate) inbox: Inbox,
+    pub(crate) dice: Mutex<ChaCha20Rng>,
+    pub(crate) called: RwLock<BTreeMap<NodeId, Arc<Called>>>,
+    pub(crate) callers: Mutex<BTreeMap<NodeId, Arc<Caller>>>,
+}
+
+impl Rim {
+    pub(crate) fn nonce(&self) -> Nonce {
+        let mut nonce = Nonce::default();
+        self.dice
+            .lock()
+            .expect("no panic while locked")
+            .fill_bytes(&mut nonce);
+        nonce
+    }
+
+    pub(crate) fn random(&self) -> u64 {
+        self.dice.lock().expect("no panic while locked").next_u64()
+    }
+
+    pub(crate) fn called(&self, node: NodeId) -> Option<Arc<Called>> {
+        self.called
+            .read()
+            .expect("no panic while locked")
+            .get(&node)
+            .cloned()
+    }
+
+    /// A peer has dialled us. Its earlier link, if any, ends: one link per peer and direction, so that
+    /// messages do not overtake each other.
+    pub(crate) fn on_call(&self, node: NodeId, boot: BootEpoch) -> Result<Arc<Caller>, End> {
+        let caller = Arc::new(Caller::default());
+        let earlier = {
+            let mut callers = self.callers.lock().expect("no panic while locked");
+            if callers.len() >= NODES_MAX && !callers.contains_key(&node) {
+                return Err(End::Ours("there are more peers than a cluster may have"));
+            }
+            callers.insert(node, Arc::clone(&caller))
+        };
+        if let Some(earlier) = earlier {
+            earlier.end(End::Ours("the peer has dialled again"));
+        }
+        if let Some(called) = self.called(node) {
+            called.on_call(boot);
+        }
+        Ok(caller)
+    }
+
+    /// The link from a peer has ended.
+    pub(crate) fn on_hang_up(&self, node: NodeId, caller: &Arc<Caller>) {
+        let mut callers = self.callers.lock().expect("no panic while locked");
+        if callers
+            .get(&node)
+            .is_some_and(|now| Arc::ptr_eq(now, caller))
+        {
+            callers.remove(&node);
+        }
+    }
+
+    pub(crate) fn links(&self) -> Vec<LinkStatus> {
+        let called = self.called.read().expect("no panic while locked");
+        let hears = |node| {
+            self.callers
+                .lock()
+                .expect("no panic while locked")
+                .contains_key(&node)
+        };
+        called
+            .values()
+            .map(|called| called.status(hears(called.node)))
+            .collect()
+    }
+}

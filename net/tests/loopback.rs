@@ -1,0 +1,401 @@
+//! Whole networks over the loopback device: messages arrive in order, links come back, and whoever does
+//! not belong is refused with a reason on both sides.
+
+use std::future::poll_fn;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rondo_core::env::{Address, Class, Network, Outbound};
+use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::inbox::{Arrival, Inbox, InboxReader};
+use rondo_net::refusal::RefusalCode;
+use rondo_net::status::{LinkState, LinkStatus};
+use rondo_net::tcp::{Options, TcpNetwork};
+use smallvec::smallvec;
+use tokio::time::{sleep, timeout};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Node {
+    id: NodeId,
+    network: TcpNetwork,
+    reader: InboxReader,
+    arrived: Vec<Arrival>,
+}
+
+fn options(node: u128) -> Options {
+    Options {
+        listen: Address("127.0.0.1:0".into()),
+        next_free: false,
+        node: NodeId(node),
+        boot: BootEpoch(1),
+        cluster: "test".into(),
+        secret: Some(b"sesame".to_vec()),
+        heartbeat_ms: 50,
+        silence_ms: 1000,
+        handshake_ms: 5000,
+    }
+}
+
+impl Node {
+    fn start(options: Options) -> Node {
+        Node::try_start(options).expect("a free port")
+    }
+
+    fn try_start(options: Options) -> std::io::Result<Node> {
+        let (inbox, reader) = Inbox::new();
+        let id = options.node;
+        let network = TcpNetwork::start(options, inbox, [id.0 as u8; 32])?;
+        Ok(Node {
+            id,
+            network,
+            reader,
+            arrived: Vec::new(),
+        })
+    }
+
+    fn address(&self) -> Address {
+        Address(self.network.address().to_string())
+    }
+
+    fn link(&self, to: NodeId) -> LinkStatus {
+        let links = self.network.links();
+        links
+            .into_iter()
+            .find(|link| link.node == to)
+            .expect("routed")
+    }
+
+    fn send(&self, to: NodeId, number: u32) {
+        let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
+        self.network.send(
+            to,
+            Outbound {
+                class: Class::Reply,
+                parts: smallvec![bytes],
+            },
+        );
+    }
+
+    async fn next(&mut self) -> Arrival {
+        if self.arrived.is_empty() {
+            let batch = poll_fn(|context| {
+                self.reader
+                    .poll_batch(context, &mut self.arrived, usize::MAX)
+            });
+            timeout(DEADLINE, batch).await.expect("something arrives");
+            self.arrived.reverse();
+        }
+        self.arrived.pop().expect("a batch is not empty")
+    }
+
+    /// The next message and its sender.
+    async fn receive(&mut self) -> (NodeId, u32) {
+        match self.next().await {
+            Arrival::Peer(from, bytes) => (
+                from,
+                u32::from_le_bytes(bytes[..].try_into().expect("four bytes")),
+            ),
+            _ => panic!("not a peer's message"),
+        }
+    }
+}
+
+fn introduce(a: &Node, b: &Node) {
+    a.network.route(b.id, &b.address());
+    b.network.route(a.id, &a.address());
+}
+
+async fn until(what: &str, condition: impl Fn() -> bool) {
+    let met = async {
+        while !condition() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(DEADLINE, met)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+async fn connected(a: &Node, b: &Node) {
+    let open = |x: &Node, y: &Node| {
+        let link = x.link(y.id);
+        link.state == LinkState::Open && link.hears
+    };
+    until("links open", || open(a, b) && open(b, a)).await;
+}
+
+/// Starts a node on a port that an earlier life of it is about to give back.
+async fn restart(options: Options) -> Node {
+    let bound = async {
+        loop {
+            match Node::try_start(options.clone()) {
+                Ok(node) => return node,
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+                    sleep(Duration::from_millis(2)).await;
+                }
+            }
+        }
+    };
+    timeout(DEADLINE, bound)
+        .await
+        .expect("the port becomes free")
+}
+
+#[tokio::test]
+async fn two_nodes_exchange_many_messages_in_order() {
+    let (mut a, mut b) = (Node::start(options(1)), Node::start(options(2)));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    for number in 0..100_000 {
+        a.send(b.id, number);
+        b.send(a.id, number);
+    }
+    for number in 0..100_000 {
+        assert_eq!(b.receive().await, (a.id, number));
+        assert_eq!(a.receive().await, (b.id, number));
+    }
+    assert_eq!((a.link(b.id).dropped, b.link(a.id).dropped), (0, 0));
+    until("everything is written", || a.link(b.id).queue_bytes == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_on_several_threads_keep_the_order_of_each_link() {
+    let mut nodes = [1, 2, 3].map(|id| Node::start(options(id)));
+    for (x, y) in [(0, 1), (0, 2), (1, 2)] {
+        introduce(&nodes[x], &nodes[y]);
+        connected(&nodes[x], &nodes[y]).await;
+    }
+    let ids = [1, 2, 3].map(NodeId);
+    for node in &nodes {
+        let (from, network) = (node.id, node.network.clone());
+        tokio::spawn(async move {
+            for number in 0..50_000u32 {
+                for to in ids.into_iter().filter(|to| *to != from) {
+                    let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
+                    network.send(
+                        to,
+                        Outbound {
+                            class: Class::Reply,
+                            parts: smallvec![bytes],
+                        },
+                    );
+                }
+            }
+        });
+    }
+    for node in &mut nodes {
+        let mut expected = [0u32; 4];
+        for _ in 0..100_000 {
+            let (from, number) = node.receive().await;
+            let next = &mut expected[from.0 as usize];
+            assert_eq!(number, *next, "from {from}");
+            *next += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn large_messages_pass_unharmed() {
+    let (a, mut b) = (Node::start(options(1)), Node::start(options(2)));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    let large = Bytes::from((0..8u32 << 20).map(|n| (n % 251) as u8).collect::<Vec<_>>());
+    let head = Bytes::from_static(b"head");
+    let parts = smallvec![head.clone(), large.clone()];
+    a.network.send(
+        b.id,
+        Outbound {
+            class: Class::Request,
+            parts,
+        },
+    );
+    a.send(b.id, 7);
+    match b.next().await {
+        Arrival::Peer(from, bytes) => {
+            assert_eq!(from, a.id);
+            assert!(bytes == [head, large].concat(), "changed on the way");
+        }
+        _ => panic!("not a peer's message"),
+    }
+    assert_eq!(b.receive().await, (a.id, 7));
+}
+
+#[tokio::test]
+async fn a_peer_that_restarts_on_its_port_is_found_again() {
+    let (mut a, b) = (Node::start(options(1)), Node::start(options(2)));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    let listen = b.address();
+    drop(b);
+    until("the loss is noticed", || {
+        a.link(NodeId(2)).state != LinkState::Open
+    })
+    .await;
+    assert!(a.link(NodeId(2)).trouble.is_some());
+
+    let mut b = restart(Options {
+        boot: BootEpoch(2),
+        listen,
+        ..options(2)
+    })
+    .await;
+    b.network.route(a.id, &a.address());
+    connected(&a, &b).await;
+    let link = a.link(b.id);
+    assert_eq!(
+        (link.boot, link.reconnects, link.trouble),
+        (Some(BootEpoch(2)), 1, None)
+    );
+    a.send(b.id, 1);
+    b.send(a.id, 2);
+    assert_eq!(b.receive().await, (a.id, 1));
+    assert_eq!(a.receive().await, (b.id, 2));
+}
+
+#[tokio::test]
+async fn a_peer_that_moves_is_dialled_at_its_new_address() {
+    let a = Node::start(options(1));
+    a.network.route(NodeId(2), &Address("127.0.0.1:1".into()));
+    until("nobody listens at port 1", || {
+        a.link(NodeId(2)).trouble.is_some()
+    })
+    .await;
+    let mut b = Node::start(options(2));
+    a.network.route(b.id, &b.address());
+    until("found", || a.link(NodeId(2)).state == LinkState::Open).await;
+    a.send(b.id, 1);
+    assert_eq!(b.receive().await, (a.id, 1));
+
+    drop(b);
+    let mut b = Node::start(Options {
+        boot: BootEpoch(2),
+        ..options(2)
+    });
+    a.network.route(
+        b.id,
+        &Address(format!("localhost:{}", b.network.address().port())),
+    );
+    until("found by name", || {
+        a.link(NodeId(2)).boot == Some(BootEpoch(2))
+    })
+    .await;
+    until("open", || a.link(NodeId(2)).state == LinkState::Open).await;
+    a.send(b.id, 2);
+    assert_eq!(b.receive().await, (a.id, 2));
+}
+
+/// Starts two nodes that do not belong together and returns how each sees the other.
+async fn strangers(a: Options, b: Options) -> [LinkStatus; 2] {
+    let (a, b) = (Node::start(a), Node::start(b));
+    introduce(&a, &b);
+    until("both refuse", || {
+        a.link(b.id).refusal.is_some() && b.link(a.id).refusal.is_some()
+    })
+    .await;
+    assert_eq!((a.link(b.id).reconnects, b.link(a.id).hears), (0, false));
+    a.send(b.id, 1);
+    assert_eq!(a.link(b.id).dropped, 1, "there is no link");
+    [a.link(b.id), b.link(a.id)]
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_refused_on_both_sides_with_the_reason() {
+    let wrong = Options {
+        secret: Some(b"open".to_vec()),
+        ..options(2)
+    };
+    for link in strangers(options(1), wrong).await {
+        assert_eq!(
+            link.refusal.map(|refusal| refusal.code),
+            Some(RefusalCode::Secret)
+        );
+        let trouble = link.trouble.expect("said");
+        assert!(trouble.contains("wrong cluster secret"), "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn another_cluster_is_refused_on_both_sides_with_the_reason() {
+    let other = Options {
+        cluster: "other".into(),
+        ..options(2)
+    };
+    for link in strangers(options(1), other).await {
+        assert_eq!(
+            link.refusal.map(|refusal| refusal.code),
+            Some(RefusalCode::Cluster)
+        );
+    }
+}
+
+#[tokio::test]
+async fn datagrams_reach_numbers_and_names_and_bear_the_senders_address() {
+    let (a, mut b) = (Node::start(options(1)), Node::start(options(2)));
+    let name = Address(format!("localhost:{}", b.network.address().port()));
+    for to in [b.address(), name] {
+        let mut got = None;
+        for _ in 0..100 {
+            a.network.datagram(&to, Bytes::from_static(b"hello"));
+            let next = timeout(Duration::from_millis(200), b.next()).await;
+            if let Ok(Arrival::Datagram(from, bytes)) = next {
+                got = Some((from, bytes));
+                break;
+            }
+        }
+        assert_eq!(
+            got,
+            Some((a.address(), Bytes::from_static(b"hello"))),
+            "to {}",
+            to.0
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_an_error_that_names_it() {
+    let a = Node::start(options(1));
+    let error = Node::try_start(Options {
+        listen: a.address(),
+        ..options(2)
+    })
+    .err();
+    let error = error.expect("taken").to_string();
+    assert!(
+        error.contains(&a.network.address().port().to_string()),
+        "{error}"
+    );
+    let next = Options {
+        listen: a.address(),
+        next_free: true,
+        ..options(2)
+    };
+    assert_ne!(Node::start(next).network.address(), a.network.address());
+}
+
+#[tokio::test]
+async fn options_that_make_no_sense_are_refused() {
+    let error = |options| Node::try_start(options).err().expect("refused").to_string();
+    assert!(
+        error(Options {
+            cluster: String::new(),
+            ..options(1)
+        })
+        .contains("0 bytes")
+    );
+    assert!(
+        error(Options {
+            secret: Some(vec![]),
+            ..options(1)
+        })
+        .contains("secret is empty")
+    );
+    assert!(
+        error(Options {
+            silence_ms: 100,
+            ..options(1)
+        })
+        .contains("three heartbeats")
+    );
+}
