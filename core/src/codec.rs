@@ -56,10 +56,7 @@ pub fn encode(envelope: &Envelope) -> Outbound {
     let mut parts = SmallVec::new();
     parts.push(Bytes::from(header));
     each_value(&envelope.message, |value| parts.push(value.clone()));
-    Outbound {
-        class: class(&envelope.message),
-        parts,
-    }
+    Outbound { class: class(&envelope.message), parts }
 }
 
 /// The message in `bytes`.
@@ -94,9 +91,7 @@ pub fn decode_gossip(bytes: &Bytes, secret: &[u8]) -> Result<Gossip> {
     }
     let (code, rest) = bytes.split_at(MAC_BYTES);
     if keyed(secret, rest).verify_truncated_left(code).is_err() {
-        return Err(Error::Malformed(
-            "a datagram was not made with this cluster's secret",
-        ));
+        return Err(Error::Malformed("a datagram was not made with this cluster's secret"));
     }
     check_version("a datagram", rest[0])?;
     read(bytes.slice(MAC_BYTES + 1..), Bytes::new())
@@ -108,20 +103,12 @@ pub fn encode_state(state: &VersionSet) -> (Bytes, SmallVec<[Bytes; 2]>) {
     let mut head = vec![VERSION];
     write(state, &mut head);
     let values = state.versions().map(|(_, version)| version.value.clone());
-    (
-        Bytes::from(head),
-        values.filter(|value| !value.is_empty()).collect(),
-    )
+    (Bytes::from(head), values.filter(|value| !value.is_empty()).collect())
 }
 
 /// The state in a record.
 pub fn decode_state(head: &Bytes, body: &Bytes) -> Result<VersionSet> {
-    check_version(
-        "a record",
-        *head
-            .first()
-            .ok_or(Error::Malformed("a record has no head"))?,
-    )?;
+    check_version("a record", *head.first().ok_or(Error::Malformed("a record has no head"))?)?;
     read(head.slice(1..), body.clone())
 }
 
@@ -135,10 +122,7 @@ pub fn encode_layout(layout: &Layout) -> Bytes {
 
 /// The layout in `bytes`, when it keeps the invariants of layouts.
 pub fn decode_layout(bytes: &Bytes) -> Result<Layout> {
-    check_version(
-        "a layout",
-        *bytes.first().ok_or(Error::Malformed("a layout is empty"))?,
-    )?;
+    check_version("a layout", *bytes.first().ok_or(Error::Malformed("a layout is empty"))?)?;
     read(bytes.slice(1..), Bytes::new())
 }
 
@@ -163,11 +147,7 @@ pub const fn class(message: &Message) -> Class {
 }
 
 fn check_version(what: &'static str, found: u8) -> Result<()> {
-    if found == VERSION {
-        Ok(())
-    } else {
-        Err(Error::UnknownVersion { what, found })
-    }
+    if found == VERSION { Ok(()) } else { Err(Error::UnknownVersion { what, found }) }
 }
 
 fn keyed(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
@@ -181,10 +161,7 @@ fn write<T: Wire>(thing: &T, bytes: &mut Vec<u8>) {
 }
 
 fn read<T: Wire>(header: Bytes, values: Bytes) -> Result<T> {
-    let source = Source {
-        header: header.clone(),
-        values,
-    };
+    let source = Source { header: header.clone(), values };
     let (Read(thing, left), used) =
         bincode::borrow_decode_from_slice_with_context(&header, FORMAT, source)
             .map_err(|_| Error::Malformed("a header does not have the form it should have"))?;
@@ -203,19 +180,14 @@ fn each_value(message: &Message, mut visit: impl FnMut(&Bytes)) {
     };
     match message {
         Message::ReadReply { state, .. } | Message::Merge { state, .. } => {
-            state
-                .versions()
-                .for_each(|(_, version)| visit(&version.value));
+            state.versions().for_each(|(_, version)| visit(&version.value));
         }
         Message::Forward { request, .. } => {
             if let Action::Put { value, .. } = &request.action {
                 visit(value);
             }
         }
-        Message::ForwardReply {
-            reply: Reply::Found { siblings, .. },
-            ..
-        } => {
+        Message::ForwardReply { reply: Reply::Found { siblings, .. }, .. } => {
             siblings.iter().for_each(|sibling| visit(&sibling.value));
         }
         _ => {}
@@ -377,11 +349,7 @@ table!(enum Reply {
 impl Wire for Action {
     fn put<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         match self {
-            Action::Put {
-                value,
-                content_type,
-                context,
-            } => {
+            Action::Put { value, content_type, context } => {
                 1u8.put(encoder)?;
                 value.len().encode(encoder)?;
                 content_type.put(encoder)?;
@@ -402,15 +370,9 @@ impl Wire for Action {
             1 => {
                 let Value(value) = Value::take(decoder)?;
                 let content_type = Wire::take(decoder)?;
-                Ok(Action::Put {
-                    value,
-                    content_type,
-                    context: Wire::take(decoder)?,
-                })
+                Ok(Action::Put { value, content_type, context: Wire::take(decoder)? })
             }
-            2 => Ok(Action::Delete {
-                context: Wire::take(decoder)?,
-            }),
+            2 => Ok(Action::Delete { context: Wire::take(decoder)? }),
             3 => Ok(Action::Get),
             _ => Err(DecodeError::Other("unknown tag")),
         }
@@ -432,12 +394,7 @@ impl Wire for Sibling {
         let digest = Wire::take(decoder)?;
         let content_type = Wire::take(decoder)?;
         let Value(value) = Value::take(decoder)?;
-        Ok(Sibling {
-            version,
-            digest,
-            content_type,
-            value,
-        })
+        Ok(Sibling { version, digest, content_type, value })
     }
 }
 
@@ -460,14 +417,7 @@ impl Wire for Version {
         let content_type = Wire::take(decoder)?;
         let digest = Wire::take(decoder)?;
         let Value(value) = Value::take(decoder)?;
-        Ok(Version {
-            hlc,
-            request,
-            tombstone,
-            content_type,
-            value,
-            digest,
-        })
+        Ok(Version { hlc, request, tombstone, content_type, value, digest })
     }
 }
 
@@ -595,11 +545,7 @@ impl<T: Wire> Wire for Option<T> {
     fn take<'de, D: BorrowDecoder<'de, Context = Source>>(
         decoder: &mut D,
     ) -> Result<Self, DecodeError> {
-        Ok(if bool::take(decoder)? {
-            Some(T::take(decoder)?)
-        } else {
-            None
-        })
+        Ok(if bool::take(decoder)? { Some(T::take(decoder)?) } else { None })
     }
 }
 

@@ -48,10 +48,7 @@ pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
 
 const _: () = assert!(3 * (STATE_BYTES_MAX + HEAD_BYTES_MAX) < MESSAGE_BYTES_MAX);
 const _: () = assert!(VALUE_BYTES_MAX < STATE_BYTES_MAX);
-const _: () = assert!(
-    DATAGRAM_BYTES_MAX < 65_507,
-    "the largest UDP payload over IPv4"
-);
+const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "the largest UDP payload over IPv4");
 const _: () = assert!(PARTITIONS_MAX.is_power_of_two());
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX >= CLIENT_LANE_MAX);
 const _: () = assert!(HLC_RESERVE_MS > 0 && HLC_RESERVE_MS < DRIFT_MS_MAX);

@@ -183,10 +183,7 @@ impl Engine for MemoryEngine {
 
     fn get(&mut self, key: &[u8]) -> Result<Lookup> {
         self.reads += 1;
-        Ok(self
-            .records
-            .get(key)
-            .map_or(Lookup::Miss, |record| Lookup::Hit(record.clone())))
+        Ok(self.records.get(key).map_or(Lookup::Miss, |record| Lookup::Hit(record.clone())))
     }
 
     fn start_read(&mut self, _: ReadId, _: ReadTicket) -> Result<()> {
@@ -203,11 +200,8 @@ impl Engine for MemoryEngine {
         for change in &batch.changes {
             match change {
                 Change::Put { key, head, body } => {
-                    let record = Record {
-                        lsn: self.lsn,
-                        head: head.clone(),
-                        body: body.concat().into(),
-                    };
+                    let record =
+                        Record { lsn: self.lsn, head: head.clone(), body: body.concat().into() };
                     self.records.insert(key.clone(), record);
                 }
                 Change::Delete { key } => {
@@ -235,10 +229,7 @@ impl Engine for MemoryEngine {
     }
 
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
-        let mut page = Page {
-            records: Vec::new(),
-            next: None,
-        };
+        let mut page = Page { records: Vec::new(), next: None };
         let mut bytes = 0;
         for (key, record) in self.records.range(Bytes::copy_from_slice(from)..) {
             if page.records.len() >= limit || (bytes > 0 && bytes >= bytes_max) {
@@ -256,9 +247,7 @@ impl Engine for MemoryEngine {
     }
 
     fn checkpoint(&mut self, _: &str) -> Result<Lsn> {
-        Err(Error::Malformed(
-            "the memory engine has no files to copy; choose another engine",
-        ))
+        Err(Error::Malformed("the memory engine has no files to copy; choose another engine"))
     }
 
     fn stats(&self) -> EngineStats {

@@ -39,20 +39,16 @@ impl fmt::Display for Error {
         match self {
             Error::Malformed(what) => write!(f, "malformed: {what}"),
             Error::UnknownVersion { what, found } => {
-                write!(
-                    f,
-                    "{what} has version {found}, which this program does not know"
-                )
+                write!(f, "{what} has version {found}, which this program does not know")
             }
             Error::Disk(error) => write!(f, "disk: {error}"),
             Error::Corrupt { file, offset, what } => {
                 write!(f, "corrupt record in {file} at byte {offset}: {what}")
             }
             Error::Full(what) => write!(f, "full: {what}"),
-            Error::Poisoned => write!(
-                f,
-                "the engine stopped after a failed sync; restart the node"
-            ),
+            Error::Poisoned => {
+                write!(f, "the engine stopped after a failed sync; restart the node")
+            }
         }
     }
 }

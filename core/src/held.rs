@@ -68,11 +68,7 @@ impl Held {
         if self.running.is_some() || self.waiting.is_empty() {
             return None;
         }
-        let gap = if self.waiting.len() > CROWD {
-            SYNC_GAP_NS
-        } else {
-            0
-        };
+        let gap = if self.waiting.len() > CROWD { SYNC_GAP_NS } else { 0 };
         Some(Mono(self.last_start.0 + gap))
     }
 
@@ -108,8 +104,6 @@ impl Held {
 
     fn up_to(&mut self, durable: Lsn) -> Vec<Release> {
         let later = self.waiting.split_off(&(Lsn(durable.0 + 1), 0));
-        std::mem::replace(&mut self.waiting, later)
-            .into_values()
-            .collect()
+        std::mem::replace(&mut self.waiting, later).into_values().collect()
     }
 }

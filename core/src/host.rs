@@ -52,15 +52,7 @@ pub struct Parts<C: Clock, N: Network> {
 /// Runs a node until its inbox is told to stop, and then until everything is durable and closed.
 /// `Err`: the disk failed, and the node stopped at once, answering what was in flight with what it knew.
 pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<()> {
-    let Parts {
-        config,
-        secret,
-        mut engine,
-        clock,
-        network,
-        seed,
-        inbox,
-    } = parts;
+    let Parts { config, secret, mut engine, clock, network, seed, inbox } = parts;
     let node = Node::new(&config, engine.as_mut(), clock.mono())?;
     let world = World {
         engine,
@@ -72,14 +64,7 @@ pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<()> {
         sinks: BTreeMap::new(),
         tags: 0,
     };
-    Host {
-        node,
-        world,
-        clock,
-        inbox,
-    }
-    .run()
-    .await
+    Host { node, world, clock, inbox }.run().await
 }
 
 struct Host<C: Clock, N: Network> {
@@ -206,8 +191,7 @@ impl<N: Network> Env for World<N> {
     }
 
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
-        self.network
-            .datagram(to, codec::encode_gossip(gossip, &self.secret));
+        self.network.datagram(to, codec::encode_gossip(gossip, &self.secret));
     }
 
     fn route(&mut self, node: NodeId, address: &Address) {

@@ -80,9 +80,7 @@ impl Inbox {
     #[must_use]
     pub fn new() -> (Inbox, InboxReader) {
         let inbox = Inbox::default();
-        let reader = InboxReader {
-            lanes: Arc::clone(&inbox.lanes),
-        };
+        let reader = InboxReader { lanes: Arc::clone(&inbox.lanes) };
         (inbox, reader)
     }
 
@@ -91,13 +89,9 @@ impl Inbox {
     pub fn ask(&self, ask: Ask) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
         let refusal = if lanes.closed {
-            Reply::Unavailable {
-                reason: "the node has stopped".to_owned(),
-            }
+            Reply::Unavailable { reason: "the node has stopped".to_owned() }
         } else if lanes.clients.len() >= CLIENT_LANE_MAX {
-            Reply::Overloaded {
-                reason: "too many requests wait for this node".to_owned(),
-            }
+            Reply::Overloaded { reason: "too many requests wait for this node".to_owned() }
         } else {
             lanes.clients.push_back(ask);
             lanes.wake();
@@ -192,10 +186,7 @@ impl Drop for InboxReader {
     fn drop(&mut self) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
         lanes.closed = true;
-        let dropped = (
-            std::mem::take(&mut lanes.clients),
-            std::mem::take(&mut lanes.peers),
-        );
+        let dropped = (std::mem::take(&mut lanes.clients), std::mem::take(&mut lanes.peers));
         // A sink may call back into the inbox when it is dropped.
         drop(lanes);
         drop(dropped);

@@ -155,10 +155,7 @@ impl Node {
         assert!(self.out.is_empty(), "every message has been sent or served");
         let parked: usize = self.cold_reads.values().map(|read| read.parked.len()).sum();
         assert_eq!(parked, self.parked, "the count of parked inputs is right");
-        assert!(
-            self.cold_reads.values().all(|read| !read.parked.is_empty()),
-            "reads are wanted"
-        );
+        assert!(self.cold_reads.values().all(|read| !read.parked.is_empty()), "reads are wanted");
     }
 
     fn tick(&mut self, env: &mut impl Env) -> Result<()> {
@@ -172,8 +169,7 @@ impl Node {
                 self.held.until(stored, Release::Nothing);
             }
             let live = self.agreement.live().is_some();
-            self.members
-                .tick(self.agreement.endorsement(durable), live, env);
+            self.members.tick(self.agreement.endorsement(durable), live, env);
         }
         if now >= self.next_maintain {
             env.engine().flush()?;
@@ -256,31 +252,14 @@ impl Node {
             Message::Query { op, key } => {
                 let loaded = self.replica.read(key, env.engine())?;
                 let (clock, highest) = (loaded.state.clock(), loaded.state.highest_hlc());
-                return Ok((
-                    Message::QueryReply {
-                        op: *op,
-                        clock,
-                        highest,
-                    },
-                    None,
-                ));
+                return Ok((Message::QueryReply { op: *op, clock, highest }, None));
             }
-            Message::Read {
-                op,
-                key,
-                digest_only,
-            } => {
+            Message::Read { op, key, digest_only } => {
                 let loaded = self.replica.read(key, env.engine())?;
                 let answer = if *digest_only {
-                    Message::DigestReply {
-                        op: *op,
-                        digest: loaded.state.digest(),
-                    }
+                    Message::DigestReply { op: *op, digest: loaded.state.digest() }
                 } else {
-                    Message::ReadReply {
-                        op: *op,
-                        state: loaded.state,
-                    }
+                    Message::ReadReply { op: *op, state: loaded.state }
                 };
                 (answer, loaded.lsn)
             }
@@ -333,14 +312,7 @@ impl Node {
         let id = ReadId(self.reads);
         env.engine().start_read(id, ticket)?;
         self.replica.expect(key.clone());
-        self.cold_reads.insert(
-            id,
-            ColdRead {
-                key,
-                ticket,
-                parked: vec![parked],
-            },
-        );
+        self.cold_reads.insert(id, ColdRead { key, ticket, parked: vec![parked] });
         Ok(())
     }
 
@@ -351,20 +323,12 @@ impl Node {
         result: io::Result<Bytes>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let Some(ColdRead {
-            key,
-            ticket,
-            parked,
-        }) = self.cold_reads.remove(&id)
-        else {
+        let Some(ColdRead { key, ticket, parked }) = self.cold_reads.remove(&id) else {
             return Ok(());
         };
         self.parked -= parked.len();
         let engine = env.engine();
-        match result
-            .map_err(Into::into)
-            .and_then(|bytes| engine.finish_read(ticket, bytes))
-        {
+        match result.map_err(Into::into).and_then(|bytes| engine.finish_read(ticket, bytes)) {
             Ok(found) => self.replica.warm_up(&key, found),
             Err(_) => {
                 self.replica.forget(&key);
@@ -417,11 +381,8 @@ impl Node {
             if to == self.me {
                 self.on_message(to, message, env)?;
             } else {
-                let layout = self
-                    .agreement
-                    .live()
-                    .map(|(_, reference)| reference)
-                    .unwrap_or_default();
+                let layout =
+                    self.agreement.live().map(|(_, reference)| reference).unwrap_or_default();
                 env.send(to, Envelope { layout, message });
             }
         }
@@ -447,9 +408,7 @@ impl Node {
         let layout = self.agreement.live().map(|(layout, _)| layout);
         if let Some(layout) = layout {
             let alive = layout.roles().iter();
-            let alive = alive
-                .filter(|role| self.members.is_alive(role.node, now))
-                .count();
+            let alive = alive.filter(|role| self.members.is_alive(role.node, now)).count();
             if alive < layout.roles().len() / 2 + 1 {
                 waiting.push(format!(
                     "{alive} of {} nodes are up: too few for a quorum",
@@ -474,10 +433,7 @@ impl Node {
                 .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
             members: self.member_statuses(now),
             engine: engine.stats(),
-            counters: Counters {
-                actors_replaced: self.replica.actors_replaced(),
-                ..self.counters
-            },
+            counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
             in_flight: self.coordinator.len() as u64,
         }
     }
@@ -492,11 +448,7 @@ impl Node {
                 name: introduction.name.clone(),
                 peer_address: introduction.peer_address.0.clone(),
                 client_address: introduction.client_address.0.clone(),
-                state: if self.members.is_alive(introduction.node, now) {
-                    "alive"
-                } else {
-                    "dead"
-                },
+                state: if self.members.is_alive(introduction.node, now) { "alive" } else { "dead" },
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
                 me: introduction.node == self.me,
                 in_layout: self

@@ -105,11 +105,7 @@ impl Replica {
         let mut from = Bytes::from_static(&[OWN_KIND]);
         loop {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
-            for (key, record) in page
-                .records
-                .iter()
-                .take_while(|(key, _)| key[0] == OWN_KIND)
-            {
+            for (key, record) in page.records.iter().take_while(|(key, _)| key[0] == OWN_KIND) {
                 if key == CLOCK_KEY {
                     mark = Hlc(own_number(&record.head)?);
                 } else if let Some(partition) = key.strip_prefix(ACTOR_PREFIX) {
@@ -119,10 +115,7 @@ impl Replica {
                     actors.insert(PartitionId(partition), ActorId(own_number(&record.head)?));
                 }
             }
-            let past = page
-                .records
-                .last()
-                .is_some_and(|(key, _)| key[0] != OWN_KIND);
+            let past = page.records.last().is_some_and(|(key, _)| key[0] != OWN_KIND);
             match page.next.filter(|_| !past) {
                 Some(next) => from = next,
                 None => break,
@@ -149,10 +142,7 @@ impl Replica {
         match found {
             Lookup::Hit(record) => {
                 let state = codec::decode_state(&record.head, &record.body)?;
-                Ok(Loaded {
-                    state,
-                    lsn: record.lsn,
-                })
+                Ok(Loaded { state, lsn: record.lsn })
             }
             Lookup::Miss => Ok(Loaded::default()),
             Lookup::Cold(ticket) => Err(Trouble::Cold(ticket)),
@@ -244,14 +234,7 @@ impl Replica {
         let lsn = self.write(key, changes, env)?;
         self.actors.insert(partition, actor);
         let delta = state.delta(&known, actor);
-        Ok(Issued {
-            dot,
-            hlc,
-            delta,
-            known: knows(&known, dot, &state),
-            lsn,
-            mark,
-        })
+        Ok(Issued { dot, hlc, delta, known: knows(&known, dot, &state), lsn, mark })
     }
 
     /// The clock's mark is on disk.
@@ -273,9 +256,7 @@ impl Replica {
     ) -> Result<Lsn, Trouble> {
         self.awaited.remove(key);
         self.warm = None;
-        env.engine()
-            .write(&Batch { changes })
-            .map_err(Trouble::Fatal)
+        env.engine().write(&Batch { changes }).map_err(Trouble::Fatal)
     }
 
     /// The actor to issue with, and whether it is new. One of whose dots somebody knows more than are
@@ -322,14 +303,8 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
     if bytes.len() < DATA_PREFIX_BYTES || bytes[0] != DATA_KIND {
         return None;
     }
-    let keyspace = bytes[11..DATA_PREFIX_BYTES]
-        .try_into()
-        .map(u32::from_be_bytes)
-        .ok()?;
-    Some(KeyRef {
-        keyspace: KeyspaceId(keyspace),
-        key: bytes.slice(DATA_PREFIX_BYTES..),
-    })
+    let keyspace = bytes[11..DATA_PREFIX_BYTES].try_into().map(u32::from_be_bytes).ok()?;
+    Some(KeyRef { keyspace: KeyspaceId(keyspace), key: bytes.slice(DATA_PREFIX_BYTES..) })
 }
 
 /// What a writer knows after its write: what it meant to overwrite, and its own dot, unless a version of
@@ -348,10 +323,7 @@ fn knows(known: &Clock, dot: Dot, state: &VersionSet) -> Clock {
 /// What one coordinator lets a key grow to. A merge of what several accepted may be larger, and must fit
 /// in a message all the same.
 fn check_bounds(state: &VersionSet) -> Result<()> {
-    let bytes: usize = state
-        .versions()
-        .map(|(_, version)| version.value.len())
-        .sum();
+    let bytes: usize = state.versions().map(|(_, version)| version.value.len()).sum();
     if state.versions().count() > SIBLINGS_MAX {
         return Err(Error::Full(
             "the key has too many siblings; read it and write with its context",
@@ -370,31 +342,18 @@ fn check_bounds(state: &VersionSet) -> Result<()> {
 
 fn store(key: &KeyRef, state: &VersionSet) -> Change {
     let (head, body) = codec::encode_state(state);
-    debug_assert!(
-        head.len() <= HEAD_BYTES_MAX,
-        "the bounds on siblings and actors bound the head"
-    );
-    Change::Put {
-        key: data_key(key),
-        head,
-        body,
-    }
+    debug_assert!(head.len() <= HEAD_BYTES_MAX, "the bounds on siblings and actors bound the head");
+    Change::Put { key: data_key(key), head, body }
 }
 
 fn own(key: Bytes, number: u64) -> Change {
     let head = Bytes::copy_from_slice(&number.to_be_bytes());
-    Change::Put {
-        key,
-        head,
-        body: SmallVec::new(),
-    }
+    Change::Put { key, head, body: SmallVec::new() }
 }
 
 fn own_number(head: &Bytes) -> Result<u64> {
     let bytes = head[..].try_into();
-    bytes
-        .map(u64::from_be_bytes)
-        .map_err(|_| Error::Malformed("an own record is not a number"))
+    bytes.map(u64::from_be_bytes).map_err(|_| Error::Malformed("an own record is not a number"))
 }
 
 fn actor_key(partition: PartitionId) -> Bytes {

@@ -73,11 +73,7 @@ impl LayoutStatus {
                 .map(<[u16]>::to_vec)
                 .collect(),
             roles: parts.roles,
-            keyspaces: parts
-                .keyspaces
-                .into_iter()
-                .map(|keyspace| keyspace.name)
-                .collect(),
+            keyspaces: parts.keyspaces.into_iter().map(|keyspace| keyspace.name).collect(),
         }
     }
 }

@@ -62,11 +62,7 @@ pub struct Agreement {
 impl Agreement {
     /// Reads what was endorsed in an earlier life.
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Agreement> {
-        let wanted = Quorums {
-            n: config.replicas,
-            r: config.read_quorum,
-            w: config.write_quorum,
-        };
+        let wanted = Quorums { n: config.replicas, r: config.read_quorum, w: config.write_quorum };
         let mut agreement = Agreement {
             me: config.id,
             partitions: config.partitions,
@@ -109,10 +105,7 @@ impl Agreement {
     /// The write that must become durable before anything goes on, if there is one.
     #[must_use]
     pub fn waits_for(&self, durable: Lsn) -> Option<Lsn> {
-        self.endorsed
-            .as_ref()
-            .map(|endorsed| endorsed.stored)
-            .filter(|&stored| stored > durable)
+        self.endorsed.as_ref().map(|endorsed| endorsed.stored).filter(|&stored| stored > durable)
     }
 
     /// A coordinator acts under this layout, so it is live: true when it is the one endorsed here.
@@ -161,20 +154,13 @@ impl Agreement {
             return Ok(());
         }
         let same = |node: &NodeId| {
-            members
-                .peers()
-                .get(node)
-                .is_some_and(|peer| peer.layout == endorsed.reference)
+            members.peers().get(node).is_some_and(|peer| peer.layout == endorsed.reference)
         };
         let new: Vec<NodeId> = members.peers().keys().copied().filter(same).collect();
         let said_live = new.iter().any(|node| members.peers()[node].live);
         endorsed.endorsers.extend(new);
         endorsed.endorsers.insert(self.me);
-        let all = endorsed
-            .layout
-            .roles()
-            .iter()
-            .all(|r| endorsed.endorsers.contains(&r.node));
+        let all = endorsed.layout.roles().iter().all(|r| endorsed.endorsers.contains(&r.node));
         if !endorsed.live && (all || said_live) {
             make_live(endorsed, env.engine())?;
         }
@@ -195,20 +181,13 @@ impl Agreement {
             let missing = endorsed.layout.roles().iter();
             let missing = missing.filter(|role| !endorsed.endorsers.contains(&role.node));
             let names: Vec<&str> = missing.map(|role| role.name.as_str()).collect();
-            return vec![format!(
-                "waiting for {} to endorse layout 1",
-                names.join(", ")
-            )];
+            return vec![format!("waiting for {} to endorse layout 1", names.join(", "))];
         }
         if self.unreadable {
             return vec!["the stored layout is unreadable; waiting for a peer's copy".to_owned()];
         }
         let mut why = Vec::new();
-        if members
-            .peers()
-            .values()
-            .any(|peer| peer.layout != LayoutRef::default())
-        {
+        if members.peers().values().any(|peer| peer.layout != LayoutRef::default()) {
             why.push(
                 "the cluster was formed without this node, and joining a formed cluster is not built yet; \
                  start a new cluster with --bootstrap-expect set to the number of its nodes"
@@ -217,10 +196,7 @@ impl Agreement {
             return why;
         }
         let expect = members.me().expect;
-        for peer in members
-            .peers()
-            .values()
-            .filter(|p| members.is_alive(p.introduction.node, now))
+        for peer in members.peers().values().filter(|p| members.is_alive(p.introduction.node, now))
         {
             if peer.introduction.expect != expect {
                 why.push(format!(
@@ -237,15 +213,9 @@ impl Agreement {
                     .to_owned(),
             );
         } else if alive.len() < expect as usize {
-            why.push(format!(
-                "waiting for {expect} nodes, {} are here",
-                alive.len()
-            ));
+            why.push(format!("waiting for {expect} nodes, {} are here", alive.len()));
         } else if alive.len() > expect as usize {
-            why.push(format!(
-                "{expect} nodes expected, but {} are here",
-                alive.len()
-            ));
+            why.push(format!("{expect} nodes expected, but {} are here", alive.len()));
         } else {
             why.push("waiting for all nodes to hear each other".to_owned());
         }
@@ -282,23 +252,12 @@ impl Agreement {
     fn adopt(&mut self, layout: Arc<Layout>, stored: Lsn, live: bool) {
         let reference = layout.reference(&codec::encode_layout(&layout));
         let endorsers = BTreeSet::new();
-        self.endorsed = Some(Endorsed {
-            layout,
-            reference,
-            stored,
-            live,
-            endorsers,
-        });
+        self.endorsed = Some(Endorsed { layout, reference, stored, live, endorsers });
     }
 
     fn offer(&self, endorsed: &Endorsed) -> Envelope {
-        let message = Message::LayoutOffer {
-            layout: Arc::clone(&endorsed.layout),
-        };
-        Envelope {
-            layout: endorsed.reference,
-            message,
-        }
+        let message = Message::LayoutOffer { layout: Arc::clone(&endorsed.layout) };
+        Envelope { layout: endorsed.reference, message }
     }
 
     fn offer_to_others(&self, members: &Membership, env: &mut impl Env) {
@@ -336,14 +295,9 @@ fn make_live(endorsed: &mut Endorsed, engine: &mut dyn Engine) -> Result<()> {
 }
 
 fn single(key: &'static [u8], head: Bytes) -> Batch {
-    let change = Change::Put {
-        key: Bytes::from_static(key),
-        head,
-        body: smallvec::SmallVec::new(),
-    };
-    Batch {
-        changes: [change].into_iter().collect(),
-    }
+    let change =
+        Change::Put { key: Bytes::from_static(key), head, body: smallvec::SmallVec::new() };
+    Batch { changes: [change].into_iter().collect() }
 }
 
 fn stored(engine: &mut dyn Engine, key: &[u8]) -> Result<Option<Bytes>> {

@@ -101,12 +101,8 @@ impl Membership {
     /// The nodes that seem to be up, this one included, sorted.
     #[must_use]
     pub fn alive(&self, now: Mono) -> Vec<NodeId> {
-        let mut alive: Vec<NodeId> = self
-            .peers
-            .keys()
-            .copied()
-            .filter(|&node| self.is_alive(node, now))
-            .collect();
+        let mut alive: Vec<NodeId> =
+            self.peers.keys().copied().filter(|&node| self.is_alive(node, now)).collect();
         alive.push(self.me.node);
         alive.sort_unstable();
         alive
@@ -139,10 +135,7 @@ impl Membership {
         }
         // A seed is an address, not a node: after a restart somebody else may live there.
         let known = |seed: &&Address| {
-            !self
-                .peers
-                .values()
-                .any(|peer| peer.introduction.peer_address == **seed)
+            !self.peers.values().any(|peer| peer.introduction.peer_address == **seed)
         };
         for seed in self.seeds.iter().filter(known) {
             env.datagram(seed, &gossip);
@@ -154,14 +147,7 @@ impl Membership {
         if gossip.cluster != self.cluster {
             return false;
         }
-        let Gossip {
-            me: sender,
-            layout,
-            live,
-            hears,
-            others,
-            ..
-        } = gossip;
+        let Gossip { me: sender, layout, live, hears, others, .. } = gossip;
         let node = sender.node;
         for introduction in others.into_iter().chain([sender]) {
             self.meet(introduction, env);
@@ -195,13 +181,8 @@ impl Membership {
             None => {
                 let layout = LayoutRef::default();
                 let introduction = introduction.clone();
-                let peer = Peer {
-                    introduction,
-                    heard: None,
-                    hears: Vec::new(),
-                    layout,
-                    live: false,
-                };
+                let peer =
+                    Peer { introduction, heard: None, hears: Vec::new(), layout, live: false };
                 self.peers.insert(node, peer);
             }
         }
@@ -210,15 +191,8 @@ impl Membership {
 
     fn others(&self) -> Vec<Introduction> {
         let count = self.peers.len();
-        let start = if count > OTHERS_MAX {
-            self.beats as usize * OTHERS_MAX % count
-        } else {
-            0
-        };
+        let start = if count > OTHERS_MAX { self.beats as usize * OTHERS_MAX % count } else { 0 };
         let peers = self.peers.values().cycle().skip(start);
-        peers
-            .take(count.min(OTHERS_MAX))
-            .map(|peer| peer.introduction.clone())
-            .collect()
+        peers.take(count.min(OTHERS_MAX)).map(|peer| peer.introduction.clone()).collect()
     }
 }

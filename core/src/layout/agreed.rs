@@ -46,11 +46,7 @@ impl Quorums {
         let r = self.r.min(majority).max(1);
         let strict = u16::from(self.r) + u16::from(self.w) > u16::from(self.n);
         let at_least = if strict { n + 1 - r } else { 1 };
-        Quorums {
-            n,
-            r,
-            w: self.w.min(majority).max(at_least).min(n),
-        }
+        Quorums { n, r, w: self.w.min(majority).max(at_least).min(n) }
     }
 }
 
@@ -104,47 +100,20 @@ impl Layout {
         mut roles: Vec<Role>,
         keyspaces: Vec<Keyspace>,
     ) -> Layout {
-        assert!(
-            partitions.is_power_of_two(),
-            "partitions are cut by the token's top bits"
-        );
+        assert!(partitions.is_power_of_two(), "partitions are cut by the token's top bits");
         assert!(!roles.is_empty(), "a layout has a node");
         roles.sort_by_key(|role| role.node);
         let quorums = wanted.effective(roles.len());
         let owners = placement::assign(&roles, quorums.n, partitions, None);
         let version = LayoutVersion(1);
-        Layout {
-            version,
-            partitions,
-            wanted,
-            quorums,
-            roles,
-            keyspaces,
-            owners,
-        }
+        Layout { version, partitions, wanted, quorums, roles, keyspaces, owners }
     }
 
     /// A layout from outside; `None` unless it keeps the invariants.
     #[must_use]
     pub fn from_parts(parts: LayoutParts) -> Option<Layout> {
-        let LayoutParts {
-            version,
-            partitions,
-            wanted,
-            quorums,
-            roles,
-            keyspaces,
-            owners,
-        } = parts;
-        let layout = Layout {
-            version,
-            partitions,
-            wanted,
-            quorums,
-            roles,
-            keyspaces,
-            owners,
-        };
+        let LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners } = parts;
+        let layout = Layout { version, partitions, wanted, quorums, roles, keyspaces, owners };
         layout.is_sound().then_some(layout)
     }
 
@@ -172,10 +141,7 @@ impl Layout {
             && (1..=self.quorums.n).contains(&r)
             && (1..=self.quorums.n).contains(&w)
             && n <= self.roles.len()
-            && self
-                .roles
-                .windows(2)
-                .all(|pair| pair[0].node < pair[1].node)
+            && self.roles.windows(2).all(|pair| pair[0].node < pair[1].node)
             && self.owners.len() == usize::from(self.partitions) * n
             && self.owners.chunks(n).all(|owners| {
                 owners.iter().all(|&at| usize::from(at) < self.roles.len())
@@ -235,9 +201,7 @@ impl Layout {
     pub fn primaries(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
         let n = usize::from(self.quorums.n);
         let from = usize::from(partition.0) * n;
-        self.owners[from..from + n]
-            .iter()
-            .map(|&at| self.roles[usize::from(at)].node)
+        self.owners[from..from + n].iter().map(|&at| self.roles[usize::from(at)].node)
     }
 
     /// Whether `node` is one of the owners of a partition.
@@ -249,9 +213,7 @@ impl Layout {
     /// Whether `node` has a role.
     #[must_use]
     pub fn has(&self, node: NodeId) -> bool {
-        self.roles
-            .binary_search_by_key(&node, |role| role.node)
-            .is_ok()
+        self.roles.binary_search_by_key(&node, |role| role.node).is_ok()
     }
 
     /// The name of this layout in messages. Hashes the whole layout: compute it once.
@@ -259,9 +221,6 @@ impl Layout {
     pub fn reference(&self, encoded: &[u8]) -> LayoutRef {
         let hash = Sha256::digest(encoded);
         let digest = u128::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes"));
-        LayoutRef {
-            version: self.version,
-            digest,
-        }
+        LayoutRef { version: self.version, digest }
     }
 }

@@ -32,9 +32,7 @@ impl FromStr for Level {
             "one" => Ok(Level::One),
             "quorum" => Ok(Level::Quorum),
             "all" => Ok(Level::All),
-            _ => Err(Error::Malformed(
-                "the consistency level is one, quorum or all",
-            )),
+            _ => Err(Error::Malformed("the consistency level is one, quorum or all")),
         }
     }
 }
@@ -88,22 +86,13 @@ impl Keyspace {
 /// Where a key lies.
 #[must_use]
 pub fn token(keyspace: KeyspaceId, key: &[u8]) -> Token {
-    let hash = Sha256::new()
-        .chain_update(keyspace.0.to_be_bytes())
-        .chain_update(key)
-        .finalize();
-    Token(u64::from_be_bytes(
-        *hash.first_chunk().expect("SHA-256 has 32 bytes"),
-    ))
+    let hash = Sha256::new().chain_update(keyspace.0.to_be_bytes()).chain_update(key).finalize();
+    Token(u64::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes")))
 }
 
 /// The partition a token lies in, when there are `partitions` (a power of two).
 #[must_use]
 pub const fn partition(token: Token, partitions: u16) -> PartitionId {
     let bits = partitions.trailing_zeros();
-    PartitionId(if bits == 0 {
-        0
-    } else {
-        (token.0 >> (64 - bits)) as u16
-    })
+    PartitionId(if bits == 0 { 0 } else { (token.0 >> (64 - bits)) as u16 })
 }

@@ -169,12 +169,7 @@ impl Coordinator {
         };
         let id = facts.id;
         let timer = env.mono().plus_ms(patience).min(facts.deadline);
-        self.insert(Operation {
-            facts,
-            askers: [asker].into_iter().collect(),
-            timer,
-            phase,
-        });
+        self.insert(Operation { facts, askers: [asker].into_iter().collect(), timer, phase });
         self.go_on(id, next, around, env)
     }
 
@@ -227,12 +222,7 @@ impl Coordinator {
 
     /// A cold read has failed: the dot cannot be issued here.
     pub fn refuse_issue(&mut self, id: OpId, around: &mut Surroundings<'_>, env: &mut impl Env) {
-        self.end(
-            id,
-            unavailable("this replica cannot read its record of the key"),
-            around,
-            env,
-        );
+        self.end(id, unavailable("this replica cannot read its record of the key"), around, env);
     }
 
     /// Ends what is late, asks again where nobody answered.
@@ -247,12 +237,7 @@ impl Coordinator {
             let Some(operation) = self.operations.get_mut(&sequence) else {
                 continue;
             };
-            let Operation {
-                facts,
-                phase,
-                timer,
-                ..
-            } = operation;
+            let Operation { facts, phase, timer, .. } = operation;
             let next = if now >= facts.deadline {
                 Next::End(timed_out(phase, facts))
             } else {
@@ -311,17 +296,11 @@ impl Coordinator {
             ));
         }
         self.sequence += 1;
-        let key = KeyRef {
-            keyspace: keyspace.id,
-            key: request.key.clone(),
-        };
+        let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
         let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
         let facts = Facts {
-            id: OpId {
-                boot: self.boot,
-                seq: self.sequence,
-            },
+            id: OpId { boot: self.boot, seq: self.sequence },
             level: request.level.unwrap_or(keyspace.level),
             policy: keyspace.policy,
             quorums: layout.quorums(),
@@ -334,9 +313,7 @@ impl Coordinator {
             deadline: now.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX)),
         };
         let alive = facts.primaries.nodes().iter();
-        let alive = alive
-            .filter(|&&node| around.members.is_alive(node, now))
-            .count();
+        let alive = alive.filter(|&&node| around.members.is_alive(node, now)).count();
         let needed = match facts.request.action {
             Action::Get => facts.read_needs().max(facts.write_needs()),
             Action::Put { .. } | Action::Delete { .. } => facts.write_needs(),
@@ -357,11 +334,8 @@ impl Coordinator {
         env: &mut impl Env,
     ) {
         let now = env.mono();
-        let mut up = facts
-            .primaries
-            .nodes()
-            .iter()
-            .filter(|&&node| around.members.is_alive(node, now));
+        let mut up =
+            facts.primaries.nodes().iter().filter(|&&node| around.members.is_alive(node, now));
         let (Asker::Client(_), Some(&to)) = (asker, up.next()) else {
             let reply = unavailable("no primary of the key can be reached");
             around.counters.count(&reply);
@@ -370,20 +344,9 @@ impl Coordinator {
         around.counters.forwards += 1;
         let mut request = facts.request.clone();
         request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));
-        around.out.push_back((
-            to,
-            Message::Forward {
-                op: facts.id,
-                request,
-            },
-        ));
+        around.out.push_back((to, Message::Forward { op: facts.id, request }));
         let (timer, phase) = (facts.deadline, Phase::Forwarded(to));
-        self.insert(Operation {
-            facts,
-            askers: [asker].into_iter().collect(),
-            timer,
-            phase,
-        });
+        self.insert(Operation { facts, askers: [asker].into_iter().collect(), timer, phase });
     }
 
     fn earlier_attempt(&mut self, facts: &Facts, asker: Asker, named: bool) -> Earlier {
@@ -409,8 +372,7 @@ impl Coordinator {
     }
 
     fn insert(&mut self, operation: Operation) {
-        self.timers
-            .insert((operation.timer, operation.facts.id.seq));
+        self.timers.insert((operation.timer, operation.facts.id.seq));
         self.operations.insert(operation.facts.id.seq, operation);
     }
 
@@ -462,12 +424,7 @@ impl Coordinator {
         let Some(operation) = self.operations.remove(&id.seq) else {
             return;
         };
-        let Operation {
-            facts,
-            askers,
-            timer,
-            phase,
-        } = operation;
+        let Operation { facts, askers, timer, phase } = operation;
         self.timers.remove(&(timer, id.seq));
         let now = env.mono();
         let micros = now.0.saturating_sub(facts.started.0) / 1_000;
@@ -568,17 +525,9 @@ fn order(facts: &Facts, me: NodeId, members: &Membership, now: Mono) -> Vec<usiz
 fn check(request: &Request) -> Result<(), Reply> {
     let bad = |reason: String| Err(Reply::BadRequest { reason });
     if request.key.is_empty() || request.key.len() > KEY_BYTES_MAX {
-        return bad(format!(
-            "a key has 1 to {KEY_BYTES_MAX} bytes, not {}",
-            request.key.len()
-        ));
+        return bad(format!("a key has 1 to {KEY_BYTES_MAX} bytes, not {}", request.key.len()));
     }
-    if let Action::Put {
-        value,
-        content_type,
-        ..
-    } = &request.action
-    {
+    if let Action::Put { value, content_type, .. } = &request.action {
         if value.len() > VALUE_BYTES_MAX {
             return bad(format!(
                 "a value has at most {VALUE_BYTES_MAX} bytes, not {}",
@@ -586,24 +535,18 @@ fn check(request: &Request) -> Result<(), Reply> {
             ));
         }
         if content_type.len() > CONTENT_TYPE_BYTES_MAX {
-            return bad(format!(
-                "a content type has at most {CONTENT_TYPE_BYTES_MAX} bytes"
-            ));
+            return bad(format!("a content type has at most {CONTENT_TYPE_BYTES_MAX} bytes"));
         }
     }
     Ok(())
 }
 
 fn unavailable(reason: &str) -> Reply {
-    Reply::Unavailable {
-        reason: reason.to_owned(),
-    }
+    Reply::Unavailable { reason: reason.to_owned() }
 }
 
 fn overloaded(reason: &str) -> Reply {
-    Reply::Overloaded {
-        reason: reason.to_owned(),
-    }
+    Reply::Overloaded { reason: reason.to_owned() }
 }
 
 /// The local copy refused to issue: nothing has happened.
@@ -617,8 +560,6 @@ fn refused(error: &Error) -> Reply {
 fn answer(asker: Asker, reply: Reply, around: &mut Surroundings<'_>, env: &mut impl Env) {
     match asker {
         Asker::Client(tag) => env.reply(tag, reply),
-        Asker::Peer(node, op) => around
-            .out
-            .push_back((node, Message::ForwardReply { op, reply })),
+        Asker::Peer(node, op) => around.out.push_back((node, Message::ForwardReply { op, reply })),
     }
 }

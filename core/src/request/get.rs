@@ -81,11 +81,7 @@ impl ReadRound {
         let digest = state.digest();
         match self.told.iter_mut().find(|told| told.at == at) {
             Some(told) => (told.digest, told.state) = (digest, Some(state)),
-            None => self.told.push(Told {
-                at,
-                digest,
-                state: Some(state),
-            }),
+            None => self.told.push(Told { at, digest, state: Some(state) }),
         }
         self.advance(facts)
     }
@@ -93,11 +89,7 @@ impl ReadRound {
     /// A primary told the digest of its state.
     pub fn on_digest(&mut self, at: usize, digest: u64, facts: &Facts) -> Next {
         if self.told.iter().all(|told| told.at != at) {
-            self.told.push(Told {
-                at,
-                digest,
-                state: None,
-            });
+            self.told.push(Told { at, digest, state: None });
         }
         self.advance(facts)
     }
@@ -115,9 +107,7 @@ impl ReadRound {
     pub fn on_failed(&mut self, at: usize, facts: &Facts) -> Next {
         self.refused.add(at);
         let nodes = facts.primaries.nodes().len();
-        let refused = (0..nodes)
-            .filter(|&at| self.refused.has(at) && !self.has_told(at))
-            .count();
+        let refused = (0..nodes).filter(|&at| self.refused.has(at) && !self.has_told(at)).count();
         if self.write_back.is_none() && nodes - refused < facts.read_needs() {
             return Next::End(facts.too_few(self.told.len(), facts.read_needs()));
         }
@@ -141,10 +131,8 @@ impl ReadRound {
             let told = self.told.iter().find(|told| told.at == *at);
             told.is_none_or(|told| (self.whole || no_state) && told.state.is_none())
         };
-        let asks: Vec<(usize, Message)> = all
-            .filter(lacks)
-            .map(|at| (at, read(facts, !(self.whole || no_state))))
-            .collect();
+        let asks: Vec<(usize, Message)> =
+            all.filter(lacks).map(|at| (at, read(facts, !(self.whole || no_state)))).collect();
         for &(at, _) in &asks {
             self.asked.add(at);
         }
@@ -216,20 +204,12 @@ impl ReadRound {
     }
 
     fn answer(&self, state: &VersionSet, facts: &Facts) -> Reply {
-        let context = Context {
-            clock: state.clock(),
-            highest: state.highest_hlc(),
-        };
+        let context = Context { clock: state.clock(), highest: state.highest_hlc() };
         if self.find {
-            let found = state
-                .versions()
-                .find(|(_, version)| version.request == facts.request.id);
+            let found = state.versions().find(|(_, version)| version.request == facts.request.id);
             return found.map_or_else(
                 || not_found(facts),
-                |(_, version)| Reply::Stored {
-                    context,
-                    version: version.hlc,
-                },
+                |(_, version)| Reply::Stored { context, version: version.hlc },
             );
         }
         let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
@@ -247,33 +227,19 @@ impl ReadRound {
             content_type: version.content_type.clone(),
             value: version.value.clone(),
         };
-        Reply::Found {
-            siblings: values.iter().map(|(_, v)| sibling(v)).collect(),
-            context,
-        }
+        Reply::Found { siblings: values.iter().map(|(_, v)| sibling(v)).collect(), context }
     }
 }
 
 fn read(facts: &Facts, digest_only: bool) -> Message {
-    Message::Read {
-        op: facts.id,
-        key: facts.key.clone(),
-        digest_only,
-    }
+    Message::Read { op: facts.id, key: facts.key.clone(), digest_only }
 }
 
 fn merge(facts: &Facts, merged: &VersionSet) -> Message {
-    Message::Merge {
-        op: facts.id,
-        key: facts.key.clone(),
-        state: merged.clone(),
-    }
+    Message::Merge { op: facts.id, key: facts.key.clone(), state: merged.clone() }
 }
 
 /// A search that found no dot proves nothing: the earlier attempt may still arrive.
 fn not_found(facts: &Facts) -> Reply {
-    Reply::Indeterminate {
-        acks: 0,
-        needed: u8::try_from(facts.write_needs()).unwrap_or(u8::MAX),
-    }
+    Reply::Indeterminate { acks: 0, needed: u8::try_from(facts.write_needs()).unwrap_or(u8::MAX) }
 }

@@ -52,21 +52,13 @@ impl PutRound {
     #[must_use]
     pub fn new(facts: &Facts) -> PutRound {
         let tally = Tally::new(usize::from(facts.quorums.r), facts.primaries.nodes().len());
-        PutRound::Query(Query {
-            tally,
-            clock: Clock::default(),
-            highest: Hlc(0),
-        })
+        PutRound::Query(Query { tally, clock: Clock::default(), highest: Hlc(0) })
     }
 
     /// The first thing to do: at level `one` a primary issues by what it knows itself.
     #[must_use]
     pub fn begin(&self, facts: &Facts) -> Next {
-        if facts.level == Level::One {
-            Next::Issue
-        } else {
-            Next::Ask(self.unanswered(facts))
-        }
+        if facts.level == Level::One { Next::Issue } else { Next::Ask(self.unanswered(facts)) }
     }
 
     /// Whether a dot has been issued.
@@ -84,11 +76,7 @@ impl PutRound {
         query.tally.yes(at);
         query.clock.join(clock);
         query.highest = query.highest.max(highest);
-        if query.tally.met() && !met_before {
-            Next::Issue
-        } else {
-            Next::Wait
-        }
+        if query.tally.met() && !met_before { Next::Issue } else { Next::Wait }
     }
 
     /// A primary holds the dot, durably.
@@ -97,11 +85,7 @@ impl PutRound {
             return Next::Wait;
         };
         write.tally.yes(at);
-        if write.tally.met() {
-            Next::End(write.reply.clone())
-        } else {
-            Next::Wait
-        }
+        if write.tally.met() { Next::End(write.reply.clone()) } else { Next::Wait }
     }
 
     /// A primary could not do what it was asked. After the event it is asked again until the deadline.
@@ -122,14 +106,9 @@ impl PutRound {
         let (op, key) = (facts.id, facts.key.clone());
         let (tally, message) = match self {
             PutRound::Query(query) => (&query.tally, Message::Query { op, key }),
-            PutRound::Write(write) => (
-                &write.tally,
-                Message::Merge {
-                    op,
-                    key,
-                    state: write.delta.clone(),
-                },
-            ),
+            PutRound::Write(write) => {
+                (&write.tally, Message::Merge { op, key, state: write.delta.clone() })
+            }
         };
         let silent = (0..facts.primaries.nodes().len()).filter(|&at| !tally.has(at));
         silent.map(|at| (at, message.clone())).collect()
@@ -142,10 +121,7 @@ impl PutRound {
             PutRound::Query(query) => facts.too_few(query.tally.count(), query.tally.needed()),
             PutRound::Write(Write { tally, .. }) => {
                 let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
-                Reply::Indeterminate {
-                    acks: count(tally.count()),
-                    needed: count(tally.needed()),
-                }
+                Reply::Indeterminate { acks: count(tally.count()), needed: count(tally.needed()) }
             }
         }
     }
@@ -164,22 +140,16 @@ impl PutRound {
         };
         let (covers, seen) = query.covers(facts);
         let version = |hlc| match &facts.request.action {
-            Action::Put {
-                value,
-                content_type,
-                ..
-            } => Version::value(hlc, facts.request.id, content_type.clone(), value.clone()),
+            Action::Put { value, content_type, .. } => {
+                Version::value(hlc, facts.request.id, content_type.clone(), value.clone())
+            }
             Action::Delete { .. } | Action::Get => Version::tombstone(hlc, facts.request.id),
         };
         let issued = replica.issue(&facts.key, facts.partition, covers, seen, version, env)?;
 
         let nodes = facts.primaries.nodes();
         let (op, key) = (facts.id, facts.key.clone());
-        let merge = Message::Merge {
-            op,
-            key,
-            state: issued.delta.clone(),
-        };
+        let merge = Message::Merge { op, key, state: issued.delta.clone() };
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Message)> = others.map(|at| (at, merge.clone())).collect();
         held.until(issued.lsn, Release::Send(me, Message::MergeAck { op }));
@@ -190,17 +160,11 @@ impl PutRound {
                 held.until(issued.lsn, Release::Send(nodes[at], message));
             }
         }
-        let context = Context {
-            clock: issued.known,
-            highest: issued.hlc,
-        };
+        let context = Context { clock: issued.known, highest: issued.hlc };
         *self = PutRound::Write(Write {
             tally: Tally::new(facts.write_needs(), nodes.len()),
             delta: issued.delta,
-            reply: Reply::Stored {
-                context,
-                version: issued.hlc,
-            },
+            reply: Reply::Stored { context, version: issued.hlc },
         });
         Ok(Next::Ask(asks))
     }
@@ -214,10 +178,9 @@ impl Query {
             return (Covers::Only(Clock::default()), self.highest);
         };
         match (context, facts.policy) {
-            (Some(context), _) => (
-                Covers::Only(context.clock.clone()),
-                self.highest.max(context.highest),
-            ),
+            (Some(context), _) => {
+                (Covers::Only(context.clock.clone()), self.highest.max(context.highest))
+            }
             (None, Policy::Newest) => (Covers::AndLocal(self.clock.clone()), self.highest),
             (None, Policy::Siblings) => (Covers::Only(Clock::default()), self.highest),
         }

@@ -75,16 +75,8 @@ impl Tally {
     /// No answers yet; `needed` of `out_of` primaries must say yes.
     #[must_use]
     pub fn new(needed: usize, out_of: usize) -> Tally {
-        assert!(
-            needed >= 1 && needed <= out_of,
-            "a quorum is between one and all"
-        );
-        Tally {
-            needed,
-            out_of,
-            yes: Members::default(),
-            no: Members::default(),
-        }
+        assert!(needed >= 1 && needed <= out_of, "a quorum is between one and all");
+        Tally { needed, out_of, yes: Members::default(), no: Members::default() }
     }
 
     /// The primary at `at` did it. Counts once, however often it says so.

@@ -65,10 +65,7 @@ impl Context {
         match bytes.first() {
             Some(&VERSION) => {}
             Some(&found) => {
-                return Err(Error::UnknownVersion {
-                    what: "the context token",
-                    found,
-                });
+                return Err(Error::UnknownVersion { what: "the context token", found });
             }
             None => return Err(Error::Malformed("the context token is empty")),
         }
@@ -77,9 +74,7 @@ impl Context {
         }
         let (body, code) = bytes.split_at(bytes.len() - MAC_BYTES);
         if mac(secret, body) != code {
-            return Err(Error::Malformed(
-                "the context token was not made by this cluster",
-            ));
+            return Err(Error::Malformed("the context token was not made by this cluster"));
         }
         parse(body, keyspace, key)
     }
@@ -93,36 +88,21 @@ fn parse(body: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<Context> {
     {
         return Err(Error::Malformed("the context token belongs to another key"));
     }
-    let highest = Hlc(take(&mut rest)
-        .map(u64::from_be_bytes)
-        .ok_or_else(cut_off)?);
-    let count = take(&mut rest)
-        .map(u16::from_be_bytes)
-        .ok_or_else(cut_off)?;
+    let highest = Hlc(take(&mut rest).map(u64::from_be_bytes).ok_or_else(cut_off)?);
+    let count = take(&mut rest).map(u16::from_be_bytes).ok_or_else(cut_off)?;
     let mut entries: Vec<(ActorId, u64)> = Vec::new();
     for _ in 0..count {
-        let actor = ActorId(
-            take(&mut rest)
-                .map(u64::from_be_bytes)
-                .ok_or_else(cut_off)?,
-        );
-        let n = read_varint(&mut rest)
-            .filter(|&n| n > 0)
-            .ok_or_else(cut_off)?;
+        let actor = ActorId(take(&mut rest).map(u64::from_be_bytes).ok_or_else(cut_off)?);
+        let n = read_varint(&mut rest).filter(|&n| n > 0).ok_or_else(cut_off)?;
         if entries.last().is_some_and(|last| last.0 >= actor) {
-            return Err(Error::Malformed(
-                "the context token's actors are not sorted",
-            ));
+            return Err(Error::Malformed("the context token's actors are not sorted"));
         }
         entries.push((actor, n));
     }
     if !rest.is_empty() {
         return Err(Error::Malformed("the context token has trailing bytes"));
     }
-    Ok(Context {
-        clock: Clock::new(entries),
-        highest,
-    })
+    Ok(Context { clock: Clock::new(entries), highest })
 }
 
 fn mac(secret: &[u8], bytes: &[u8]) -> [u8; MAC_BYTES] {

@@ -52,14 +52,7 @@ impl Version {
     #[must_use]
     pub fn value(hlc: Hlc, request: RequestId, content_type: Bytes, value: Bytes) -> Version {
         let digest = xxh3_64(&value) ^ xxh3_64(&content_type).rotate_left(1);
-        Version {
-            hlc,
-            request,
-            tombstone: false,
-            content_type,
-            value,
-            digest,
-        }
+        Version { hlc, request, tombstone: false, content_type, value, digest }
     }
 
     /// A version that deletes.
@@ -95,18 +88,10 @@ impl Entry {
     }
 
     fn merge(&mut self, other: &Entry) {
-        let (newer, older) = if self.n >= other.n {
-            (&*self, other)
-        } else {
-            (other, &*self)
-        };
+        let (newer, older) = if self.n >= other.n { (&*self, other) } else { (other, &*self) };
         let keep = newer.n - newer.floor().max(older.floor()).min(newer.n);
         let versions = newer.versions[..keep as usize].into();
-        *self = Entry {
-            actor: self.actor,
-            n: newer.n,
-            versions,
-        };
+        *self = Entry { actor: self.actor, n: newer.n, versions };
     }
 }
 
@@ -136,9 +121,7 @@ impl Clock {
     /// How many dots of `actor` are known.
     #[must_use]
     pub fn get(&self, actor: ActorId) -> u64 {
-        self.entries
-            .binary_search_by_key(&actor, |e| e.0)
-            .map_or(0, |at| self.entries[at].1)
+        self.entries.binary_search_by_key(&actor, |e| e.0).map_or(0, |at| self.entries[at].1)
     }
 
     /// Learns that `actor` issued at least `n` dots.
@@ -182,9 +165,7 @@ impl VersionSet {
     #[must_use]
     pub fn from_entries(entries: SmallVec<[Entry; 1]>) -> Option<VersionSet> {
         let sorted = entries.windows(2).all(|pair| pair[0].actor < pair[1].actor);
-        let sound = entries
-            .iter()
-            .all(|e| e.n > 0 && e.versions.len() as u64 <= e.n);
+        let sound = entries.iter().all(|e| e.n > 0 && e.versions.len() as u64 <= e.n);
         (sorted && sound).then_some(VersionSet { entries })
     }
 
@@ -209,22 +190,14 @@ impl VersionSet {
     /// Everything known: what a reader may say it has seen.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        Clock {
-            entries: self.entries.iter().map(|e| (e.actor, e.n)).collect(),
-        }
+        Clock { entries: self.entries.iter().map(|e| (e.actor, e.n)).collect() }
     }
 
     /// All versions with their dots, by actor, newest first.
     pub fn versions(&self) -> impl Iterator<Item = (Dot, &Version)> {
         self.entries.iter().flat_map(|e| {
-            let dot = |at: usize| Dot {
-                actor: e.actor,
-                n: e.n - at as u64,
-            };
-            e.versions
-                .iter()
-                .enumerate()
-                .map(move |(at, version)| (dot(at), version))
+            let dot = |at: usize| Dot { actor: e.actor, n: e.n - at as u64 };
+            e.versions.iter().enumerate().map(move |(at, version)| (dot(at), version))
         })
     }
 
@@ -232,17 +205,13 @@ impl VersionSet {
     /// is a tombstone.
     #[must_use]
     pub fn winner(&self) -> Option<(Dot, &Version)> {
-        self.versions()
-            .max_by_key(|(dot, version)| (version.hlc, dot.actor, dot.n))
+        self.versions().max_by_key(|(dot, version)| (version.hlc, dot.actor, dot.n))
     }
 
     /// The highest HLC of any version held; `Hlc(0)` when there is none.
     #[must_use]
     pub fn highest_hlc(&self) -> Hlc {
-        self.versions()
-            .map(|(_, version)| version.hlc)
-            .max()
-            .unwrap_or_default()
+        self.versions().map(|(_, version)| version.hlc).max().unwrap_or_default()
     }
 
     /// Learns everything `other` knows.
@@ -259,11 +228,7 @@ impl VersionSet {
     /// that a version which arrives later is known to be gone.
     pub fn discard(&mut self, context: &Clock) {
         for &(actor, n) in context.entries() {
-            let gone = Entry {
-                actor,
-                n,
-                versions: SmallVec::new(),
-            };
+            let gone = Entry { actor, n, versions: SmallVec::new() };
             match self.position(actor) {
                 Ok(at) => self.entries[at].merge(&gone),
                 Err(at) => self.entries.insert(at, gone),
@@ -276,14 +241,7 @@ impl VersionSet {
         let at = match self.position(actor) {
             Ok(at) => at,
             Err(at) => {
-                self.entries.insert(
-                    at,
-                    Entry {
-                        actor,
-                        n: 0,
-                        versions: SmallVec::new(),
-                    },
-                );
+                self.entries.insert(at, Entry { actor, n: 0, versions: SmallVec::new() });
                 at
             }
         };

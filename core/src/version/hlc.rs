@@ -15,20 +15,14 @@ use crate::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
 use crate::env::Wall;
 
 /// A point in hybrid time.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Hlc(pub u64);
 
 impl Hlc {
     /// The first point of a wall millisecond.
     #[must_use]
     pub const fn at(wall: Wall) -> Hlc {
-        Hlc(if wall.0 >> 48 == 0 {
-            wall.0 << 16
-        } else {
-            u64::MAX << 16
-        })
+        Hlc(if wall.0 >> 48 == 0 { wall.0 << 16 } else { u64::MAX << 16 })
     }
 
     /// The wall part, in milliseconds since 1970.
@@ -62,10 +56,7 @@ impl HybridClock {
     /// A clock that starts above the mark found on disk (`Hlc(0)` in a new data directory).
     #[must_use]
     pub const fn new(durable_mark: Hlc) -> HybridClock {
-        HybridClock {
-            last: durable_mark,
-            durable_mark,
-        }
+        HybridClock { last: durable_mark, durable_mark }
     }
 
     /// A new reading: at the wall time or just above the last reading.

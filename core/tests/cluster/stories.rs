@@ -1,0 +1,226 @@
+//! The stories. Each is a scenario that a simpler design gets wrong.
+
+use insta::assert_snapshot;
+use rondo_core::message::{Action, Request};
+
+use crate::stage::{Stage, get, put, request};
+
+#[test]
+fn three_nodes_form_a_cluster_and_only_then_serve() {
+    let mut stage = Stage::unformed(3);
+    stage.ask(1, put("early"));
+    for _ in 0..20 {
+        stage.pass(100);
+    }
+    let ready: Vec<bool> = (1..=3).map(|node| stage.status(node).ready).collect();
+    assert_eq!(ready, [true, true, true]);
+    let digests: Vec<_> = (1..=3).map(|node| stage.status(node).layout.unwrap().digest).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "one layout");
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_node_with_seeds_never_forms_a_cluster_alone() {
+    let mut stage = Stage::unformed(3);
+    // n1 hears nobody: its seeds are up, but every datagram is lost.
+    stage.gossip_off = true;
+    for _ in 0..50 {
+        stage.pass(100);
+    }
+    let status = stage.status(1);
+    assert!(!status.ready && status.layout.is_none());
+    assert_snapshot!(status.waiting.join("\n"), @"waiting for 3 nodes, 1 are here");
+}
+
+#[test]
+fn a_put_asks_then_issues_then_waits_for_two_disks() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("x"));
+    stage.say("the query round is met by n1 itself and n2");
+    stage.deliver(1, 2);
+    stage.deliver(2, 1);
+    stage.say("the dot may not leave before the clock's first mark is durable");
+    stage.sync(1);
+    stage.deliver(1, 2);
+    stage.say("n2 has merged but not synced: no acknowledgement yet");
+    assert!(!stage.deliver(2, 1));
+    stage.sync(2);
+    stage.deliver(2, 1);
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn the_second_put_leaves_while_the_local_sync_runs() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("x"));
+    stage.settle();
+    stage.transcript();
+    stage.ask(1, put("y"));
+    stage.deliver(1, 2);
+    stage.deliver(2, 1);
+    stage.say("n1 has not synced, yet n2 merges, syncs and acknowledges: two are needed");
+    stage.deliver(1, 2);
+    stage.sync(2);
+    stage.deliver(2, 1);
+    stage.sync(1);
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_read_of_a_half_written_value_writes_it_back_before_it_answers() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("old"));
+    stage.settle();
+    stage.say("the new value reaches n1 only");
+    stage.cut = vec![(1, 2), (1, 3)];
+    stage.ask(2, get());
+    stage.settle();
+    stage.cut = Vec::new();
+    stage.ask(1, put("new"));
+    stage.deliver(1, 2);
+    stage.deliver(2, 1);
+    stage.lose(1, 2);
+    stage.lose(1, 3);
+    stage.sync(1);
+    stage.lose(1, 2);
+    stage.lose(1, 3);
+    stage.transcript();
+    stage.say("n2 reads from n1 and itself");
+    stage.ask(2, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn clocks_apart_a_later_write_wins() {
+    let mut stage = Stage::formed(3);
+    stage.set_wall_offset(1, 400);
+    stage.set_wall_offset(2, -400);
+    stage.ask(1, put("first"));
+    stage.settle();
+    stage.ask(2, put("second"));
+    stage.settle();
+    stage.transcript();
+    stage.ask(3, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_stale_context_makes_a_sibling_and_nothing_is_lost() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("a"));
+    stage.settle();
+    let empty = rondo_core::version::context::Context::default();
+    stage.ask(
+        2,
+        request(Action::Put {
+            value: "b".into(),
+            content_type: bytes::Bytes::new(),
+            context: Some(empty),
+        }),
+    );
+    stage.settle();
+    stage.transcript();
+    stage.ask(3, get());
+    stage.settle();
+    stage.say("a blind write covers all that its query round saw");
+    stage.ask(3, put("c"));
+    stage.settle();
+    stage.ask(1, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_second_attempt_never_writes_twice() {
+    let named = |attempt| Request { named: true, attempt, ..put("x") };
+    let mut stage = Stage::formed(3);
+    stage.say("the reply to the first attempt is lost on its way; the client asks the same node");
+    stage.ask(1, named(1));
+    stage.settle();
+    stage.ask(1, named(2));
+    stage.say("another coordinator finds the dot by the request's id");
+    stage.ask(2, named(3));
+    stage.settle();
+    stage.say("a request nobody has seen may still be on its way: not written, not denied");
+    stage.ask(2, Request { id: rondo_core::id::RequestId(8), ..named(2) });
+    stage.settle();
+    stage.ask(3, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn too_few_replicas_before_the_event_is_unavailable_and_after_it_indeterminate() {
+    let mut stage = Stage::formed(3);
+    stage.cut = vec![(1, 2), (1, 3)];
+    stage.ask(1, put("never issued"));
+    stage.pass(1_000);
+    stage.cut = Vec::new();
+    stage.ask(1, put("issued"));
+    stage.deliver(1, 2);
+    stage.deliver(2, 1);
+    stage.cut = vec![(1, 2), (1, 3)];
+    stage.pass(1_000);
+    stage.cut = Vec::new();
+    stage.say("later the indeterminate write turns out to have happened");
+    stage.ask(1, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_failed_sync_stops_the_node_and_releases_nothing() {
+    let mut stage = Stage::formed(3);
+    stage.cut = vec![(1, 2), (1, 3)];
+    stage.ask(1, Request { level: Some(rondo_core::layout::keyspace::Level::One), ..put("x") });
+    assert!(stage.fail_sync(1).is_err());
+    stage.abandon(1);
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_cold_record_is_read_elsewhere_while_the_node_goes_on() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("x"));
+    stage.settle();
+    stage.transcript();
+    for node in [2, 3] {
+        stage.engine(node).cold = true;
+    }
+    stage.ask(1, get());
+    let asked = if stage.deliver(1, 2) { 2 } else { 3 };
+    stage.deliver(1, asked);
+    assert!(!stage.deliver(asked, 1), "it waits for its device");
+    stage.end_reads(asked);
+    stage.deliver(asked, 1);
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_delete_is_a_write_and_leaves_a_context() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("x"));
+    stage.settle();
+    stage.ask(2, request(Action::Delete { context: None }));
+    stage.settle();
+    stage.transcript();
+    stage.ask(3, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_node_that_is_no_primary_passes_a_put_on_once() {
+    let mut stage = Stage::formed(4);
+    let owners = stage.status(1).layout.unwrap().owners[0].clone();
+    let outsider = (0..4).find(|at| !owners.contains(at)).unwrap() as usize + 1;
+    stage.ask(outsider, put("x"));
+    stage.settle();
+    stage.transcript();
+    stage.say("any node may coordinate a read");
+    stage.ask(outsider, get());
+    stage.settle();
+    assert_snapshot!(stage.transcript());
+}
