@@ -1,0 +1,110 @@
+//! The disks' luck: how long syncs and cold reads take, and what a power loss leaves of what was not synced.
+//!
+//! The disk itself, with its page cache and its list of unsynced operations, is `MemDisk`; nothing here
+//! touches bytes. Left out: I/O errors, full disks, bit rot.
+
+use rondo_engines::mem_disk::{CrashPoint, Fate, MemDisk, Op};
+
+use crate::draw::{Dice, Draw, Stream};
+use crate::rt::Time;
+use crate::scenario::{self, Disks};
+
+/// When work that is started now ends. `extra_ms` is what a slow disk adds.
+pub fn done_at(disks: &Disks, dice: &mut Dice, node: u32, now: Time, extra_ms: u64) -> Time {
+    let draw = dice.next(Stream::Disk, node, 0);
+    now.plus_us(draw.between(disks.sync_min_us, disks.sync_max_us)).plus_ms(extra_ms)
+}
+
+/// Lets a share of the reads on `disk` wait for the device.
+pub fn set_cold(disk: &MemDisk, disks: &Disks, seed: u64, node: u32) {
+    let (ppm, mut k) = (disks.cold_ppm, 0);
+    if ppm == 0 {
+        return;
+    }
+    disk.set_cold_hook(move |_, _, _| {
+        k += 1;
+        crate::draw::keyed(seed, Stream::Cold, node, 0, k).happens(ppm)
+    });
+}
+
+/// The power of one disk goes; answers how many unsynced operations were lost or torn.
+pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u32) -> u64 {
+    let kept = dice.next(Stream::Fate, node, 0).below(disk.unsynced_count() as u64 + 1);
+    let mut lost = 0;
+    disk.crash(&mut |point| {
+        let fate = match fate {
+            scenario::Fate::LoseAll => Fate::Lost,
+            scenario::Fate::Prefix if (point.index as u64) < kept => Fate::Kept,
+            scenario::Fate::Prefix if point.index as u64 == kept => {
+                torn(&point, dice.next(Stream::Fate, node, 1))
+            }
+            scenario::Fate::Prefix => Fate::Lost,
+            scenario::Fate::Subset => match dice.next(Stream::Fate, node, 2).below(4) {
+                0 => torn(&point, dice.next(Stream::Fate, node, 1)),
+                1 => Fate::Sectors(dice.next(Stream::Fate, node, 1).bits()),
+                2 => Fate::Kept,
+                _ => Fate::Lost,
+            },
+        };
+        lost += u64::from(fate != Fate::Kept);
+        fate
+    });
+    lost
+}
+
+fn torn(point: &CrashPoint, draw: Draw) -> Fate {
+    match point.op {
+        Op::Write { len, .. } => Fate::Torn(draw.below(len / rondo_engines::mem_disk::SECTOR + 2)),
+        _ => Fate::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rondo_core::env::{Disk, Open};
+
+    use super::*;
+
+    /// Ten one-byte appends, of which the first five are synced.
+    fn half_synced() -> MemDisk {
+        let disk = MemDisk::new();
+        let file = disk.open("log", Open::New).expect("a new file");
+        for at in 0..10 {
+            disk.write_at(&file, &[&[b'a' + at]], u64::from(at)).expect("written");
+            if at == 4 {
+                disk.sync_now(&file).expect("synced");
+                disk.sync_dir("").expect("synced");
+            }
+        }
+        disk
+    }
+
+    #[test]
+    fn what_was_synced_survives_every_fate_and_a_prefix_is_a_prefix() {
+        for seed in 0..200 {
+            for fate in [scenario::Fate::LoseAll, scenario::Fate::Prefix, scenario::Fate::Subset] {
+                let disk = half_synced();
+                let lost = lose_power(&disk, fate, &mut Dice::new(seed), 0);
+                let left = disk.content("log").expect("the name was synced");
+                assert!(left.starts_with(b"abcde"), "{fate:?} {left:?}");
+                match fate {
+                    scenario::Fate::LoseAll => assert_eq!((left.len(), lost), (5, 5)),
+                    scenario::Fate::Prefix => assert!(b"abcdefghij".starts_with(&left)),
+                    scenario::Fate::Subset => assert!(left.len() <= 10),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fates_differ_from_seed_to_seed() {
+        let lengths: std::collections::BTreeSet<usize> = (0..50)
+            .map(|seed| {
+                let disk = half_synced();
+                lose_power(&disk, scenario::Fate::Prefix, &mut Dice::new(seed), 0);
+                disk.content("log").expect("the name was synced").len()
+            })
+            .collect();
+        assert!(lengths.len() >= 5, "{lengths:?}");
+    }
+}

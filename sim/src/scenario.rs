@@ -1,0 +1,419 @@
+//! A scenario: everything that is tried in one run, as a value that is saved, replayed and edited.
+//!
+//! Operations and faults are spelt out, so an old failure replays after the generator has changed, and one
+//! fault or operation can be taken out by hand. What is left to dice (delays, losses, fates) is keyed by
+//! `seed` (see `draw`). Times are milliseconds or microseconds since the world began.
+//! Left out: what a run must show; that is the oracles' business and the same for all.
+
+use rondo_core::layout::keyspace::Level;
+use serde::{Deserialize, Serialize};
+
+/// The version of the format that this program reads and writes.
+pub const VERSION: u32 = 1;
+/// The most nodes a scenario may have.
+pub const NODES_MAX: u32 = 7;
+/// The most operations or faults a scenario may have.
+pub const ITEMS_MAX: usize = 100_000;
+/// The longest run, in milliseconds.
+pub const HEAL_AT_MS_MAX: u64 = 600_000;
+
+/// One run.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// `VERSION`.
+    pub version: u32,
+    /// What this scenario shows, for people.
+    pub story: String,
+    /// Keys the dice that are left to the run.
+    pub seed: u64,
+    /// The nodes.
+    pub cluster: Cluster,
+    /// The network.
+    pub links: Links,
+    /// The disks.
+    pub disks: Disks,
+    /// The clocks, one for each node.
+    pub clocks: Vec<Skew>,
+    /// What clients do, in order of time.
+    pub operations: Vec<Operation>,
+    /// What goes wrong.
+    pub faults: Vec<Fault>,
+    /// When everything is healed and the final checks begin.
+    pub heal_at_ms: u64,
+}
+
+/// The nodes and their settings.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// How many, 1 to 7.
+    pub nodes: u32,
+    /// Replicas of each key.
+    pub replicas: u8,
+    /// Replicas that answer a quorum read.
+    pub read_quorum: u8,
+    /// Replicas that hold a quorum write.
+    pub write_quorum: u8,
+    /// Partitions of the token space, a power of two.
+    pub partitions: u16,
+    /// What stores the records.
+    pub engine: EngineName,
+    /// Deadline of a request in milliseconds.
+    pub deadline_ms: u64,
+    /// When a coordinator asks the other replicas too, in milliseconds.
+    pub hedge_ms: u64,
+    /// When a question is asked again, in milliseconds.
+    pub resend_ms: u64,
+    /// Between two heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// When a silent peer is taken for dead, in milliseconds.
+    pub dead_ms: u64,
+}
+
+/// What stores the records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineName {
+    /// Append-only segments with an index in memory.
+    Bitcask,
+    /// A map in memory: loses everything with its process, so such scenarios end no process.
+    Memory,
+}
+
+/// How messages travel until the heal; afterwards none is lost and the tail is cut.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Links {
+    /// The shape of the delay above its minimum.
+    pub shape: Shape,
+    /// The least delay, in microseconds.
+    pub delay_min_us: u64,
+    /// The mean above the least delay, in microseconds.
+    pub delay_mean_us: u64,
+    /// How many messages in a million are lost.
+    pub loss_ppm: u32,
+    /// How many messages in a million arrive twice.
+    pub duplicate_ppm: u32,
+    /// How many messages in a million are late by up to `tail_ms`.
+    pub tail_ppm: u32,
+    /// How late a late message may be, in milliseconds.
+    pub tail_ms: u64,
+}
+
+/// The shape of a delay. Each message draws its own, so messages overtake each other.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shape {
+    /// Every delay from 0 to twice the mean is equally likely.
+    Uniform,
+    /// Most are short and some are long.
+    Exponential,
+}
+
+/// How the disks behave.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disks {
+    /// The shortest sync, in microseconds.
+    pub sync_min_us: u64,
+    /// The longest sync, in microseconds.
+    pub sync_max_us: u64,
+    /// How many reads in a million must wait for the device.
+    pub cold_ppm: u32,
+}
+
+/// How wrong a node's clock is.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Skew {
+    /// How far the wall time is ahead, in milliseconds.
+    pub offset_ms: i64,
+    /// How much faster the clock runs, in millionths.
+    pub drift_ppm: i32,
+}
+
+/// One operation of one client.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// When, in microseconds.
+    pub at_us: u64,
+    /// Who. Contexts are remembered for each client and key.
+    pub client: u32,
+    /// The node that is asked.
+    pub node: u32,
+    /// The key's number.
+    pub key: u32,
+    /// The level.
+    pub level: Level,
+    /// What.
+    pub action: Action,
+    /// Whether the request is named; only then may another attempt follow.
+    pub named: bool,
+    /// What the client does when an attempt does not end well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<Retry>,
+}
+
+/// Another attempt with the same name.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// After the attempt before it ended, in milliseconds.
+    pub after_ms: u64,
+    /// The node that is asked.
+    pub node: u32,
+}
+
+/// What an operation does. Every value written is unique to its operation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Action {
+    /// Reads.
+    Get,
+    /// Stores a value.
+    Put {
+        /// What it overwrites.
+        over: Over,
+    },
+    /// Deletes.
+    Delete {
+        /// What it overwrites.
+        over: Over,
+    },
+}
+
+/// What a write says that it has seen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// No context: it overwrites whatever the coordinator finds.
+    Blind,
+    /// The empty context: it overwrites nothing.
+    Nothing,
+    /// The client's last context of the key; the empty one when there is none.
+    Last,
+    /// The client's first context of the key; the empty one when there is none.
+    Stale,
+}
+
+/// Something that goes wrong, once.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// When.
+    pub when: Trigger,
+    /// What.
+    pub what: Kind,
+}
+
+/// When a fault strikes. Random times miss windows of milliseconds; triggers hit them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Trigger {
+    /// At a time.
+    At {
+        /// In milliseconds.
+        ms: u64,
+    },
+    /// At once after the n-th acknowledged write of the run, from 1.
+    OnAck {
+        /// The number.
+        n: u64,
+    },
+    /// While the n-th sync of a node is on its way, from 1.
+    OnSyncPending {
+        /// The node.
+        node: u32,
+        /// The number.
+        n: u64,
+    },
+}
+
+/// What goes wrong.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Kind {
+    /// These directed links carry nothing.
+    Cut {
+        /// What people call this cut: isolate, split, bridge, one-way.
+        name: String,
+        /// (from, to).
+        links: Vec<(u32, u32)>,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
+    /// These nodes lose power together; they come back after a while.
+    PowerLoss {
+        /// The nodes.
+        nodes: Vec<u32>,
+        /// What becomes of what was not synced.
+        fate: Fate,
+        /// For how long they are down, in milliseconds.
+        down_ms: u64,
+    },
+    /// A process is killed; its files are as it left them.
+    Kill {
+        /// The node.
+        node: u32,
+        /// For how long it is down, in milliseconds.
+        down_ms: u64,
+    },
+    /// A process is asked to stop, and started again.
+    Restart {
+        /// The node.
+        node: u32,
+        /// How long it is down at least, in milliseconds.
+        down_ms: u64,
+    },
+    /// A process does not run; its clock goes on and its messages queue up.
+    Pause {
+        /// The node.
+        node: u32,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
+    /// A node's wall clock jumps.
+    Jump {
+        /// The node.
+        node: u32,
+        /// How far; backward when negative; in milliseconds.
+        by_ms: i64,
+    },
+    /// A node's syncs and cold reads take longer.
+    SlowDisk {
+        /// The node.
+        node: u32,
+        /// By how much, in milliseconds.
+        by_ms: u64,
+        /// For how long, in milliseconds.
+        for_ms: u64,
+    },
+}
+
+/// What becomes of the operations that no sync has covered when the power goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// All are lost.
+    LoseAll,
+    /// The first ones are kept, up to a random one, which may be torn.
+    Prefix,
+    /// Each is kept, lost or torn on its own.
+    Subset,
+}
+
+impl Scenario {
+    /// Reads a scenario; the error says what to do about it.
+    pub fn from_json(text: &str) -> Result<Scenario, String> {
+        let scenario: Scenario =
+            serde_json::from_str(text).map_err(|error| format!("not a scenario: {error}"))?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// The scenario as JSON, one line for each operation and fault.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("a scenario has only plain fields") + "\n"
+    }
+
+    /// Whether the scenario keeps its bounds and speaks of nodes that exist.
+    pub fn check(&self) -> Result<(), String> {
+        let Cluster { nodes, replicas, partitions, .. } = self.cluster;
+        let known = |node: u32| node < nodes;
+        let says = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        says(self.version == VERSION, "the scenario has another version than this program")?;
+        says((1..=NODES_MAX).contains(&nodes), "a cluster has 1 to 7 nodes")?;
+        says(replicas >= 1, "a key has at least one replica")?;
+        says(partitions.is_power_of_two(), "partitions are a power of two")?;
+        says(self.clocks.len() == nodes as usize, "there is one clock for each node")?;
+        says(self.heal_at_ms <= HEAL_AT_MS_MAX, "heal_at_ms is too late")?;
+        says(self.disks.sync_min_us <= self.disks.sync_max_us, "the shortest sync is the longest")?;
+        says(self.operations.len().max(self.faults.len()) <= ITEMS_MAX, "there is too much to do")?;
+        let drift_ok = |skew: &Skew| skew.drift_ppm.abs() <= 100_000;
+        says(self.clocks.iter().all(drift_ok), "drift is at most 100,000 ppm")?;
+        let nodes_ok = |op: &Operation| {
+            known(op.node) && op.retries.iter().all(|retry| known(retry.node))
+        };
+        says(self.operations.iter().all(nodes_ok), "an operation asks a node that is not there")?;
+        says(
+            self.operations.iter().all(|op| op.named || op.retries.is_empty()),
+            "only named requests are tried again",
+        )?;
+        says(
+            self.faults.iter().all(|fault| fault.nodes().into_iter().all(known)),
+            "a fault strikes a node that is not there",
+        )?;
+        let ends = self.faults.iter().any(|fault| fault.ends_a_process());
+        says(
+            self.cluster.engine != EngineName::Memory || !ends,
+            "the memory engine keeps nothing, so no fault may end a process",
+        )
+    }
+
+    /// The number of clients.
+    #[must_use]
+    pub fn clients(&self) -> u32 {
+        self.operations.iter().map(|op| op.client + 1).max().unwrap_or(0)
+    }
+
+    /// The number of keys.
+    #[must_use]
+    pub fn keys(&self) -> u32 {
+        self.operations.iter().map(|op| op.key + 1).max().unwrap_or(0)
+    }
+}
+
+impl Action {
+    /// What a write overwrites; `None` for a read.
+    #[must_use]
+    pub const fn over(self) -> Option<Over> {
+        match self {
+            Action::Get => None,
+            Action::Put { over } | Action::Delete { over } => Some(over),
+        }
+    }
+}
+
+impl Fault {
+    /// The nodes that the fault speaks of.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<u32> {
+        let mut nodes = match &self.what {
+            Kind::Cut { links, .. } => links.iter().flat_map(|&(from, to)| [from, to]).collect(),
+            Kind::PowerLoss { nodes, .. } => nodes.clone(),
+            Kind::Kill { node, .. }
+            | Kind::Restart { node, .. }
+            | Kind::Pause { node, .. }
+            | Kind::Jump { node, .. }
+            | Kind::SlowDisk { node, .. } => vec![*node],
+        };
+        if let Trigger::OnSyncPending { node, .. } = self.when {
+            nodes.push(node);
+        }
+        nodes
+    }
+
+    /// Whether a process loses its memory.
+    #[must_use]
+    pub const fn ends_a_process(&self) -> bool {
+        matches!(self.what, Kind::PowerLoss { .. } | Kind::Kill { .. } | Kind::Restart { .. })
+    }
+
+    /// The family, for counting.
+    #[must_use]
+    pub fn family(&self) -> &str {
+        match &self.what {
+            Kind::Cut { name, .. } => name,
+            Kind::PowerLoss { nodes, .. } if nodes.len() > 1 => "correlated power loss",
+            Kind::PowerLoss { .. } => "power loss",
+            Kind::Kill { .. } => "kill",
+            Kind::Restart { .. } => "restart",
+            Kind::Pause { .. } => "pause",
+            Kind::Jump { .. } => "clock jump",
+            Kind::SlowDisk { .. } => "slow disk",
+        }
+    }
+}
