@@ -81,8 +81,9 @@ impl Process {
         Handle::current().kill(self.0);
     }
 
-    /// Starts a killed process anew.
+    /// Starts the process anew, after a kill where that has not happened.
     pub fn restart(self) {
+        Handle::current().kill(self.0);
         Handle::current().restart(self.0);
     }
 

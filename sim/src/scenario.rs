@@ -331,6 +331,8 @@ impl Scenario {
         says(self.clocks.len() == nodes as usize, "there is one clock for each node")?;
         says(self.heal_at_ms <= HEAL_AT_MS_MAX, "heal_at_ms is too late")?;
         says(self.disks.sync_min_us <= self.disks.sync_max_us, "the shortest sync is the longest")?;
+        let in_order = self.operations.is_sorted_by_key(|op| op.at_us);
+        says(in_order, "operations stand in order of time")?;
         says(self.operations.len().max(self.faults.len()) <= ITEMS_MAX, "there is too much to do")?;
         let drift_ok = |skew: &Skew| skew.drift_ppm.abs() <= 100_000;
         says(self.clocks.iter().all(drift_ok), "drift is at most 100,000 ppm")?;

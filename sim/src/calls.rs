@@ -1,0 +1,168 @@
+//! One attempt of one operation: from the client to a node and back.
+//!
+//! Client and node stand side by side: a call and its answer take no time, so the history's intervals are as
+//! tight as they can be and the order they imply is the strictest. A client whose node dies learns it at once and has no answer;
+//! a client whose node stays silent gives up some time after the deadline.
+
+use rondo_core::inbox::{Ask, Refused};
+use rondo_core::message::Reply;
+
+use crate::client::Clients;
+use crate::history::{Answer, Attempt, End};
+use crate::rt;
+use crate::scenario::{Operation, Trigger};
+use crate::world::{Event, Shared, World};
+
+/// How long after its deadline an operation may end, in milliseconds: drifting timers and one late step.
+pub const SLACK_MS: u64 = 500;
+
+/// A client sends an attempt.
+pub fn call(shared: &Shared, op: usize, attempt: usize) {
+    let mut guard = shared.lock();
+    let world = &mut *guard;
+    world.calls_ahead -= 1;
+    let operation = world.operations[op].clone();
+    let node = match attempt {
+        0 => operation.node,
+        _ => operation.retries[attempt - 1].node,
+    };
+    let deadline_ms = world.scenario.cluster.deadline_ms;
+    world.op(op);
+    let called = world.note("call", node, &[attempt as u8], || {
+        format!("op {op} attempt {}: {}", attempt + 1, spelt(&operation))
+    });
+    let machine = &world.nodes[node as usize];
+    let start = rt::now().max(machine.paused_until);
+    let due = start.plus_ms(deadline_ms + SLACK_MS);
+    let (inbox, epoch) = (machine.inbox.clone(), machine.epoch);
+    let record = Attempt { node, called, called_at: rt::now(), due: Some(due), end: None };
+    world.op(op).attempts.push(record);
+    world.waiting.insert((op, attempt));
+    let Some(inbox) = inbox else {
+        return end(world, op, attempt, Answer::Refused("nobody listens".to_owned()));
+    };
+    world.agenda.push(due.plus_ms(1), Event::GiveUp { op, attempt });
+    let request =
+        Clients::request(world.op(op), operation.named, attempt as u32 + 1, deadline_ms);
+    let back = shared.clone();
+    let sink = Box::new(move |reply| answered(&back, (node, epoch), op, attempt, reply));
+    if let Err(Refused(ask)) = inbox.ask(Ask::Request(request, sink)) {
+        end(world, op, attempt, Answer::Refused("the client lane is full".to_owned()));
+        drop(guard);
+        drop(ask);
+    }
+}
+
+/// A client's patience has ended, unless its node was paused meanwhile.
+pub fn give_up_when_due(world: &mut World, op: usize, attempt: usize) {
+    match world.op(op).attempts[attempt].due {
+        Some(due) if due > rt::now() && world.waiting.contains(&(op, attempt)) => {
+            world.agenda.push(due.plus_ms(1), Event::GiveUp { op, attempt });
+        }
+        _ => give_up(world, op, attempt),
+    }
+}
+
+/// A client stops waiting for an attempt and goes on to the next, if it means to.
+fn give_up(world: &mut World, op: usize, attempt: usize) {
+    if !world.waiting.remove(&(op, attempt)) {
+        return;
+    }
+    if let Some(retry) = world.operations[op].retries.get(attempt) {
+        let at = rt::now().plus_ms(retry.after_ms);
+        world.calls_ahead += 1;
+        world.agenda.push(at, Event::Call { op, attempt: attempt + 1 });
+    }
+}
+
+/// A node's process ends: whoever waits for it learns nothing more.
+pub fn hang_up(world: &mut World, node: u32) {
+    let waiting: Vec<(usize, usize)> = world.waiting.iter().copied().collect();
+    for (op, attempt) in waiting {
+        let record = &mut world.op(op).attempts[attempt];
+        if record.node == node {
+            record.due = None;
+            give_up(world, op, attempt);
+        }
+    }
+}
+
+/// A node is paused: whoever waits for it has to wait longer.
+pub fn put_off(world: &mut World, node: u32, by_ms: u64) {
+    let waiting: Vec<(usize, usize)> = world.waiting.iter().copied().collect();
+    for (op, attempt) in waiting {
+        let record = &mut world.op(op).attempts[attempt];
+        if record.node == node {
+            record.due = record.due.map(|due| due.plus_ms(by_ms));
+        }
+    }
+}
+
+fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usize, reply: Reply) {
+    let mut world = shared.lock();
+    if world.nodes[node as usize].epoch != epoch {
+        return;
+    }
+    let answer = match reply {
+        Reply::Stored { context, version } => Answer::Stored { context, version },
+        Reply::Found { siblings, context } => {
+            let values = siblings.iter().map(|sibling| world.history.seen(sibling)).collect();
+            Answer::Found { values, context }
+        }
+        Reply::NotFound { context } => Answer::NotFound { context },
+        Reply::Indeterminate { .. } => Answer::Indeterminate,
+        Reply::Unavailable { reason }
+        | Reply::Overloaded { reason }
+        | Reply::BadRequest { reason } => Answer::Refused(reason),
+    };
+    end(&mut world, op, attempt, answer);
+}
+
+/// An attempt has ended for its client.
+fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
+    let node = world.op(op).attempts[attempt].node;
+    let stamp = world.note("answer", node, told(&answer).as_bytes(), || {
+        format!("op {op} attempt {}: {}", attempt + 1, told(&answer))
+    });
+    let (client, key) = (world.op(op).client, world.op(op).key);
+    let (is_stored, context) = match &answer {
+        Answer::Stored { context, .. } => (true, Some(context)),
+        Answer::Found { context, .. } | Answer::NotFound { context } => (false, Some(context)),
+        Answer::Indeterminate | Answer::Refused(_) => (false, None),
+    };
+    match context {
+        Some(context) => {
+            world.clients.learn(client, key, context);
+            world.waiting.remove(&(op, attempt));
+        }
+        None => give_up(world, op, attempt),
+    }
+    world.op(op).attempts[attempt].end = Some(End { stamp, at: rt::now(), answer });
+    if is_stored {
+        world.acks += 1;
+        let acks = world.acks;
+        world.trigger(|when| when == Trigger::OnAck { n: acks });
+    }
+}
+
+fn spelt(operation: &Operation) -> String {
+    let Operation { client, key, level, action, .. } = operation;
+    format!("c{client} {action:?} k{key} at {level}")
+}
+
+fn told(answer: &Answer) -> String {
+    match answer {
+        Answer::Stored { version, .. } => format!("stored at {version}"),
+        Answer::Found { values, .. } => {
+            let name = |value: &crate::history::Seen| match value.op {
+                Some(op) => format!("op {op}"),
+                None => "a foreign value".to_owned(),
+            };
+            let names: Vec<String> = values.iter().map(name).collect();
+            format!("found {}", names.join(", "))
+        }
+        Answer::NotFound { context } => format!("not found; highest {}", context.highest),
+        Answer::Indeterminate => "indeterminate".to_owned(),
+        Answer::Refused(reason) => format!("refused: {reason}"),
+    }
+}

@@ -1,0 +1,299 @@
+//! What happened in a run, as far as clients and the wire could see it: the oracles' only input.
+//!
+//! Everything carries a `Stamp`, its place in the run's single order of events, so no clock plays a part. A
+//! write's value names its operation, so every value that is ever seen is traced to the one invocation that wrote it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rondo_core::id::RequestId;
+use rondo_core::layout::keyspace::Level;
+use rondo_core::message::Sibling;
+use rondo_core::version::context::Context;
+use rondo_core::version::dvv::{Dot, VersionSet};
+use rondo_core::version::hlc::Hlc;
+
+use crate::rt::Time;
+use crate::scenario::Action;
+
+/// A place in the run's order of events. `Stamp::NEVER` is after all of them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Stamp(pub u64);
+
+impl Stamp {
+    /// After everything.
+    pub const NEVER: Stamp = Stamp(u64::MAX);
+}
+
+/// One run.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// What clients did. An operation's id is its index.
+    pub ops: Vec<Op>,
+    /// Every version of a key that was seen on the wire or at the end, by key and dot; more than one sighting
+    /// for a dot only when they differ.
+    pub sightings: BTreeMap<(u32, Dot), Vec<Sighting>>,
+    /// The states of each key at the end, at each of its primaries.
+    pub finals: Vec<Final>,
+    /// What went wrong with the nodes themselves.
+    pub troubles: Vec<Trouble>,
+    /// When the heal was, and from when on everything had to succeed.
+    pub healed: Stamp,
+}
+
+/// One operation, over all its attempts.
+#[derive(Clone, Debug)]
+pub struct Op {
+    /// The client.
+    pub client: u32,
+    /// The key.
+    pub key: u32,
+    /// The level.
+    pub level: Level,
+    /// What.
+    pub action: Action,
+    /// Its name on the wire.
+    pub request: RequestId,
+    /// The value it writes; empty when it writes none.
+    pub value: Bytes,
+    /// The context it sent, when it sent one.
+    pub sent: Option<Context>,
+    /// The attempts, in order; none when the run ended before.
+    pub attempts: Vec<Attempt>,
+}
+
+/// One attempt.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The node that was asked.
+    pub node: u32,
+    /// When it was asked.
+    pub called: Stamp,
+    /// The same, in time.
+    pub called_at: Time,
+    /// By when it had to end; pauses of the node are added. `None` when the node's process ended first.
+    pub due: Option<Time>,
+    /// The answer.
+    pub end: Option<End>,
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// When.
+    pub stamp: Stamp,
+    /// The same, in time.
+    pub at: Time,
+    /// What the client was told.
+    pub answer: Answer,
+}
+
+/// What a client was told.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// The write is done.
+    Stored {
+        /// What the client knows now.
+        context: Context,
+        /// The write's HLC.
+        version: Hlc,
+    },
+    /// Values, the answer first.
+    Found {
+        /// The values.
+        values: Vec<Seen>,
+        /// What the client knows now.
+        context: Context,
+    },
+    /// No value.
+    NotFound {
+        /// What the client knows now.
+        context: Context,
+    },
+    /// It may have happened.
+    Indeterminate,
+    /// It did not happen: the node's word, or nobody was there to ask.
+    Refused(String),
+}
+
+/// A value in an answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seen {
+    /// The operation that wrote it, when the value names one and is its exact value.
+    pub op: Option<usize>,
+    /// Its HLC.
+    pub version: Hlc,
+}
+
+/// A version with its dot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The request that wrote it.
+    pub request: RequestId,
+    /// Its HLC.
+    pub hlc: Hlc,
+    /// Whether it deletes.
+    pub tombstone: bool,
+    /// The hash of its content.
+    pub digest: u64,
+    /// When it was first seen.
+    pub stamp: Stamp,
+    /// Where it was first seen, for people.
+    pub place: String,
+}
+
+/// A key's state at one of its primaries at the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Final {
+    /// The key.
+    pub key: u32,
+    /// The node.
+    pub node: u32,
+    /// What it holds.
+    pub state: VersionSet,
+}
+
+/// Something that must not happen to a node, or to the cluster once it is healed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// A node panicked.
+    Panic {
+        /// The node.
+        node: u32,
+        /// The panic's text.
+        text: String,
+    },
+    /// A node ended with an error, or could not start.
+    Error {
+        /// The node.
+        node: u32,
+        /// The error.
+        text: String,
+    },
+    /// The healed cluster did not do in time what it had to.
+    Stuck(String),
+}
+
+/// How a write ended, over all attempts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// It was acknowledged, first at this stamp.
+    Acked(Stamp),
+    /// Every attempt was refused: it did not happen and never will.
+    Refused,
+    /// It may have happened, or may happen later.
+    Unknown,
+}
+
+impl Op {
+    /// When the operation was first invoked; `Stamp::NEVER` when it never was.
+    #[must_use]
+    pub fn called(&self) -> Stamp {
+        self.attempts.first().map_or(Stamp::NEVER, |attempt| attempt.called)
+    }
+
+    /// Whether it writes.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        self.action.over().is_some()
+    }
+
+    /// How a write ended.
+    #[must_use]
+    pub fn fate(&self) -> Fate {
+        let stored = |end: &&End| matches!(end.answer, Answer::Stored { .. });
+        let ends = || self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+        if let Some(end) = ends().filter(stored).min_by_key(|end| end.stamp) {
+            return Fate::Acked(end.stamp);
+        }
+        let refused = |attempt: &Attempt| {
+            matches!(attempt.end, Some(End { answer: Answer::Refused(_), .. }))
+        };
+        if self.attempts.iter().all(refused) { Fate::Refused } else { Fate::Unknown }
+    }
+
+    /// A read's answer: when it ended, the values (none when the key has none) and the context.
+    #[must_use]
+    pub fn read(&self) -> Option<(Stamp, &[Seen], &Context)> {
+        self.attempts.iter().filter_map(|attempt| attempt.end.as_ref()).find_map(|end| {
+            match &end.answer {
+                Answer::Found { values, context } => Some((end.stamp, values.as_slice(), context)),
+                Answer::NotFound { context } => Some((end.stamp, &[][..], context)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The contexts that were handed out for it.
+    pub fn contexts(&self) -> impl Iterator<Item = (Stamp, &Context)> {
+        let ends = self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+        ends.filter_map(|end| match &end.answer {
+            Answer::Stored { context, .. }
+            | Answer::Found { context, .. }
+            | Answer::NotFound { context } => Some((end.stamp, context)),
+            _ => None,
+        })
+    }
+}
+
+impl History {
+    /// The keys that any operation names.
+    #[must_use]
+    pub fn keys(&self) -> u32 {
+        self.ops.iter().map(|op| op.key + 1).max().unwrap_or(0)
+    }
+
+    /// The operations on a key, with their ids, that were invoked.
+    pub fn of_key(&self, key: u32) -> impl Iterator<Item = (usize, &Op)> {
+        self.ops.iter().enumerate().filter(move |(_, op)| op.key == key && !op.attempts.is_empty())
+    }
+
+    /// Whether all that was ever written to a key was written at `quorum` or `all`.
+    #[must_use]
+    pub fn is_strict(&self, key: u32) -> bool {
+        self.of_key(key).all(|(_, op)| !op.writes() || op.level != Level::One)
+    }
+
+    /// Notes every version of a state. `place` is only asked for news.
+    pub fn sight(&mut self, key: u32, state: &VersionSet, stamp: Stamp, place: impl Fn() -> String) {
+        for (dot, version) in state.versions() {
+            let known = self.sightings.entry((key, dot)).or_default();
+            let is_known = known.iter().any(|sighting| {
+                sighting.request == version.request
+                    && sighting.digest == version.digest
+                    && sighting.hlc == version.hlc
+                    && sighting.tombstone == version.tombstone
+            });
+            if !is_known {
+                known.push(Sighting {
+                    request: version.request,
+                    hlc: version.hlc,
+                    tombstone: version.tombstone,
+                    digest: version.digest,
+                    stamp,
+                    place: place(),
+                });
+            }
+        }
+    }
+
+    /// The operation that a value names, when it is that operation's exact value.
+    #[must_use]
+    pub fn seen(&self, sibling: &Sibling) -> Seen {
+        let named = std::str::from_utf8(&sibling.value)
+            .ok()
+            .and_then(|text| text.split('.').next()?.parse::<usize>().ok())
+            .filter(|&id| self.ops.get(id).is_some_and(|op| op.value == sibling.value));
+        Seen { op: named, version: sibling.version }
+    }
+}
+
+/// The value that operation `id` of `client` writes, `bytes` long at least. No other operation writes it.
+#[must_use]
+pub fn value(id: usize, client: u32, bytes: usize) -> Bytes {
+    let mut text = format!("{id}.c{client}.");
+    while text.len() < bytes {
+        text.push('~');
+    }
+    Bytes::from(text)
+}

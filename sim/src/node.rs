@@ -1,0 +1,220 @@
+//! A simulated node: the product's host, core and engine on this world's clock, network and disk.
+//!
+//! Each life of a node has an epoch. A future that was killed is dropped late, so whatever it still does is
+//! ignored because its epoch is over. After each turn of the host the work it started on its disk is
+//! collected and gets its duration here; a panic of the host ends the node, not the world.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::env::{Address, Network, Outbound};
+use rondo_core::host::{self, Parts};
+use rondo_core::id::NodeId;
+use rondo_core::inbox::Inbox;
+use rondo_core::message::Message;
+use rondo_core::codec;
+
+use crate::calls;
+use crate::client;
+use crate::clock::SkewedClock;
+use crate::disk;
+use crate::draw::Stream;
+use crate::history::Trouble;
+use crate::rt::{self, Process};
+use crate::scenario::{EngineName, Trigger};
+use crate::tap::Tap;
+use crate::world::{Event, SECRET, Shared, World};
+
+/// Starts a node that is down; nothing happens when it is up.
+pub fn start(shared: &Shared, node: u32) {
+    let (process, is_up) = {
+        let world = shared.lock();
+        let machine = &world.nodes[node as usize];
+        (machine.process, machine.is_up())
+    };
+    match process {
+        _ if is_up => {}
+        Some(process) => process.restart(),
+        None => {
+            let shared_too = shared.clone();
+            let process =
+                Process::start(&format!("n{node}"), move || life(shared_too.clone(), node));
+            shared.lock().nodes[node as usize].process = Some(process);
+        }
+    }
+}
+
+/// One life of a node's process, until it ends by itself; a killed one never gets to the end.
+async fn life(shared: Shared, node: u32) {
+    let epoch = shared.lock().nodes[node as usize].epoch;
+    let inner = shared.clone();
+    let ended = watched(&shared, node, async move {
+        let parts = boot(&inner, node)?;
+        host::run(parts).await.map_err(|error| format!("ended: {error}"))
+    });
+    let ended = ended.await;
+    let mut world = shared.lock();
+    if world.nodes[node as usize].epoch != epoch {
+        return;
+    }
+    let was_asked = world.nodes[node as usize].stopping;
+    world.note("exit", node, &[], || format!("{ended:?}"));
+    match ended {
+        Ok(Ok(())) if was_asked => {}
+        Ok(Ok(())) => {
+            let text = "it ended although nobody asked".to_owned();
+            world.trouble(node, Trouble::Error { node, text });
+        }
+        Ok(Err(text)) => world.trouble(node, Trouble::Error { node, text }),
+        Err(text) => world.trouble(node, Trouble::Panic { node, text }),
+    }
+    world.nodes[node as usize].died();
+    calls::hang_up(&mut world, node);
+}
+
+/// Runs a node's future; the text of its panic when it panics.
+async fn watched<F: Future>(shared: &Shared, node: u32, future: F) -> Result<F::Output, String> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context: &mut Context<'_>| {
+        let turn = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+        collect_disk_work(shared, node);
+        match turn {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(panic) => Poll::Ready(Err(rt::panic_text(&*panic))),
+        }
+    })
+    .await
+}
+
+/// Gives the disk work that a node started in its last turn an end.
+fn collect_disk_work(shared: &Shared, node: u32) {
+    let mut guard = shared.lock();
+    let world = &mut *guard;
+    for work in world.nodes[node as usize].disk.take_pending() {
+        let machine = &mut world.nodes[node as usize];
+        let (epoch, slow_ms, is_sync) = (machine.epoch, machine.slow_ms, work.is_sync());
+        machine.syncs += u64::from(is_sync);
+        let n = machine.syncs;
+        let at = disk::done_at(&world.scenario.disks, &mut world.dice, node, rt::now(), slow_ms);
+        world.agenda.push(at, Event::Disk { node, epoch, work });
+        if is_sync {
+            world.trigger(|when| when == Trigger::OnSyncPending { node, n });
+        }
+    }
+}
+
+/// Opens a node's store and gives it what it needs to run.
+fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> {
+    let mut guard = shared.lock();
+    let world = &mut *guard;
+    let mut bits = || world.dice.next(Stream::Boot, node, 1).bits();
+    let draws: [u64; 5] = std::array::from_fn(|_| bits());
+    let mut seed = [0; 32];
+    for (bytes, draw) in seed.chunks_mut(8).zip(draws) {
+        bytes.copy_from_slice(&draw.to_le_bytes());
+    }
+    let machine = &mut world.nodes[node as usize];
+    let store = open(world.scenario.cluster.engine, machine.disk.clone(), seed)?;
+    let tap = Tap::new(store.engine);
+    let (inbox, reader) = Inbox::new();
+    machine.id = Some(store.id);
+    machine.tap = Some(tap.clone());
+    machine.inbox = Some(inbox);
+    machine.clock = machine.clock.rebooted(draws[4] >> 24);
+    let (clock, epoch) = (machine.clock.clone(), machine.epoch);
+    world.note("boot", node, &[], || format!("life {epoch}, boot {}", store.boot.0));
+    Ok(Parts {
+        config: config(world, node, &store),
+        secret: SECRET.to_vec(),
+        engine: Box::new(tap),
+        clock,
+        network: Port { shared: shared.clone(), node, epoch },
+        seed,
+        inbox: reader,
+    })
+}
+
+fn address(node: u32) -> Address {
+    Address(format!("n{node}"))
+}
+
+fn node_at(address: &Address) -> Option<u32> {
+    address.0.strip_prefix('n')?.parse().ok()
+}
+
+/// One life's way out.
+struct Port {
+    shared: Shared,
+    node: u32,
+    epoch: u32,
+}
+
+impl Port {
+    /// Hands bytes to the network, and whatever arrives to the agenda.
+    fn carry(&self, to: u32, bytes: usize, event: impl Fn() -> Event) {
+        let mut guard = self.shared.lock();
+        let world = &mut *guard;
+        let now = rt::now();
+        for at in world.net.send(&mut world.dice, now, (self.node, to), bytes) {
+            world.agenda.push(at, event());
+        }
+    }
+
+    /// Whether the life that this port belongs to goes on.
+    fn lives(&self) -> bool {
+        self.shared.lock().nodes[self.node as usize].epoch == self.epoch
+    }
+}
+
+impl Network for Port {
+    fn send(&self, to: NodeId, message: Outbound) {
+        let route = self.shared.lock().nodes[self.node as usize].routes.get(&to).copied();
+        let Some(to) = route.filter(|_| self.lives()) else {
+            return;
+        };
+        let class = message.class;
+        let bytes = Bytes::from(message.parts.concat());
+        look_at(&mut self.shared.lock(), self.node, to, &bytes);
+        let from = self.node;
+        self.carry(to, bytes.len(), || Event::Deliver { from, to, class, bytes: bytes.clone() });
+    }
+
+    fn datagram(&self, to: &Address, bytes: Bytes) {
+        let Some(to) = node_at(to).filter(|_| self.lives()) else {
+            return;
+        };
+        let from = self.node;
+        self.carry(to, bytes.len(), || Event::Datagram { from, to, bytes: bytes.clone() });
+    }
+
+    fn route(&self, node: NodeId, address: &Address) {
+        if let Some(at) = node_at(address) {
+            self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
+        }
+    }
+}
+
+/// Reads a message as it leaves, and notes every version in it.
+fn look_at(world: &mut World, from: u32, to: u32, bytes: &Bytes) {
+    match codec::decode(bytes) {
+        Ok(envelope) => {
+            if let Message::Merge { key, state, .. } = &envelope.message
+                && let Some(number) = client::key_number(&key.key)
+            {
+                let stamp = world.last_stamp();
+                let place = || format!("n{from} to n{to}");
+                world.history.sight(number, state, stamp, place);
+            }
+        }
+        Err(error) => {
+            let text = format!("it sent a message that cannot be read: {error}");
+            world.trouble(from, Trouble::Error { node: from, text });
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! One run: a scenario in, a verdict with its evidence out. The same scenario gives the same hash, always.
+
+use std::collections::BTreeMap;
+
+use crate::drive::pump;
+use crate::finale;
+use crate::history::History;
+use crate::net::Counts;
+use crate::node;
+use crate::oracle::{self, Violation};
+use crate::rt::{self, Time};
+use crate::scenario::Scenario;
+use crate::world::Shared;
+
+/// What a run showed, the worst first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Verdict {
+    /// A promise to clients was broken.
+    Safety,
+    /// A node panicked or ended by itself.
+    Crash,
+    /// Something did not come to pass in time.
+    Liveness,
+    /// A check gave up.
+    Undecided,
+    /// Nothing wrong was seen.
+    Pass,
+}
+
+impl Verdict {
+    /// The process's exit code.
+    #[must_use]
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Verdict::Pass => 0,
+            Verdict::Safety => 10,
+            Verdict::Liveness => 11,
+            Verdict::Crash => 12,
+            Verdict::Undecided => 14,
+        }
+    }
+
+    /// One word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Safety => "safety",
+            Verdict::Liveness => "liveness",
+            Verdict::Crash => "crash",
+            Verdict::Undecided => "undecided",
+        }
+    }
+}
+
+/// The exit code when the same scenario gave two hashes.
+pub const NOT_DETERMINISTIC: u8 = 13;
+
+/// A run that has ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The evidence, the gravest first; empty when it passed.
+    pub violations: Vec<Violation>,
+    /// A hash of every event in order.
+    pub hash: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// How long the world lived, in virtual time.
+    pub lived: Time,
+    /// How long the healed cluster took until all was checked, in milliseconds of virtual time.
+    pub finale_ms: u64,
+    /// What happened to messages.
+    pub counts: Counts,
+    /// Faults that struck, by family.
+    pub struck: BTreeMap<String, u64>,
+    /// Unsynced disk operations that power losses took.
+    pub writes_lost: u64,
+    /// Syncs of all disks.
+    pub syncs: u64,
+    /// What clients saw.
+    pub history: History,
+    /// One line for each event, when it was asked for.
+    pub transcript: Vec<String>,
+}
+
+/// Runs a scenario on a fresh thread. A panic of the simulator itself is told as a crash.
+#[must_use]
+pub fn run(scenario: &Scenario, with_transcript: bool) -> Outcome {
+    let name = format!("seed {}", scenario.seed);
+    let (mut outcome, panics) = rt::on_fresh_thread(name, || {
+        let shared = Shared::new(scenario.clone(), with_transcript);
+        rt::block_on(scenario.seed, live(&shared))
+    })
+    .map_or_else(|text| (None, vec![text]), |outcome| (Some(outcome), Vec::new()));
+    let mut outcome = outcome.take().unwrap_or_else(Outcome::empty);
+    outcome.violations = oracle::check(&outcome.history);
+    outcome.violations.extend(panics.into_iter().map(Violation::of_the_simulator));
+    outcome.violations.sort_by_key(|violation| (violation.verdict, violation.at));
+    outcome.verdict = outcome.violations.first().map_or(Verdict::Pass, |first| first.verdict);
+    outcome
+}
+
+async fn live(shared: &Shared) -> Outcome {
+    let (nodes, heal_at_ms) = {
+        let world = shared.lock();
+        (world.scenario.cluster.nodes, world.scenario.heal_at_ms)
+    };
+    (0..nodes).for_each(|node| node::start(shared, node));
+    pump(shared, Time::at_ms(heal_at_ms), |_| false).await;
+    let healed = rt::now();
+    if !shared.lock().is_over() {
+        finale::finish(shared).await;
+    }
+    let mut world = shared.lock();
+    let (events, hash) = world.hash();
+    Outcome {
+        hash,
+        events,
+        lived: rt::now(),
+        finale_ms: rt::now().ms() - healed.ms(),
+        counts: world.net.counts,
+        struck: std::mem::take(&mut world.struck),
+        writes_lost: world.writes_lost,
+        syncs: world.nodes.iter().map(|node| node.syncs).sum(),
+        history: std::mem::take(&mut world.history),
+        transcript: world.take_transcript(),
+        ..Outcome::empty()
+    }
+}
+
+impl Outcome {
+    fn empty() -> Outcome {
+        Outcome {
+            verdict: Verdict::Pass,
+            violations: Vec::new(),
+            hash: 0,
+            events: 0,
+            lived: Time::default(),
+            finale_ms: 0,
+            counts: Counts::default(),
+            struck: BTreeMap::new(),
+            writes_lost: 0,
+            syncs: 0,
+            history: History::default(),
+            transcript: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! The state of a run: nodes, network, clients, what will happen and what has happened.
+//!
+//! It is one value behind one lock that is never held across an await. Nodes reach it through what they
+//! are given (`node`), faults change it (`faults`), one task empties its agenda (`drive`).
+//! Every event goes into a rolling hash, so that two runs are equal exactly when their hashes are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use rondo_core::env::Class;
+use rondo_core::id::NodeId;
+use rondo_core::inbox::Inbox;
+use rondo_core::status::Status;
+use rondo_engines::mem_disk::{MemDisk, Pending};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+
+use crate::agenda::Agenda;
+use crate::client::Clients;
+use crate::clock::SkewedClock;
+use crate::disk;
+use crate::draw::{self, Dice, Stream};
+use crate::history::{History, Op, Stamp, Trouble};
+use crate::net::Net;
+use crate::rt::{self, Process, Time};
+use crate::scenario::{Operation, Scenario, Trigger};
+use crate::tap::Tap;
+
+/// The cluster's secret: peers and context tokens are authenticated with it.
+pub const SECRET: &[u8] = b"the simulated cluster's secret";
+
+/// A world that several hands hold.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<World>>);
+
+/// What will happen.
+#[derive(Debug)]
+pub enum Event {
+    /// A message arrives.
+    Deliver { from: u32, to: u32, class: Class, bytes: Bytes },
+    /// A datagram arrives.
+    Datagram { from: u32, to: u32, bytes: Bytes },
+    /// A disk ends what a node's incarnation started.
+    Disk { node: u32, epoch: u32, work: Pending },
+    /// A client sends an attempt, from 0, of an operation.
+    Call { op: usize, attempt: usize },
+    /// A client stops waiting for an attempt.
+    GiveUp { op: usize, attempt: usize },
+    /// A fault strikes.
+    Strike(usize),
+    /// A fault ends.
+    Undo(usize),
+    /// Somebody asks every node how it is.
+    AskStatus,
+}
+
+/// Everything.
+pub struct World {
+    /// What is tried.
+    pub scenario: Scenario,
+    /// What the run does to an operation beyond `scenario.operations`: the final reads.
+    pub operations: Vec<Operation>,
+    /// All luck.
+    pub dice: Dice,
+    /// The links.
+    pub net: Net,
+    /// What will happen.
+    pub agenda: Agenda<Event>,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// What clients know.
+    pub clients: Clients,
+    /// What has happened.
+    pub history: History,
+    /// Attempts that clients wait for: (operation, attempt).
+    pub waiting: BTreeSet<(usize, usize)>,
+    /// Calls that stand in the agenda.
+    pub calls_ahead: usize,
+    /// Acknowledged writes so far.
+    pub acks: u64,
+    /// Faults by family that struck.
+    pub struck: BTreeMap<String, u64>,
+    /// Whether the heal has come.
+    pub healed: bool,
+    /// Unsynced disk operations that power losses took.
+    pub writes_lost: u64,
+    events: u64,
+    hash: u64,
+    transcript: Option<Vec<String>>,
+}
+
+/// One node and its machine.
+pub struct Node {
+    /// Its process, once it was started.
+    pub process: Option<Process>,
+    /// Counts its lives; what belongs to an earlier one is ignored.
+    pub epoch: u32,
+    /// Its way in, while it lives.
+    pub inbox: Option<Inbox>,
+    /// Its disk.
+    pub disk: MemDisk,
+    /// Its engine, while it lives.
+    pub tap: Option<Tap>,
+    /// Its clock.
+    pub clock: SkewedClock,
+    /// Who it is; known after its first start.
+    pub id: Option<NodeId>,
+    /// The nodes it knows how to reach.
+    pub routes: BTreeMap<NodeId, u32>,
+    /// Syncs started so far, over all lives.
+    pub syncs: u64,
+    /// What its disk adds to every wait, in milliseconds.
+    pub slow_ms: u64,
+    /// Until when it is paused.
+    pub paused_until: Time,
+    /// Whether it was asked to stop.
+    pub stopping: bool,
+    /// By when it has to have stopped.
+    pub stop_by: Time,
+    /// What it last said of itself in this life.
+    pub status: Option<Status>,
+}
+
+impl Shared {
+    /// A world in which nothing has happened yet.
+    #[must_use]
+    pub fn new(scenario: Scenario, with_transcript: bool) -> Shared {
+        let nodes = (0..scenario.cluster.nodes).map(|node| Node::new(&scenario, node)).collect();
+        let mut agenda = Agenda::default();
+        for (op, operation) in scenario.operations.iter().enumerate() {
+            agenda.push(Time(operation.at_us * 1_000), Event::Call { op, attempt: 0 });
+        }
+        for (at, fault) in scenario.faults.iter().enumerate() {
+            if let Trigger::At { ms } = fault.when {
+                agenda.push(Time::at_ms(ms), Event::Strike(at));
+            }
+        }
+        let world = World {
+            operations: scenario.operations.clone(),
+            dice: Dice::new(scenario.seed),
+            net: Net::new(scenario.links.clone()),
+            agenda,
+            nodes,
+            clients: Clients::new(SECRET.to_vec()),
+            history: History::default(),
+            waiting: BTreeSet::new(),
+            calls_ahead: scenario.operations.len(),
+            acks: 0,
+            struck: BTreeMap::new(),
+            healed: false,
+            writes_lost: 0,
+            events: 0,
+            hash: scenario.seed,
+            transcript: with_transcript.then(Vec::new),
+            scenario,
+        };
+        Shared(Arc::new(Mutex::new(world)))
+    }
+
+    /// The world, for a moment: never across an await.
+    pub fn lock(&self) -> MutexGuard<'_, World> {
+        // A node may panic while it calls out; the world stays whole because nothing in it panics half-way.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    fn new(scenario: &Scenario, node: u32) -> Node {
+        let disk = MemDisk::new();
+        disk::set_cold(&disk, &scenario.disks, scenario.seed, node);
+        let boot_ns = draw::keyed(scenario.seed, Stream::Boot, node, 0, 0).below(1 << 40);
+        Node {
+            process: None,
+            epoch: 0,
+            inbox: None,
+            disk,
+            tap: None,
+            clock: SkewedClock::new(&scenario.clocks[node as usize], boot_ns),
+            id: None,
+            routes: BTreeMap::new(),
+            syncs: 0,
+            slow_ms: 0,
+            paused_until: Time::default(),
+            stopping: false,
+            stop_by: Time::default(),
+            status: None,
+        }
+    }
+
+    /// Whether its process lives.
+    #[must_use]
+    pub const fn is_up(&self) -> bool {
+        self.inbox.is_some()
+    }
+
+    /// Forgets all that a process holds; what it started belongs to an earlier life from now on.
+    pub fn died(&mut self) {
+        self.epoch += 1;
+        self.inbox = None;
+        self.tap = None;
+        self.status = None;
+        self.routes.clear();
+        self.stopping = false;
+        self.paused_until = Time::default();
+    }
+}
+
+impl World {
+    /// Notes an event: it gets a place in the order, goes into the hash, and into the transcript.
+    pub fn note(&mut self, kind: &str, node: u32, detail: &[u8], text: impl FnOnce() -> String) -> Stamp {
+        self.events += 1;
+        let mut bytes = [0; 28];
+        bytes[..8].copy_from_slice(&rt::now().0.to_le_bytes());
+        bytes[8..12].copy_from_slice(&node.to_le_bytes());
+        bytes[12..20].copy_from_slice(&xxh3_64(kind.as_bytes()).to_le_bytes());
+        bytes[20..].copy_from_slice(&xxh3_64(detail).to_le_bytes());
+        self.hash = xxh3_64_with_seed(&bytes, self.hash);
+        if let Some(lines) = &mut self.transcript {
+            let (at, text) = (rt::now().text(), text());
+            lines.push(format!("{:>6} {at:>13} n{node} {kind:<9} {text}", self.events));
+        }
+        Stamp(self.events)
+    }
+
+    /// The place of the last event.
+    #[must_use]
+    pub const fn last_stamp(&self) -> Stamp {
+        Stamp(self.events)
+    }
+
+    /// Notes that a node or the cluster did what it must not.
+    pub fn trouble(&mut self, node: u32, trouble: Trouble) {
+        self.note("trouble", node, &[], || format!("{trouble:?}"));
+        self.history.troubles.push(trouble);
+    }
+
+    /// Lets the faults strike whose trigger `is_met`. None strikes after the heal.
+    pub fn trigger(&mut self, is_met: impl Fn(Trigger) -> bool) {
+        if self.healed {
+            return;
+        }
+        for (at, fault) in self.scenario.faults.iter().enumerate() {
+            if is_met(fault.when) {
+                self.agenda.push(rt::now(), Event::Strike(at));
+            }
+        }
+    }
+
+    /// Whether something happened that ends the run at once.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !self.history.troubles.is_empty()
+    }
+
+    /// The record of an operation, made when it is first called.
+    pub fn op(&mut self, id: usize) -> &mut Op {
+        // Ids are given in order of time, and calls come in that order.
+        while self.history.ops.len() <= id {
+            let next = self.history.ops.len();
+            let op = self.clients.begin(next, &self.operations[next], &mut self.dice);
+            self.history.ops.push(op);
+        }
+        &mut self.history.ops[id]
+    }
+
+    /// Events so far, and the hash of all of them.
+    #[must_use]
+    pub const fn hash(&self) -> (u64, u64) {
+        (self.events, self.hash)
+    }
+
+    /// The transcript so far, when one is kept.
+    pub fn take_transcript(&mut self) -> Vec<String> {
+        self.transcript.take().unwrap_or_default()
+    }
+}
