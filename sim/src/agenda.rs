@@ -18,7 +18,11 @@ pub struct Agenda<E> {
 
 impl<E> Default for Agenda<E> {
     fn default() -> Self {
-        Agenda { entries: BTreeMap::new(), inserted: 0, waiting: None }
+        Agenda {
+            entries: BTreeMap::new(),
+            inserted: 0,
+            waiting: None,
+        }
     }
 }
 

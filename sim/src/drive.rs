@@ -43,7 +43,11 @@ pub async fn pump(shared: &Shared, until: Time, enough: impl Fn(&World) -> bool)
 
 /// Sleeps until something is due, or until `until`.
 async fn idle(shared: &Shared, until: Time) {
-    let next = shared.lock().agenda.next_at().map_or(until, |at| at.min(until));
+    let next = shared
+        .lock()
+        .agenda
+        .next_at()
+        .map_or(until, |at| at.min(until));
     let mut sleep = pin!(rt::sleep_until(next));
     std::future::poll_fn(|context: &mut Context<'_>| {
         let mut world = shared.lock();
@@ -59,7 +63,12 @@ async fn idle(shared: &Shared, until: Time) {
 
 fn happen(shared: &Shared, event: Event) {
     match event {
-        Event::Deliver { from, to, class, bytes } => {
+        Event::Deliver {
+            from,
+            to,
+            class,
+            bytes,
+        } => {
             deliver(&mut shared.lock(), from, to, class, bytes);
         }
         Event::Datagram { from, to, bytes } => datagram(&mut shared.lock(), from, to, bytes),
@@ -79,7 +88,9 @@ fn deliver(world: &mut World, from: u32, to: u32, class: Class, bytes: Bytes) {
     if !world.net.deliver(from, to) {
         return;
     }
-    world.note("message", to, &bytes, || format!("from n{from}: {}", describe::message(&bytes)));
+    world.note("message", to, &bytes, || {
+        format!("from n{from}: {}", describe::message(&bytes))
+    });
     if let Some(inbox) = &world.nodes[to as usize].inbox {
         inbox.peer(sender, class, bytes);
     }
@@ -119,9 +130,10 @@ fn ask_status(shared: &Shared) {
             }
         });
         if let Some(inbox) = &machine.inbox {
-            // A full lane refuses; the next round asks again.
-            let _ = inbox.ask(Ask::Status(sink));
+            inbox.ask(Ask::Status(sink));
         }
     }
-    world.agenda.push(rt::now().plus_ms(STATUS_MS), Event::AskStatus);
+    world
+        .agenda
+        .push(rt::now().plus_ms(STATUS_MS), Event::AskStatus);
 }

@@ -1,1 +1,52 @@
-//! sim
+//! The simulated world: whole nodes on simulated clocks, networks and disks, with faults and oracles.
+//!
+//! One seed becomes one scenario, one scenario one run, one run one verdict and one hash; the same scenario always
+//! gives the same hash. The modules stand in reading order, which is import order: a module uses only modules above it.
+
+#[cfg(not(madsim))]
+compile_error!(
+    "rondo-sim needs `--cfg madsim`, which .cargo/config.toml sets. RUSTFLAGS in the environment \
+     overrides that file: unset it, or add `--cfg madsim` to it."
+);
+
+pub mod rt;
+
+pub mod draw;
+
+pub mod scenario;
+
+pub mod generator;
+
+pub mod clock;
+
+pub mod net;
+
+pub mod disk;
+
+pub mod tap;
+
+pub mod agenda;
+
+pub mod history;
+
+pub mod client;
+
+pub mod world;
+
+pub mod calls;
+
+pub mod node;
+
+pub mod faults;
+
+pub mod describe;
+
+pub mod drive;
+
+pub mod finale;
+
+pub mod verdict;
+
+pub mod oracle;
+
+pub mod run;

@@ -6,18 +6,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use rondo_core::codec;
 use rondo_core::config::{Durability, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
-use rondo_core::id::NodeId;
+use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::message::Message;
-use rondo_core::codec;
+use rondo_engines::mem_disk::MemDisk;
 
 use crate::calls;
 use crate::client;
@@ -55,7 +55,9 @@ async fn life(shared: Shared, node: u32) {
     let inner = shared.clone();
     let ended = watched(&shared, node, async move {
         let parts = boot(&inner, node)?;
-        host::run(parts).await.map_err(|error| format!("ended: {error}"))
+        host::run(parts)
+            .await
+            .map_err(|error| format!("ended: {error}"))
     });
     let ended = ended.await;
     let mut world = shared.lock();
@@ -101,7 +103,13 @@ fn collect_disk_work(shared: &Shared, node: u32) {
         let (epoch, slow_ms, is_sync) = (machine.epoch, machine.slow_ms, work.is_sync());
         machine.syncs += u64::from(is_sync);
         let n = machine.syncs;
-        let at = disk::done_at(&world.scenario.disks, &mut world.dice, node, rt::now(), slow_ms);
+        let at = disk::done_at(
+            &world.scenario.disks,
+            &mut world.dice,
+            node,
+            rt::now(),
+            slow_ms,
+        );
         world.agenda.push(at, Event::Disk { node, epoch, work });
         if is_sync {
             world.trigger(|when| when == Trigger::OnSyncPending { node, n });
@@ -120,32 +128,97 @@ fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> 
         bytes.copy_from_slice(&draw.to_le_bytes());
     }
     let machine = &mut world.nodes[node as usize];
-    let store = open(world.scenario.cluster.engine, machine.disk.clone(), seed)?;
-    let tap = Tap::new(store.engine);
+    let store = open(
+        world.scenario.cluster.engine,
+        machine.disk.clone(),
+        node,
+        machine.epoch,
+    )?;
+    let Store {
+        engine,
+        id,
+        boot,
+        clean,
+    } = store;
+    let tap = Tap::new(engine);
     let (inbox, reader) = Inbox::new();
-    machine.id = Some(store.id);
+    machine.id = Some(id);
     machine.tap = Some(tap.clone());
     machine.inbox = Some(inbox);
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
-    world.note("boot", node, &[], || format!("life {epoch}, boot {}", store.boot.0));
+    world.note("boot", node, &[], || {
+        format!("life {epoch}, boot {}", boot.0)
+    });
     Ok(Parts {
-        config: config(world, node, &store),
+        config: config(world, node, id, boot, clean),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
         clock,
-        network: Port { shared: shared.clone(), node, epoch },
+        network: Port {
+            shared: shared.clone(),
+            node,
+            epoch,
+        },
         seed,
         inbox: reader,
     })
 }
 
-fn address(node: u32) -> Address {
+/// How nodes spell the address of a node.
+#[must_use]
+pub fn address(node: u32) -> Address {
     Address(format!("n{node}"))
 }
 
 fn node_at(address: &Address) -> Option<u32> {
     address.0.strip_prefix('n')?.parse().ok()
+}
+
+/// An open store.
+struct Store {
+    engine: Box<dyn Engine>,
+    id: NodeId,
+    boot: BootEpoch,
+    clean: bool,
+}
+
+fn open(kind: EngineName, _disk: MemDisk, node: u32, life: u32) -> Result<Store, String> {
+    match kind {
+        EngineName::Memory | EngineName::Bitcask => Ok(Store {
+            engine: Box::new(MemoryEngine::new()),
+            id: NodeId(u128::from(node + 1) << 96),
+            boot: BootEpoch(u64::from(life) + 1),
+            clean: false,
+        }),
+    }
+}
+
+fn config(world: &World, node: u32, id: NodeId, boot: BootEpoch, clean: bool) -> NodeConfig {
+    let cluster = &world.scenario.cluster;
+    NodeConfig {
+        id,
+        name: format!("n{node}"),
+        boot,
+        clean,
+        cluster: "simulated".to_owned(),
+        peer_address: address(node),
+        client_address: address(node),
+        seeds: vec![address(0), address(cluster.nodes - 1)],
+        bootstrap_expect: cluster.nodes as usize,
+        partitions: cluster.partitions,
+        replicas: cluster.replicas,
+        read_quorum: cluster.read_quorum,
+        write_quorum: cluster.write_quorum,
+        weight: 1,
+        zone: String::new(),
+        deadline_ms: cluster.deadline_ms,
+        hedge_ms: cluster.hedge_ms,
+        resend_ms: cluster.resend_ms,
+        heartbeat_ms: cluster.heartbeat_ms,
+        dead_ms: cluster.dead_ms,
+        durability: Durability::Batch,
+    }
 }
 
 /// One life's way out.
@@ -174,7 +247,10 @@ impl Port {
 
 impl Network for Port {
     fn send(&self, to: NodeId, message: Outbound) {
-        let route = self.shared.lock().nodes[self.node as usize].routes.get(&to).copied();
+        let route = self.shared.lock().nodes[self.node as usize]
+            .routes
+            .get(&to)
+            .copied();
         let Some(to) = route.filter(|_| self.lives()) else {
             return;
         };
@@ -182,7 +258,12 @@ impl Network for Port {
         let bytes = Bytes::from(message.parts.concat());
         look_at(&mut self.shared.lock(), self.node, to, &bytes);
         let from = self.node;
-        self.carry(to, bytes.len(), || Event::Deliver { from, to, class, bytes: bytes.clone() });
+        self.carry(to, bytes.len(), || Event::Deliver {
+            from,
+            to,
+            class,
+            bytes: bytes.clone(),
+        });
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
@@ -190,12 +271,18 @@ impl Network for Port {
             return;
         };
         let from = self.node;
-        self.carry(to, bytes.len(), || Event::Datagram { from, to, bytes: bytes.clone() });
+        self.carry(to, bytes.len(), || Event::Datagram {
+            from,
+            to,
+            bytes: bytes.clone(),
+        });
     }
 
     fn route(&self, node: NodeId, address: &Address) {
         if let Some(at) = node_at(address) {
-            self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
+            self.shared.lock().nodes[self.node as usize]
+                .routes
+                .insert(node, at);
         }
     }
 }

@@ -71,7 +71,14 @@ impl Process {
     where
         F: Future<Output = ()> + 'static,
     {
-        let process = Process(Handle::current().create_node().name(name).init(make).build().id());
+        let process = Process(
+            Handle::current()
+                .create_node()
+                .name(name)
+                .init(make)
+                .build()
+                .id(),
+        );
         PROCESSES.with_borrow_mut(|all| all.push(process));
         process
     }
@@ -128,10 +135,16 @@ pub fn block_on<F: Future>(seed: u64, future: F) -> F::Output {
 }
 
 /// Runs `work` on a fresh thread; the text of the panic when it panics.
-pub fn on_fresh_thread<T: Send>(name: String, work: impl FnOnce() -> T + Send) -> Result<T, String> {
+pub fn on_fresh_thread<T: Send>(
+    name: String,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, String> {
     thread::scope(|scope| {
         let thread = thread::Builder::new().name(name).spawn_scoped(scope, work);
-        thread.expect("the system has room for a thread").join().map_err(|panic| panic_text(&*panic))
+        thread
+            .expect("the system has room for a thread")
+            .join()
+            .map_err(|panic| panic_text(&*panic))
     })
 }
 
@@ -185,7 +198,11 @@ mod tests {
             let after_kill = seen.1.load(Ordering::Relaxed);
             process.restart();
             sleep_until(Time::at_ms(115)).await;
-            (after_kill, seen.0.load(Ordering::Relaxed), seen.1.load(Ordering::Relaxed))
+            (
+                after_kill,
+                seen.0.load(Ordering::Relaxed),
+                seen.1.load(Ordering::Relaxed),
+            )
         });
         assert_eq!(after_kill, (3, 2, 4));
     }

@@ -10,51 +10,8 @@ use crate::node;
 use crate::oracle::{self, Violation};
 use crate::rt::{self, Time};
 use crate::scenario::Scenario;
+use crate::verdict::Verdict;
 use crate::world::Shared;
-
-/// What a run showed, the worst first.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Verdict {
-    /// A promise to clients was broken.
-    Safety,
-    /// A node panicked or ended by itself.
-    Crash,
-    /// Something did not come to pass in time.
-    Liveness,
-    /// A check gave up.
-    Undecided,
-    /// Nothing wrong was seen.
-    Pass,
-}
-
-impl Verdict {
-    /// The process's exit code.
-    #[must_use]
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Verdict::Pass => 0,
-            Verdict::Safety => 10,
-            Verdict::Liveness => 11,
-            Verdict::Crash => 12,
-            Verdict::Undecided => 14,
-        }
-    }
-
-    /// One word.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Verdict::Pass => "pass",
-            Verdict::Safety => "safety",
-            Verdict::Liveness => "liveness",
-            Verdict::Crash => "crash",
-            Verdict::Undecided => "undecided",
-        }
-    }
-}
-
-/// The exit code when the same scenario gave two hashes.
-pub const NOT_DETERMINISTIC: u8 = 13;
 
 /// A run that has ended.
 #[derive(Debug)]
@@ -93,12 +50,22 @@ pub fn run(scenario: &Scenario, with_transcript: bool) -> Outcome {
         let shared = Shared::new(scenario.clone(), with_transcript);
         rt::block_on(scenario.seed, live(&shared))
     })
-    .map_or_else(|text| (None, vec![text]), |outcome| (Some(outcome), Vec::new()));
+    .map_or_else(
+        |text| (None, vec![text]),
+        |outcome| (Some(outcome), Vec::new()),
+    );
     let mut outcome = outcome.take().unwrap_or_else(Outcome::empty);
     outcome.violations = oracle::check(&outcome.history);
-    outcome.violations.extend(panics.into_iter().map(Violation::of_the_simulator));
-    outcome.violations.sort_by_key(|violation| (violation.verdict, violation.at));
-    outcome.verdict = outcome.violations.first().map_or(Verdict::Pass, |first| first.verdict);
+    outcome
+        .violations
+        .extend(panics.into_iter().map(Violation::of_the_simulator));
+    outcome
+        .violations
+        .sort_by_key(|violation| (violation.verdict, violation.at));
+    outcome.verdict = outcome
+        .violations
+        .first()
+        .map_or(Verdict::Pass, |first| first.verdict);
     outcome
 }
 
