@@ -188,7 +188,9 @@ impl Replica {
             }
         }
         self.clock.observe(incoming.highest_hlc(), env.wall());
-        if !state.merge(incoming) {
+        let before = state.digest();
+        state.merge(incoming);
+        if state.digest() == before {
             return Ok(lsn);
         }
         // Never refused for its size: what several coordinators accepted must come together somewhere.

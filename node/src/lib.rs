@@ -1,1 +1,27 @@
-//! node
+//! The product: configuration, HTTP and the command line around one node.
+//!
+//! The modules stand in reading order, which is import order: a module uses only modules above it.
+
+#![forbid(unsafe_code)]
+
+pub mod failure;
+
+pub mod nearest;
+
+pub mod settings;
+
+pub mod clock;
+
+pub mod http;
+
+pub mod client;
+
+pub mod banner;
+
+pub mod seeds;
+
+pub mod store;
+
+pub mod serve;
+
+pub mod cli;

@@ -1,2 +1,7 @@
 //! The `rondo` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rondo_node::cli::main()
+}

@@ -186,9 +186,7 @@ impl ReadRound {
             return Next::Ask(self.unanswered(facts));
         }
         let mut merged = VersionSet::default();
-        for state in whole_states() {
-            merged.merge(state);
-        }
+        whole_states().for_each(|state| merged.merge(state));
         self.write_back(merged, facts)
     }
 

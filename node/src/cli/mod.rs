@@ -1,0 +1,250 @@
+//! The command line: what people type, and the exit code they get.
+//!
+//! stdout is data, stderr is logs, progress and errors. Exit codes: 0 done, 1 failed, 2 usage, 3 too few replicas, 4 not
+//! found. `rondo` alone is `rondo serve`.
+
+pub mod table;
+
+pub mod kv;
+
+pub mod status;
+
+pub mod ring;
+
+pub mod config;
+
+pub mod bench;
+
+pub mod dev_cluster;
+
+use std::future::Future;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::client::Servers;
+use crate::failure::{Failure, Result};
+use crate::serve;
+use crate::settings::flags::Flags;
+use crate::settings::sources::Texts;
+use crate::settings::{LogFormat, Settings};
+
+/// rondo: a replicated key-value store. Alone it starts a node.
+#[derive(Parser, Debug)]
+#[command(name = "rondo", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start a node (what `rondo` alone does)
+    Serve(Flags),
+    /// Start several nodes on this host, for development
+    DevCluster(dev_cluster::DevCluster),
+    /// Get, put and delete keys
+    #[command(subcommand)]
+    Kv(kv::Kv),
+    /// Show the health of the cluster and what its nodes do
+    Status(status::Status),
+    /// Show who owns what
+    Ring(ring::Ring),
+    /// Measure a node or a cluster under load
+    Bench(bench::Bench),
+    /// Show or check the settings of a node
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Print the version
+    Version,
+}
+
+/// How a command prints data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Which servers a command asks.
+#[derive(Clone, Debug, Args)]
+pub struct Client {
+    /// The HTTP address of a node, or of several: the next is asked when one fails
+    #[arg(
+        long,
+        short,
+        env = "RONDO_SERVER",
+        default_value = "127.0.0.1:8080",
+        value_name = "LIST"
+    )]
+    pub server: String,
+    /// How long a request may take, such as 500ms or 5s
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
+    pub timeout: Duration,
+}
+
+impl Client {
+    /// The servers.
+    pub fn servers(&self) -> Result<Servers> {
+        Servers::parse(&self.server, self.timeout)
+    }
+}
+
+/// `500ms`, `5s`, `2m`; a bare number is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit() && c != '.') {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err("a time such as 500ms, 5s or 2m".to_owned()),
+    };
+    number
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * scale).ok())
+        .filter(|time| (Duration::from_millis(1)..=Duration::from_secs(86_400)).contains(time))
+        .ok_or_else(|| "a time such as 500ms, 5s or 2m".to_owned())
+}
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are no errors; clap knows where each goes and what code it has.
+        Err(error) => error.exit(),
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.kind.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        None => serve_with(&cli.flags),
+        Some(Command::Serve(flags)) => serve_with(&flags),
+        Some(Command::DevCluster(command)) => block_on(dev_cluster::run(command)),
+        Some(Command::Kv(command)) => block_on(kv::run(command)),
+        Some(Command::Status(command)) => block_on(status::run(command)),
+        Some(Command::Ring(command)) => block_on(ring::run(command)),
+        Some(Command::Bench(command)) => block_on(bench::run(command)),
+        Some(Command::Config(command)) => config::run(command),
+        Some(Command::Version) => print(concat!("rondo ", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// The settings of a node, from this process's environment.
+pub fn settings(flags: &Flags) -> Result<Texts> {
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    // The commands' own variables are no settings of a node.
+    Texts::collect(flags, environment.filter(|(name, _)| name != "RONDO_SERVER"))
+}
+
+fn serve_with(flags: &Flags) -> Result<()> {
+    let settings = Settings::check(&settings(flags)?)?;
+    start_log(&settings)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    serve::serve(&settings)
+}
+
+fn start_log(settings: &Settings) -> Result<()> {
+    let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
+        Failure::usage(format!("log: `{}`: {error}", settings.log), "--log info")
+    })?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match settings.log_format {
+        LogFormat::Json => log.json().init(),
+        LogFormat::Text => {
+            log.with_target(false).with_ansi(colours(io::stderr().is_terminal())).init()
+        }
+    }
+    Ok(())
+}
+
+/// Whether to print colours: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+#[must_use]
+pub fn colours(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::failed(format!("cannot start: {error}"), "check the limits of this process")
+    })?;
+    runtime.block_on(future)
+}
+
+/// Prints data, a line. A reader that has gone, such as `head`, ends the program quietly.
+pub fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes(), true)
+}
+
+/// Prints data as it is.
+pub fn print_bytes(bytes: &[u8], newline: bool) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let written = out
+        .write_all(bytes)
+        .and_then(|()| if newline { out.write_all(b"\n") } else { Ok(()) })
+        .and_then(|()| out.flush());
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::failed(format!("cannot print: {error}"), "check where it goes")),
+        Ok(()) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_a_unit_or_is_in_seconds() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "s", "1h", "-1s", "0", "1.2.3s", "100000s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_may_stand_alone_or_after_serve() {
+        let alone = Cli::try_parse_from(["rondo", "--port", "1"]).expect("sound");
+        assert_eq!(alone.flags.0.len(), 1);
+        let Some(Command::Serve(flags)) =
+            Cli::try_parse_from(["rondo", "serve", "--port", "1"]).expect("sound").command
+        else {
+            panic!("serve is a command");
+        };
+        assert_eq!(flags.0, alone.flags.0);
+        assert!(Cli::try_parse_from(["rondo", "--prot", "1"]).is_err());
+    }
+}

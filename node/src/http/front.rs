@@ -1,0 +1,151 @@
+//! What the routes share: the way to the node, and what a front end knows besides.
+//!
+//! Every question goes through the node's inbox with a sink that is called once. A sink that is dropped without a call
+//! means that the node stopped: of a write nobody knows whether it happened.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rondo_core::id::{KeyspaceId, RequestId};
+use rondo_core::inbox::{Ask, Inbox, ReplySink};
+use rondo_core::layout::keyspace::{self, Keyspace};
+use rondo_core::message::{Action, Reply, Request};
+use rondo_core::status::Status;
+use rondo_core::version::context::Context;
+use tokio::sync::oneshot;
+
+use crate::http::answer::Problem;
+
+/// The front end of one node. Shared by all connections.
+#[derive(Debug)]
+pub struct Front {
+    inbox: InboxBox,
+    secret: Vec<u8>,
+    run: u64,
+    requests: AtomicU64,
+    stopping: AtomicBool,
+    default_keyspace: Arc<str>,
+    cors_origin: Option<String>,
+}
+
+/// An inbox without a picture of its own.
+struct InboxBox(Inbox);
+
+impl std::fmt::Debug for InboxBox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Inbox")
+    }
+}
+
+struct Sink(oneshot::Sender<Reply>);
+
+impl ReplySink for Sink {
+    fn reply(self: Box<Self>, reply: Reply) {
+        // The client may have gone; then nobody wants to know.
+        let _ = self.0.send(reply);
+    }
+}
+
+impl Front {
+    /// A front end. `secret` seals context tokens; `run` is random, drawn for this run of the program.
+    #[must_use]
+    pub fn new(inbox: Inbox, secret: Vec<u8>, run: u64, cors_origin: Option<String>) -> Front {
+        Front {
+            inbox: InboxBox(inbox),
+            secret,
+            run,
+            requests: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            default_keyspace: keyspace::DEFAULT.into(),
+            cors_origin,
+        }
+    }
+
+    /// Asks the node to do a request.
+    pub async fn request(&self, request: Request) -> Reply {
+        let writes = !matches!(request.action, Action::Get);
+        let (sink, outcome) = oneshot::channel();
+        self.inbox.0.ask(Ask::Request(request, Box::new(Sink(sink))));
+        match outcome.await {
+            Ok(reply) => reply,
+            Err(_) if writes => Reply::Indeterminate { acks: 0, needed: 1 },
+            Err(_) => Reply::Unavailable { reason: "the node is stopping".to_owned() },
+        }
+    }
+
+    /// Asks the node for its picture.
+    pub async fn status(&self) -> Result<Status, Problem> {
+        let (sink, outcome) = oneshot::channel();
+        let ask = Ask::Status(Box::new(move |status| {
+            // As above: the client may have gone.
+            let _ = sink.send(status);
+        }));
+        self.inbox.0.ask(ask);
+        // The inbox drops what it has no room for.
+        outcome.await.map_err(|_| {
+            Problem::new(
+                hyper::StatusCode::SERVICE_UNAVAILABLE,
+                "the node is stopping, or has too much to do",
+                "try again, or ask another node",
+            )
+        })
+    }
+
+    /// A name for a request that its client did not name; not used twice.
+    #[must_use]
+    pub fn next_request_id(&self) -> RequestId {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed);
+        RequestId(u128::from(self.run) << 64 | u128::from(count))
+    }
+
+    /// The context in a client's token.
+    pub fn open(&self, token: &str, keyspace: KeyspaceId, key: &[u8]) -> Result<Context, Problem> {
+        Context::open(token, &self.secret, keyspace, key).map_err(|error| {
+            Problem::bad(
+                format!("X-Rondo-Context: {error}"),
+                "send the context that the last GET or PUT of this very key answered, or none",
+            )
+        })
+    }
+
+    /// The token for a client. `None` when it would be too long to give out.
+    #[must_use]
+    pub fn seal(&self, context: &Context, keyspace: KeyspaceId, key: &[u8]) -> Option<String> {
+        context.seal(&self.secret, keyspace, key)
+    }
+
+    /// Says that the node is about to stop: it is not ready any more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node is about to stop.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The name of the keyspace that always exists.
+    #[must_use]
+    pub fn default_keyspace(&self) -> Arc<str> {
+        Arc::clone(&self.default_keyspace)
+    }
+
+    /// The web origin that browsers may call from.
+    #[must_use]
+    pub fn cors_origin(&self) -> Option<&str> {
+        self.cors_origin.as_deref()
+    }
+}
+
+/// The id of a keyspace. There is one until keyspaces can be made.
+pub fn keyspace_id(name: &str) -> Result<KeyspaceId, Problem> {
+    if name == keyspace::DEFAULT {
+        return Ok(Keyspace::default_keyspace().id);
+    }
+    Err(Problem::new(
+        hyper::StatusCode::NOT_FOUND,
+        format!("there is no keyspace `{name}`"),
+        "use `default`; other keyspaces are not built yet",
+    ))
+}

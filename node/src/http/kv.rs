@@ -1,0 +1,283 @@
+//! One request about one key: what all dialects share.
+//!
+//! `Options` reads what may stand in headers and query; `Request`s are made and `Reply`s judged here alone, so that
+//! every dialect has the same levels, limits and status codes. An option that is not built yet is refused by its name,
+//! never passed over: a client that asks for a TTL and gets none would keep data for ever.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
+use hyper::{StatusCode, Uri};
+use rondo_core::config::{CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use rondo_core::id::{KeyspaceId, RequestId};
+use rondo_core::layout::keyspace::Level;
+use rondo_core::message::{Action, Reply, Request, Sibling};
+use rondo_core::version::context::Context;
+use rondo_core::version::hlc::Hlc;
+use sha2::{Digest, Sha256};
+
+use crate::http::address;
+use crate::http::answer::{ATTEMPT, CONTEXT, Problem, REQUEST_ID};
+use crate::http::body;
+use crate::http::front::Front;
+use crate::nearest::nearest;
+
+/// What a request may say besides what it does.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// How many replicas must take part.
+    pub level: Option<Level>,
+    /// Whether all siblings are wanted.
+    pub siblings: bool,
+    /// How long it may take, in milliseconds.
+    pub deadline_ms: Option<u64>,
+    /// The client's name for it.
+    pub id: Option<RequestId>,
+    /// Which attempt it is.
+    pub attempt: u32,
+    /// The context token.
+    pub context: Option<String>,
+}
+
+const PARAMETERS: &[&str] = &["consistency", "timeout", "siblings", "ttl", "explain"];
+
+impl Options {
+    /// Reads headers and query.
+    pub fn read(uri: &Uri, headers: &HeaderMap) -> Result<Options, Problem> {
+        let mut options = Options { attempt: 1, ..Options::default() };
+        if let Some(query) = uri.query() {
+            for parameter in address::parameters(query, PARAMETERS) {
+                let (name, value) = parameter?;
+                options.parameter(name, &value)?;
+            }
+        }
+        options.headers(headers)?;
+        Ok(options)
+    }
+
+    fn parameter(&mut self, name: &str, value: &str) -> Result<(), Problem> {
+        match name {
+            "consistency" => self.level = Some(level(value)?),
+            "timeout" => self.deadline_ms = Some(duration_ms(value)?),
+            "siblings" => self.siblings = switch(name, value)?,
+            "ttl" => {
+                return Err(Problem::not_built("`ttl`", "leave it out; delete the key later"));
+            }
+            _ => {
+                if switch(name, value)? {
+                    return Err(Problem::not_built("`explain`", "leave it out"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn headers(&mut self, headers: &HeaderMap) -> Result<(), Problem> {
+        for name in [IF_MATCH, IF_NONE_MATCH] {
+            if headers.contains_key(&name) {
+                return Err(Problem::not_built(
+                    &format!("the condition `{name}`"),
+                    "send X-Rondo-Context instead: a concurrent write then shows as a sibling",
+                ));
+            }
+        }
+        if let Some(token) = headers.get(&CONTEXT) {
+            let token = token.to_str().map_err(|_| {
+                Problem::bad("X-Rondo-Context is not text", "send it as it was answered")
+            })?;
+            self.context = Some(token.to_owned());
+        }
+        self.id = headers.get(&REQUEST_ID).map(|id| request_id(id.as_bytes())).transpose()?;
+        if let Some(attempt) = headers.get(&ATTEMPT) {
+            let number = attempt.to_str().ok().and_then(|text| text.parse().ok());
+            self.attempt = number.filter(|&number| number > 0).ok_or_else(|| {
+                Problem::bad("X-Rondo-Attempt is not a number from 1", "1 is the first attempt")
+            })?;
+            if self.id.is_none() && self.attempt > 1 {
+                return Err(Problem::bad(
+                    "X-Rondo-Attempt without X-Rondo-Request-Id",
+                    "name the request: its attempts share one X-Rondo-Request-Id",
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The level of this name.
+pub fn level(text: &str) -> Result<Level, Problem> {
+    text.to_ascii_lowercase().parse().map_err(|_| {
+        let near = nearest(text, ["one", "quorum", "all"]);
+        let hint =
+            near.map_or("one, quorum or all".into(), |near| format!("did you mean `{near}`?"));
+        Problem::bad(format!("there is no consistency level `{text}`"), hint)
+    })
+}
+
+fn switch(name: &str, text: &str) -> Result<bool, Problem> {
+    match text {
+        "true" | "1" | "" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(Problem::bad(format!("`{name}` is `{text}`"), "true or false")),
+    }
+}
+
+/// `500ms`, `2s`, or a bare number of milliseconds.
+fn duration_ms(text: &str) -> Result<u64, Problem> {
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 1),
+        None => text.strip_suffix('s').map_or((text, 1), |number| (number, 1000)),
+    };
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    ms.filter(|ms| (1..=DEADLINE_MS_MAX).contains(ms)).ok_or_else(|| {
+        Problem::bad(
+            format!("`timeout` is `{text}`"),
+            format!("a time such as 500ms or 2s, at most {}s", DEADLINE_MS_MAX / 1000),
+        )
+    })
+}
+
+/// 32 hexadecimal digits are the id itself; any other token is hashed.
+fn request_id(text: &[u8]) -> Result<RequestId, Problem> {
+    if !(1..=128).contains(&text.len()) {
+        return Err(Problem::bad(
+            "X-Rondo-Request-Id has not 1 to 128 bytes",
+            "send 32 hex digits",
+        ));
+    }
+    let hex = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .and_then(|text| u128::from_str_radix(text, 16).ok());
+    Ok(RequestId(hex.unwrap_or_else(|| {
+        let hash = Sha256::digest(text);
+        u128::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes"))
+    })))
+}
+
+/// A key of a keyspace, within the limits.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The keyspace's name.
+    pub keyspace: Arc<str>,
+    /// Its id.
+    pub id: KeyspaceId,
+    /// The key.
+    pub key: Bytes,
+}
+
+impl Target {
+    /// Checks the key's length.
+    pub fn new(keyspace: Arc<str>, id: KeyspaceId, key: &[u8]) -> Result<Target, Problem> {
+        if key.is_empty() {
+            return Err(Problem::bad("the key is empty", "name a key after the last `/`"));
+        }
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("the key has {} bytes; a key has at most {KEY_BYTES_MAX}", key.len()),
+                "use a shorter key, such as a hash of it",
+            ));
+        }
+        Ok(Target { keyspace, id, key: Bytes::copy_from_slice(key) })
+    }
+}
+
+/// What happened, when it is no problem.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// A write is held.
+    Stored(Context, Hlc),
+    /// The key has values, the newest first; at least one.
+    Found(Vec<Sibling>, Context),
+    /// The key has none.
+    NotFound(Context),
+}
+
+/// Puts a value.
+pub async fn put(
+    front: &Front,
+    target: &Target,
+    options: &Options,
+    value: Bytes,
+    content_type: Bytes,
+) -> Result<Outcome, Problem> {
+    if value.len() > VALUE_BYTES_MAX {
+        return Err(body::too_large(Some(value.len())));
+    }
+    if content_type.len() > CONTENT_TYPE_BYTES_MAX {
+        return Err(Problem::bad(
+            format!("the content type has more than {CONTENT_TYPE_BYTES_MAX} bytes"),
+            "send a media type such as application/json",
+        ));
+    }
+    let context = seen(front, target, options)?;
+    act(front, target, options, Action::Put { value, content_type, context }).await
+}
+
+/// Deletes.
+pub async fn delete(front: &Front, target: &Target, options: &Options) -> Result<Outcome, Problem> {
+    let context = seen(front, target, options)?;
+    act(front, target, options, Action::Delete { context }).await
+}
+
+/// Reads.
+pub async fn get(front: &Front, target: &Target, options: &Options) -> Result<Outcome, Problem> {
+    act(front, target, options, Action::Get).await
+}
+
+fn seen(front: &Front, target: &Target, options: &Options) -> Result<Option<Context>, Problem> {
+    let token = options.context.as_deref();
+    token.map(|token| front.open(token, target.id, &target.key)).transpose()
+}
+
+async fn act(
+    front: &Front,
+    target: &Target,
+    options: &Options,
+    action: Action,
+) -> Result<Outcome, Problem> {
+    let request = Request {
+        id: options.id.unwrap_or_else(|| front.next_request_id()),
+        named: options.id.is_some(),
+        attempt: options.attempt,
+        keyspace: Arc::clone(&target.keyspace),
+        key: target.key.clone(),
+        level: options.level,
+        deadline_ms: options.deadline_ms,
+        action,
+    };
+    judge(front.request(request).await)
+}
+
+fn judge(reply: Reply) -> Result<Outcome, Problem> {
+    let (status, message, hint) = match reply {
+        Reply::Stored { context, version } => return Ok(Outcome::Stored(context, version)),
+        Reply::Found { siblings, context } if siblings.is_empty() => {
+            return Ok(Outcome::NotFound(context));
+        }
+        Reply::Found { siblings, context } => return Ok(Outcome::Found(siblings, context)),
+        Reply::NotFound { context } => return Ok(Outcome::NotFound(context)),
+        Reply::Indeterminate { acks, needed } => {
+            let problem = Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                format!(
+                    "the write may or may not have happened: {acks} of {needed} replicas are known to hold it"
+                ),
+                "read the key, or send the same X-Rondo-Request-Id with the next X-Rondo-Attempt",
+            );
+            return Err(Problem { indeterminate: true, ..problem });
+        }
+        Reply::Unavailable { reason } => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            reason,
+            "nothing was written: try again; /ready says what is missing",
+        ),
+        Reply::Overloaded { reason } => {
+            (StatusCode::TOO_MANY_REQUESTS, reason, "nothing was written: try again later")
+        }
+        Reply::BadRequest { reason } => (StatusCode::BAD_REQUEST, reason, ""),
+    };
+    Err(Problem::new(status, message, hint))
+}

@@ -1,0 +1,149 @@
+//! The native routes of a key: values are raw bytes, everything about them is in headers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode, Uri};
+use rondo_core::message::Sibling;
+use rondo_core::version::context::Context;
+use rondo_core::version::hlc::Hlc;
+use serde::Serialize;
+
+use crate::http::answer::{self, Answer, CONTEXT, Problem, SIBLINGS};
+use crate::http::front::Front;
+use crate::http::kv::{self, Options, Outcome, Target};
+
+const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+/// `PUT`, `GET`, `HEAD` and `DELETE` of one key.
+pub async fn key(
+    front: &Front,
+    target: &Target,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    sent: Bytes,
+) -> Result<Answer, Problem> {
+    let options = Options::read(uri, headers)?;
+    let outcome = match *method {
+        Method::PUT => {
+            let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+            kv::put(front, target, &options, sent, Bytes::copy_from_slice(kind)).await?
+        }
+        Method::DELETE => kv::delete(front, target, &options).await?,
+        _ => kv::get(front, target, &options).await?,
+    };
+    Ok(match outcome {
+        Outcome::Stored(context, version) => {
+            let mut answer = answer::empty(StatusCode::NO_CONTENT);
+            let headers = answer.headers_mut();
+            headers.insert(ETAG, etag(version));
+            insert_context(headers, front, target, &context);
+            answer
+        }
+        Outcome::Found(siblings, context) if options.siblings && siblings.len() > 1 => {
+            all_siblings(front, target, &siblings, &context)
+        }
+        Outcome::Found(mut siblings, context) => {
+            let count = siblings.len();
+            let newest = siblings.swap_remove(0);
+            found(front, target, newest, count, &context)
+        }
+        Outcome::NotFound(context) => not_found(front, target, &context),
+    })
+}
+
+/// The newest value. `count` is how many siblings there are.
+pub fn found(
+    front: &Front,
+    target: &Target,
+    newest: Sibling,
+    count: usize,
+    context: &Context,
+) -> Answer {
+    let kind = match newest.content_type.is_empty() {
+        true => OCTETS,
+        false => HeaderValue::from_maybe_shared(newest.content_type).unwrap_or(OCTETS),
+    };
+    let mut answer = Response::new(Full::new(newest.value));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(ETAG, etag(newest.version));
+    headers.insert(&SIBLINGS, HeaderValue::from(count));
+    insert_context(headers, front, target, context);
+    answer
+}
+
+/// There is no value; after a delete the context says what was deleted.
+pub fn not_found(front: &Front, target: &Target, context: &Context) -> Answer {
+    let mut answer = Problem::new(StatusCode::NOT_FOUND, "key not found", "").answer();
+    insert_context(answer.headers_mut(), front, target, context);
+    answer
+}
+
+/// A version as an entity tag. It is text because many clients cannot hold a number above 2^53.
+#[must_use]
+pub fn etag(version: Hlc) -> HeaderValue {
+    let mut text = [b'"'; 22];
+    let mut at = text.len() - 1;
+    let mut rest = version.0;
+    loop {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    HeaderValue::from_bytes(&text[at - 1..]).expect("digits in quotes are visible ASCII")
+}
+
+/// Adds the context token; none where it would be too long to give out.
+pub fn insert_context(headers: &mut HeaderMap, front: &Front, target: &Target, context: &Context) {
+    let token = front.seal(context, target.id, &target.key);
+    let value = token.and_then(|token| HeaderValue::from_maybe_shared(Bytes::from(token)).ok());
+    if let Some(value) = value {
+        headers.insert(&CONTEXT, value);
+    }
+}
+
+#[derive(Serialize)]
+struct SiblingView<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+    content_type: String,
+    etag: String,
+}
+
+#[derive(Serialize)]
+struct SiblingsView<'a> {
+    siblings: Vec<SiblingView<'a>>,
+    context: Option<String>,
+}
+
+/// All values, the newest first.
+fn all_siblings(front: &Front, target: &Target, siblings: &[Sibling], context: &Context) -> Answer {
+    let views = siblings.iter().map(|sibling| {
+        let text = std::str::from_utf8(&sibling.value).ok();
+        SiblingView {
+            text,
+            base64: text.is_none().then(|| STANDARD.encode(&sibling.value)),
+            content_type: String::from_utf8_lossy(&sibling.content_type).into_owned(),
+            etag: sibling.version.0.to_string(),
+        }
+    });
+    let view = SiblingsView {
+        siblings: views.collect(),
+        context: front.seal(context, target.id, &target.key),
+    };
+    let mut answer = answer::json(StatusCode::MULTIPLE_CHOICES, &view);
+    let headers = answer.headers_mut();
+    headers.insert(ETAG, etag(siblings[0].version));
+    headers.insert(&SIBLINGS, HeaderValue::from(siblings.len()));
+    insert_context(headers, front, target, context);
+    answer
+}

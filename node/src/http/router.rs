@@ -1,0 +1,209 @@
+//! Which handler a request goes to.
+//!
+//! Paths are cut by hand, the ones of keys first: that costs tens of nanoseconds, and a key may hold anything, `/`
+//! included (`a%2Fb` and `a/b` are the same key).
+
+use bytes::Bytes;
+use hyper::body::Body;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, HeaderMap, HeaderValue,
+};
+use hyper::{Method, Request, StatusCode, Uri};
+use rondo_core::config::VALUE_BYTES_MAX;
+use rondo_core::layout::keyspace;
+
+use crate::http::answer::{self, Answer, Problem};
+use crate::http::dialects::{self, Dialect};
+use crate::http::front::{Front, keyspace_id};
+use crate::http::kv::Target;
+use crate::http::views::{self, View};
+use crate::http::{address, body, native};
+use crate::nearest::nearest;
+
+/// Where a path leads.
+#[derive(Clone, Copy)]
+enum Route<'a> {
+    Native { keyspace: &'a str, key: &'a str },
+    Dialect(Dialect, &'a str),
+    View(View),
+    NotBuilt(&'static str),
+}
+
+const KEY: &str = "GET, HEAD, PUT, DELETE";
+const READ: &str = "GET, HEAD";
+const WRITE: &str = "POST";
+const KEYSPACE: &str = "GET, PUT, DELETE";
+
+const VIEWS: &[(&str, View)] = &[
+    ("/", View::Welcome),
+    ("/live", View::Live),
+    ("/ready", View::Ready),
+    ("/health", View::Health),
+    ("/v1/status", View::Status),
+    ("/v1/cluster", View::Cluster),
+    ("/v1/ring", View::Ring),
+    ("/v1/storage", View::Storage),
+    ("/api/v1/status", View::Status),
+    ("/api/v1/cluster", View::Cluster),
+    ("/api/v1/ring", View::Ring),
+    ("/api/v1/storage", View::Storage),
+    ("/gossip/members", View::GossipMembers),
+    ("/gossip/status", View::GossipStatus),
+    ("/admin/status", View::AdminStatus),
+    ("/admin/ring", View::Ring),
+    ("/admin/stats", View::AdminStats),
+    ("/api/v1/cluster/status", View::ClusterStatus),
+    ("/api/v1/cluster/nodes", View::ClusterNodes),
+];
+
+const NOT_BUILT: &[(&str, &str, &str)] = &[
+    ("/api/v1/kv", "listing keys", READ),
+    ("/admin/keys", "listing keys", READ),
+    ("/v1/batch", "the batch route", WRITE),
+    ("/v1/hints", "hinted handoff", READ),
+    ("/v1/events", "the event stream", READ),
+    ("/ws", "the event stream", READ),
+    ("/metrics", "the Prometheus exporter", READ),
+    ("/v1/openapi.json", "the OpenAPI document", READ),
+    ("/api/v1/vector-clock", "the vector clock view", READ),
+    ("/api/v1/merkle-tree", "the Merkle tree view", READ),
+    ("/gossip/join", "joining a running cluster", WRITE),
+    ("/gossip/leave", "leaving a cluster", WRITE),
+    ("/api/v1/cluster/members", "joining a running cluster", WRITE),
+    ("/v1/cluster/join", "joining a running cluster", WRITE),
+    ("/v1/cluster/leave", "leaving a cluster", WRITE),
+    ("/v1/cluster/replace", "replacing a node", WRITE),
+    ("/v1/cluster/plan", "planning a change of the cluster", WRITE),
+    ("/v1/cluster/commit", "changing the cluster", WRITE),
+];
+
+const NOT_BUILT_BELOW: &[(&str, &str, &str)] = &[
+    ("/v1/keyspaces", "managing keyspaces", KEYSPACE),
+    ("/v1/keys/", "the clock view", READ),
+    ("/v1/merkle/", "the Merkle tree view", READ),
+    ("/debug/pprof/", "profiling", READ),
+];
+
+/// Answers one request.
+pub async fn handle<B>(front: &Front, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let (parts, body) = request.into_parts();
+    let mut answer = match dispatch(front, &parts.method, &parts.uri, &parts.headers, body).await {
+        Ok(answer) => answer,
+        Err(problem) => problem.answer(),
+    };
+    if let Some(origin) = front.cors_origin() {
+        allow_origin(answer.headers_mut(), origin);
+    }
+    answer
+}
+
+async fn dispatch<B>(
+    front: &Front,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    sent: B,
+) -> Result<Answer, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if *method == Method::OPTIONS && front.cors_origin().is_some() {
+        return Ok(answer::empty(StatusCode::NO_CONTENT));
+    }
+    let route = find(uri.path(), method);
+    let most = match route {
+        Ok(Route::Native { .. }) => VALUE_BYTES_MAX,
+        _ => body::JSON_BODY_BYTES_MAX,
+    };
+    // The body is read before anything is refused: a simple client sends all of it before it reads the answer.
+    let sent = body::read(headers, sent, most).await;
+    match route? {
+        Route::Native { keyspace, key } => {
+            let target = target(front, keyspace, key)?;
+            native::key(front, &target, method, uri, headers, sent?).await
+        }
+        Route::Dialect(dialect, key) => {
+            let target = target(front, keyspace::DEFAULT, key)?;
+            dialects::key(dialect, front, &target, method, uri, headers, sent?).await
+        }
+        Route::View(view) => {
+            if let Some(query) = uri.query() {
+                address::parameters(query, &[]).next().transpose()?;
+            }
+            views::show(front, view).await
+        }
+        Route::NotBuilt(what) => Err(Problem::not_built(what, "GET / lists what there is")),
+    }
+}
+
+fn target(front: &Front, keyspace: &str, key: &str) -> Result<Target, Problem> {
+    let id = keyspace_id(keyspace)?;
+    Target::new(front.default_keyspace(), id, &address::decode(key)?)
+}
+
+/// The route of a path, when the method is one of its own.
+fn find<'a>(path: &'a str, method: &Method) -> Result<Route<'a>, Problem> {
+    let (route, methods) = route(path).ok_or_else(|| unknown(path))?;
+    if methods.split(", ").any(|allowed| allowed == method.as_str()) {
+        return Ok(route);
+    }
+    Err(Problem {
+        allow: methods,
+        ..Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{method} is not possible on {path}"),
+            format!("this route takes {methods}"),
+        )
+    })
+}
+
+fn route(path: &str) -> Option<(Route<'_>, &'static str)> {
+    if let Some(rest) = path.strip_prefix("/v1/kv/") {
+        return Some(match rest.split_once('/') {
+            Some((keyspace, key)) => (Route::Native { keyspace, key }, KEY),
+            None => (Route::NotBuilt("listing keys"), READ),
+        });
+    }
+    for (prefix, dialect) in
+        [("/kv/", Dialect::B), ("/api/v1/kv/", Dialect::C), ("/api/v1/data/", Dialect::A)]
+    {
+        if let Some(key) = path.strip_prefix(prefix) {
+            return Some((Route::Dialect(dialect, key), KEY));
+        }
+    }
+    if let Some((_, view)) = VIEWS.iter().find(|(known, _)| *known == path) {
+        return Some((Route::View(*view), READ));
+    }
+    let exact = NOT_BUILT.iter().find(|(known, _, _)| *known == path);
+    let below = || NOT_BUILT_BELOW.iter().find(|(known, _, _)| path.starts_with(known));
+    exact.or_else(below).map(|(_, what, methods)| (Route::NotBuilt(what), *methods))
+}
+
+fn unknown(path: &str) -> Problem {
+    let known = VIEWS.iter().map(|(known, _)| *known).filter(|known| known.len() > 1);
+    let hint = match nearest(path, known) {
+        Some(near) => format!("did you mean {near}? GET / lists the routes"),
+        None => "GET / lists the routes; a key is at /v1/kv/{keyspace}/{key}".to_owned(),
+    };
+    Problem::new(StatusCode::NOT_FOUND, format!("there is no route {path}"), hint)
+}
+
+/// Lets browsers on pages from `origin` call this node.
+fn allow_origin(headers: &mut HeaderMap, origin: &str) {
+    let value =
+        |text: &str| HeaderValue::from_str(text).expect("settings allow visible ASCII only");
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, value(origin));
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, value("GET, HEAD, PUT, POST, DELETE"));
+    headers.insert(
+        ACCESS_CONTROL_ALLOW_HEADERS,
+        value("content-type, x-rondo-context, x-rondo-request-id, x-rondo-attempt"),
+    );
+    headers.insert(
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        value("etag, x-rondo-context, x-rondo-siblings, x-rondo-outcome"),
+    );
+}

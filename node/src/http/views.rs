@@ -1,0 +1,266 @@
+//! Pictures of the node and its cluster as JSON, native and in the dialects' shapes.
+//!
+//! Everything is made from one `Status`. The native names are stable: dashboards and scripts read them.
+
+use hyper::StatusCode;
+use rondo_core::status::{LayoutStatus, MemberStatus, Status};
+use serde_json::{Value, json};
+
+use crate::http::answer::{self, Answer, Problem};
+use crate::http::front::Front;
+
+/// A picture.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum View {
+    /// `/`: where to go.
+    Welcome,
+    /// `/live`: the process answers.
+    Live,
+    /// `/ready`: the node serves requests, or what it waits for.
+    Ready,
+    /// `/health`.
+    Health,
+    /// `/v1/status`.
+    Status,
+    /// `/v1/cluster`.
+    Cluster,
+    /// `/v1/ring`.
+    Ring,
+    /// `/v1/storage`.
+    Storage,
+    /// Dialect A: `/gossip/members`.
+    GossipMembers,
+    /// Dialect A: `/gossip/status`.
+    GossipStatus,
+    /// Dialect B: `/admin/status`.
+    AdminStatus,
+    /// Dialect B: `/admin/stats`.
+    AdminStats,
+    /// Dialect C: `/api/v1/cluster/status`.
+    ClusterStatus,
+    /// Dialect C: `/api/v1/cluster/nodes`.
+    ClusterNodes,
+}
+
+const WELCOME: &str = "rondo: a replicated key-value store\n
+  curl -X PUT  http://THIS/v1/kv/default/hello -d world
+  curl         http://THIS/v1/kv/default/hello
+  curl         http://THIS/v1/status    what this node does
+  curl         http://THIS/v1/cluster   who is there
+  curl         http://THIS/v1/ring      who owns what
+  curl         http://THIS/ready        whether it serves requests\n
+Also: /live /health /v1/storage; /api/v1/data/{key}, /kv/{key}, /api/v1/kv/{key}\n";
+
+/// One picture.
+pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
+    match view {
+        View::Welcome => {
+            return Ok(answer::with_body(StatusCode::OK, answer::TEXT, WELCOME.into()));
+        }
+        View::Live => return Ok(answer::json(StatusCode::OK, &json!({ "status": "live" }))),
+        View::Ready if front.is_stopping() => return Ok(ready(None)),
+        _ => {}
+    }
+    let status = front.status().await?;
+    let body = match view {
+        View::Welcome | View::Live => unreachable!("answered above"),
+        View::Ready => return Ok(ready(Some(&status))),
+        View::Health => health(front, &status),
+        View::Status => whole(front, &status),
+        View::Cluster => cluster(&status),
+        View::Ring => ring(&status)?,
+        View::Storage => {
+            json!({ "node": status.node, "name": status.name, "engine": status.engine })
+        }
+        View::GossipMembers => json!({ "members": nodes(&status), "count": status.members.len() }),
+        View::GossipStatus => json!({
+            "node_id": status.name,
+            "members": status.members.len(),
+            "alive": alive(&status),
+            "dead": status.members.len() - alive(&status),
+        }),
+        View::AdminStatus => admin_status(&status),
+        View::AdminStats => admin_stats(&status),
+        View::ClusterStatus => json!({
+            "status": if status.ready { "healthy" } else { "unavailable" },
+            "node_id": status.name,
+            "cluster": status.cluster,
+            "nodes": status.members.len(),
+            "alive": alive(&status),
+            "replication_factor": status.layout.as_ref().map(|layout| layout.quorums.n),
+        }),
+        View::ClusterNodes => json!({ "nodes": nodes(&status) }),
+    };
+    Ok(answer::json(StatusCode::OK, &body))
+}
+
+/// How many nodes are alive.
+fn alive(status: &Status) -> usize {
+    status.members.iter().filter(|member| member.state == "alive").count()
+}
+
+fn ready(status: Option<&Status>) -> Answer {
+    let Some(status) = status else {
+        let body = json!({ "ready": false, "waiting": ["the node is stopping"] });
+        return answer::json(StatusCode::SERVICE_UNAVAILABLE, &body);
+    };
+    let body = json!({
+        "ready": status.ready,
+        "checks": {
+            "engine": true,
+            "layout": status.layout.is_some(),
+            "quorum": status.ready,
+        },
+        "waiting": status.waiting,
+    });
+    let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    answer::json(code, &body)
+}
+
+fn health(front: &Front, status: &Status) -> Value {
+    let ready = status.ready && !front.is_stopping();
+    json!({
+        "status": if ready { "ok" } else { "starting" },
+        "ready": ready,
+        "node_id": status.name,
+        "nodes": status.members.len(),
+        "alive": alive(status),
+        "uptime_seconds": status.uptime_ms / 1000,
+    })
+}
+
+fn whole(front: &Front, status: &Status) -> Value {
+    let counters = &status.counters;
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "node": status.node,
+        "name": status.name,
+        "cluster": status.cluster,
+        "boot": status.boot,
+        "uptime_ms": status.uptime_ms,
+        "ready": status.ready && !front.is_stopping(),
+        "waiting": status.waiting,
+        "layout": status.layout.as_ref().map(layout),
+        "members": status.members,
+        "engine": status.engine,
+        "counters": counters,
+        "mean_get_us": counters.get_us.checked_div(counters.gets),
+        "mean_put_us": counters.put_us.checked_div(counters.puts),
+        "in_flight": status.in_flight,
+    })
+}
+
+fn layout(layout: &LayoutStatus) -> Value {
+    json!({
+        "version": layout.version,
+        "digest": layout.digest,
+        "partitions": layout.partitions,
+        "quorums": layout.quorums,
+        "wanted": layout.wanted,
+        "nodes": layout.roles.len(),
+        "keyspaces": layout.keyspaces,
+    })
+}
+
+fn cluster(status: &Status) -> Value {
+    json!({
+        "cluster": status.cluster,
+        "node": status.node,
+        "name": status.name,
+        // Until layouts can change, nothing can be staged, transferring or hinted.
+        "settled": status.layout.is_some(),
+        "layout": status.layout.as_ref().map(layout),
+        "members": status.members,
+        "waiting": status.waiting,
+    })
+}
+
+fn ring(status: &Status) -> Result<Value, Problem> {
+    let layout = status.layout.as_ref().ok_or_else(|| {
+        let hint = "wait until /ready answers 200";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "there is no layout yet", hint)
+    })?;
+    let mut owned = vec![0u64; layout.roles.len()];
+    let mut first = vec![0u64; layout.roles.len()];
+    for owners in &layout.owners {
+        for &owner in owners {
+            owned[usize::from(owner)] += 1;
+        }
+        if let Some(&owner) = owners.first() {
+            first[usize::from(owner)] += 1;
+        }
+    }
+    let all: u64 = owned.iter().sum();
+    let nodes = layout.roles.iter().zip(owned).zip(first).map(|((role, owned), first)| {
+        json!({
+            "node": role.node.to_string(),
+            "name": role.name,
+            "zone": role.zone,
+            "weight": role.weight,
+            "partitions": owned,
+            "first": first,
+            "ownership": owned as f64 / all.max(1) as f64,
+        })
+    });
+    Ok(json!({
+        "version": layout.version,
+        "digest": layout.digest,
+        "partitions": layout.partitions,
+        "quorums": layout.quorums,
+        "nodes": nodes.collect::<Vec<_>>(),
+        "owners": layout.owners,
+    }))
+}
+
+fn nodes(status: &Status) -> Vec<Value> {
+    let node = |member: &MemberStatus| {
+        json!({
+            "id": member.name,
+            "address": member.client_address,
+            "peer_address": member.peer_address,
+            "state": member.state,
+        })
+    };
+    status.members.iter().map(node).collect()
+}
+
+fn my_address(status: &Status) -> &str {
+    let me = status.members.iter().find(|member| member.me);
+    me.map_or("", |member| member.client_address.as_str())
+}
+
+fn admin_status(status: &Status) -> Value {
+    let nodes = status.members.iter().map(|member| {
+        json!({ "id": member.name, "address": member.client_address, "state": member.state })
+    });
+    json!({
+        "node_id": status.name,
+        "address": my_address(status),
+        "uptime": status.uptime_ms / 1000,
+        "keys": status.engine.keys,
+        "storage": {
+            "active_keys": status.engine.keys,
+            "deleted_keys": status.engine.tombstones,
+            "data_file_size_bytes": status.engine.disk_bytes,
+            "total_reads": status.engine.reads,
+            "total_writes": status.engine.writes,
+        },
+        "cluster": { "size": status.members.len(), "nodes": nodes.collect::<Vec<_>>() },
+    })
+}
+
+fn admin_stats(status: &Status) -> Value {
+    let counters = &status.counters;
+    json!({
+        "node_id": status.name,
+        "total_requests": counters.gets + counters.puts,
+        "gets": counters.gets,
+        "puts": counters.puts,
+        "unavailable": counters.unavailable,
+        "indeterminate": counters.indeterminate,
+        "overloaded": counters.overloaded,
+        "in_flight": status.in_flight,
+        "active_keys": status.engine.keys,
+        "data_file_size_bytes": status.engine.disk_bytes,
+    })
+}

@@ -1,0 +1,354 @@
+//! `rondo serve`: everything of one node on one thread, from the first check to the last sync.
+//!
+//! The HTTP connections, the links and the host share a current-thread runtime: a request that finds its key here crosses
+//! no thread. The end, in order: not ready any more; no new connections, and open ones end after the request they are
+//! in; what is still in flight ends by its deadline; the store is closed cleanly. A second signal ends it at once, which
+//! costs no acknowledged write.
+
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::env::Address;
+use rondo_core::host::{self, Parts};
+use rondo_core::inbox::Inbox;
+use rondo_net::tcp::{Options, TcpNetwork};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+
+use crate::banner::{Facts, banner};
+use crate::clock::RealClock;
+use crate::failure::{Failure, Result};
+use crate::http::front::Front;
+use crate::http::server;
+use crate::seeds;
+use crate::settings::{Settings, join_port};
+use crate::store::{self, Store};
+
+/// Partitions of a cluster's token space.
+const PARTITIONS: u16 = 256;
+/// How long a request may take when it does not say.
+const DEADLINE_MS: u64 = 5_000;
+/// How long a coordinator waits before it asks the other replicas too.
+const HEDGE_MS: u64 = 10;
+/// How often a question without an answer is asked again.
+const RESEND_MS: u64 = 100;
+/// How often nodes and links say that they live.
+const HEARTBEAT_MS: u64 = 100;
+/// After how long of silence a peer or a link counts as dead.
+const DEAD_MS: u64 = 1_000;
+/// How long connecting to a peer may take.
+const HANDSHAKE_MS: u64 = 5_000;
+/// How long open requests may go on after the first signal: no request has a longer deadline.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long the banner waits for the node to be ready.
+const BANNER_PATIENCE: Duration = Duration::from_millis(400);
+
+const _: () = assert!(DRAIN.as_millis() as u64 >= rondo_core::config::DEADLINE_MS_MAX);
+
+/// Runs a node until it is told to stop.
+pub fn serve(settings: &Settings) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Failure::failed(format!("cannot start: {error}"), "check the limits of this process")
+    })?;
+    let outcome = runtime.block_on(run(settings));
+    // A DNS question may still wait in a thread of its own; nobody wants its answer any more.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn run(settings: &Settings) -> Result<()> {
+    let mut signals = Signals::listen()?;
+    let secret = settings.secret_file.as_deref().map(read_secret).transpose()?;
+    let listener = listen(settings)?;
+    let http = listener.local_addr().map_err(|error| cannot_listen(settings, &error))?;
+    let (inbox, reader) = Inbox::new();
+    let Store { engine, id, name, boot, clean, dir } = store::open(settings, &inbox)?;
+    let network = start_network(settings, &inbox, id, boot, secret.clone())?;
+    let peers = network.address();
+    let host_name = advertised_host(settings)?;
+    let advertised_port = settings.advertise.as_ref().and_then(|(_, port)| *port);
+    let config = NodeConfig {
+        id,
+        name: name.clone(),
+        boot,
+        clean,
+        cluster: settings.cluster.clone(),
+        peer_address: Address(join_port(&host_name, advertised_port.unwrap_or(peers.port()))),
+        client_address: Address(join_port(&host_name, http.port())),
+        seeds: seeds::peer_addresses(&settings.seeds),
+        bootstrap_expect: settings.bootstrap_expect,
+        partitions: PARTITIONS,
+        replicas: settings.replication,
+        read_quorum: settings.read_quorum,
+        write_quorum: settings.write_quorum,
+        weight: settings.vnodes,
+        zone: settings.zone.clone(),
+        deadline_ms: DEADLINE_MS,
+        hedge_ms: HEDGE_MS,
+        resend_ms: RESEND_MS,
+        heartbeat_ms: HEARTBEAT_MS,
+        dead_ms: DEAD_MS,
+        durability: Durability::Batch,
+    };
+    let taken = (peers.port() != settings.peer_port).then_some(settings.peer_port);
+    let advertised = config.peer_address.0.clone();
+    let text = banner(
+        settings,
+        &Facts {
+            name: &name,
+            short_id: &id.short(),
+            http,
+            peers,
+            peer_port_taken: taken,
+            advertised: &advertised,
+            data_dir: &dir,
+        },
+    );
+    let codes = secret.unwrap_or_else(|| settings.cluster.clone().into_bytes());
+    let run = store::random()? as u64;
+    let front =
+        Arc::new(Front::new(inbox.clone(), codes.clone(), run, settings.cors_origin.clone()));
+    let parts = Parts {
+        config,
+        secret: codes,
+        engine,
+        clock: RealClock::start(),
+        network,
+        seed: seed()?,
+        inbox: reader,
+    };
+    let node = tokio::spawn(host::run(parts));
+    let (stop, stopped) = watch::channel(false);
+    let http = tokio::spawn(server::serve(listener, Arc::clone(&front), stopped));
+    wait_a_little(&front).await;
+    say(&text);
+    tokio::spawn(seeds::look_behind_http(
+        settings.seeds.clone(),
+        inbox.clone(),
+        Arc::clone(&front),
+    ));
+    tokio::spawn(watch_readiness(Arc::clone(&front)));
+    live(Running { node, http, stop }, &front, &inbox, &mut signals).await
+}
+
+/// What runs until it is told to stop.
+struct Running {
+    node: JoinHandle<rondo_core::error::Result<()>>,
+    http: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+/// A node that forms a cluster alone is ready in a moment: then what the banner says to try works at once.
+async fn wait_a_little(front: &Front) {
+    let until = tokio::time::Instant::now() + BANNER_PATIENCE;
+    while tokio::time::Instant::now() < until {
+        match front.status().await {
+            Ok(status) if !status.ready => tokio::time::sleep(Duration::from_millis(5)).await,
+            _ => return,
+        }
+    }
+}
+
+/// Serves until a signal or the node's own end.
+async fn live(running: Running, front: &Front, inbox: &Inbox, signals: &mut Signals) -> Result<()> {
+    let Running { mut node, mut http, stop } = running;
+    tokio::select! {
+        ended = &mut node => return end(ended),
+        name = signals.next() => tracing::info!(signal = name, "stopping; a second signal stops at once"),
+    }
+    front.stop();
+    stop.send_replace(true);
+    let orderly = async {
+        if tokio::time::timeout(DRAIN, &mut http).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        inbox.stop();
+        end((&mut node).await)
+    };
+    tokio::select! {
+        outcome = orderly => outcome,
+        name = signals.next() => {
+            tracing::warn!(signal = name, "stopped at once; the next start checks the store");
+            Err(Failure::failed("stopped before everything was closed", "start it again"))
+        }
+    }
+}
+
+fn end(ended: Result<rondo_core::error::Result<()>, JoinError>) -> Result<()> {
+    match ended {
+        Ok(Ok(())) => {
+            tracing::info!("stopped; the store is closed");
+            Ok(())
+        }
+        Ok(Err(error)) => Err(Failure::failed(
+            format!("the node stopped: {error}"),
+            "check the disk, then start the node again; nothing acknowledged is lost",
+        )),
+        Err(error) => Err(Failure::failed(
+            format!("the node stopped because of a mistake in the program: {error}"),
+            "start it again, and report this with the log",
+        )),
+    }
+}
+
+/// Says on the log when the node becomes ready, and what it waits for meanwhile.
+async fn watch_readiness(front: Arc<Front>) {
+    let mut said = Vec::new();
+    while let Ok(status) = front.status().await {
+        if status.ready {
+            let layout = status.layout.as_ref();
+            let quorums = layout.map(|layout| layout.quorums);
+            if let (Some(layout), Some(q)) = (layout, quorums) {
+                tracing::info!(
+                    layout = layout.version,
+                    nodes = layout.roles.len(),
+                    n = q.n,
+                    r = q.r,
+                    w = q.w,
+                    "ready"
+                );
+            }
+            return;
+        }
+        if status.waiting != said {
+            tracing::info!("not ready: {}", status.waiting.join("; "));
+            said = status.waiting;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The first line that people look for. A closed stdout is no reason to stop.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let mut out = io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        tracing::debug!("nobody reads the banner");
+    }
+}
+
+fn listen(settings: &Settings) -> Result<TcpListener> {
+    let address = SocketAddr::new(settings.ip, settings.port);
+    let listener = std::net::TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    });
+    listener.map_err(|error| cannot_listen(settings, &error))
+}
+
+fn cannot_listen(settings: &Settings, error: &io::Error) -> Failure {
+    let port = settings.port;
+    let message = format!("cannot listen on {} port {port}: {error}", settings.ip);
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("another program has port {port}: stop it, or give another --port")
+        }
+        io::ErrorKind::AddrNotAvailable => "give an --address of this host".to_owned(),
+        io::ErrorKind::PermissionDenied => "give a --port above 1023".to_owned(),
+        _ => "give another --address or --port".to_owned(),
+    };
+    Failure::failed(message, hint)
+}
+
+fn start_network(
+    settings: &Settings,
+    inbox: &Inbox,
+    node: rondo_core::id::NodeId,
+    boot: rondo_core::id::BootEpoch,
+    secret: Option<Vec<u8>>,
+) -> Result<TcpNetwork> {
+    let options = Options {
+        listen: Address(SocketAddr::new(settings.ip, settings.peer_port).to_string()),
+        next_free: !settings.peer_port_given,
+        node,
+        boot,
+        cluster: settings.cluster.clone(),
+        secret,
+        heartbeat_ms: HEARTBEAT_MS,
+        silence_ms: DEAD_MS,
+        handshake_ms: HANDSHAKE_MS,
+    };
+    TcpNetwork::start(options, inbox.clone(), seed()?)
+        .map_err(|error| Failure::failed(format!("peers: {error}"), "give another --peer-port"))
+}
+
+/// The host that others are told: the one given, the one bound, or, when all are bound, the one from which the way
+/// to the first seed starts.
+fn advertised_host(settings: &Settings) -> Result<String> {
+    if let Some((host, _)) = &settings.advertise {
+        return Ok(host.clone());
+    }
+    if !settings.ip.is_unspecified() {
+        return Ok(settings.ip.to_string());
+    }
+    let seeds = seeds::peer_addresses(&settings.seeds);
+    // An address for documentation (RFC 5737): nothing is sent, the system only chooses a way.
+    let towards = seeds.first().map_or("192.0.2.1:9", |seed| seed.0.as_str());
+    let chosen = UdpSocket::bind((settings.ip, 0)).and_then(|socket| {
+        socket.connect(towards)?;
+        socket.local_addr()
+    });
+    match chosen {
+        Ok(address) if !address.ip().is_unspecified() => Ok(address.ip().to_string()),
+        _ => Err(Failure::usage(
+            format!("{} is no address that other nodes can connect to", settings.ip),
+            "give --advertise HOST, by which other nodes reach this one",
+        )),
+    }
+}
+
+fn read_secret(path: &Path) -> Result<Vec<u8>> {
+    let shown = path.display();
+    let hint = "write 16 or more random bytes into it: head -c 32 /dev/urandom | base64 > FILE";
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::failed(format!("cluster secret {shown}: {error}"), hint))?;
+    // An editor adds a newline, and a copy may lose it.
+    let secret = bytes.trim_ascii();
+    if !(16..=4096).contains(&secret.len()) {
+        let message = format!("cluster secret {shown}: {} bytes, not 16 to 4096", secret.len());
+        return Err(Failure::usage(message, hint));
+    }
+    Ok(secret.to_vec())
+}
+
+fn seed() -> Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    let (high, low) = seed.split_at_mut(16);
+    high.copy_from_slice(&store::random()?.to_be_bytes());
+    low.copy_from_slice(&store::random()?.to_be_bytes());
+    Ok(seed)
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| {
+                Failure::failed(format!("cannot listen for signals: {error}"), "check the system")
+            })
+        };
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
