@@ -86,11 +86,7 @@ async fn welcome(
     };
     tracing::debug!(node, %from, boot = peer.boot.0, "the peer's link to us is open");
     let link = Link::new(rim.pace, peer.protocol, decoder, rim.clock.mono());
-    let mut ends = CallerEnds {
-        node: peer.node,
-        caller: &caller,
-        inbox: &rim.inbox,
-    };
+    let mut ends = CallerEnds { node: peer.node, caller: &caller, inbox: &rim.inbox };
     let end = run(stream, link, rim.clock, &mut ends).await;
     rim.on_hang_up(peer.node, &caller);
     tracing::debug!(node, %from, why = %end, "the peer's link to us ended");

@@ -27,11 +27,7 @@ pub(crate) fn bind(listen: &Address, next_free: bool) -> io::Result<Bound> {
     let (ip, port) = (wanted.ip(), wanted.port());
     let mut last = None;
     for offset in 0..if port == 0 || next_free { TRIES_MAX } else { 1 } {
-        let Some(port) = (if port == 0 {
-            Some(0)
-        } else {
-            port.checked_add(offset)
-        }) else {
+        let Some(port) = (if port == 0 { Some(0) } else { port.checked_add(offset) }) else {
             break;
         };
         match bind_both(ip, port) {
@@ -47,10 +43,7 @@ fn bind_both(ip: IpAddr, port: u16) -> io::Result<Bound> {
         .map_err(|error| explain(&error, &format!("cannot listen at {ip} TCP port {port}")))?;
     let address = tcp.local_addr()?;
     let udp = UdpSocket::bind(address).map_err(|error| {
-        explain(
-            &error,
-            &format!("cannot listen at {ip} UDP port {}", address.port()),
-        )
+        explain(&error, &format!("cannot listen at {ip} UDP port {}", address.port()))
     })?;
     tcp.set_nonblocking(true)?;
     udp.set_nonblocking(true)?;
@@ -88,10 +81,7 @@ mod tests {
         let port = taken.address.port();
         let error = bind(&local(port), false).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert!(
-            error.to_string().contains(&format!("TCP port {port}")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("TCP port {port}")), "{error}");
         assert!(error.to_string().contains("choose another port"), "{error}");
         let next = bind(&local(port), true).expect("a port behind it is free");
         assert!(next.address.port() > port);
@@ -102,10 +92,7 @@ mod tests {
         let udp = UdpSocket::bind("127.0.0.1:0").expect("some port is free");
         let port = udp.local_addr().expect("bound").port();
         let error = bind(&local(port), false).expect_err("taken");
-        assert!(
-            error.to_string().contains(&format!("UDP port {port}")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("UDP port {port}")), "{error}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! by something to send and by the clock, and then does all there is to do. No decision is taken here
 //! that `handshake` or `link` could take. Generic over the stream, so that it runs on TCP, TLS or a pipe.
 
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -49,6 +50,31 @@ pub(crate) enum Failure {
     Refuse(Refusal),
     /// The other side refused.
     Refused(Refusal),
+}
+
+impl Failure {
+    /// The refusal, by either side.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Failure::Refuse(refusal) | Failure::Refused(refusal) => Some(refusal),
+            Failure::Io(_) | Failure::Slow | Failure::Frame(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                write!(f, "nobody listens there")
+            }
+            Failure::Io(error) => write!(f, "{error}"),
+            Failure::Slow => write!(f, "no answer in time"),
+            Failure::Frame(error) => write!(f, "received {error}"),
+            Failure::Refuse(refusal) => write!(f, "refused here: {refusal}"),
+            Failure::Refused(refusal) => write!(f, "refused there: {refusal}"),
+        }
+    }
 }
 
 /// Goes through the handshake, after sending `first`. On success returns who is there, and the decoder
@@ -104,8 +130,8 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
 pub(crate) trait Ends {
     /// A message has arrived.
     fn deliver(&mut self, class: Class, bytes: Bytes);
-    /// Loads the link with everything that waits to be sent, and keeps the waker for what comes later.
-    /// An error ends the link.
+    /// Loads the link, when it wants more, with everything that waits to be sent, and keeps the waker for
+    /// what comes later. An error ends the link.
     fn load(&mut self, link: &mut Link, context: &mut Context<'_>) -> Result<(), End>;
 }
 
@@ -117,12 +143,7 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     ends: &mut impl Ends,
 ) -> End {
     let sleep = tokio::time::sleep_until(clock.instant(clock.mono()));
-    let mut open = Open {
-        stream: &mut stream,
-        link,
-        clock,
-        sleep: Box::pin(sleep),
-    };
+    let mut open = Open { stream: &mut stream, link, clock, sleep: Box::pin(sleep) };
     let end = poll_fn(|context| open.poll(context, ends)).await;
     if let Some(refusal) = end.refusal() {
         open.link.say_goodbye(&refusal);
@@ -159,11 +180,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<'_, S> {
                 let next = self.link.on_time(self.clock.mono())?;
                 self.sleep.as_mut().reset(self.clock.instant(next));
             }
-            let loaded = self.link.wants_more();
-            if loaded {
-                ends.load(&mut self.link, context)?;
-            }
-            if self.poll_write_out(context)?.is_pending() || loaded {
+            let roomy = self.link.wants_more();
+            ends.load(&mut self.link, context)?;
+            if self.poll_write_out(context)?.is_pending() || roomy {
                 return Ok(());
             }
         }

@@ -1,6 +1,5 @@
 //! The task that keeps one peer dialled: connect, shake hands, run the link, wait, again.
 
-use std::io;
 use std::sync::Arc;
 
 use rondo_core::env::Address;
@@ -13,13 +12,12 @@ use crate::handshake::{Handshake, Peer};
 use crate::link::{End, Link};
 use crate::peer::{Called, CalledEnds};
 use crate::reconnect::Backoff;
-use crate::refusal::Refusal;
-use crate::rim::Rim;
+use crate::rim::{Rim, STOPS};
 
-/// Never ends by itself.
+/// Ends when the node stops, after its last words.
 pub(crate) async fn keep_dialled(rim: Arc<Rim>, called: Arc<Called>) {
     let mut backoff = Backoff::default();
-    loop {
+    while !rim.stops() {
         let address = called.on_dial();
         let opened = match timeout(rim.handshake, dial(&rim, &called, &address)).await {
             Ok(opened) => opened,
@@ -64,20 +62,12 @@ async fn converse(
 ) -> End {
     match called.on_open(address, peer) {
         Err(end) => end,
+        Ok(_) if rim.stops() => End::Ours(STOPS),
         Ok(earlier) => {
             let (node, boot, protocol) = (called.node.short(), peer.boot.0, peer.protocol);
             tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
             let link = Link::new(rim.pace, peer.protocol, decoder, rim.clock.mono());
-            run(
-                stream,
-                link,
-                rim.clock,
-                &mut CalledEnds {
-                    called,
-                    inbox: &rim.inbox,
-                },
-            )
-            .await
+            run(stream, link, rim.clock, &mut CalledEnds { called, inbox: &rim.inbox }).await
         }
     }
 }
@@ -90,12 +80,7 @@ fn on_end(called: &Called, address: &Address, end: &End) -> bool {
         _ => None,
     };
     called.on_trouble(&why, refusal);
-    tracing::warn!(
-        node = called.node.short(),
-        at = address.0,
-        why,
-        "link ended"
-    );
+    tracing::warn!(node = called.node.short(), at = address.0, why, "link ended");
     refusal.is_some_and(|refusal| refusal.code.needs_people())
 }
 
@@ -110,29 +95,4 @@ fn on_failure(called: &Called, address: &Address, failure: &Failure) -> bool {
         tracing::debug!(node, at = address.0, why, "still no link to the peer");
     }
     refusal.is_some_and(|refusal| refusal.code.needs_people())
-}
-
-impl Failure {
-    /// The refusal, by either side.
-    pub(crate) fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Failure::Refuse(refusal) | Failure::Refused(refusal) => Some(refusal),
-            Failure::Io(_) | Failure::Slow | Failure::Frame(_) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Failure::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                write!(f, "nobody listens there")
-            }
-            Failure::Io(error) => write!(f, "{error}"),
-            Failure::Slow => write!(f, "no answer in time"),
-            Failure::Frame(error) => write!(f, "received {error}"),
-            Failure::Refuse(refusal) => write!(f, "refused here: {refusal}"),
-            Failure::Refused(refusal) => write!(f, "refused there: {refusal}"),
-        }
-    }
 }

@@ -81,9 +81,7 @@ pub fn header(kind: Kind, version: u8, parts: &[Bytes]) -> [u8; HEADER_BYTES] {
     let length = u32::try_from(payload + COUNTED_BYTES).expect("callers bound the payload");
     let length = length.to_le_bytes();
     let mut crc = crc32fast::Hasher::new();
-    crc.update(&[
-        length[0], length[1], length[2], length[3], kind as u8, version,
-    ]);
+    crc.update(&[length[0], length[1], length[2], length[3], kind as u8, version]);
     for part in parts {
         crc.update(part);
     }
@@ -117,11 +115,7 @@ impl Decoder {
     /// A decoder that takes payloads up to `payload_max` bytes.
     #[must_use]
     pub fn new(payload_max: usize) -> Decoder {
-        Decoder {
-            buffer: BytesMut::new(),
-            payload_max,
-            broken: None,
-        }
+        Decoder { buffer: BytesMut::new(), payload_max, broken: None }
     }
 
     /// Allows payloads up to `payload_max` bytes from now on.
@@ -168,10 +162,7 @@ impl Decoder {
         }
         if counted - COUNTED_BYTES > self.payload_max {
             let payload = counted - COUNTED_BYTES;
-            return Err(FrameError::TooLong {
-                payload,
-                limit: self.payload_max,
-            });
+            return Err(FrameError::TooLong { payload, limit: self.payload_max });
         }
         if self.buffer.len() < UNCOUNTED_BYTES + counted {
             return Ok(None);
@@ -187,11 +178,7 @@ impl Decoder {
         let kind = Kind::from_number(frame[8]).ok_or(FrameError::Kind(frame[8]))?;
         let mut payload = self.buffer.split_to(UNCOUNTED_BYTES + counted).freeze();
         payload.advance(HEADER_BYTES);
-        Ok(Some(Frame {
-            kind,
-            version,
-            payload,
-        }))
+        Ok(Some(Frame { kind, version, payload }))
     }
 }
 
@@ -236,16 +223,13 @@ mod tests {
     const LIMIT: usize = 600;
 
     fn frames() -> impl Strategy<Value = Vec<Frame>> {
-        let frame = (
-            1u8..=7,
-            any::<u8>(),
-            prop::collection::vec(any::<u8>(), 0..300),
-        )
-            .prop_map(|(kind, version, payload)| Frame {
+        let frame = (1u8..=7, any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)).prop_map(
+            |(kind, version, payload)| Frame {
                 kind: Kind::from_number(kind).expect("1 to 7 are kinds"),
                 version,
                 payload: payload.into(),
-            });
+            },
+        );
         prop::collection::vec(frame, 1..8)
     }
 
@@ -317,26 +301,14 @@ mod tests {
     fn a_frame_above_the_limit_is_refused_by_its_first_four_bytes() {
         let mut decoder = Decoder::new(LIMIT);
         decoder.push(&(LIMIT as u32 + 3).to_le_bytes());
-        let error = FrameError::TooLong {
-            payload: LIMIT + 1,
-            limit: LIMIT,
-        };
+        let error = FrameError::TooLong { payload: LIMIT + 1, limit: LIMIT };
         assert_eq!(decoder.next_frame(), Err(error));
-        assert_eq!(
-            error.to_string(),
-            "a frame of 601 bytes, above the limit of 600"
-        );
+        assert_eq!(error.to_string(), "a frame of 601 bytes, above the limit of 600");
 
         let mut decoder = Decoder::new(LIMIT);
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(
-            decoder.next_frame(),
-            Err(FrameError::TooLong { .. })
-        ));
-        assert!(
-            decoder.buffer.capacity() < 1024,
-            "nothing is reserved for it"
-        );
+        assert!(matches!(decoder.next_frame(), Err(FrameError::TooLong { .. })));
+        assert!(decoder.buffer.capacity() < 1024, "nothing is reserved for it");
     }
 
     #[test]
@@ -346,12 +318,7 @@ mod tests {
         let mut decoder = Decoder::new(10);
         decoder.set_payload_max(LIMIT);
         decoder.push(&full);
-        assert!(
-            decoder
-                .next_frame()
-                .expect("within the new limit")
-                .is_some()
-        );
+        assert!(decoder.next_frame().expect("within the new limit").is_some());
         assert_eq!(decoder.buffered(), 0);
     }
 
@@ -369,11 +336,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_frame_never_change() {
         let frame = encode(Kind::Reply, 1, Bytes::from_static(b"abc"));
-        let hex = frame
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .join(" ");
+        let hex = frame.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
         insta::assert_snapshot!(hex, @"05 00 00 00 24 21 a7 16 05 01 61 62 63");
     }
 }

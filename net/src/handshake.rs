@@ -110,19 +110,11 @@ enum State {
     /// Dialler: the hello went out.
     AwaitHello { mine: Bytes, callee: NodeId },
     /// Dialler: the proof went out.
-    AwaitReady {
-        dialled: Bytes,
-        accepted: Bytes,
-        peer: Peer,
-    },
+    AwaitReady { dialled: Bytes, accepted: Bytes, peer: Peer },
     /// Acceptor: nothing yet.
     Listen { nonce: Nonce },
     /// Acceptor: the hello went out.
-    AwaitProof {
-        dialled: Bytes,
-        accepted: Bytes,
-        peer: Peer,
-    },
+    AwaitProof { dialled: Bytes, accepted: Bytes, peer: Peer },
     /// Open or refused.
     Over,
 }
@@ -142,22 +134,13 @@ impl Handshake {
     pub fn dial(me: Arc<Identity>, callee: NodeId, nonce: Nonce) -> (Handshake, Bytes) {
         let mine = me.hello(callee, nonce);
         let first = encode(Kind::Hello, HELLO_VERSION, mine.clone());
-        (
-            Handshake {
-                me,
-                state: State::AwaitHello { mine, callee },
-            },
-            first,
-        )
+        (Handshake { me, state: State::AwaitHello { mine, callee } }, first)
     }
 
     /// The side that is dialled.
     #[must_use]
     pub fn accept(me: Arc<Identity>, nonce: Nonce) -> Handshake {
-        Handshake {
-            me,
-            state: State::Listen { nonce },
-        }
+        Handshake { me, state: State::Listen { nonce } }
     }
 
     /// Takes the next frame of the other side. Not to be called after the handshake has ended.
@@ -171,23 +154,13 @@ impl Handshake {
             (State::AwaitHello { mine, callee }, Kind::Hello) => {
                 self.on_answer(mine, callee, &frame.payload)
             }
-            (
-                State::AwaitReady {
-                    dialled,
-                    accepted,
-                    peer,
-                },
-                Kind::Ready,
-            ) => self.on_ready(&dialled, &accepted, peer, &frame.payload),
+            (State::AwaitReady { dialled, accepted, peer }, Kind::Ready) => {
+                self.on_ready(&dialled, &accepted, peer, &frame.payload)
+            }
             (State::Listen { nonce }, Kind::Hello) => self.on_call(nonce, &frame.payload),
-            (
-                State::AwaitProof {
-                    dialled,
-                    accepted,
-                    peer,
-                },
-                Kind::Proof,
-            ) => self.on_proof(&dialled, &accepted, peer, &frame.payload),
+            (State::AwaitProof { dialled, accepted, peer }, Kind::Proof) => {
+                self.on_proof(&dialled, &accepted, peer, &frame.payload)
+            }
             (_, kind) => {
                 let text = format!("a {kind:?} frame has no place at this point of a handshake");
                 Err(Refusal::new(RefusalCode::Malformed, text))
@@ -204,35 +177,20 @@ impl Handshake {
         let mine = self.me.hello(hello.from, nonce);
         let send = encode(Kind::Hello, HELLO_VERSION, mine.clone());
         let peer = hello.peer(&self.me);
-        self.state = State::AwaitProof {
-            dialled: payload.clone(),
-            accepted: mine,
-            peer,
-        };
+        self.state = State::AwaitProof { dialled: payload.clone(), accepted: mine, peer };
         Ok(Step::Send(send))
     }
 
     fn on_answer(&mut self, mine: Bytes, callee: NodeId, payload: &Bytes) -> Result<Step, Refusal> {
         let hello = self.me.check(payload)?;
         if hello.from != callee {
-            let text = format!(
-                "node {} was called, but node {} answers",
-                callee, hello.from
-            );
+            let text = format!("node {} was called, but node {} answers", callee, hello.from);
             return Err(Refusal::new(RefusalCode::WrongNode, text));
         }
-        let proof = self
-            .me
-            .proof(Role::Dialler, &mine, payload)
-            .finalize()
-            .into_bytes();
+        let proof = self.me.proof(Role::Dialler, &mine, payload).finalize().into_bytes();
         let send = encode(Kind::Proof, HELLO_VERSION, Bytes::copy_from_slice(&proof));
         let peer = hello.peer(&self.me);
-        self.state = State::AwaitReady {
-            dialled: mine,
-            accepted: payload.clone(),
-            peer,
-        };
+        self.state = State::AwaitReady { dialled: mine, accepted: payload.clone(), peer };
         Ok(Step::Send(send))
     }
 
@@ -244,11 +202,7 @@ impl Handshake {
         proof: &[u8],
     ) -> Result<Step, Refusal> {
         self.verify(Role::Dialler, dialled, accepted, &peer, proof)?;
-        let proof = self
-            .me
-            .proof(Role::Acceptor, dialled, accepted)
-            .finalize()
-            .into_bytes();
+        let proof = self.me.proof(Role::Acceptor, dialled, accepted).finalize().into_bytes();
         let send = encode(Kind::Ready, HELLO_VERSION, Bytes::copy_from_slice(&proof));
         Ok(Step::Open(Some(send), peer))
     }
@@ -297,11 +251,7 @@ enum Role {
 
 impl Identity {
     fn features(&self) -> u64 {
-        if self.secret.is_some() {
-            FEATURE_SECRET
-        } else {
-            0
-        }
+        if self.secret.is_some() { FEATURE_SECRET } else { 0 }
     }
 
     fn hello(&self, to: NodeId, nonce: Nonce) -> Bytes {
@@ -331,10 +281,7 @@ impl Identity {
             return refuse(RefusalCode::Myself, text);
         }
         if hello.cluster != self.cluster {
-            let text = format!(
-                "cluster is {:?} here, {:?} there",
-                self.cluster, hello.cluster
-            );
+            let text = format!("cluster is {:?} here, {:?} there", self.cluster, hello.cluster);
             return refuse(RefusalCode::Cluster, text);
         }
         if hello.to != self.node {
@@ -402,23 +349,11 @@ impl Hello {
             return None;
         }
         let cluster = std::str::from_utf8(name).ok()?.to_owned();
-        Some(Hello {
-            features,
-            from,
-            to,
-            boot,
-            cluster,
-            protocol,
-        })
+        Some(Hello { features, from, to, boot, cluster, protocol })
     }
 
     fn peer(&self, me: &Identity) -> Peer {
         let features = self.features & me.features();
-        Peer {
-            node: self.from,
-            boot: self.boot,
-            protocol: self.protocol,
-            features,
-        }
+        Peer { node: self.from, boot: self.boot, protocol: self.protocol, features }
     }
 }

@@ -74,15 +74,7 @@ impl Link {
     pub fn new(pace: Pace, version: u8, mut decoder: Decoder, now: Mono) -> Link {
         decoder.set_payload_max(MESSAGE_BYTES_MAX);
         let (writing, unwritten) = (VecDeque::new(), 0);
-        Link {
-            pace,
-            version,
-            decoder,
-            writing,
-            unwritten,
-            heard: now,
-            wrote: now,
-        }
+        Link { pace, version, decoder, writing, unwritten, heard: now, wrote: now }
     }
 
     /// Where the rim appends what it reads: at least `READ_BYTES` of room. Then call `on_read`.
@@ -143,10 +135,7 @@ impl Link {
         self.wrote = now;
         self.unwritten -= count;
         while count > 0 {
-            let front = self
-                .writing
-                .front_mut()
-                .expect("no more is written than there was");
+            let front = self.writing.front_mut().expect("no more is written than there was");
             if front.len() > count {
                 front.advance(count);
                 return;
@@ -190,10 +179,9 @@ impl End {
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         match self {
-            End::Frame(_) | End::Version(_) | End::Unexpected(_) => Some(Refusal::new(
-                RefusalCode::Malformed,
-                format!("received {self}"),
-            )),
+            End::Frame(_) | End::Version(_) | End::Unexpected(_) => {
+                Some(Refusal::new(RefusalCode::Malformed, format!("received {self}")))
+            }
             End::Ours(why) => Some(Refusal::new(RefusalCode::Stopping, *why)),
             End::Silent(_) | End::Goodbye(_) | End::Closed(_) | End::Absurd => None,
         }
@@ -223,10 +211,7 @@ mod tests {
     use super::*;
     use crate::queue::{Pushed, QueueLimits};
 
-    const PACE: Pace = Pace {
-        heartbeat_ms: 100,
-        silence_ms: 1000,
-    };
+    const PACE: Pace = Pace { heartbeat_ms: 100, silence_ms: 1000 };
     const START: Mono = Mono(0);
 
     fn link() -> Link {
@@ -241,10 +226,7 @@ mod tests {
     fn write(link: &mut Link, max: usize, now: Mono) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = link.slices(&mut slices);
-        let mut out = slices[..count]
-            .iter()
-            .flat_map(|slice| slice.to_vec())
-            .collect::<Vec<_>>();
+        let mut out = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<_>>();
         out.truncate(max);
         if !out.is_empty() {
             link.on_written(out.len(), now);
@@ -263,10 +245,7 @@ mod tests {
     }
 
     fn message(bytes: Bytes) -> Outbound {
-        Outbound {
-            class: Class::Request,
-            parts: smallvec![bytes],
-        }
+        Outbound { class: Class::Request, parts: smallvec![bytes] }
     }
 
     #[test]
@@ -337,10 +316,7 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = link.slices(&mut slices);
         let bytes: usize = slices[..count].iter().map(|slice| slice.len()).sum();
-        assert!(
-            (WRITE_BYTES..WRITE_BYTES + 20_000).contains(&bytes),
-            "{bytes} bytes"
-        );
+        assert!((WRITE_BYTES..WRITE_BYTES + 20_000).contains(&bytes), "{bytes} bytes");
     }
 
     #[test]
@@ -367,13 +343,8 @@ mod tests {
         queue.push(1, &message(Bytes::from_static(b"last words")));
         sender.load(&mut queue);
         sender.say_goodbye(&Refusal::new(RefusalCode::Stopping, "node stops"));
-        receiver
-            .read_buffer()
-            .extend_from_slice(&write(&mut sender, 9999, START));
-        let words = receiver
-            .next_message()
-            .expect("first the message")
-            .expect("there is one");
+        receiver.read_buffer().extend_from_slice(&write(&mut sender, 9999, START));
+        let words = receiver.next_message().expect("first the message").expect("there is one");
         assert_eq!(words.1, "last words");
         let end = receiver.next_message().expect_err("then the goodbye");
         assert_eq!(end.to_string(), "the peer said: node stops");

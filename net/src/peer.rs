@@ -3,6 +3,7 @@
 //! Shared between the task of the link and everybody who sends. `send` takes one short lock, and wakes
 //! the task only when it sleeps: a burst of messages costs one wake-up and one write.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Waker};
 
@@ -53,6 +54,8 @@ struct Record {
 #[derive(Debug, Default)]
 pub(crate) struct Caller {
     ending: Mutex<(Option<End>, Sleeper)>,
+    /// Messages that the inbox did not take.
+    ignored: AtomicU64,
 }
 
 /// The task of a link, while it waits for something to do.
@@ -61,11 +64,7 @@ struct Sleeper(Option<Waker>);
 
 impl Sleeper {
     fn fall_asleep(&mut self, context: &Context<'_>) {
-        if !self
-            .0
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(context.waker()))
-        {
+        if !self.0.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
             self.0 = Some(context.waker().clone());
         }
     }
@@ -115,11 +114,7 @@ impl Called {
             Pushed::Dropped => {}
             Pushed::TooLong => {
                 let (node, bytes) = (self.node.short(), message.len());
-                tracing::error!(
-                    node,
-                    bytes,
-                    "message above the limit dropped: nobody can send it"
-                );
+                tracing::error!(node, bytes, "message above the limit dropped: nobody can send it");
             }
             Pushed::Absurd => {
                 outbox.end = Some(End::Absurd);
@@ -145,12 +140,7 @@ impl Called {
 
     /// The peer has dialled us in its life `boot`: it is there, and a link to an earlier life is dead.
     pub(crate) fn on_call(&self, boot: BootEpoch) {
-        if self
-            .record()
-            .peer
-            .as_ref()
-            .is_some_and(|peer| peer.boot != boot)
-        {
+        if self.record().peer.as_ref().is_some_and(|peer| peer.boot != boot) {
             self.end(End::Ours("the peer has been started anew"));
         }
         self.news.notify_one();
@@ -204,7 +194,7 @@ impl Called {
         new
     }
 
-    pub(crate) fn status(&self, hears: bool) -> LinkStatus {
+    pub(crate) fn status(&self, caller: Option<&Caller>) -> LinkStatus {
         let record = self.record();
         let outbox = self.outbox();
         LinkStatus {
@@ -213,7 +203,8 @@ impl Called {
             state: record.state,
             boot: record.peer.as_ref().map(|peer| peer.boot),
             protocol: record.peer.as_ref().map(|peer| peer.protocol),
-            hears,
+            hears: caller.is_some(),
+            ignored: caller.map_or(0, |caller| caller.ignored.load(Ordering::Relaxed)),
             trouble: record.trouble.clone(),
             refusal: record.refusal.clone(),
             queue_bytes: outbox.queue.bytes(),
@@ -255,7 +246,9 @@ impl Ends for CalledEnds<'_> {
 
     fn load(&mut self, link: &mut Link, context: &mut Context<'_>) -> Result<(), End> {
         let mut outbox = self.called.outbox();
-        link.load(&mut outbox.queue);
+        if link.wants_more() {
+            link.load(&mut outbox.queue);
+        }
         outbox.sleeper.fall_asleep(context);
         outbox.end.take().map_or(Ok(()), Err)
     }
@@ -269,9 +262,10 @@ pub(crate) struct CallerEnds<'a> {
 }
 
 impl Ends for CallerEnds<'_> {
-    /// What the inbox drops is counted there, or asked again by its owner.
     fn deliver(&mut self, class: Class, bytes: Bytes) {
-        self.inbox.peer(self.node, class, bytes);
+        if !self.inbox.peer(self.node, class, bytes) {
+            self.caller.ignored.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn load(&mut self, _: &mut Link, context: &mut Context<'_>) -> Result<(), End> {

@@ -161,68 +161,34 @@ mod tests {
     use super::*;
     use crate::frame::Decoder;
 
-    const LIMITS: QueueLimits = QueueLimits {
-        bytes_max: 1000,
-        frames_max: 20,
-        absurd_bytes: 4000,
-    };
+    const LIMITS: QueueLimits = QueueLimits { bytes_max: 1000, frames_max: 20, absurd_bytes: 4000 };
 
     fn message(class: Class, parts: &[usize]) -> Outbound {
         let part = |&len: &usize| Bytes::from(vec![len as u8; len]);
-        Outbound {
-            class,
-            parts: parts.iter().map(part).collect(),
-        }
+        Outbound { class, parts: parts.iter().map(part).collect() }
     }
 
     #[test]
     fn a_full_queue_drops_requests_keeps_replies_and_breaks_when_absurd() {
         let mut queue = SendQueue::new(LIMITS);
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[900])),
-            Pushed::Queued
-        );
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[200])),
-            Pushed::Dropped
-        );
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[10])),
-            Pushed::Queued
-        );
-        assert_eq!(
-            queue.push(1, &message(Class::Reply, &[2500])),
-            Pushed::Queued
-        );
-        assert_eq!(
-            queue.push(1, &message(Class::Reply, &[500])),
-            Pushed::Queued
-        );
-        assert_eq!(
-            queue.push(1, &message(Class::Reply, &[500])),
-            Pushed::Absurd
-        );
+        assert_eq!(queue.push(1, &message(Class::Request, &[900])), Pushed::Queued);
+        assert_eq!(queue.push(1, &message(Class::Request, &[200])), Pushed::Dropped);
+        assert_eq!(queue.push(1, &message(Class::Request, &[10])), Pushed::Queued);
+        assert_eq!(queue.push(1, &message(Class::Reply, &[2500])), Pushed::Queued);
+        assert_eq!(queue.push(1, &message(Class::Reply, &[500])), Pushed::Queued);
+        assert_eq!(queue.push(1, &message(Class::Reply, &[500])), Pushed::Absurd);
         queue.clear();
         assert_eq!(queue.bytes(), 0);
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[900])),
-            Pushed::Queued
-        );
+        assert_eq!(queue.push(1, &message(Class::Request, &[900])), Pushed::Queued);
     }
 
     #[test]
     fn requests_are_bounded_in_number_too() {
         let mut queue = SendQueue::new(LIMITS);
         for _ in 0..LIMITS.frames_max {
-            assert_eq!(
-                queue.push(1, &message(Class::Request, &[1])),
-                Pushed::Queued
-            );
+            assert_eq!(queue.push(1, &message(Class::Request, &[1])), Pushed::Queued);
         }
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[1])),
-            Pushed::Dropped
-        );
+        assert_eq!(queue.push(1, &message(Class::Request, &[1])), Pushed::Dropped);
         assert_eq!(queue.push(1, &message(Class::Reply, &[1])), Pushed::Queued);
     }
 
@@ -233,15 +199,9 @@ mod tests {
         let mut writing = VecDeque::new();
         let taken = queue.take(0, &mut writing);
         assert_eq!((taken, queue.bytes()), (910, 910));
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[200])),
-            Pushed::Dropped
-        );
+        assert_eq!(queue.push(1, &message(Class::Request, &[200])), Pushed::Dropped);
         queue.take(100, &mut writing);
-        assert_eq!(
-            queue.push(1, &message(Class::Request, &[200])),
-            Pushed::Queued
-        );
+        assert_eq!(queue.push(1, &message(Class::Request, &[200])), Pushed::Queued);
     }
 
     #[test]
@@ -261,24 +221,14 @@ mod tests {
         }
         let mut writing = VecDeque::new();
         queue.take(0, &mut writing);
-        assert_eq!(
-            writing.iter().map(Bytes::len).collect::<Vec<_>>(),
-            [64 * 110]
-        );
+        assert_eq!(writing.iter().map(Bytes::len).collect::<Vec<_>>(), [64 * 110]);
 
         let large = message(Class::Reply, &[20, 4000]);
         queue.push(1, &large);
         writing.clear();
         queue.take(0, &mut writing);
-        assert_eq!(
-            writing.iter().map(Bytes::len).collect::<Vec<_>>(),
-            [30, 4000]
-        );
-        assert_eq!(
-            writing[1].as_ptr(),
-            large.parts[1].as_ptr(),
-            "the same memory"
-        );
+        assert_eq!(writing.iter().map(Bytes::len).collect::<Vec<_>>(), [30, 4000]);
+        assert_eq!(writing[1].as_ptr(), large.parts[1].as_ptr(), "the same memory");
     }
 
     fn messages() -> impl Strategy<Value = Vec<(bool, Vec<usize>)>> {

@@ -43,19 +43,12 @@ impl Backoff {
     /// is drawn, so that nodes which lost the same peer do not come back in step. `hopeless`: only people
     /// can help, as after a refusal, so the delay is the longest at once.
     pub fn on_failure(&mut self, now: Mono, hopeless: bool, random: u64) -> Mono {
-        let steady = self
-            .up_since
-            .take()
-            .is_some_and(|since| now.ms_since(since) >= STEADY_MS);
+        let steady = self.up_since.take().is_some_and(|since| now.ms_since(since) >= STEADY_MS);
         if steady {
             self.failures = 0;
         }
         let doubled = FIRST_MS << self.failures.min(16);
-        let delay = if hopeless {
-            LONGEST_MS
-        } else {
-            doubled.min(LONGEST_MS)
-        };
+        let delay = if hopeless { LONGEST_MS } else { doubled.min(LONGEST_MS) };
         self.failures = self.failures.saturating_add(1);
         now.plus_ms(delay / 2 + random % (delay / 2 + 1))
     }

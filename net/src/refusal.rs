@@ -52,10 +52,7 @@ impl RefusalCode {
     /// Whether asking again soon is pointless: somebody has to change a configuration first.
     #[must_use]
     pub fn needs_people(self) -> bool {
-        !matches!(
-            self,
-            RefusalCode::Busy | RefusalCode::Stopping | RefusalCode::Other(_)
-        )
+        !matches!(self, RefusalCode::Busy | RefusalCode::Stopping | RefusalCode::Other(_))
     }
 
     fn number(self) -> u8 {
@@ -91,10 +88,7 @@ impl Refusal {
     /// A refusal with this text.
     #[must_use]
     pub fn new(code: RefusalCode, text: impl Into<String>) -> Refusal {
-        Refusal {
-            code,
-            text: text.into(),
-        }
+        Refusal { code, text: text.into() }
     }
 
     /// The payload of a goodbye frame.

@@ -1,6 +1,7 @@
 //! What all links of one node share: who we are, the pace, the dice, the inbox, and who is there.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use rand_chacha::ChaCha20Rng;
@@ -16,6 +17,9 @@ use crate::link::{End, Pace};
 use crate::peer::{Called, Caller};
 use crate::status::LinkStatus;
 
+/// Why all links end at last.
+pub(crate) const STOPS: &str = "the node stops";
+
 /// Shared by all tasks of one network.
 pub(crate) struct Rim {
     pub(crate) me: Arc<Identity>,
@@ -26,15 +30,13 @@ pub(crate) struct Rim {
     pub(crate) dice: Mutex<ChaCha20Rng>,
     pub(crate) called: RwLock<BTreeMap<NodeId, Arc<Called>>>,
     pub(crate) callers: Mutex<BTreeMap<NodeId, Arc<Caller>>>,
+    pub(crate) stopping: AtomicBool,
 }
 
 impl Rim {
     pub(crate) fn nonce(&self) -> Nonce {
         let mut nonce = Nonce::default();
-        self.dice
-            .lock()
-            .expect("no panic while locked")
-            .fill_bytes(&mut nonce);
+        self.dice.lock().expect("no panic while locked").fill_bytes(&mut nonce);
         nonce
     }
 
@@ -43,16 +45,15 @@ impl Rim {
     }
 
     pub(crate) fn called(&self, node: NodeId) -> Option<Arc<Called>> {
-        self.called
-            .read()
-            .expect("no panic while locked")
-            .get(&node)
-            .cloned()
+        self.called.read().expect("no panic while locked").get(&node).cloned()
     }
 
     /// A peer has dialled us. Its earlier link, if any, ends: one link per peer and direction, so that
     /// messages do not overtake each other.
     pub(crate) fn on_call(&self, node: NodeId, boot: BootEpoch) -> Result<Arc<Caller>, End> {
+        if self.stops() {
+            return Err(End::Ours(STOPS));
+        }
         let caller = Arc::new(Caller::default());
         let earlier = {
             let mut callers = self.callers.lock().expect("no panic while locked");
@@ -73,25 +74,32 @@ impl Rim {
     /// The link from a peer has ended.
     pub(crate) fn on_hang_up(&self, node: NodeId, caller: &Arc<Caller>) {
         let mut callers = self.callers.lock().expect("no panic while locked");
-        if callers
-            .get(&node)
-            .is_some_and(|now| Arc::ptr_eq(now, caller))
-        {
+        if callers.get(&node).is_some_and(|now| Arc::ptr_eq(now, caller)) {
             callers.remove(&node);
+        }
+    }
+
+    /// Whether the node stops.
+    pub(crate) fn stops(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Ends all links; none is opened after this.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        for caller in self.callers.lock().expect("no panic while locked").values() {
+            caller.end(End::Ours(STOPS));
+        }
+        for called in self.called.read().expect("no panic while locked").values() {
+            called.end(End::Ours(STOPS));
+            called.news.notify_one();
         }
     }
 
     pub(crate) fn links(&self) -> Vec<LinkStatus> {
         let called = self.called.read().expect("no panic while locked");
-        let hears = |node| {
-            self.callers
-                .lock()
-                .expect("no panic while locked")
-                .contains_key(&node)
-        };
-        called
-            .values()
-            .map(|called| called.status(hears(called.node)))
-            .collect()
+        let callers = self.callers.lock().expect("no panic while locked");
+        let caller = |called: &Called| callers.get(&called.node).map(Arc::as_ref);
+        called.values().map(|called| called.status(caller(called))).collect()
     }
 }

@@ -39,6 +39,8 @@ pub struct LinkStatus {
     pub queue_bytes: usize,
     /// Messages dropped because there was no link, its queue was full, or they were too long.
     pub dropped: u64,
+    /// Messages of the peer's present link to us that the node had no room for.
+    pub ignored: u64,
     /// How often the link has been opened again after the first time.
     pub reconnects: u64,
 }

@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, RwLock, RwLockWriteGuard};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -18,8 +19,8 @@ use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
-use tokio::time::{Duration, Instant};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::accept::accept_all;
 use crate::bind::bind;
@@ -57,6 +58,9 @@ pub struct Options {
     pub handshake_ms: u64,
 }
 
+/// How long the last words may take.
+const STOP: Duration = Duration::from_millis(500);
+
 /// The network. Clones share it; it ends with the last of them.
 #[derive(Clone)]
 pub struct TcpNetwork {
@@ -69,7 +73,14 @@ struct Shared {
     address: SocketAddr,
     datagrams: Datagrams,
     tasks: Vec<AbortHandle>,
-    diallers: Mutex<BTreeMap<NodeId, AbortHandle>>,
+    diallers: Mutex<Diallers>,
+}
+
+/// The tasks that keep peers dialled; they end with it.
+#[derive(Default)]
+struct Diallers {
+    tasks: JoinSet<()>,
+    by_node: BTreeMap<NodeId, AbortHandle>,
 }
 
 impl TcpNetwork {
@@ -93,40 +104,27 @@ impl TcpNetwork {
                 secret: options.secret,
                 protocol: PROTOCOL,
             }),
-            pace: Pace {
-                heartbeat_ms: options.heartbeat_ms,
-                silence_ms: options.silence_ms,
-            },
+            pace: Pace { heartbeat_ms: options.heartbeat_ms, silence_ms: options.silence_ms },
             handshake: Duration::from_millis(options.handshake_ms),
             clock,
             inbox: inbox.clone(),
             dice: Mutex::new(ChaCha20Rng::from_seed(seed)),
             called: RwLock::new(BTreeMap::new()),
             callers: Mutex::new(BTreeMap::new()),
+            stopping: AtomicBool::new(false),
         });
         let listener = TcpListener::from_std(bound.tcp)?;
         let incoming = UdpSocket::from_std(bound.udp.try_clone()?)?;
         let (datagrams, resolver) = Datagrams::new(Arc::new(bound.udp), clock);
         let tasks = vec![
-            runtime
-                .spawn(accept_all(Arc::clone(&rim), listener))
-                .abort_handle(),
+            runtime.spawn(accept_all(Arc::clone(&rim), listener)).abort_handle(),
             runtime.spawn(receive_all(incoming, inbox)).abort_handle(),
             runtime.spawn(resolver.run()).abort_handle(),
         ];
-        let diallers = Mutex::new(BTreeMap::new());
+        let diallers = Mutex::default();
         let address = bound.address;
-        let shared = Shared {
-            rim,
-            runtime,
-            address,
-            datagrams,
-            tasks,
-            diallers,
-        };
-        Ok(TcpNetwork {
-            shared: Arc::new(shared),
-        })
+        let shared = Shared { rim, runtime, address, datagrams, tasks, diallers };
+        Ok(TcpNetwork { shared: Arc::new(shared) })
     }
 
     /// Where it listens, with the port that was found.
@@ -140,16 +138,22 @@ impl TcpNetwork {
     pub fn links(&self) -> Vec<LinkStatus> {
         self.shared.rim.links()
     }
+
+    /// Writes what waits, says goodbye to all peers and ends all links: for a node that stops in order.
+    /// A peer that does not read is waited for `STOP` at most.
+    pub async fn stop(&self) {
+        self.shared.rim.stop();
+        let mut tasks = std::mem::take(&mut self.shared.diallers().tasks);
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if timeout(STOP, ended).await.is_err() {
+            tracing::warn!("some peers did not take the last words in time");
+        }
+    }
 }
 
 impl Network for TcpNetwork {
     fn send(&self, to: NodeId, message: Outbound) {
-        let called = self
-            .shared
-            .rim
-            .called
-            .read()
-            .expect("no panic while locked");
+        let called = self.shared.rim.called.read().expect("no panic while locked");
         if let Some(called) = called.get(&to) {
             called.send(&message);
         }
@@ -175,38 +179,38 @@ impl Shared {
             return;
         }
         // Held throughout, so that peers come and go one at a time.
-        let mut diallers = self.diallers.lock().expect("no panic while locked");
-        if diallers.len() >= NODES_MAX && !self.forget_one(&mut diallers) {
-            tracing::error!(
-                node = node.short(),
-                "more peers than a cluster may have: no link"
-            );
+        let mut diallers = self.diallers();
+        if self.rim.stops() {
+            return;
+        }
+        if diallers.by_node.len() >= NODES_MAX && !self.forget_one(&mut diallers) {
+            tracing::error!(node = node.short(), "more peers than a cluster may have: no link");
             return;
         }
         let called = Arc::new(Called::new(node, address.clone()));
         self.peers().insert(node, Arc::clone(&called));
-        let task = self
-            .runtime
-            .spawn(keep_dialled(Arc::clone(&self.rim), called));
-        diallers.insert(node, task.abort_handle());
+        let task = keep_dialled(Arc::clone(&self.rim), called);
+        let task = diallers.tasks.spawn_on(task, &self.runtime);
+        diallers.by_node.insert(node, task);
     }
 
     /// Forgets a peer without any link, for nodes that left are never taken out of the routes. Whether
     /// there was one.
-    fn forget_one(&self, diallers: &mut BTreeMap<NodeId, AbortHandle>) -> bool {
+    fn forget_one(&self, diallers: &mut Diallers) -> bool {
         let gone = |link: &LinkStatus| link.state == LinkState::Waiting && !link.hears;
         let Some(link) = self.rim.links().into_iter().find(gone) else {
             return false;
         };
-        tracing::warn!(
-            node = link.node.short(),
-            "forgotten, to make room for another peer"
-        );
+        tracing::warn!(node = link.node.short(), "forgotten, to make room for another peer");
         self.peers().remove(&link.node);
-        if let Some(task) = diallers.remove(&link.node) {
+        if let Some(task) = diallers.by_node.remove(&link.node) {
             task.abort();
         }
         true
+    }
+
+    fn diallers(&self) -> MutexGuard<'_, Diallers> {
+        self.diallers.lock().expect("no panic while locked")
     }
 
     fn peers(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeId, Arc<Called>>> {
@@ -216,11 +220,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let diallers = self.diallers.get_mut().expect("no panic while locked");
-        self.tasks
-            .iter()
-            .chain(diallers.values())
-            .for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -43,21 +43,9 @@ impl Datagrams {
     pub(crate) fn new(socket: Arc<UdpSocket>, clock: RimClock) -> (Datagrams, Resolver) {
         let (unresolved, waiting) = mpsc::channel(WAITING_MAX);
         let names = Arc::new(Mutex::new(Names::default()));
-        let resolver = Resolver {
-            socket: Arc::clone(&socket),
-            clock,
-            names: Arc::clone(&names),
-            waiting,
-        };
-        (
-            Datagrams {
-                socket,
-                clock,
-                names,
-                unresolved,
-            },
-            resolver,
-        )
+        let resolver =
+            Resolver { socket: Arc::clone(&socket), clock, names: Arc::clone(&names), waiting };
+        (Datagrams { socket, clock, names, unresolved }, resolver)
     }
 
     /// Sends one datagram, or loses it.
@@ -70,11 +58,8 @@ impl Datagrams {
             send_to(&self.socket, to, &bytes);
             return;
         }
-        let known = self
-            .names
-            .lock()
-            .expect("no panic while locked")
-            .find(&to.0, self.clock.mono());
+        let known =
+            self.names.lock().expect("no panic while locked").find(&to.0, self.clock.mono());
         match known {
             Known::Fresh(Some(to)) => send_to(&self.socket, to, &bytes),
             Known::Fresh(None) => tracing::debug!(to = to.0, "name without an address"),
@@ -129,10 +114,7 @@ impl Resolver {
 
     /// The first address that our socket can send to.
     async fn look_up(&self, name: &str) -> Option<SocketAddr> {
-        let ours = self
-            .socket
-            .local_addr()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |at| at.ip());
+        let ours = self.socket.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |at| at.ip());
         match timeout(LOOK_UP, tokio::net::lookup_host(name)).await {
             Ok(Ok(mut found)) => found.find(|at| at.is_ipv4() || ours.is_ipv6()),
             Ok(Err(error)) => {
@@ -179,11 +161,7 @@ impl Names {
             let oldest = oldest.map(|(name, _)| name.clone()).expect("it is full");
             self.known.remove(&oldest);
         }
-        let until = now.plus_ms(if found.is_some() {
-            FRESH_MS
-        } else {
-            MISSING_MS
-        });
+        let until = now.plus_ms(if found.is_some() { FRESH_MS } else { MISSING_MS });
         self.known.insert(name.to_owned(), (found, until));
     }
 }
@@ -196,10 +174,7 @@ pub(crate) async fn receive_all(socket: tokio::net::UdpSocket, inbox: Inbox) {
         match socket.recv_from(&mut buffer).await {
             Ok((len, from)) if len <= DATAGRAM_BYTES_MAX => {
                 let from = SocketAddr::new(from.ip().to_canonical(), from.port());
-                inbox.datagram(
-                    Address(from.to_string()),
-                    Bytes::copy_from_slice(&buffer[..len]),
-                );
+                inbox.datagram(Address(from.to_string()), Bytes::copy_from_slice(&buffer[..len]));
             }
             Ok((_, from)) => tracing::debug!(%from, "datagram above the limit dropped"),
             Err(error) => {
@@ -226,15 +201,9 @@ mod tests {
         assert_eq!(names.find("a:1", START), Known::Stale);
         names.learn("a:1", port(1), START);
         names.learn("b:1", None, START);
-        assert_eq!(
-            names.find("a:1", START.plus_ms(FRESH_MS - 1)),
-            Known::Fresh(port(1))
-        );
+        assert_eq!(names.find("a:1", START.plus_ms(FRESH_MS - 1)), Known::Fresh(port(1)));
         assert_eq!(names.find("a:1", START.plus_ms(FRESH_MS)), Known::Stale);
-        assert_eq!(
-            names.find("b:1", START.plus_ms(MISSING_MS - 1)),
-            Known::Fresh(None)
-        );
+        assert_eq!(names.find("b:1", START.plus_ms(MISSING_MS - 1)), Known::Fresh(None));
         assert_eq!(names.find("b:1", START.plus_ms(MISSING_MS)), Known::Stale);
     }
 

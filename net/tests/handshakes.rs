@@ -25,10 +25,7 @@ fn identity(node: NodeId) -> Identity {
 fn frame(bytes: &[u8]) -> Frame {
     let mut decoder = Decoder::new(HANDSHAKE_BYTES_MAX);
     decoder.push(bytes);
-    let frame = decoder
-        .next_frame()
-        .expect("a good frame")
-        .expect("a whole frame");
+    let frame = decoder.next_frame().expect("a good frame").expect("a whole frame");
     assert_eq!(decoder.buffered(), 0, "one frame at a time");
     frame
 }
@@ -43,17 +40,10 @@ fn words(frame: &Frame) -> String {
     match frame.kind {
         Kind::Hello => format!("Hello v{}, {} bytes", frame.version, payload.len()),
         Kind::Goodbye => {
-            format!(
-                "Goodbye {}: {}",
-                payload[0],
-                String::from_utf8_lossy(&payload[1..])
-            )
+            format!("Goodbye {}: {}", payload[0], String::from_utf8_lossy(&payload[1..]))
         }
         kind => {
-            let hex = payload[..4]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect::<String>();
+            let hex = payload[..4].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
             format!("{kind:?} {hex}.. {} bytes", payload.len())
         }
     }
@@ -84,14 +74,12 @@ impl Side {
             Step::Refuse(bytes, refusal) => {
                 (Some(bytes), Some(format!("refuses {:?}", refusal.code)))
             }
-            Step::Refused(refusal) => (
-                None,
-                Some(format!("is refused {:?}: {refusal}", refusal.code)),
-            ),
+            Step::Refused(refusal) => {
+                (None, Some(format!("is refused {:?}: {refusal}", refusal.code)))
+            }
         };
         if let Some(bytes) = &answer {
-            self.story
-                .push(format!("{}: {}", self.name, words(&self::frame(bytes))));
+            self.story.push(format!("{}: {}", self.name, words(&self::frame(bytes))));
         }
         if let Some(end) = end {
             self.story.push(format!("  {} {end}", self.name));
@@ -103,26 +91,14 @@ impl Side {
 /// Lets `dialler` call `callee`, where `acceptor` answers.
 fn transcript(dialler: Identity, callee: NodeId, acceptor: Identity) -> String {
     let (machine, first) = Handshake::dial(Arc::new(dialler), callee, [1; 32]);
-    let mut dialler = Side {
-        name: "dialler",
-        machine,
-        story: Vec::new(),
-    };
+    let mut dialler = Side { name: "dialler", machine, story: Vec::new() };
     let machine = Handshake::accept(Arc::new(acceptor), [2; 32]);
-    let mut acceptor = Side {
-        name: "acceptor",
-        machine,
-        story: Vec::new(),
-    };
+    let mut acceptor = Side { name: "acceptor", machine, story: Vec::new() };
     let mut story = vec![format!("dialler: {}", words(&frame(&first)))];
     let mut said = Some(first);
     let mut turn = 0;
     while let Some(bytes) = said {
-        let side = if turn % 2 == 0 {
-            &mut acceptor
-        } else {
-            &mut dialler
-        };
+        let side = if turn % 2 == 0 { &mut acceptor } else { &mut dialler };
         said = side.hear(&frame(&bytes));
         story.append(&mut side.story);
         turn += 1;
@@ -144,10 +120,7 @@ fn two_nodes_of_one_cluster_open_a_link() {
 
 #[test]
 fn without_secrets_the_name_of_the_cluster_is_proof() {
-    let open = |node| Identity {
-        secret: None,
-        ..identity(node)
-    };
+    let open = |node| Identity { secret: None, ..identity(node) };
     insta::assert_snapshot!(transcript(open(A), B, open(B)), @r#"
     dialler: Hello v1, 98 bytes
     acceptor: Hello v1, 98 bytes
@@ -160,10 +133,7 @@ fn without_secrets_the_name_of_the_cluster_is_proof() {
 
 #[test]
 fn a_wrong_secret_is_refused_by_whoever_is_called() {
-    let wrong = Identity {
-        secret: Some(b"open".to_vec()),
-        ..identity(A)
-    };
+    let wrong = Identity { secret: Some(b"open".to_vec()), ..identity(A) };
     insta::assert_snapshot!(transcript(wrong, B, identity(B)), @r#"
     dialler: Hello v1, 98 bytes
     acceptor: Hello v1, 98 bytes
@@ -176,10 +146,7 @@ fn a_wrong_secret_is_refused_by_whoever_is_called() {
 
 #[test]
 fn a_missing_secret_is_called_missing() {
-    let open = Identity {
-        secret: None,
-        ..identity(A)
-    };
+    let open = Identity { secret: None, ..identity(A) };
     insta::assert_snapshot!(transcript(open.clone(), B, identity(B)), @r#"
     dialler: Hello v1, 98 bytes
     acceptor: Goodbye 6: wrong cluster secret: there is one here, none there
@@ -197,10 +164,7 @@ fn a_missing_secret_is_called_missing() {
 
 #[test]
 fn another_cluster_is_refused_by_name() {
-    let other = Identity {
-        cluster: "harbor".into(),
-        ..identity(A)
-    };
+    let other = Identity { cluster: "harbor".into(), ..identity(A) };
     insta::assert_snapshot!(transcript(other, B, identity(B)), @r#"
     dialler: Hello v1, 97 bytes
     acceptor: Goodbye 3: cluster is "harbour" here, "harbor" there
@@ -232,14 +196,8 @@ fn a_node_that_calls_itself_notices() {
 
 #[test]
 fn versions_agree_on_the_newest_that_both_speak() {
-    let newer = Identity {
-        protocol: 1..=3,
-        ..identity(A)
-    };
-    let newest = Identity {
-        protocol: 2..=9,
-        ..identity(B)
-    };
+    let newer = Identity { protocol: 1..=3, ..identity(A) };
+    let newest = Identity { protocol: 2..=9, ..identity(B) };
     insta::assert_snapshot!(transcript(newer.clone(), B, newest.clone()), @r#"
     dialler: Hello v1, 98 bytes
     acceptor: Hello v1, 98 bytes
@@ -285,10 +243,7 @@ fn reflected_words_prove_nothing() {
     assert!(refusal.text.contains("wrong cluster secret"), "{refusal}");
 
     // Nor does it serve as the answer to b's call.
-    let echo = Frame {
-        kind: Kind::Ready,
-        ..proof
-    };
+    let echo = Frame { kind: Kind::Ready, ..proof };
     assert!(matches!(dialler.on_frame(&echo), Step::Refuse(..)));
 }
 
@@ -296,12 +251,8 @@ fn reflected_words_prove_nothing() {
 fn a_proof_is_worthless_for_the_next_handshake() {
     let (mut dialler, hello) = Handshake::dial(Arc::new(identity(A)), B, [1; 32]);
     let mut first = Handshake::accept(Arc::new(identity(B)), [2; 32]);
-    let Step::Send(challenge) = first.on_frame(&frame(&hello)) else {
-        panic!("taken")
-    };
-    let Step::Send(proof) = dialler.on_frame(&frame(&challenge)) else {
-        panic!("taken")
-    };
+    let Step::Send(challenge) = first.on_frame(&frame(&hello)) else { panic!("taken") };
+    let Step::Send(proof) = dialler.on_frame(&frame(&challenge)) else { panic!("taken") };
     assert!(matches!(first.on_frame(&frame(&proof)), Step::Open(..)));
 
     let mut second = Handshake::accept(Arc::new(identity(B)), [3; 32]);
@@ -323,20 +274,14 @@ fn a_hello_that_is_cut_or_foreign_is_malformed() {
     let (_, hello) = Handshake::dial(Arc::new(identity(A)), B, [1; 32]);
     let whole = frame(&hello);
     let refused = |payload: Bytes| {
-        let frame = Frame {
-            payload,
-            ..whole.clone()
-        };
+        let frame = Frame { payload, ..whole.clone() };
         match Handshake::accept(Arc::new(identity(B)), [2; 32]).on_frame(&frame) {
             Step::Refuse(_, refusal) => refusal.text,
             step => panic!("taken: {step:?}"),
         }
     };
     for len in 0..whole.payload.len() {
-        assert_eq!(
-            refused(whole.payload.slice(..len)),
-            "this is not the hello of a node"
-        );
+        assert_eq!(refused(whole.payload.slice(..len)), "this is not the hello of a node");
     }
     assert_eq!(
         refused(Bytes::from_static(b"GET / HTTP/1.1\r\n")),
@@ -350,10 +295,7 @@ fn a_hello_that_is_cut_or_foreign_is_malformed() {
 
 #[test]
 fn the_longest_name_fits_into_a_hello() {
-    let long = |node| Identity {
-        cluster: "x".repeat(NAME_BYTES_MAX),
-        ..identity(node)
-    };
+    let long = |node| Identity { cluster: "x".repeat(NAME_BYTES_MAX), ..identity(node) };
     assert!(transcript(long(A), B, long(B)).contains("acceptor open to a"));
 }
 

@@ -2,16 +2,21 @@
 //! not belong is refused with a reason on both sides.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use rondo_core::env::{Address, Class, Network, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
-use rondo_net::refusal::RefusalCode;
+use rondo_net::frame::{Decoder, Frame, Kind, encode};
+use rondo_net::handshake::{Handshake, Identity, PROTOCOL, Step};
+use rondo_net::refusal::{Refusal, RefusalCode};
 use rondo_net::status::{LinkState, LinkStatus};
 use rondo_net::tcp::{Options, TcpNetwork};
 use smallvec::smallvec;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -46,12 +51,7 @@ impl Node {
         let (inbox, reader) = Inbox::new();
         let id = options.node;
         let network = TcpNetwork::start(options, inbox, [id.0 as u8; 32])?;
-        Ok(Node {
-            id,
-            network,
-            reader,
-            arrived: Vec::new(),
-        })
+        Ok(Node { id, network, reader, arrived: Vec::new() })
     }
 
     fn address(&self) -> Address {
@@ -60,29 +60,18 @@ impl Node {
 
     fn link(&self, to: NodeId) -> LinkStatus {
         let links = self.network.links();
-        links
-            .into_iter()
-            .find(|link| link.node == to)
-            .expect("routed")
+        links.into_iter().find(|link| link.node == to).expect("routed")
     }
 
     fn send(&self, to: NodeId, number: u32) {
         let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
-        self.network.send(
-            to,
-            Outbound {
-                class: Class::Reply,
-                parts: smallvec![bytes],
-            },
-        );
+        self.network.send(to, Outbound { class: Class::Reply, parts: smallvec![bytes] });
     }
 
     async fn next(&mut self) -> Arrival {
         if self.arrived.is_empty() {
-            let batch = poll_fn(|context| {
-                self.reader
-                    .poll_batch(context, &mut self.arrived, usize::MAX)
-            });
+            let batch =
+                poll_fn(|context| self.reader.poll_batch(context, &mut self.arrived, usize::MAX));
             timeout(DEADLINE, batch).await.expect("something arrives");
             self.arrived.reverse();
         }
@@ -92,10 +81,9 @@ impl Node {
     /// The next message and its sender.
     async fn receive(&mut self) -> (NodeId, u32) {
         match self.next().await {
-            Arrival::Peer(from, bytes) => (
-                from,
-                u32::from_le_bytes(bytes[..].try_into().expect("four bytes")),
-            ),
+            Arrival::Peer(from, bytes) => {
+                (from, u32::from_le_bytes(bytes[..].try_into().expect("four bytes")))
+            }
             _ => panic!("not a peer's message"),
         }
     }
@@ -112,9 +100,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    timeout(DEADLINE, met)
-        .await
-        .unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(DEADLINE, met).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 async fn connected(a: &Node, b: &Node) {
@@ -138,9 +124,7 @@ async fn restart(options: Options) -> Node {
             }
         }
     };
-    timeout(DEADLINE, bound)
-        .await
-        .expect("the port becomes free")
+    timeout(DEADLINE, bound).await.expect("the port becomes free")
 }
 
 #[tokio::test]
@@ -174,13 +158,7 @@ async fn three_nodes_on_several_threads_keep_the_order_of_each_link() {
             for number in 0..50_000u32 {
                 for to in ids.into_iter().filter(|to| *to != from) {
                     let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
-                    network.send(
-                        to,
-                        Outbound {
-                            class: Class::Reply,
-                            parts: smallvec![bytes],
-                        },
-                    );
+                    network.send(to, Outbound { class: Class::Reply, parts: smallvec![bytes] });
                 }
             }
         });
@@ -204,13 +182,7 @@ async fn large_messages_pass_unharmed() {
     let large = Bytes::from((0..8u32 << 20).map(|n| (n % 251) as u8).collect::<Vec<_>>());
     let head = Bytes::from_static(b"head");
     let parts = smallvec![head.clone(), large.clone()];
-    a.network.send(
-        b.id,
-        Outbound {
-            class: Class::Request,
-            parts,
-        },
-    );
+    a.network.send(b.id, Outbound { class: Class::Request, parts });
     a.send(b.id, 7);
     match b.next().await {
         Arrival::Peer(from, bytes) => {
@@ -229,25 +201,14 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
     connected(&a, &b).await;
     let listen = b.address();
     drop(b);
-    until("the loss is noticed", || {
-        a.link(NodeId(2)).state != LinkState::Open
-    })
-    .await;
+    until("the loss is noticed", || a.link(NodeId(2)).state != LinkState::Open).await;
     assert!(a.link(NodeId(2)).trouble.is_some());
 
-    let mut b = restart(Options {
-        boot: BootEpoch(2),
-        listen,
-        ..options(2)
-    })
-    .await;
+    let mut b = restart(Options { boot: BootEpoch(2), listen, ..options(2) }).await;
     b.network.route(a.id, &a.address());
     connected(&a, &b).await;
     let link = a.link(b.id);
-    assert_eq!(
-        (link.boot, link.reconnects, link.trouble),
-        (Some(BootEpoch(2)), 1, None)
-    );
+    assert_eq!((link.boot, link.reconnects, link.trouble), (Some(BootEpoch(2)), 1, None));
     a.send(b.id, 1);
     b.send(a.id, 2);
     assert_eq!(b.receive().await, (a.id, 1));
@@ -258,10 +219,7 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
 async fn a_peer_that_moves_is_dialled_at_its_new_address() {
     let a = Node::start(options(1));
     a.network.route(NodeId(2), &Address("127.0.0.1:1".into()));
-    until("nobody listens at port 1", || {
-        a.link(NodeId(2)).trouble.is_some()
-    })
-    .await;
+    until("nobody listens at port 1", || a.link(NodeId(2)).trouble.is_some()).await;
     let mut b = Node::start(options(2));
     a.network.route(b.id, &b.address());
     until("found", || a.link(NodeId(2)).state == LinkState::Open).await;
@@ -269,18 +227,9 @@ async fn a_peer_that_moves_is_dialled_at_its_new_address() {
     assert_eq!(b.receive().await, (a.id, 1));
 
     drop(b);
-    let mut b = Node::start(Options {
-        boot: BootEpoch(2),
-        ..options(2)
-    });
-    a.network.route(
-        b.id,
-        &Address(format!("localhost:{}", b.network.address().port())),
-    );
-    until("found by name", || {
-        a.link(NodeId(2)).boot == Some(BootEpoch(2))
-    })
-    .await;
+    let mut b = Node::start(Options { boot: BootEpoch(2), ..options(2) });
+    a.network.route(b.id, &Address(format!("localhost:{}", b.network.address().port())));
+    until("found by name", || a.link(NodeId(2)).boot == Some(BootEpoch(2))).await;
     until("open", || a.link(NodeId(2)).state == LinkState::Open).await;
     a.send(b.id, 2);
     assert_eq!(b.receive().await, (a.id, 2));
@@ -290,10 +239,7 @@ async fn a_peer_that_moves_is_dialled_at_its_new_address() {
 async fn strangers(a: Options, b: Options) -> [LinkStatus; 2] {
     let (a, b) = (Node::start(a), Node::start(b));
     introduce(&a, &b);
-    until("both refuse", || {
-        a.link(b.id).refusal.is_some() && b.link(a.id).refusal.is_some()
-    })
-    .await;
+    until("both refuse", || a.link(b.id).refusal.is_some() && b.link(a.id).refusal.is_some()).await;
     assert_eq!((a.link(b.id).reconnects, b.link(a.id).hears), (0, false));
     a.send(b.id, 1);
     assert_eq!(a.link(b.id).dropped, 1, "there is no link");
@@ -302,15 +248,9 @@ async fn strangers(a: Options, b: Options) -> [LinkStatus; 2] {
 
 #[tokio::test]
 async fn a_wrong_secret_is_refused_on_both_sides_with_the_reason() {
-    let wrong = Options {
-        secret: Some(b"open".to_vec()),
-        ..options(2)
-    };
+    let wrong = Options { secret: Some(b"open".to_vec()), ..options(2) };
     for link in strangers(options(1), wrong).await {
-        assert_eq!(
-            link.refusal.map(|refusal| refusal.code),
-            Some(RefusalCode::Secret)
-        );
+        assert_eq!(link.refusal.map(|refusal| refusal.code), Some(RefusalCode::Secret));
         let trouble = link.trouble.expect("said");
         assert!(trouble.contains("wrong cluster secret"), "{trouble}");
     }
@@ -318,15 +258,9 @@ async fn a_wrong_secret_is_refused_on_both_sides_with_the_reason() {
 
 #[tokio::test]
 async fn another_cluster_is_refused_on_both_sides_with_the_reason() {
-    let other = Options {
-        cluster: "other".into(),
-        ..options(2)
-    };
+    let other = Options { cluster: "other".into(), ..options(2) };
     for link in strangers(options(1), other).await {
-        assert_eq!(
-            link.refusal.map(|refusal| refusal.code),
-            Some(RefusalCode::Cluster)
-        );
+        assert_eq!(link.refusal.map(|refusal| refusal.code), Some(RefusalCode::Cluster));
     }
 }
 
@@ -344,58 +278,161 @@ async fn datagrams_reach_numbers_and_names_and_bear_the_senders_address() {
                 break;
             }
         }
-        assert_eq!(
-            got,
-            Some((a.address(), Bytes::from_static(b"hello"))),
-            "to {}",
-            to.0
-        );
+        assert_eq!(got, Some((a.address(), Bytes::from_static(b"hello"))), "to {}", to.0);
     }
 }
 
 #[tokio::test]
 async fn a_taken_port_is_an_error_that_names_it() {
     let a = Node::start(options(1));
-    let error = Node::try_start(Options {
-        listen: a.address(),
-        ..options(2)
-    })
-    .err();
+    let error = Node::try_start(Options { listen: a.address(), ..options(2) }).err();
     let error = error.expect("taken").to_string();
-    assert!(
-        error.contains(&a.network.address().port().to_string()),
-        "{error}"
-    );
-    let next = Options {
-        listen: a.address(),
-        next_free: true,
-        ..options(2)
-    };
+    assert!(error.contains(&a.network.address().port().to_string()), "{error}");
+    let next = Options { listen: a.address(), next_free: true, ..options(2) };
     assert_ne!(Node::start(next).network.address(), a.network.address());
 }
 
 #[tokio::test]
 async fn options_that_make_no_sense_are_refused() {
     let error = |options| Node::try_start(options).err().expect("refused").to_string();
-    assert!(
-        error(Options {
-            cluster: String::new(),
-            ..options(1)
-        })
-        .contains("0 bytes")
-    );
-    assert!(
-        error(Options {
-            secret: Some(vec![]),
-            ..options(1)
-        })
-        .contains("secret is empty")
-    );
-    assert!(
-        error(Options {
-            silence_ms: 100,
-            ..options(1)
-        })
-        .contains("three heartbeats")
-    );
+    assert!(error(Options { cluster: String::new(), ..options(1) }).contains("0 bytes"));
+    assert!(error(Options { secret: Some(vec![]), ..options(1) }).contains("secret is empty"));
+    assert!(error(Options { silence_ms: 100, ..options(1) }).contains("three heartbeats"));
+}
+
+#[tokio::test]
+async fn a_node_that_stops_says_its_last_words_and_goodbye() {
+    let (a, mut b) = (Node::start(options(1)), Node::start(options(2)));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    for number in 0..1000 {
+        a.send(b.id, number);
+    }
+    a.network.stop().await;
+    for number in 0..1000 {
+        assert_eq!(b.receive().await, (a.id, number));
+    }
+    until("b knows why", || {
+        let link = b.link(a.id);
+        link.refusal.is_some_and(|refusal| refusal.code == RefusalCode::Stopping) && !link.hears
+    })
+    .await;
+    assert_ne!(a.link(b.id).state, LinkState::Open);
+    drop(a);
+    let a = Node::start(Options { boot: BootEpoch(2), ..options(1) });
+    introduce(&a, &b);
+    connected(&a, &b).await;
+}
+
+/// Opens a link to `node` by hand, as `id`, and returns the stream.
+async fn call_by_hand(node: &Node, id: u128) -> TcpStream {
+    let me = Identity {
+        cluster: "test".into(),
+        node: NodeId(id),
+        boot: BootEpoch(1),
+        secret: Some(b"sesame".to_vec()),
+        protocol: PROTOCOL,
+    };
+    let mut stream = TcpStream::connect(node.network.address()).await.expect("it listens");
+    let (mut handshake, first) = Handshake::dial(Arc::new(me), node.id, [9; 32]);
+    stream.write_all(&first).await.expect("open");
+    loop {
+        match handshake.on_frame(&read_frame(&mut stream).await.expect("an answer")) {
+            Step::Send(bytes) => stream.write_all(&bytes).await.expect("open"),
+            Step::Open(None, _) => return stream,
+            step => panic!("no link: {step:?}"),
+        }
+    }
+}
+
+/// The next frame, or `None` at the end of the stream.
+async fn read_frame(stream: &mut TcpStream) -> Option<Frame> {
+    let read = async {
+        let mut decoder = Decoder::new(1 << 20);
+        loop {
+            if let Some(frame) = decoder.next_frame().expect("a good frame") {
+                return Some(frame);
+            }
+            let byte = stream.read_u8().await.ok()?;
+            decoder.push(&[byte]);
+        }
+    };
+    timeout(DEADLINE, read).await.expect("an answer in time")
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_given_up_and_hears_heartbeats_until_then() {
+    let mut a = Node::start(Options { silence_ms: 300, ..options(1) });
+    let mut stream = call_by_hand(&a, 2).await;
+    a.network.route(NodeId(2), &Address("127.0.0.1:1".into()));
+    until("heard", || a.link(NodeId(2)).hears).await;
+    let mut heartbeats = 0;
+    while let Some(frame) = read_frame(&mut stream).await {
+        assert_eq!(frame.kind, Kind::Heartbeat);
+        heartbeats += 1;
+    }
+    assert!(heartbeats > 1, "{heartbeats} heartbeats");
+    until("given up", || !a.link(NodeId(2)).hears).await;
+
+    let mut again = call_by_hand(&a, 2).await;
+    let message = encode(Kind::Reply, 1, Bytes::copy_from_slice(&7u32.to_le_bytes()));
+    again.write_all(&message).await.expect("open");
+    assert_eq!(a.receive().await, (NodeId(2), 7));
+}
+
+#[tokio::test]
+async fn a_peer_that_dials_again_ends_its_earlier_link() {
+    let mut a = Node::start(options(1));
+    let mut first = call_by_hand(&a, 2).await;
+    let mut second = call_by_hand(&a, 2).await;
+    while let Some(frame) = read_frame(&mut first).await {
+        if frame.kind == Kind::Goodbye {
+            break;
+        }
+        assert_eq!(frame.kind, Kind::Heartbeat);
+    }
+    let message = encode(Kind::Reply, 1, Bytes::copy_from_slice(&7u32.to_le_bytes()));
+    second.write_all(&message).await.expect("open");
+    assert_eq!(a.receive().await, (NodeId(2), 7));
+}
+
+#[tokio::test]
+async fn rubbish_is_answered_with_a_reason() {
+    let a = Node::start(options(1));
+    for rubbish in [&b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..], &[0; 64]] {
+        let mut stream = TcpStream::connect(a.network.address()).await.expect("it listens");
+        stream.write_all(rubbish).await.expect("open");
+        let frame = read_frame(&mut stream).await.expect("an answer");
+        assert_eq!(frame.kind, Kind::Goodbye);
+        assert_eq!(Refusal::decode(&frame.payload).code, RefusalCode::Malformed);
+    }
+    // An open link that turns into rubbish ends in the same way.
+    let mut stream = call_by_hand(&a, 2).await;
+    stream.write_all(&[0xff; 64]).await.expect("open");
+    let frame = read_frame(&mut stream).await.expect("an answer");
+    assert_eq!(Refusal::decode(&frame.payload).code, RefusalCode::Malformed);
+}
+
+#[tokio::test]
+async fn strangers_who_say_nothing_are_few_and_soon_gone() {
+    let mut a = Node::start(Options { handshake_ms: 1000, ..options(1) });
+    let mut streams = Vec::new();
+    for _ in 0..80 {
+        let stream = TcpStream::connect(a.network.address()).await;
+        streams.push(stream.expect("it listens"));
+    }
+    let mut turned_away = 0;
+    for mut stream in streams {
+        // Nothing but the end of the stream: the time of this one ran out.
+        if let Some(frame) = read_frame(&mut stream).await {
+            assert_eq!(Refusal::decode(&frame.payload).code, RefusalCode::Busy);
+            turned_away += 1;
+        }
+    }
+    assert_eq!(turned_away, 16, "of 80, where 64 may wait");
+    let b = Node::start(options(2));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    b.send(a.id, 1);
+    assert_eq!(a.receive().await, (b.id, 1));
 }
