@@ -27,7 +27,7 @@ use sha2::Sha256;
 use smallvec::SmallVec;
 
 use crate::config::{ACTORS_MAX, MESSAGE_BYTES_MAX, NODES_MAX, SIBLINGS_MAX};
-use crate::env::{Address, Class, Outbound};
+use crate::env::{Address, Class, Outbound, Wall};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
 use crate::layout::keyspace::{Keyspace, Level, Policy};
@@ -304,7 +304,7 @@ macro_rules! table {
 }
 
 plain!(bool, u8, u16, u32, u64, u128, String, Arc<str>);
-table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, RequestId, Hlc, Address);
+table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, RequestId, Hlc, Wall, Address);
 table!(struct OpId { boot, seq });
 table!(struct KeyRef { keyspace, key });
 table!(struct LayoutRef { version, digest });
@@ -314,7 +314,7 @@ table!(struct Keyspace { id, name, policy, level });
 table!(struct LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners });
 table!(struct Context { clock, highest });
 table!(struct Envelope { layout, message });
-table!(struct Gossip { cluster, me, layout, live, hears, others });
+table!(struct Gossip { cluster, me, wall, layout, live, hears, others });
 table!(struct Introduction {
     node, boot, name, peer_address, client_address, expect, weight, zone
 });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::env::Address;
+use crate::env::{Address, Wall};
 use crate::id::{BootEpoch, KeyspaceId, NodeId, OpId, RequestId};
 use crate::layout::keyspace::Level;
 use crate::layout::{Layout, LayoutRef};
@@ -230,6 +230,8 @@ pub struct Gossip {
     pub cluster: String,
     /// The sender.
     pub me: Introduction,
+    /// The sender's wall time, so that clocks can be compared.
+    pub wall: Wall,
     /// The layout the sender has endorsed, durably.
     pub layout: LayoutRef,
     /// Whether that layout is live as far as the sender knows.

@@ -435,6 +435,7 @@ impl Node {
             engine: engine.stats(),
             counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
             in_flight: self.coordinator.len() as u64,
+            clock_ahead_ms: self.members.clock_ahead_ms(now),
         }
     }
 

@@ -188,9 +188,7 @@ impl Replica {
             }
         }
         self.clock.observe(incoming.highest_hlc(), env.wall());
-        let before = state.digest();
-        state.merge(incoming);
-        if state.digest() == before {
+        if !state.merge(incoming) {
             return Ok(lsn);
         }
         // Never refused for its size: what several coordinators accepted must come together somewhere.

@@ -33,6 +33,9 @@ pub struct Status {
     pub counters: Counters,
     /// Requests in flight.
     pub in_flight: u64,
+    /// How far this node's clock is ahead of the median of its peers', in milliseconds. Beyond the drift bound the
+    /// node refuses writes at level `one`.
+    pub clock_ahead_ms: i64,
 }
 
 /// The live layout.

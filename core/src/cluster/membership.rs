@@ -34,6 +34,8 @@ pub struct Peer {
     pub layout: LayoutRef,
     /// Whether it knows that layout to be live.
     pub live: bool,
+    /// How far its clock was ahead of this node's when it was heard last, in milliseconds.
+    pub clock_ahead_ms: i64,
 }
 
 /// Everybody this node knows of.
@@ -108,6 +110,24 @@ impl Membership {
         alive
     }
 
+    /// How far this node's clock is ahead of the median of those it hears, in milliseconds; 0 when it hears
+    /// nobody. Of two middle ones the nearer counts, so that one wrong clock among two peers convicts nobody.
+    #[must_use]
+    pub fn clock_ahead_ms(&self, now: Mono) -> i64 {
+        let heard = self.peers.iter().filter(|&(&node, _)| self.is_alive(node, now));
+        let mut ahead: Vec<i64> =
+            heard.map(|(_, peer)| peer.clock_ahead_ms.saturating_neg()).collect();
+        ahead.sort_unstable();
+        let middle = ahead.get(ahead.len() / 2);
+        let other = ahead.get(ahead.len().saturating_sub(1) / 2);
+        middle
+            .into_iter()
+            .chain(other)
+            .copied()
+            .min_by_key(|ahead| ahead.unsigned_abs())
+            .unwrap_or(0)
+    }
+
     /// When `tick` has something to do.
     #[must_use]
     pub const fn next_deadline(&self) -> Mono {
@@ -125,6 +145,7 @@ impl Membership {
         let gossip = Gossip {
             cluster: self.cluster.clone(),
             me: self.me.clone(),
+            wall: env.wall(),
             layout,
             live,
             hears: self.alive(now),
@@ -147,7 +168,7 @@ impl Membership {
         if gossip.cluster != self.cluster {
             return false;
         }
-        let Gossip { me: sender, layout, live, hears, others, .. } = gossip;
+        let Gossip { me: sender, wall, layout, live, hears, others, .. } = gossip;
         let node = sender.node;
         for introduction in others.into_iter().chain([sender]) {
             self.meet(introduction, env);
@@ -157,6 +178,7 @@ impl Membership {
             peer.hears = hears;
             peer.layout = layout;
             peer.live = live;
+            peer.clock_ahead_ms = wall.0.cast_signed().wrapping_sub(env.wall().0.cast_signed());
         }
         true
     }
@@ -181,8 +203,14 @@ impl Membership {
             None => {
                 let layout = LayoutRef::default();
                 let introduction = introduction.clone();
-                let peer =
-                    Peer { introduction, heard: None, hears: Vec::new(), layout, live: false };
+                let peer = Peer {
+                    introduction,
+                    heard: None,
+                    hears: Vec::new(),
+                    layout,
+                    live: false,
+                    clock_ahead_ms: 0,
+                };
                 self.peers.insert(node, peer);
             }
         }

@@ -4,11 +4,13 @@
 //! are stored here and never computed from who happens to be reachable
 //! (<https://github.com/basho/riak_kv/issues/388>); two layouts with equal digests are equal.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::{NODES_MAX, PARTITIONS_MAX};
-use crate::id::{LayoutVersion, NodeId, PartitionId, Token};
+use crate::id::{KeyspaceId, LayoutVersion, NodeId, PartitionId, Token};
 use crate::layout::keyspace::{self, Keyspace};
 use crate::layout::placement;
 
@@ -37,11 +39,15 @@ pub struct Quorums {
 }
 
 impl Quorums {
-    /// What is possible with `nodes` nodes of what was wanted: n = min(N, nodes), m = majority(n), R' = min(R, m), and
-    /// W' is raised where it must be so that R' + W' > n still holds when R + W > N did.
+    /// What is possible with `nodes` nodes of what was wanted. With N nodes or more that is all of it: who asks for
+    /// W holders gets no fewer. With fewer nodes n = `nodes`, R' = min(R, majority), and W' likewise, but raised where it
+    /// must be so that R' + W' > n still holds when R + W > N did.
     #[must_use]
     pub fn effective(self, nodes: usize) -> Quorums {
         let n = self.n.min(u8::try_from(nodes).unwrap_or(u8::MAX)).max(1);
+        if n == self.n {
+            return Quorums { n, r: self.r.clamp(1, n), w: self.w.clamp(1, n) };
+        }
         let majority = n / 2 + 1;
         let r = self.r.min(majority).max(1);
         let strict = u16::from(self.r) + u16::from(self.w) > u16::from(self.n);
@@ -132,17 +138,28 @@ impl Layout {
     }
 
     fn is_sound(&self) -> bool {
-        let n = usize::from(self.quorums.n);
-        let Quorums { r, w, .. } = self.quorums;
+        let Quorums { n, r, w } = self.quorums;
         n >= 1
+            && (1..=n).contains(&r)
+            && (1..=n).contains(&w)
+            && usize::from(n) <= self.roles.len()
+            && self.roles.len() <= NODES_MAX
+            && self.roles.windows(2).all(|pair| pair[0].node < pair[1].node)
             && self.partitions.is_power_of_two()
             && self.partitions <= PARTITIONS_MAX
-            && self.roles.len() <= NODES_MAX
-            && (1..=self.quorums.n).contains(&r)
-            && (1..=self.quorums.n).contains(&w)
-            && n <= self.roles.len()
-            && self.roles.windows(2).all(|pair| pair[0].node < pair[1].node)
-            && self.owners.len() == usize::from(self.partitions) * n
+            && self.has_sound_keyspaces()
+            && self.has_sound_owners()
+    }
+
+    fn has_sound_keyspaces(&self) -> bool {
+        let ids: BTreeSet<KeyspaceId> = self.keyspaces.iter().map(|one| one.id).collect();
+        let names: BTreeSet<&str> = self.keyspaces.iter().map(|one| one.name.as_str()).collect();
+        ids.len() == self.keyspaces.len() && names.len() == self.keyspaces.len()
+    }
+
+    fn has_sound_owners(&self) -> bool {
+        let n = usize::from(self.quorums.n);
+        self.owners.len() == usize::from(self.partitions) * n
             && self.owners.chunks(n).all(|owners| {
                 owners.iter().all(|&at| usize::from(at) < self.roles.len())
                     && (1..n).all(|at| !owners[..at].contains(&owners[at]))

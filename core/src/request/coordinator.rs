@@ -12,14 +12,15 @@ use smallvec::SmallVec;
 
 use crate::cluster::membership::Membership;
 use crate::config::{
-    CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, NodeConfig, REQUESTS_IN_FLIGHT_MAX,
-    VALUE_BYTES_MAX,
+    CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, DRIFT_MS_MAX, KEY_BYTES_MAX, NodeConfig,
+    REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
 };
 use crate::engine::ReadTicket;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::held::Held;
 use crate::id::{BootEpoch, NodeId, OpId};
+use crate::layout::keyspace::Level;
 use crate::layout::{Layout, LayoutRef, keyspace};
 use crate::message::{Action, KeyRef, Message, Reply, Request};
 use crate::replica::{Replica, Trouble};
@@ -323,6 +324,10 @@ impl Coordinator {
                 "{alive} of the key's replicas are up, {needed} are needed"
             )));
         }
+        let writes = !matches!(facts.request.action, Action::Get);
+        if writes && facts.level == Level::One {
+            check_clock(around.members.clock_ahead_ms(now))?;
+        }
         Ok(facts)
     }
 
@@ -539,6 +544,17 @@ fn check(request: &Request) -> Result<(), Reply> {
         }
     }
     Ok(())
+}
+
+/// At level `one` nobody is asked for the key's highest HLC, so a clock that is far off would order writes wrongly
+/// for good.
+fn check_clock(ahead_ms: i64) -> Result<(), Reply> {
+    if ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
+        return Ok(());
+    }
+    Err(unavailable(&format!(
+        "this node's clock is {ahead_ms} ms ahead of its peers': set it right, or write at quorum"
+    )))
 }
 
 fn unavailable(reason: &str) -> Reply {

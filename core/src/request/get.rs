@@ -186,7 +186,9 @@ impl ReadRound {
             return Next::Ask(self.unanswered(facts));
         }
         let mut merged = VersionSet::default();
-        whole_states().for_each(|state| merged.merge(state));
+        for state in whole_states() {
+            merged.merge(state);
+        }
         self.write_back(merged, facts)
     }
 

@@ -48,8 +48,8 @@ impl Context {
             bytes.extend_from_slice(&actor.0.to_be_bytes());
             write_varint(&mut bytes, n);
         }
-        let code = mac(secret, &bytes);
-        bytes.extend_from_slice(&code);
+        let code = mac(secret, &bytes).finalize().into_bytes();
+        bytes.extend_from_slice(&code[..MAC_BYTES]);
         let token = URL_SAFE_NO_PAD.encode(bytes);
         (token.len() <= CONTEXT_BYTES_MAX).then_some(token)
     }
@@ -73,7 +73,8 @@ impl Context {
             return Err(Error::Malformed("the context token is cut off"));
         }
         let (body, code) = bytes.split_at(bytes.len() - MAC_BYTES);
-        if mac(secret, body) != code {
+        // Compared in constant time: a client must not learn a code byte by byte.
+        if mac(secret, body).verify_truncated_left(code).is_err() {
             return Err(Error::Malformed("the context token was not made by this cluster"));
         }
         parse(body, keyspace, key)
@@ -93,7 +94,8 @@ fn parse(body: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<Context> {
     let mut entries: Vec<(ActorId, u64)> = Vec::new();
     for _ in 0..count {
         let actor = ActorId(take(&mut rest).map(u64::from_be_bytes).ok_or_else(cut_off)?);
-        let n = read_varint(&mut rest).filter(|&n| n > 0).ok_or_else(cut_off)?;
+        let n = read_varint(&mut rest).filter(|&n| n > 0);
+        let n = n.ok_or(Error::Malformed("the context token has a bad count"))?;
         if entries.last().is_some_and(|last| last.0 >= actor) {
             return Err(Error::Malformed("the context token's actors are not sorted"));
         }
@@ -105,11 +107,9 @@ fn parse(body: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<Context> {
     Ok(Context { clock: Clock::new(entries), highest })
 }
 
-fn mac(secret: &[u8], bytes: &[u8]) -> [u8; MAC_BYTES] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.update(bytes);
-    let code = mac.finalize().into_bytes();
-    code[..MAC_BYTES].try_into().expect("SHA-256 has 32 bytes")
+fn mac(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
+    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
+    mac.chain_update(bytes)
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -141,4 +141,172 @@ fn read_varint(rest: &mut &[u8]) -> Option<u64> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::{Context, HEADER_BYTES, MAC_BYTES, URL_SAFE_NO_PAD};
+    use crate::config::CONTEXT_BYTES_MAX;
+    use crate::error::Error;
+    use crate::id::{ActorId, KeyspaceId};
+    use crate::version::dvv::Clock;
+    use crate::version::hlc::Hlc;
+
+    const SECRET: &[u8] = b"the cluster's secret";
+    const KEYSPACE: KeyspaceId = KeyspaceId(1);
+
+    fn context(entries: &[(u64, u64)]) -> Context {
+        let clock = Clock::new(entries.iter().map(|&(actor, n)| (ActorId(actor), n)));
+        Context { clock, highest: Hlc(0x0123_4567_89ab_cdef) }
+    }
+
+    fn seal(context: &Context) -> String {
+        context.seal(SECRET, KEYSPACE, b"user:1").expect("short")
+    }
+
+    fn refusal(token: &str) -> String {
+        Context::open(token, SECRET, KEYSPACE, b"user:1").expect_err("a bad token").to_string()
+    }
+
+    /// Tokens live in clients: a program must read what an older one gave out.
+    #[test]
+    fn the_format_is_pinned() {
+        let token = seal(&context(&[(0xa1, 1), (0xb2, 300), (u64::MAX, u64::MAX)]));
+        insta::assert_snapshot!(token, @"AQAAAAE7V3r9f-2VAQEjRWeJq83vAAMAAAAAAAAAoQEAAAAAAAAAsqwC______________________8ByEbe31UOfdA");
+        let empty = seal(&Context::default());
+        insta::assert_snapshot!(empty, @"AQAAAAE7V3r9f-2VAQAAAAAAAAAAAAB-g036jddtoQ");
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let token = seal(&context(&[(7, 1), (9, 1 << 40)]));
+        let bytes = URL_SAFE_NO_PAD.decode(&token).expect("base64url");
+        for bit in 0..bytes.len() * 8 {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            let flipped = URL_SAFE_NO_PAD.encode(bytes);
+            assert!(Context::open(&flipped, SECRET, KEYSPACE, b"user:1").is_err(), "bit {bit}");
+        }
+        for at in 0..token.len() {
+            for bit in 0..7 {
+                let mut text = token.clone().into_bytes();
+                text[at] ^= 1 << bit;
+                let text = String::from_utf8(text).expect("ASCII");
+                assert!(Context::open(&text, SECRET, KEYSPACE, b"user:1").is_err(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_opens_for_its_own_key_keyspace_and_cluster_only() {
+        let token = seal(&context(&[(7, 1)]));
+        let other = "malformed: the context token belongs to another key";
+        let open = |secret: &[u8], keyspace, key: &[u8]| {
+            Context::open(&token, secret, KeyspaceId(keyspace), key).map_err(|e| e.to_string())
+        };
+        assert_eq!(open(SECRET, 1, b"user:1"), Ok(context(&[(7, 1)])));
+        assert_eq!(open(SECRET, 1, b"user:2"), Err(other.to_owned()));
+        assert_eq!(open(SECRET, 2, b"user:1"), Err(other.to_owned()));
+        let foreign = "malformed: the context token was not made by this cluster";
+        assert_eq!(open(b"another secret", 1, b"user:1"), Err(foreign.to_owned()));
+    }
+
+    #[test]
+    fn a_token_cut_anywhere_or_extended_is_refused() {
+        let token = seal(&context(&[(7, 1), (8, 2)]));
+        for end in 0..token.len() {
+            let cut = Context::open(&token[..end], SECRET, KEYSPACE, b"user:1");
+            assert!(cut.is_err(), "{end} characters");
+        }
+        assert!(Context::open(&format!("{token}AAAA"), SECRET, KEYSPACE, b"user:1").is_err());
+        assert_eq!(refusal(""), "malformed: the context token is empty");
+        assert_eq!(refusal("AQ"), "malformed: the context token is cut off");
+        assert_eq!(refusal("!"), "malformed: the context token is not base64url");
+    }
+
+    #[test]
+    fn an_unknown_version_is_named() {
+        let mut bytes = URL_SAFE_NO_PAD.decode(seal(&Context::default())).expect("base64url");
+        bytes[0] = 2;
+        let token = URL_SAFE_NO_PAD.encode(bytes);
+        let opened = Context::open(&token, SECRET, KEYSPACE, b"user:1");
+        assert!(matches!(opened, Err(Error::UnknownVersion { found: 2, .. })), "{opened:?}");
+    }
+
+    #[test]
+    fn a_token_has_a_longest_length_both_ways() {
+        let bytes_max = CONTEXT_BYTES_MAX / 4 * 3;
+        let actors = ((bytes_max - HEADER_BYTES - MAC_BYTES) / 9) as u64;
+        let many = |actors| context(&Vec::from_iter((1..=actors).map(|actor| (actor, 1))));
+        let longest = seal(&many(actors));
+        assert!(longest.len() <= CONTEXT_BYTES_MAX);
+        assert_eq!(many(actors + 1).seal(SECRET, KEYSPACE, b"user:1"), None);
+        let long = "A".repeat(CONTEXT_BYTES_MAX + 1);
+        assert_eq!(refusal(&long), "malformed: the context token is too long");
+    }
+
+    /// Bytes with a right code are still checked: a cluster may have been taught to sign something else.
+    #[test]
+    fn signed_bytes_that_break_the_format_are_refused() {
+        let good = URL_SAFE_NO_PAD.decode(seal(&context(&[(7, 1), (8, 2)]))).expect("base64url");
+        let body = &good[..good.len() - MAC_BYTES];
+        let signed = |body: &[u8]| {
+            let code = super::mac(SECRET, body);
+            let code = hmac::Mac::finalize(code).into_bytes();
+            URL_SAFE_NO_PAD.encode([body, &code[..MAC_BYTES]].concat())
+        };
+        assert!(Context::open(&signed(body), SECRET, KEYSPACE, b"user:1").is_ok());
+        let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut body = body.to_vec();
+            change(&mut body);
+            refusal(&signed(&body))
+        };
+        let [first, second] = [HEADER_BYTES, HEADER_BYTES + 9];
+        assert_eq!(
+            refused(&|body| body.push(0)),
+            "malformed: the context token has trailing bytes"
+        );
+        assert_eq!(
+            refused(&|body| body[second + 7] = 7),
+            "malformed: the context token's actors are not sorted"
+        );
+        assert_eq!(
+            refused(&|body| body[first + 8] = 0),
+            "malformed: the context token has a bad count"
+        );
+        assert_eq!(
+            refused(&|body| body.splice(first + 8..=first + 8, [0xff; 11]).for_each(drop)),
+            "malformed: the context token has a bad count"
+        );
+        assert_eq!(
+            refused(&|body| body[HEADER_BYTES - 1] = 3),
+            "malformed: the context token is cut off"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_is_opened(
+            entries in prop::collection::vec((any::<u64>(), 1..=u64::MAX), 0..40),
+            secret in any::<Vec<u8>>(),
+            keyspace in any::<u32>(),
+            key in any::<Vec<u8>>(),
+        ) {
+            let context = context(&entries);
+            let token = context.seal(&secret, KeyspaceId(keyspace), &key).expect("40 actors fit");
+            prop_assert!(token.len() <= CONTEXT_BYTES_MAX);
+            let opened = Context::open(&token, &secret, KeyspaceId(keyspace), &key);
+            prop_assert_eq!(opened.expect("just sealed"), context);
+        }
+
+        #[test]
+        fn any_text_is_refused_without_a_panic(token in any::<String>(), bytes in any::<Vec<u8>>()) {
+            prop_assert!(Context::open(&token, SECRET, KEYSPACE, b"k").is_err());
+            let token = URL_SAFE_NO_PAD.encode(bytes);
+            prop_assert!(Context::open(&token, SECRET, KEYSPACE, b"k").is_err());
+        }
+    }
 }

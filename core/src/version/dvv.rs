@@ -5,7 +5,7 @@
 //! L holds the versions of the newest |L| of them, newest first. The *discard floor* d = n - |L| says that
 //! the versions of dots 1..=d are known and gone. A missing actor is (0, []).
 //!
-//! Laws (tested below, exhaustively on small cases):
+//! Laws (tested in `tests/dvv.rs`, exhaustively on small cases):
 //! - `merge` is commutative, associative and idempotent, and never lowers an n or a d.
 //! - A version is in `merge(s, t)` iff it is in one of them and the other has not discarded it.
 //! - After `put(ctx, v)` the versions are v and all that `ctx` does not cover.
@@ -87,11 +87,18 @@ impl Entry {
         self.n - self.versions.len() as u64
     }
 
-    fn merge(&mut self, other: &Entry) {
-        let (newer, older) = if self.n >= other.n { (&*self, other) } else { (other, &*self) };
-        let keep = newer.n - newer.floor().max(older.floor()).min(newer.n);
-        let versions = newer.versions[..keep as usize].into();
-        *self = Entry { actor: self.actor, n: newer.n, versions };
+    /// Whether anything changed. What is here already is neither copied nor moved.
+    fn merge(&mut self, other: &Entry) -> bool {
+        let gone = self.floor().max(other.floor());
+        let before = (self.n, self.versions.len());
+        if self.n >= other.n {
+            self.versions.truncate(self.n.saturating_sub(gone) as usize);
+        } else {
+            let keep = other.n.saturating_sub(gone) as usize;
+            self.versions = other.versions[..keep].into();
+            self.n = other.n;
+        }
+        before != (self.n, self.versions.len())
     }
 }
 
@@ -214,14 +221,19 @@ impl VersionSet {
         self.versions().map(|(_, version)| version.hlc).max().unwrap_or_default()
     }
 
-    /// Learns everything `other` knows.
-    pub fn merge(&mut self, other: &VersionSet) {
+    /// Learns everything `other` knows. Whether anything was new here.
+    pub fn merge(&mut self, other: &VersionSet) -> bool {
+        let mut changed = false;
         for theirs in &other.entries {
             match self.position(theirs.actor) {
-                Ok(at) => self.entries[at].merge(theirs),
-                Err(at) => self.entries.insert(at, theirs.clone()),
+                Ok(at) => changed |= self.entries[at].merge(theirs),
+                Err(at) => {
+                    self.entries.insert(at, theirs.clone());
+                    changed = true;
+                }
             }
         }
+        changed
     }
 
     /// Drops the versions that `context` covers. Its actors are learnt even when they are new here, so
@@ -230,7 +242,9 @@ impl VersionSet {
         for &(actor, n) in context.entries() {
             let gone = Entry { actor, n, versions: SmallVec::new() };
             match self.position(actor) {
-                Ok(at) => self.entries[at].merge(&gone),
+                Ok(at) => {
+                    self.entries[at].merge(&gone);
+                }
                 Err(at) => self.entries.insert(at, gone),
             }
         }

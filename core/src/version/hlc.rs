@@ -19,10 +19,11 @@ use crate::env::Wall;
 pub struct Hlc(pub u64);
 
 impl Hlc {
-    /// The first point of a wall millisecond.
+    /// The first point of a wall millisecond. A wall beyond 48 bits, which is the year 10889, is a broken one
+    /// and counts as 0: the clock then goes on by counting.
     #[must_use]
     pub const fn at(wall: Wall) -> Hlc {
-        Hlc(if wall.0 >> 48 == 0 { wall.0 << 16 } else { u64::MAX << 16 })
+        Hlc(if wall.0 >> 48 == 0 { wall.0 << 16 } else { 0 })
     }
 
     /// The wall part, in milliseconds since 1970.
@@ -74,7 +75,7 @@ impl HybridClock {
 
     /// Learns of a remote reading; ignores it when it is beyond the drift bound.
     pub fn observe(&mut self, remote: Hlc, wall: Wall) {
-        if remote.wall_ms() <= wall.0.saturating_add(DRIFT_MS_MAX) {
+        if remote.wall_ms() <= Hlc::at(wall).wall_ms() + DRIFT_MS_MAX {
             self.last = self.last.max(remote);
         }
     }
@@ -103,5 +104,129 @@ impl HybridClock {
     /// A reservation has reached the disk.
     pub fn reserved(&mut self, mark: Hlc) {
         self.durable_mark = self.durable_mark.max(mark);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    use super::{Hlc, HybridClock};
+    use crate::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
+    use crate::env::Wall;
+
+    const NOON: Wall = Wall(1_800_000_000_000);
+
+    fn after(ms: u64) -> Wall {
+        Wall(NOON.0 + ms)
+    }
+
+    #[test]
+    fn a_reading_is_the_wall_time_when_that_has_moved() {
+        let mut clock = HybridClock::new(Hlc(0));
+        assert_eq!(clock.tick(NOON), Hlc::at(NOON));
+        assert_eq!(clock.tick(after(3)), Hlc::at(after(3)));
+        assert_eq!(Hlc::at(NOON).wall_ms(), NOON.0);
+        assert_eq!(Hlc::at(NOON).next().to_string(), "1800000000000.1");
+    }
+
+    #[test]
+    fn a_wall_that_jumps_back_or_stands_still_is_counted_on() {
+        let mut clock = HybridClock::new(Hlc(0));
+        let noon = clock.tick(NOON);
+        assert_eq!(clock.tick(NOON), noon.next());
+        assert_eq!(clock.tick(Wall(0)), noon.next().next());
+        assert_eq!(clock.tick(after(1)), Hlc::at(after(1)));
+    }
+
+    #[test]
+    fn more_readings_in_a_millisecond_than_the_count_holds_run_into_the_next() {
+        let mut clock = HybridClock::new(Hlc(0));
+        let last = (0..=0x1_0000).map(|_| clock.tick(NOON)).last();
+        assert_eq!(last, Some(Hlc::at(after(1))));
+    }
+
+    #[test]
+    fn a_remote_time_is_adopted_up_to_the_drift_bound_and_not_beyond() {
+        let mut clock = HybridClock::new(Hlc(0));
+        clock.tick(NOON);
+        clock.observe(Hlc::at(after(DRIFT_MS_MAX + 1)), NOON);
+        assert_eq!(clock.last(), Hlc::at(NOON));
+        clock.observe(Hlc::at(after(DRIFT_MS_MAX)), NOON);
+        assert_eq!(clock.last(), Hlc::at(after(DRIFT_MS_MAX)));
+    }
+
+    #[test]
+    fn a_key_far_ahead_gets_a_higher_dot_and_the_clock_stays() {
+        let mut clock = HybridClock::new(Hlc(0));
+        let ahead = Hlc::at(after(1_000_000));
+        assert_eq!(clock.tick_above(ahead, NOON), ahead.next());
+        assert_eq!(clock.last(), Hlc::at(NOON));
+    }
+
+    #[test]
+    fn a_restarted_clock_starts_above_everything_its_mark_allowed() {
+        let mut clock = HybridClock::new(Hlc(0));
+        let first = clock.tick(NOON);
+        let mark = clock.reservation(first).expect("nothing is reserved yet");
+        assert_eq!(mark.wall_ms(), NOON.0 + HLC_RESERVE_MS);
+        clock.reserved(mark);
+        let promised = clock.tick(after(HLC_RESERVE_MS));
+        assert_eq!(clock.reservation(promised), None);
+        let mut again = HybridClock::new(clock.durable_mark());
+        assert!(again.tick(Wall(0)) > promised, "even when the wall has jumped back");
+    }
+
+    #[test]
+    fn a_mark_never_sinks() {
+        let mut clock = HybridClock::new(Hlc(9));
+        clock.reserved(Hlc(5));
+        assert_eq!(clock.durable_mark(), Hlc(9));
+    }
+
+    #[test]
+    fn a_wall_beyond_48_bits_is_not_believed() {
+        let mut clock = HybridClock::new(Hlc(0));
+        let noon = clock.tick(NOON);
+        assert_eq!(clock.tick(Wall(1 << 48)), noon.next());
+        clock.observe(Hlc(u64::MAX), Wall(u64::MAX));
+        assert_eq!(clock.tick(Wall(u64::MAX)), noon.next().next());
+        let latest = Wall((1 << 48) - 1);
+        assert_eq!(clock.tick(latest).wall_ms(), latest.0);
+    }
+
+    proptest! {
+        /// Whatever the wall does and peers say: readings rise, a dot is above what was seen for its key, and the
+        /// clock is never further ahead than its own past, the wall's highest reading and the drift allow.
+        #[test]
+        fn readings_rise_and_drift_is_bounded(
+            steps in prop::collection::vec(
+                (
+                    prop_oneof![0u64..5_000, any::<u64>()],
+                    prop_oneof![0u64..5_000, any::<u64>()],
+                    any::<bool>(),
+                ),
+                1..60,
+            ),
+        ) {
+            let mut clock = HybridClock::new(Hlc::at(NOON));
+            let (mut highest, mut bound) = (clock.last(), NOON.0);
+            for (wall, seen, counts) in steps {
+                let (wall, seen) = (Wall(NOON.0.wrapping_add(wall)), Hlc(seen.wrapping_mul(1 << 16)));
+                if counts {
+                    let dot = clock.tick_above(seen, wall);
+                    prop_assert!(dot > seen);
+                    prop_assert!(dot >= clock.last());
+                } else {
+                    clock.observe(seen, wall);
+                    prop_assert_eq!(clock.last().max(highest), clock.last());
+                    clock.tick(wall);
+                }
+                prop_assert!(clock.last() > highest);
+                highest = clock.last();
+                bound = bound.max(Hlc::at(wall).wall_ms());
+                prop_assert!(highest.wall_ms() <= bound + DRIFT_MS_MAX);
+            }
+        }
     }
 }

@@ -107,6 +107,28 @@ fn clocks_apart_a_later_write_wins() {
 }
 
 #[test]
+fn a_clock_far_off_stops_writes_at_one_and_nothing_else() {
+    let mut stage = Stage::formed(3);
+    stage.gossip_off = false;
+    stage.set_wall_offset(1, 60_000);
+    stage.pass(200);
+    stage.transcript();
+    let one = || Request { level: Some(rondo_core::layout::keyspace::Level::One), ..put("x") };
+    stage.ask(1, one());
+    stage.ask(2, one());
+    stage.settle();
+    stage.say("at quorum any clock will do, and its time is not catching");
+    stage.ask(1, put("from the future"));
+    stage.settle();
+    stage.ask(2, put("later"));
+    stage.settle();
+    stage.ask(3, get());
+    stage.settle();
+    assert_eq!([1, 2, 3].map(|node| stage.status(node).clock_ahead_ms), [60_000, 0, 0]);
+    assert_snapshot!(stage.transcript());
+}
+
+#[test]
 fn a_stale_context_makes_a_sibling_and_nothing_is_lost() {
     let mut stage = Stage::formed(3);
     stage.ask(1, put("a"));

@@ -1,0 +1,445 @@
+//! The laws of version sets: exhaustively on small states and short histories, then in long random histories against
+//! an oracle that keeps plain sets of dots.
+//!
+//! The oracle knows two sets for each replica: the dots it has heard of, and those it knows to be overwritten. Both only
+//! grow, and what is shown is the difference. It has no counters, no floors and no positions, which is
+//! where a version vector can go wrong.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use proptest::prelude::{Strategy, any, prop, prop_assert_eq, proptest};
+use proptest::test_runner::Config;
+use rondo_core::id::{ActorId, RequestId};
+use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use rondo_core::version::hlc::Hlc;
+use smallvec::SmallVec;
+
+/// A version that names its own dot, so that one which has slipped to another dot is seen.
+fn version(dot: Dot) -> Version {
+    let content = Bytes::from(format!("{} {}", dot.actor, dot.n));
+    Version::value(Hlc(dot.n), RequestId(u128::from(dot.n)), Bytes::new(), content)
+}
+
+fn dot(actor: u64, n: u64) -> Dot {
+    Dot { actor: ActorId(actor), n }
+}
+
+/// The state of these (n, floor), one for each actor from 1 on.
+fn state(actors: &[(u64, u64)]) -> VersionSet {
+    let mut entries: SmallVec<[Entry; 1]> = SmallVec::new();
+    for (at, &(n, floor)) in actors.iter().enumerate().filter(|(_, (n, _))| *n > 0) {
+        let actor = ActorId(at as u64 + 1);
+        let versions = (floor + 1..=n).rev().map(|n| version(Dot { actor, n })).collect();
+        entries.push(Entry { actor, n, versions });
+    }
+    VersionSet::from_entries(entries).expect("sorted and sound")
+}
+
+/// Every state of `actors` actors with at most `most` dots each.
+fn all_states(actors: usize, most: u64) -> Vec<VersionSet> {
+    let entry: Vec<(u64, u64)> =
+        (0..=most).flat_map(|n| (0..=n).map(move |floor| (n, floor))).collect();
+    let mut all = vec![Vec::new()];
+    for _ in 0..actors {
+        let longer = |row: &Vec<_>| {
+            let row = row.clone();
+            entry.iter().map(move |&next| [row.clone(), vec![next]].concat()).collect::<Vec<_>>()
+        };
+        all = all.iter().flat_map(longer).collect();
+    }
+    all.iter().map(|row| state(row)).collect()
+}
+
+fn merged(left: &VersionSet, right: &VersionSet) -> VersionSet {
+    let mut state = left.clone();
+    let changed = state.merge(right);
+    assert_eq!(changed, state != *left, "merge says whether it changed anything");
+    state
+}
+
+/// The dots shown; every version must still be the one that was written under its dot.
+fn shown(state: &VersionSet) -> BTreeSet<Dot> {
+    let check = |(dot, found): (Dot, &Version)| {
+        assert_eq!(*found, version(dot), "a version has changed its dot");
+        dot
+    };
+    state.versions().map(check).collect()
+}
+
+fn discarded(state: &VersionSet) -> BTreeSet<Dot> {
+    let entries = state.entries().iter();
+    entries.flat_map(|entry| (1..=entry.floor()).map(|n| Dot { actor: entry.actor, n })).collect()
+}
+
+#[test]
+fn merge_is_commutative_associative_and_idempotent_in_every_small_state() {
+    for (actors, most) in [(1, 4), (2, 2), (3, 1)] {
+        let all = all_states(actors, most);
+        for a in &all {
+            assert_eq!(merged(a, a), *a);
+            for b in &all {
+                let ab = merged(a, b);
+                assert_eq!(ab, merged(b, a));
+                assert_eq!(ab.digest() == a.digest(), ab == *a, "equal digests mean equal states");
+                for c in &all {
+                    assert_eq!(merged(&ab, c), merged(a, &merged(b, c)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn merge_keeps_what_one_has_and_the_other_has_not_discarded_and_nothing_else() {
+    let all = all_states(2, 3);
+    for a in &all {
+        for b in &all {
+            let either = &shown(a) | &shown(b);
+            let gone = &discarded(a) | &discarded(b);
+            let both = merged(a, b);
+            assert_eq!(shown(&both), &either - &gone);
+            assert!(both.clock().dominates(&a.clock()) && both.clock().dominates(&b.clock()));
+            assert!(discarded(&both).is_superset(&gone), "what is gone stays gone");
+        }
+    }
+}
+
+#[test]
+fn put_leaves_the_new_version_and_what_its_context_does_not_cover() {
+    for before in all_states(2, 2) {
+        for (seen_1, seen_2) in (0..=3).flat_map(|a| (0..=3).map(move |b| (a, b))) {
+            let context = Clock::new([(ActorId(1), seen_1), (ActorId(2), seen_2)]);
+            let mut after = before.clone();
+            let next = before.clock().get(ActorId(1)).max(seen_1) + 1;
+            let new = after.put(&context, ActorId(1), version(dot(1, next)));
+            assert_eq!(new, dot(1, next));
+            let mut expected: BTreeSet<Dot> =
+                shown(&before).into_iter().filter(|&old| !context.covers(old)).collect();
+            expected.insert(new);
+            assert_eq!(shown(&after), expected);
+        }
+    }
+}
+
+#[test]
+fn a_delta_does_for_another_replica_what_the_whole_state_of_the_actor_does() {
+    for before in all_states(2, 2) {
+        for seen in 0..=2 {
+            let context = Clock::new([(ActorId(1), seen), (ActorId(2), seen)]);
+            let mut issuer = before.clone();
+            let new = issuer.put(&context, ActorId(1), {
+                version(dot(1, before.clock().get(ActorId(1)).max(seen) + 1))
+            });
+            let delta = issuer.delta(&context, ActorId(1));
+            // Nobody knows more dots of an actor than its owner.
+            let issued = before.clock().get(ActorId(1));
+            let knows_no_more = |other: &VersionSet| other.clock().get(ActorId(1)) <= issued;
+            for other in all_states(2, 2).into_iter().filter(knows_no_more) {
+                let after = merged(&other, &delta);
+                assert!(shown(&after).contains(&new));
+                assert!(shown(&after).iter().all(|&dot| dot == new || !context.covers(dot)));
+                assert_eq!(merged(&after, &issuer), merged(&other, &issuer), "nothing is lost");
+            }
+        }
+    }
+}
+
+/// What the oracle knows of one state, message or context.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+struct Known {
+    heard: BTreeSet<Dot>,
+    gone: BTreeSet<Dot>,
+}
+
+impl Known {
+    fn join(&mut self, other: &Known) {
+        self.heard.extend(&other.heard);
+        self.gone.extend(&other.gone);
+    }
+}
+
+/// One step of a history. Numbers are taken modulo what there is to choose from.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// A client reads at a replica and remembers the context.
+    Read { at: usize },
+    /// A put at a replica, blind or with any context remembered so far, however stale.
+    Put { at: usize, context: Option<usize> },
+    /// A replica sends its whole state, which may arrive at any time, or never, or twice.
+    Send { at: usize },
+    /// A message that was sent some time arrives.
+    Arrive { message: usize, at: usize },
+}
+
+/// Replicas, each with one actor, beside what the oracle knows of them.
+#[derive(Clone, Default)]
+struct World {
+    replicas: Vec<(VersionSet, Known)>,
+    contexts: Vec<(Clock, BTreeSet<Dot>)>,
+    messages: Vec<(VersionSet, Known)>,
+    /// All dots issued, and all that some put with them in its context has overwritten.
+    issued: BTreeSet<Dot>,
+    overwritten: BTreeSet<Dot>,
+}
+
+impl World {
+    fn new(replicas: usize) -> World {
+        World { replicas: vec![Default::default(); replicas], ..World::default() }
+    }
+
+    fn step(&mut self, step: Step) {
+        let replicas = self.replicas.len();
+        match step {
+            Step::Read { at } => {
+                let (state, known) = &self.replicas[at % replicas];
+                self.contexts.push((state.clock(), known.heard.clone()));
+            }
+            Step::Put { at, context } => self.put(at % replicas, context),
+            Step::Send { at } => self.messages.push(self.replicas[at % replicas].clone()),
+            Step::Arrive { message, at } if !self.messages.is_empty() => {
+                let (state, known) = &self.messages[message % self.messages.len()];
+                let replica = &mut self.replicas[at % replicas];
+                replica.0.merge(state);
+                replica.1.join(known);
+            }
+            Step::Arrive { .. } => {}
+        }
+        for (state, known) in self.replicas.iter().chain(&self.messages) {
+            assert_eq!(shown(state), &known.heard - &known.gone);
+        }
+    }
+
+    fn put(&mut self, at: usize, context: Option<usize>) {
+        let remembered = self.contexts.len();
+        let (clock, covered) = match context {
+            Some(context) if remembered > 0 => self.contexts[context % remembered].clone(),
+            _ => Default::default(),
+        };
+        let actor = ActorId(at as u64 + 1);
+        let (state, known) = &mut self.replicas[at];
+        let next = state.clock().get(actor) + 1;
+        let new = state.put(&clock, actor, version(Dot { actor, n: next }));
+        assert!(self.issued.insert(new), "{new:?} was issued twice");
+        self.overwritten.extend(&covered);
+        known.heard.extend(&covered);
+        known.heard.insert(new);
+        known.gone.extend(&covered);
+        let of_actor = |dots: &BTreeSet<Dot>| -> BTreeSet<Dot> {
+            dots.iter().filter(|dot| dot.actor == actor).chain(&covered).copied().collect()
+        };
+        let told = Known { heard: of_actor(&known.heard), gone: of_actor(&known.gone) };
+        self.messages.push((state.delta(&clock, actor), told));
+    }
+
+    /// When everybody has heard everything, all show exactly what no put has overwritten.
+    fn heal(mut self) {
+        let mut all = VersionSet::default();
+        self.replicas.iter().for_each(|(state, _)| {
+            all.merge(state);
+        });
+        assert_eq!(shown(&all), &self.issued - &self.overwritten);
+        for (state, _) in &mut self.replicas {
+            state.merge(&all);
+            assert_eq!(state.digest(), all.digest());
+            assert_eq!(state.winner(), all.winner());
+        }
+    }
+}
+
+fn every_step(world: &World) -> Vec<Step> {
+    let replicas = 0..world.replicas.len();
+    let contexts = || (0..world.contexts.len()).map(Some).chain([None]);
+    let messages = || 0..world.messages.len();
+    let mut steps: Vec<Step> = Vec::new();
+    for at in replicas {
+        steps.extend([Step::Read { at }, Step::Send { at }]);
+        steps.extend(contexts().map(|context| Step::Put { at, context }));
+        steps.extend(messages().map(|message| Step::Arrive { message, at }));
+    }
+    steps
+}
+
+fn explore(world: &World, depth: usize, ended: &mut usize) {
+    if depth == 0 {
+        *ended += 1;
+        return world.clone().heal();
+    }
+    for step in every_step(world) {
+        let mut next = world.clone();
+        next.step(step);
+        explore(&next, depth - 1, ended);
+    }
+}
+
+#[test]
+fn every_short_history_agrees_with_the_oracle() {
+    let mut ended = 0;
+    explore(&World::new(2), 5, &mut ended);
+    explore(&World::new(3), 4, &mut ended);
+    assert!(ended > 40_000, "{ended} histories");
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    (0..10u8, any::<prop::sample::Index>(), 0..5usize, any::<bool>()).prop_map(
+        |(kind, any, at, blind)| {
+            let index = any.index(1 << 20);
+            match kind {
+                0..=1 => Step::Read { at },
+                2..=4 => Step::Put { at, context: (!blind).then_some(index) },
+                5 => Step::Send { at },
+                _ => Step::Arrive { message: index, at },
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn random_histories_agree_with_the_oracle(
+        replicas in 1usize..=5,
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut world = World::new(replicas);
+        steps.into_iter().for_each(|step| world.step(step));
+        world.heal();
+    }
+
+    /// What comes from outside is refused unless it is sorted, counted from 1 and no longer than its counter.
+    #[test]
+    fn entries_from_outside_are_checked(
+        rows in prop::collection::vec((0u64..4, 0u64..4, 0usize..4), 0..4),
+    ) {
+        let entry = |&(actor, n, len): &(u64, u64, usize)| {
+            Entry { actor: ActorId(actor), n, versions: vec![version(dot(actor, n)); len].into() }
+        };
+        let sound = rows.windows(2).all(|pair| pair[0].0 < pair[1].0)
+            && rows.iter().all(|&(_, n, len)| n > 0 && len as u64 <= n);
+        let set = VersionSet::from_entries(rows.iter().map(entry).collect());
+        prop_assert_eq!(set.is_some(), sound);
+    }
+}
+
+/// Two clients that read, change and write back through one coordinator, in turns. A store that forgets which value was
+/// written by whom keeps one more sibling with every round (<https://github.com/basho/riak_kv/pull/746>).
+#[test]
+fn interleaved_writers_that_pass_contexts_make_no_sibling_explosion() {
+    let mut state = VersionSet::default();
+    let mut contexts = [Clock::default(), Clock::default()];
+    for n in 1..=100u64 {
+        let client = (n % 2) as usize;
+        state.put(&contexts[client], ActorId(1), version(dot(1, n)));
+        assert!(state.versions().count() <= 2, "round {n}");
+        contexts[client] = state.clock();
+    }
+}
+
+/// Only the coordinator counts; a replica that counted its own merges would differ from the others for ever
+/// (<https://github.com/basho/riak_kv/issues/334>).
+#[test]
+fn replicas_that_merge_a_write_are_equal_at_once() {
+    let mut coordinator = VersionSet::default();
+    coordinator.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
+    let delta = coordinator.delta(&Clock::default(), ActorId(1));
+    let replicas = [merged(&VersionSet::default(), &delta), merged(&delta, &delta)];
+    for replica in replicas {
+        assert_eq!(replica.digest(), coordinator.digest());
+    }
+}
+
+/// A clock that was cut to a maximal length lets overwritten versions return with every handoff
+/// (<https://github.com/basho/riak_core/issues/613>). Here a thousand coordinators leave one version.
+#[test]
+fn an_old_copy_brings_nothing_back_however_many_wrote() {
+    let (mut state, mut copies) = (VersionSet::default(), Vec::new());
+    for actor in 1..=1000 {
+        state.put(&state.clock(), ActorId(actor), version(dot(actor, 1)));
+        copies.push(state.clone());
+    }
+    for copy in copies {
+        assert!(!state.merge(&copy), "an old copy changes nothing");
+    }
+    assert_eq!(shown(&state), BTreeSet::from([dot(1000, 1)]));
+}
+
+/// Equal times are ordered by actor, not by the order of arrival.
+#[test]
+fn equal_times_have_the_same_winner_everywhere() {
+    let write = |actor| {
+        let mut state = VersionSet::default();
+        let version =
+            Version::value(Hlc(7), RequestId(0), Bytes::new(), Bytes::from(format!("{actor}")));
+        state.event(ActorId(actor), version);
+        state
+    };
+    let (a, b) = (write(1), write(2));
+    for both in [merged(&a, &b), merged(&b, &a)] {
+        assert_eq!(both.winner().map(|(dot, _)| dot), Some(dot(2, 1)));
+    }
+}
+
+/// Only the winner is asked whether it deletes: an older value must not shine through a newer tombstone.
+#[test]
+fn a_newer_tombstone_wins_over_an_older_value() {
+    let mut state = VersionSet::default();
+    state.event(ActorId(1), version(dot(1, 1)));
+    state.event(ActorId(2), Version::tombstone(Hlc(9), RequestId(1)));
+    assert!(state.winner().is_some_and(|(_, version)| version.tombstone));
+    assert_eq!(state.highest_hlc(), Hlc(9));
+}
+
+/// A write that starts its actor's count again is taken for one that everybody has seen, and lost although acknowledged.
+#[test]
+fn a_second_blind_write_is_a_new_dot() {
+    let mut state = VersionSet::default();
+    let first = state.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
+    let second = state.put(&Clock::default(), ActorId(1), version(dot(1, 2)));
+    assert_eq!(shown(&state), BTreeSet::from([first, second]));
+    assert_eq!(second, dot(1, 2));
+}
+
+/// Values are numbered by their place below n: whoever raises n must drop the values or they would slip to other dots.
+#[test]
+fn a_context_ahead_of_the_actor_drops_values_and_renumbers_none() {
+    let mut state = state(&[(3, 1)]);
+    state.discard(&Clock::new([(ActorId(1), 10)]));
+    assert_eq!(shown(&state), BTreeSet::new());
+    state.event(ActorId(1), version(dot(1, 11)));
+    assert_eq!(shown(&state), BTreeSet::from([dot(1, 11)]));
+}
+
+/// Sending the new version alone, without its actor's older siblings, would delete them at the receiver.
+#[test]
+fn a_delta_carries_the_siblings_of_its_actor() {
+    let mut issuer = VersionSet::default();
+    issuer.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
+    let mut other = issuer.clone();
+    issuer.put(&Clock::default(), ActorId(1), version(dot(1, 2)));
+    other.merge(&issuer.delta(&Clock::default(), ActorId(1)));
+    assert_eq!(shown(&other), BTreeSet::from([dot(1, 1), dot(1, 2)]));
+}
+
+/// A version that arrives after the write which overwrote it is known to be gone.
+#[test]
+fn a_late_version_stays_gone() {
+    let mut early = VersionSet::default();
+    early.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
+    let mut late = VersionSet::default();
+    late.put(&early.clock(), ActorId(2), version(dot(2, 1)));
+    assert!(!late.merge(&early));
+    assert_eq!(shown(&late), BTreeSet::from([dot(2, 1)]));
+}
+
+#[test]
+fn a_clock_is_sorted_and_has_no_zeroes_and_the_highest_counts() {
+    let clock = Clock::new([(ActorId(3), 1), (ActorId(1), 2), (ActorId(3), 4), (ActorId(2), 0)]);
+    assert_eq!(clock.entries(), [(ActorId(1), 2), (ActorId(3), 4)]);
+    assert!(clock.covers(dot(3, 4)) && !clock.covers(dot(3, 5)) && !clock.covers(dot(2, 1)));
+    let mut joined = Clock::new([(ActorId(1), 3), (ActorId(4), 1)]);
+    assert!(!joined.dominates(&clock) && !clock.dominates(&joined));
+    joined.join(&clock);
+    assert!(joined.dominates(&clock));
+    assert_eq!(joined.entries(), [(ActorId(1), 3), (ActorId(3), 4), (ActorId(4), 1)]);
+}

@@ -1,0 +1,198 @@
+//! Layouts: effective quorums, what is refused from outside, and where keys lie.
+
+use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
+use proptest::test_runner::Config;
+use rondo_core::config::{NODES_MAX, PARTITIONS_MAX};
+use rondo_core::id::{KeyspaceId, LayoutVersion, NodeId, PartitionId, Token};
+use rondo_core::layout::keyspace::{Keyspace, Level, partition, token};
+use rondo_core::layout::{Layout, LayoutParts, Quorums, Role};
+
+fn role(id: u128) -> Role {
+    Role { node: NodeId(id), name: format!("n{id}"), weight: 1, zone: String::new() }
+}
+
+fn layout(nodes: u128) -> Layout {
+    let wanted = Quorums { n: 3, r: 2, w: 2 };
+    let roles = (1..=nodes).rev().map(role).collect();
+    Layout::first(16, wanted, roles, vec![Keyspace::default_keyspace()])
+}
+
+/// Whether a layout with this change is still taken from outside.
+fn taken(change: impl FnOnce(&mut LayoutParts)) -> bool {
+    let mut parts = layout(4).to_parts();
+    change(&mut parts);
+    Layout::from_parts(parts).is_some()
+}
+
+#[test]
+fn who_has_enough_nodes_gets_the_quorums_that_were_asked_for() {
+    for (n, r, w) in [(3, 2, 2), (3, 1, 3), (3, 3, 1), (3, 3, 3), (3, 1, 1), (5, 2, 4), (1, 1, 1)] {
+        let wanted = Quorums { n, r, w };
+        assert_eq!(wanted.effective(usize::from(n)), wanted);
+        assert_eq!(wanted.effective(1000), wanted);
+    }
+}
+
+#[test]
+fn fewer_nodes_keep_quorums_that_overlap_and_answer() {
+    let effective = |n, r, w, nodes| {
+        let Quorums { n, r, w } = Quorums { n, r, w }.effective(nodes);
+        (n, r, w)
+    };
+    assert_eq!(effective(3, 2, 2, 1), (1, 1, 1));
+    assert_eq!(effective(3, 2, 2, 2), (2, 2, 2));
+    assert_eq!(effective(3, 1, 3, 2), (2, 1, 2));
+    assert_eq!(effective(3, 1, 1, 2), (2, 1, 1));
+    assert_eq!(effective(5, 3, 3, 4), (4, 3, 3));
+    for (n, r, w) in
+        (1..=7).flat_map(|n| (1..=n).flat_map(move |r| (1..=n).map(move |w| (n, r, w))))
+    {
+        for nodes in 1..=9usize {
+            let Quorums { n: n2, r: r2, w: w2 } = Quorums { n, r, w }.effective(nodes);
+            assert_eq!(usize::from(n2), nodes.min(usize::from(n)));
+            assert!((1..=n2).contains(&r2) && (1..=n2).contains(&w2));
+            assert!(r + w <= n || r2 + w2 > n2, "{n} {r} {w} with {nodes} nodes: {r2} + {w2}");
+        }
+    }
+}
+
+#[test]
+fn nonsense_quorums_do_not_panic() {
+    for n in [0, 1, 255] {
+        for (r, w) in [(0, 0), (0, 255), (255, 0), (255, 255)] {
+            for nodes in [0, 1, 3, 255, 256, usize::MAX] {
+                let Quorums { n, r, w } = Quorums { n, r, w }.effective(nodes);
+                assert!(n >= 1 && (1..=n).contains(&r) && (1..=n).contains(&w));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_order_of_the_roles_does_not_matter() {
+    let wanted = Quorums { n: 3, r: 2, w: 2 };
+    let sorted = Layout::first(16, wanted, (1..=4).map(role).collect(), Vec::new());
+    let turned = Layout::first(16, wanted, (1..=4).rev().map(role).collect(), Vec::new());
+    assert_eq!(sorted, turned);
+}
+
+#[test]
+fn a_layout_answers_who_owns_what() {
+    let layout = layout(4);
+    assert!(layout.has(NodeId(4)) && !layout.has(NodeId(5)));
+    for at in (0..layout.partitions()).map(PartitionId) {
+        let primaries: Vec<NodeId> = layout.primaries(at).collect();
+        assert_eq!(primaries.len(), 3);
+        for node in (1..=4).map(NodeId) {
+            assert_eq!(layout.is_primary(node, at), primaries.contains(&node));
+        }
+    }
+    assert!(layout.keyspace("default").is_some() && layout.keyspace("other").is_none());
+}
+
+#[test]
+fn what_was_taken_apart_is_put_together_again() {
+    let layout = layout(4);
+    assert_eq!(Layout::from_parts(layout.to_parts()), Some(layout));
+}
+
+#[test]
+fn an_unsound_layout_is_refused() {
+    assert!(taken(|_| {}));
+    assert!(!taken(|parts| parts.partitions = 0));
+    assert!(!taken(|parts| parts.partitions = 12));
+    assert!(!taken(|parts| parts.partitions = 1 << 15));
+    assert!(!taken(|parts| parts.partitions = 8), "fewer partitions than owners");
+    assert!(!taken(|parts| parts.quorums.n = 0));
+    assert!(!taken(|parts| parts.quorums = Quorums { n: 0, r: 0, w: 0 }));
+    assert!(!taken(|parts| parts.quorums.n = 255));
+    assert!(!taken(|parts| parts.quorums.r = 0));
+    assert!(!taken(|parts| parts.quorums.w = 4));
+    assert!(!taken(|parts| parts.roles.clear()));
+    assert!(!taken(|parts| parts.roles.swap(0, 1)));
+    assert!(!taken(|parts| parts.roles[1] = parts.roles[0].clone()), "a node has two roles");
+    assert!(!taken(|parts| parts.owners.clear()));
+    assert!(!taken(|parts| parts.owners.truncate(47)));
+    assert!(!taken(|parts| parts.owners[0] = 4), "there are four roles");
+    assert!(!taken(|parts| parts.owners[1] = parts.owners[0]), "an owner is there twice");
+    let keyspace = Keyspace::default_keyspace;
+    assert!(!taken(|parts| parts.keyspaces.push(keyspace())));
+    assert!(!taken(|parts| {
+        parts.keyspaces.push(Keyspace { id: KeyspaceId(2), ..keyspace() });
+    }));
+    assert!(!taken(|parts| {
+        parts.keyspaces.push(Keyspace { name: "other".to_owned(), ..keyspace() });
+    }));
+}
+
+#[test]
+fn more_nodes_or_partitions_than_the_limits_are_refused() {
+    let many = |roles: u16, partitions: u16| LayoutParts {
+        version: LayoutVersion(1),
+        partitions,
+        wanted: Quorums { n: 1, r: 1, w: 1 },
+        quorums: Quorums { n: 1, r: 1, w: 1 },
+        roles: (1..=u128::from(roles)).map(role).collect(),
+        keyspaces: Vec::new(),
+        owners: vec![0; usize::from(partitions)],
+    };
+    assert!(Layout::from_parts(many(NODES_MAX as u16, PARTITIONS_MAX)).is_some());
+    assert!(Layout::from_parts(many(NODES_MAX as u16 + 1, 16)).is_none());
+    assert!(Layout::from_parts(many(16, PARTITIONS_MAX * 2)).is_none());
+}
+
+#[test]
+fn a_level_is_read_and_written_as_text() {
+    for level in [Level::One, Level::Quorum, Level::All] {
+        assert_eq!(level.to_string().to_uppercase().parse::<Level>().expect("a level"), level);
+    }
+    let refused = "two".parse::<Level>().expect_err("no level").to_string();
+    assert_eq!(refused, "malformed: the consistency level is one, quorum or all");
+}
+
+/// Tokens are on every disk: they must never change.
+#[test]
+fn tokens_are_pinned() {
+    let known = [
+        token(KeyspaceId(1), b"user:1"),
+        token(KeyspaceId(2), b"user:1"),
+        token(KeyspaceId(1), b""),
+    ];
+    insta::assert_snapshot!(format!("{:x?}", known.map(|token| token.0)), @"[5ba2bf073be374e9, 41aa3f46734f771a, b40711a88c703975]");
+}
+
+#[test]
+fn the_top_bits_of_a_token_are_its_partition() {
+    assert_eq!(partition(Token(u64::MAX), 1), PartitionId(0));
+    assert_eq!(partition(Token(u64::MAX), 256), PartitionId(255));
+    assert_eq!(partition(Token(1 << 56), 256), PartitionId(1));
+    assert_eq!(partition(Token((1 << 56) - 1), 256), PartitionId(0));
+    assert_eq!(partition(Token(u64::MAX), PARTITIONS_MAX), PartitionId(PARTITIONS_MAX - 1));
+}
+
+fn parts() -> impl Strategy<Value = LayoutParts> {
+    let quorums = (0u8..5, 0u8..5, 0u8..5).prop_map(|(n, r, w)| Quorums { n, r, w });
+    let roles = prop::collection::vec((0u128..6).prop_map(role), 0..5);
+    let owners = prop::collection::vec(0u16..6, 0..20);
+    (any::<u64>(), 0u16..10, quorums.clone(), quorums, roles, owners).prop_map(
+        |(version, partitions, wanted, quorums, roles, owners)| {
+            let version = LayoutVersion(version);
+            let keyspaces = vec![Keyspace::default_keyspace()];
+            LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 2000, failure_persistence: None, ..Config::default() })]
+
+    /// Whatever arrives, checking it does not panic, and what is taken can be asked anything.
+    #[test]
+    fn a_layout_from_outside_is_refused_or_works(parts in parts(), raw in any::<u64>()) {
+        if let Some(layout) = Layout::from_parts(parts) {
+            let at = layout.partition(Token(raw));
+            let n = usize::from(layout.quorums().n);
+            prop_assert!(layout.primaries(at).count() == n && n >= 1);
+        }
+    }
+}
