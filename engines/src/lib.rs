@@ -5,3 +5,5 @@
 //! modules stand in reading order, which is import order: a module uses only modules above it.
 
 pub mod mem_disk;
+
+pub mod data_dir;

@@ -246,12 +246,7 @@ impl MemDisk {
                 });
                 DiskDone::Synced { id, result }
             }
-            Work::Read {
-                id,
-                file,
-                offset,
-                len,
-            } => {
+            Work::Read { id, file, offset, len } => {
                 let result = state.check(file.incarnation).and_then(|()| {
                     state.ask(file.inode, Op::Read)?;
                     let content = &state.inodes[&file.inode].current;
@@ -273,25 +268,16 @@ impl MemDisk {
                         state.doom(file.inode, until);
                     }
                 }
-                DiskDone::Synced {
-                    id,
-                    result: Err(error.into()),
-                }
+                DiskDone::Synced { id, result: Err(error.into()) }
             }
-            Work::Read { id, .. } => DiskDone::Read {
-                id,
-                result: Err(error.into()),
-            },
+            Work::Read { id, .. } => DiskDone::Read { id, result: Err(error.into()) },
         }
     }
 
     /// Ends all started work, in order.
     #[must_use]
     pub fn run_pending(&self) -> Vec<DiskDone> {
-        self.take_pending()
-            .into_iter()
-            .map(|pending| self.complete(pending))
-            .collect()
+        self.take_pending().into_iter().map(|pending| self.complete(pending)).collect()
     }
 
     /// The process ends and the operating system lives on: nothing is lost, but open files give
@@ -339,11 +325,7 @@ impl MemDisk {
     /// A crash when the first `kept` un-synced operations have reached the device.
     pub fn crash_keep_prefix(&self, kept: usize) {
         self.crash(&mut |point| {
-            if point.index < kept {
-                Fate::Kept
-            } else {
-                Fate::Lost
-            }
+            if point.index < kept { Fate::Kept } else { Fate::Lost }
         });
     }
 
@@ -362,34 +344,21 @@ impl MemDisk {
     #[must_use]
     pub fn unsynced_count(&self) -> usize {
         let state = self.state();
-        state.name_changes.len()
-            + state
-                .inodes
-                .values()
-                .map(|i| i.changes.len())
-                .sum::<usize>()
+        state.name_changes.len() + state.inodes.values().map(|i| i.changes.len()).sum::<usize>()
     }
 
     /// The whole content of a file as it is read now; `None` when there is no such file.
     #[must_use]
     pub fn content(&self, path: &str) -> Option<Vec<u8>> {
         let state = self.state();
-        state
-            .file_named(path)
-            .ok()
-            .map(|inode| state.inodes[&inode].current.clone())
+        state.file_named(path).ok().map(|inode| state.inodes[&inode].current.clone())
     }
 
     /// Flips one bit of a file at rest, durable and as it is read now. The bit must exist.
     pub fn flip_bit(&self, path: &str, byte: u64, bit: u8) {
         let mut state = self.state();
-        let inode = state
-            .file_named(path)
-            .expect("the caller names a file that exists");
-        let file = state
-            .inodes
-            .get_mut(&inode)
-            .expect("named files have content");
+        let inode = state.file_named(path).expect("the caller names a file that exists");
+        let file = state.inodes.get_mut(&inode).expect("named files have content");
         let at = byte as usize;
         file.current[at] ^= 1 << bit;
         if let Some(byte) = file.durable.get_mut(at) {
@@ -416,15 +385,8 @@ impl MemDisk {
             (Some(fault), _) => return Err(state.refuse(fault)),
         };
         let sequence = state.next_sequence();
-        let change = FileChange {
-            sequence,
-            doomed: false,
-            what,
-        };
-        let inode = state
-            .inodes
-            .get_mut(&file.inode)
-            .expect("open files have content");
+        let change = FileChange { sequence, doomed: false, what };
+        let inode = state.inodes.get_mut(&file.inode).expect("open files have content");
         change.apply(&mut inode.current);
         inode.changes.push_back(change);
         result
@@ -481,22 +443,14 @@ impl Disk for MemDisk {
 
     fn open(&self, path: &str, how: Open) -> io::Result<MemFile> {
         let mut state = self.state();
-        let op = if how == Open::New {
-            Op::Create
-        } else {
-            Op::Open
-        };
+        let op = if how == Open::New { Op::Create } else { Op::Open };
         state.ask_path(path, op)?;
         let inode = match how {
             Open::Existing => state.file_named(path)?,
             Open::New => state.create(path)?,
         };
         let open = Arc::clone(&state.inodes[&inode].open);
-        Ok(MemFile {
-            inode,
-            incarnation: state.incarnation,
-            _open: open,
-        })
+        Ok(MemFile { inode, incarnation: state.incarnation, _open: open })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -582,11 +536,7 @@ impl Disk for MemDisk {
         let state = &mut *guard;
         state.check(file.incarnation)?;
         let path = &state.inodes[&file.inode].path;
-        if state
-            .cold
-            .as_mut()
-            .is_some_and(|cold| cold(path, offset, buf.len()))
-        {
+        if state.cold.as_mut().is_some_and(|cold| cold(path, offset, buf.len())) {
             return Ok(None);
         }
         drop(guard);
@@ -594,13 +544,7 @@ impl Disk for MemDisk {
     }
 
     fn write_at(&self, file: &MemFile, bufs: &[&[u8]], offset: u64) -> io::Result<()> {
-        self.change_file(
-            file,
-            ChangedFile::Write {
-                offset,
-                bytes: bufs.concat(),
-            },
-        )
+        self.change_file(file, ChangedFile::Write { offset, bytes: bufs.concat() })
     }
 
     fn set_len(&self, file: &MemFile, len: u64) -> io::Result<()> {
@@ -621,18 +565,11 @@ impl Disk for MemDisk {
     fn start_sync(&self, id: SyncId, files: Vec<MemFile>) {
         let mut state = self.state();
         let until = state.sequence;
-        state.pending.push(Pending {
-            work: Work::Sync { id, files, until },
-        });
+        state.pending.push(Pending { work: Work::Sync { id, files, until } });
     }
 
     fn start_read(&self, id: ReadId, file: &MemFile, offset: u64, len: usize) {
-        let work = Work::Read {
-            id,
-            file: file.clone(),
-            offset,
-            len,
-        };
+        let work = Work::Read { id, file: file.clone(), offset, len };
         self.state().pending.push(Pending { work });
     }
 }
@@ -648,9 +585,7 @@ impl State {
         if incarnation == self.incarnation {
             return Ok(());
         }
-        Err(io::Error::other(
-            "stale incarnation: the disk has crashed or restarted since",
-        ))
+        Err(io::Error::other("stale incarnation: the disk has crashed or restarted since"))
     }
 
     fn ask_fault_path(&mut self, path: &str, op: &Op) -> Option<Fault> {
@@ -670,13 +605,11 @@ impl State {
     }
 
     fn ask(&mut self, inode: u64, op: Op) -> io::Result<()> {
-        self.ask_fault(inode, op)
-            .map_or(Ok(()), |fault| Err(self.refuse(fault)))
+        self.ask_fault(inode, op).map_or(Ok(()), |fault| Err(self.refuse(fault)))
     }
 
     fn ask_path(&mut self, path: &str, op: Op) -> io::Result<()> {
-        self.ask_fault_path(path, &op)
-            .map_or(Ok(()), |fault| Err(self.refuse(fault)))
+        self.ask_fault_path(path, &op).map_or(Ok(()), |fault| Err(self.refuse(fault)))
     }
 
     fn refuse(&mut self, fault: Fault) -> io::Error {
@@ -701,10 +634,7 @@ impl State {
             }
             return Err(self.refuse(fault));
         }
-        let file = self
-            .inodes
-            .get_mut(&inode)
-            .expect("files being synced have content");
+        let file = self.inodes.get_mut(&inode).expect("files being synced have content");
         let mut kept = VecDeque::new();
         for change in file.changes.drain(..) {
             if change.sequence < until && !change.doomed {
@@ -718,11 +648,7 @@ impl State {
     }
 
     fn doom(&mut self, inode: u64, until: u64) {
-        let changes = self
-            .inodes
-            .get_mut(&inode)
-            .into_iter()
-            .flat_map(|file| &mut file.changes);
+        let changes = self.inodes.get_mut(&inode).into_iter().flat_map(|file| &mut file.changes);
         for change in changes.filter(|change| change.sequence < until) {
             change.doomed = true;
         }
@@ -752,38 +678,17 @@ impl State {
         }
         let inode = self.next_inode;
         self.next_inode += 1;
-        self.inodes.insert(
-            inode,
-            Inode {
-                path: path.to_owned(),
-                ..Inode::default()
-            },
-        );
-        self.change_name(
-            Op::Create,
-            None,
-            Some((path.to_owned(), Entry::File(inode))),
-        );
+        self.inodes.insert(inode, Inode { path: path.to_owned(), ..Inode::default() });
+        self.change_name(Op::Create, None, Some((path.to_owned(), Entry::File(inode))));
         Ok(inode)
     }
 
     fn name_file(&mut self, inode: u64, path: &str) {
-        path.clone_into(
-            &mut self
-                .inodes
-                .get_mut(&inode)
-                .expect("named files have content")
-                .path,
-        );
+        path.clone_into(&mut self.inodes.get_mut(&inode).expect("named files have content").path);
     }
 
     fn change_name(&mut self, op: Op, gone: Option<String>, come: Option<(String, Entry)>) {
-        let change = NameChange {
-            sequence: self.next_sequence(),
-            op,
-            gone,
-            come,
-        };
+        let change = NameChange { sequence: self.next_sequence(), op, gone, come };
         change.apply(&mut self.names);
         self.name_changes.push(change);
     }
@@ -833,24 +738,14 @@ impl State {
 
     /// Forgets the content of files that have no name, now or after a crash, and are not open.
     fn collect_garbage(&mut self) {
-        let come = self
-            .name_changes
-            .iter()
-            .filter_map(|change| change.come.as_ref());
+        let come = self.name_changes.iter().filter_map(|change| change.come.as_ref());
         let entries = self.names.values().chain(self.durable_names.values());
         let named: BTreeSet<u64> = entries
             .chain(come.map(|(_, entry)| entry))
-            .filter_map(|entry| {
-                if let Entry::File(inode) = entry {
-                    Some(*inode)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|entry| if let Entry::File(inode) = entry { Some(*inode) } else { None })
             .collect();
         let open = |file: &Inode| Arc::strong_count(&file.open) > 1;
-        self.inodes
-            .retain(|inode, file| named.contains(inode) || open(file));
+        self.inodes.retain(|inode, file| named.contains(inode) || open(file));
     }
 }
 
@@ -875,10 +770,9 @@ impl FileChange {
 impl ChangedFile {
     fn op(&self) -> Op {
         match self {
-            ChangedFile::Write { offset, bytes } => Op::Write {
-                offset: *offset,
-                len: bytes.len() as u64,
-            },
+            ChangedFile::Write { offset, bytes } => {
+                Op::Write { offset: *offset, len: bytes.len() as u64 }
+            }
             ChangedFile::SetLen(len) => Op::SetLen(*len),
             ChangedFile::Allocate(len) => Op::Allocate(*len),
         }
@@ -937,9 +831,7 @@ fn write_with_fate(image: &mut Vec<u8>, offset: u64, bytes: &[u8], fate: Fate) {
 }
 
 fn slice_at(image: &[u8], offset: u64, len: usize) -> &[u8] {
-    let start = image
-        .len()
-        .min(usize::try_from(offset).unwrap_or(usize::MAX));
+    let start = image.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
     &image[start..image.len().min(start.saturating_add(len))]
 }
 

@@ -15,9 +15,7 @@ fn disk_with_file() -> (MemDisk, MemFile) {
 }
 
 fn content(disk: &MemDisk, path: &str) -> String {
-    String::from_utf8(disk.content(path).unwrap())
-        .unwrap()
-        .replace('\0', "_")
+    String::from_utf8(disk.content(path).unwrap()).unwrap().replace('\0', "_")
 }
 
 #[test]
@@ -37,11 +35,7 @@ fn write_back_happens_in_any_order() {
     disk.write_at(&file, &[b"one"], 0).unwrap();
     disk.write_at(&file, &[b"two"], 3).unwrap();
     disk.crash(&mut |point| {
-        if point.index == 1 {
-            Fate::Kept
-        } else {
-            Fate::Lost
-        }
+        if point.index == 1 { Fate::Kept } else { Fate::Lost }
     });
     assert_eq!(content(&disk, "a"), "___two");
 }
@@ -56,17 +50,8 @@ fn a_torn_write_ends_at_a_sector() {
     let file = disk.open("a", Open::Existing).unwrap();
     disk.write_at(&file, &[&[b'y'; 2048]], 0).unwrap();
     disk.crash(&mut |_| Fate::Sectors(0b1010));
-    let found: Vec<u8> = disk
-        .content("a")
-        .unwrap()
-        .chunks(512)
-        .map(|part| part[200])
-        .collect();
-    assert_eq!(
-        found,
-        [b'x', b'y', 0, b'y'],
-        "sectors 1 and 3 are new, the length is"
-    );
+    let found: Vec<u8> = disk.content("a").unwrap().chunks(512).map(|part| part[200]).collect();
+    assert_eq!(found, [b'x', b'y', 0, b'y'], "sectors 1 and 3 are new, the length is");
 }
 
 #[test]
@@ -77,11 +62,7 @@ fn lengths_are_lost_apart_from_content() {
     disk.set_len(&file, 4).unwrap();
     assert_eq!(content(&disk, "a"), "ab__");
     disk.crash(&mut |point| {
-        if point.op == Op::SetLen(4) {
-            Fate::Lost
-        } else {
-            Fate::Kept
-        }
+        if point.op == Op::SetLen(4) { Fate::Lost } else { Fate::Kept }
     });
     assert_eq!(content(&disk, "a"), "ab______");
 }
@@ -96,17 +77,9 @@ fn names_are_lost_apart_from_content() {
     disk.sync_now(&file).unwrap();
     disk.rename("d/new", "d/old").unwrap();
     disk.crash(&mut |point| {
-        if point.op == Op::Create {
-            Fate::Kept
-        } else {
-            Fate::Lost
-        }
+        if point.op == Op::Create { Fate::Kept } else { Fate::Lost }
     });
-    assert_eq!(
-        disk.list("d").unwrap(),
-        ["new"],
-        "the rename is lost, the first name is not"
-    );
+    assert_eq!(disk.list("d").unwrap(), ["new"], "the rename is lost, the first name is not");
     assert_eq!(content(&disk, "d/new"), "synced");
     disk.link("d/new", "d/again").unwrap();
     disk.remove("d/new").unwrap();
@@ -137,10 +110,7 @@ fn a_sync_covers_what_was_written_before_its_start() {
     let pending = disk.take_pending().pop().unwrap();
     assert!(pending.is_sync() && pending.files() == 1);
     match disk.complete(pending) {
-        DiskDone::Synced {
-            id: SyncId(7),
-            result: Ok(()),
-        } => {}
+        DiskDone::Synced { id: SyncId(7), result: Ok(()) } => {}
         other => panic!("{other:?}"),
     }
     disk.crash_lose_all();
@@ -156,9 +126,7 @@ fn a_sync_that_has_not_ended_promises_nothing() {
     disk.crash_lose_all();
     assert_eq!(content(&disk, "a"), "");
     match disk.complete(pending) {
-        DiskDone::Synced {
-            result: Err(error), ..
-        } => assert!(error.to_string().contains("stale")),
+        DiskDone::Synced { result: Err(error), .. } => assert!(error.to_string().contains("stale")),
         other => panic!("{other:?}"),
     }
 }
@@ -194,12 +162,7 @@ fn open_files_end_with_a_crash_or_a_kill_but_only_a_crash_loses() {
     let (disk, file) = disk_with_file();
     disk.write_at(&file, &[b"page cache"], 0).unwrap();
     disk.kill();
-    assert!(
-        disk.len(&file)
-            .unwrap_err()
-            .to_string()
-            .contains("stale incarnation")
-    );
+    assert!(disk.len(&file).unwrap_err().to_string().contains("stale incarnation"));
     assert_eq!(content(&disk, "a"), "page cache");
     let again = disk.open("a", Open::Existing).unwrap();
     assert_eq!(disk.len(&again).unwrap(), 10);
@@ -246,10 +209,7 @@ fn cold_reads_are_decided_by_the_caller() {
     assert_eq!(disk.try_read_at(&file, &mut buf, 9).unwrap(), None);
     disk.start_read(ReadId(3), &file, 9, 100);
     match disk.run_pending().pop().unwrap() {
-        DiskDone::Read {
-            id: ReadId(3),
-            result: Ok(bytes),
-        } => assert_eq!(&bytes[..], b"cold"),
+        DiskDone::Read { id: ReadId(3), result: Ok(bytes) } => assert_eq!(&bytes[..], b"cold"),
         other => panic!("{other:?}"),
     }
 }
@@ -261,10 +221,7 @@ fn a_removed_file_lives_while_it_is_open() {
     disk.remove("a").unwrap();
     disk.sync_dir("").unwrap();
     assert_eq!(disk.len(&file).unwrap(), 1);
-    assert_eq!(
-        disk.open("a", Open::Existing).unwrap_err().kind(),
-        io::ErrorKind::NotFound
-    );
+    assert_eq!(disk.open("a", Open::Existing).unwrap_err().kind(), io::ErrorKind::NotFound);
 }
 
 #[test]
@@ -282,18 +239,9 @@ fn a_flipped_bit_is_there_before_and_after_a_crash() {
 fn wrong_names_are_errors() {
     let (disk, _file) = disk_with_file();
     let kind = |result: io::Result<()>| result.unwrap_err().kind();
-    assert_eq!(
-        kind(disk.open("a", Open::New).map(drop)),
-        io::ErrorKind::AlreadyExists
-    );
-    assert_eq!(
-        kind(disk.open("no/a", Open::New).map(drop)),
-        io::ErrorKind::NotFound
-    );
-    assert_eq!(
-        kind(disk.open("a/b", Open::New).map(drop)),
-        io::ErrorKind::NotADirectory
-    );
+    assert_eq!(kind(disk.open("a", Open::New).map(drop)), io::ErrorKind::AlreadyExists);
+    assert_eq!(kind(disk.open("no/a", Open::New).map(drop)), io::ErrorKind::NotFound);
+    assert_eq!(kind(disk.open("a/b", Open::New).map(drop)), io::ErrorKind::NotADirectory);
     assert_eq!(kind(disk.rename("no", "b")), io::ErrorKind::NotFound);
     assert_eq!(kind(disk.remove("no")), io::ErrorKind::NotFound);
     assert_eq!(kind(disk.link("a", "a")), io::ErrorKind::AlreadyExists);
