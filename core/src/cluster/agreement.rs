@@ -6,7 +6,8 @@
 //! That a layout is live is remembered on disk, since later not all members need be up.
 //!
 //! Invariants: at most one layout is endorsed in the life of a data directory; an unreadable layout never leads to
-//! a new one (<https://github.com/basho/riak_core/issues/166>): the node waits for its peers' copy. A node with seeds never forms a layout alone.
+//! a new one (<https://github.com/basho/riak_core/issues/166>): the node waits for its peers' copy.
+//! A node with seeds never forms a layout alone.
 //! Left out: layouts after the first; a node that is not in layout 1 is refused, with a message.
 
 use std::collections::BTreeSet;
