@@ -6,4 +6,8 @@
 
 pub mod mem_disk;
 
+pub mod os_disk;
+
+pub mod bitcask;
+
 pub mod data_dir;

@@ -1,0 +1,371 @@
+//! Bitcask: values in a log, and in memory only where they lie.
+//!
+//! Writes are appended to one active file through a buffer; the keydir maps a key's fingerprint to the
+//! place of its newest record. A file that is full is sealed, and a hint (its keys in order) is
+//! written for it. A merge copies what is alive out of the oldest files and removes them.
+//! After Sheehy and Smith, "Bitcask: a log-structured hash table for fast key/value data" (2010); it
+//! differs in what it took to survive power losses (`recovery`), in a keydir without keys
+//! (`keydir`), in atomic batches, and in ordered scans (`hint`, `order`).
+//!
+//! Invariants:
+//! - Lsns of batches are dense: 1, 2, 3, ... Log files in the order of their numbers hold them in order.
+//! - A file is removed only when everything alive in it is durable elsewhere, name included.
+//! - Hints are written only of durable data, and are checked before they are used.
+//! - Memory: 20 to 25 bytes for each key, plus the tables of at most `TABLES_MAX` files, each
+//!   bounded by `Options::index_bytes_max`, plus the write buffer.
+//!
+//! Cost: `write` copies into the buffer; overwriting also compares the key in the old record, which is
+//! one read of a few bytes when that record is in a file with a hint. `get` is one read. A page of
+//! a scan finds its start in each hint by bisection (a read of 16 KiB for each of
+//! log2(keys / 400) steps), then reads each record.
+//!
+//! Left out: compression, reading through memory maps, resuming a half-finished merge at open.
+
+mod hint;
+mod keydir;
+mod log;
+mod lookup;
+mod merge;
+mod order;
+mod record;
+mod recovery;
+mod table;
+mod walk;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, ReadTicket};
+use rondo_core::env::Disk;
+use rondo_core::error::{Error, Result};
+use rondo_core::id::{Lsn, ReadId, SyncId};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use self::hint::Hint;
+use self::keydir::Keydir;
+use self::record::{Kind, MARK_LEN};
+use self::table::Table;
+
+/// How a Bitcask behaves. Every field is chosen by the caller; `Options::new` has good values.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// A file is sealed before it grows beyond this, in bytes; at most 2 GiB. A batch is never split,
+    /// so a file with one batch may be longer.
+    pub file_bytes_max: u64,
+    /// A file is sealed when the keys in it take this much memory, in bytes.
+    pub index_bytes_max: usize,
+    /// The active file is allocated ahead in steps of this, in bytes, so that a sync need not write
+    /// the file's length; 0 for not at all.
+    pub allocate_bytes: u64,
+    /// Written to the operating system at least whenever this much has gathered, in bytes.
+    pub buffer_bytes_max: usize,
+    /// A merge starts when dead records take more than this part of the sealed files, in percent ...
+    pub merge_dead_percent: u64,
+    /// ... and more than this, in bytes.
+    pub merge_dead_bytes_min: u64,
+    /// A random number of the store. It is used for new stores; older ones know theirs.
+    pub salt: u64,
+    /// Hashes a key, with the salt. Any function will do; a bad one is slow.
+    pub fingerprint: fn(&[u8], u64) -> u32,
+}
+
+impl Options {
+    /// Good values for a node, with the store's random number.
+    #[must_use]
+    pub fn new(salt: u64) -> Options {
+        Options {
+            file_bytes_max: 256 << 20,
+            index_bytes_max: 32 << 20,
+            allocate_bytes: 8 << 20,
+            buffer_bytes_max: 1 << 20,
+            merge_dead_percent: 35,
+            merge_dead_bytes_min: 16 << 20,
+            salt,
+            fingerprint: |key, salt| xxh3_64_with_seed(key, salt) as u32,
+        }
+    }
+}
+
+/// Acknowledged data that is gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// The file, relative to the disk's root.
+    pub file: String,
+    /// Where the damage starts, in bytes.
+    pub offset: u64,
+    /// What is missing.
+    pub what: String,
+}
+
+/// What opening found.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Opened {
+    /// Damage to data that was durable. When there is any, older versions of the lost records may have
+    /// come back: the caller must treat the store as one that was not closed cleanly.
+    pub lost: Vec<Lost>,
+    /// Writes that had not been synced before a power loss and are gone, in bytes: no damage.
+    pub torn_bytes: u64,
+    /// The last write that survived; everything up to it is durable now.
+    pub last: Lsn,
+}
+
+/// At most this many files have their keys in memory: the active one, and sealed ones whose
+/// hints `maintain` has not written yet.
+const TABLES_MAX: usize = 3;
+/// Removed files that stay open, for reads that were announced as cold before.
+const GRAVES_MAX: usize = 4;
+
+/// A Bitcask in one directory of a disk.
+pub struct Bitcask<D: Disk> {
+    disk: Arc<D>,
+    dir: String,
+    options: Options,
+    /// The store's salt: of its files where there are any.
+    salt: u64,
+    keydir: Keydir,
+    files: BTreeMap<u32, DataFile<D::File>>,
+    active: Active,
+    next_number: u32,
+    lsn: u64,
+    durable: u64,
+    /// The highest durable Lsn that the log names.
+    marked: u64,
+    /// Files with writes that no sync has been started for, oldest first.
+    dirty: Vec<u32>,
+    sync: Option<Sync>,
+    background: Option<Background<D::File>>,
+    graves: VecDeque<(u32, D::File)>,
+    poisoned: bool,
+    closed: bool,
+    reads: u64,
+    writes: u64,
+    syncs: u64,
+}
+
+/// A data file and what is known about it.
+struct DataFile<F> {
+    file: F,
+    kind: Kind,
+    seed: u32,
+    /// Where the data ends, the write buffer included.
+    end: u64,
+    /// Bytes of records that the keydir points to.
+    live: u64,
+    lsn_min: u64,
+    lsn_max: u64,
+    tombstones: u64,
+    /// A record of it could not be read: a merge leaves it, and everything younger, alone.
+    damaged: bool,
+    keys: Keys<F>,
+}
+
+enum Keys<F> {
+    Table(Table),
+    Hint(Hint<F>),
+}
+
+/// The file that is written.
+struct Active {
+    number: u32,
+    /// What is not yet written to the operating system; it starts at byte `flushed`.
+    buffer: Vec<u8>,
+    flushed: u64,
+    allocated: u64,
+}
+
+/// A sync under way.
+struct Sync {
+    id: SyncId,
+    lsn: u64,
+    files: Vec<u32>,
+}
+
+/// Work that `maintain` does in steps.
+enum Background<F> {
+    Hint(u32, hint::Writer<F>),
+    Merge(merge::Merge<F>),
+}
+
+impl<D: Disk> Bitcask<D> {
+    /// Opens the store in `dir`, or makes one there.
+    ///
+    /// # Errors
+    /// The disk's, and `UnknownVersion` for files of a newer program. Damage is no error: see
+    /// `Opened::lost`.
+    pub fn open(disk: Arc<D>, dir: &str, options: Options) -> Result<(Bitcask<D>, Opened)> {
+        recovery::open(disk, dir, options)
+    }
+
+    fn path(&self, number: u32, extension: &str) -> String {
+        file_path(&self.dir, number, extension)
+    }
+
+    fn fingerprint(&self, key: &[u8]) -> u32 {
+        (self.options.fingerprint)(key, self.salt)
+    }
+
+    /// Answers `Poisoned` after a failure.
+    fn check_sound(&self) -> Result<()> {
+        if self.poisoned || self.closed { Err(Error::Poisoned) } else { Ok(()) }
+    }
+
+    /// After an error nothing in memory is sure to be on disk.
+    fn poison_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
+        self.poisoned |= result.is_err();
+        result
+    }
+}
+
+impl<D: Disk> Engine for Bitcask<D> {
+    fn head(&mut self, key: &[u8]) -> Result<Lookup> {
+        self.check_sound()?;
+        self.reads += 1;
+        self.look_up(key, lookup::Part::Head)
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Lookup> {
+        self.check_sound()?;
+        self.reads += 1;
+        self.look_up(key, lookup::Part::All)
+    }
+
+    fn start_read(&mut self, id: ReadId, ticket: ReadTicket) -> Result<()> {
+        self.check_sound()?;
+        self.start_cold_read(id, ticket)
+    }
+
+    fn finish_read(&mut self, ticket: ReadTicket, bytes: Bytes) -> Result<Lookup> {
+        self.check_sound()?;
+        self.finish_cold_read(ticket, &bytes)
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<Lsn> {
+        self.check_sound()?;
+        log::check_limits(batch)?;
+        let result = self.append(batch);
+        self.poison_on_error(result)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.check_sound()?;
+        let result = self.write_buffer();
+        self.poison_on_error(result)
+    }
+
+    fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>> {
+        self.flush()?;
+        if self.sync.is_some() {
+            return Err(Error::Full("a sync is under way; wait for it"));
+        }
+        if self.durable == self.lsn {
+            return Ok(None);
+        }
+        let files = std::mem::take(&mut self.dirty);
+        // A file that a merge has removed meanwhile was durable, and is durable elsewhere.
+        let there = |number| self.files.get(number).map(|file| file.file.clone());
+        let handles = files.iter().filter_map(there).collect();
+        self.disk.start_sync(id, handles);
+        self.sync = Some(Sync { id, lsn: self.lsn, files });
+        Ok(Some(Lsn(self.lsn)))
+    }
+
+    fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn> {
+        self.check_sound()?;
+        match self.sync.take() {
+            Some(sync) if sync.id == id => {
+                let result = result.map_err(Error::Disk);
+                self.poison_on_error(result)?;
+                self.syncs += 1;
+                self.durable = self.durable.max(sync.lsn);
+                Ok(Lsn(self.durable))
+            }
+            other => {
+                self.sync = other;
+                Err(Error::Malformed("this sync was not started here"))
+            }
+        }
+    }
+
+    fn durable(&self) -> Lsn {
+        Lsn(self.durable)
+    }
+
+    fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        self.check_sound()?;
+        self.scan(from, limit, bytes_max)
+    }
+
+    fn maintain(&mut self, budget: u64) -> Result<Progress> {
+        self.check_sound()?;
+        let result = self.background_step(budget);
+        self.poison_on_error(result)
+    }
+
+    fn checkpoint(&mut self, dir: &str) -> Result<Lsn> {
+        self.check_sound()?;
+        let result = self.make_durable();
+        self.poison_on_error(result)?;
+        self.copy_to(dir)?;
+        Ok(Lsn(self.lsn))
+    }
+
+    fn stats(&self) -> EngineStats {
+        let sum = |of: fn(&DataFile<D::File>) -> u64| self.files.values().map(of).sum::<u64>();
+        let tables = self.files.values().map(|file| match &file.keys {
+            Keys::Table(table) => table.bytes() as u64,
+            Keys::Hint(_) => 0,
+        });
+        EngineStats {
+            name: "bitcask",
+            keys: self.keydir.len(),
+            tombstones: sum(|file| file.tombstones),
+            live_bytes: sum(|file| file.live),
+            dead_bytes: sum(DataFile::dead),
+            disk_bytes: sum(|file| file.end),
+            files: self.files.len() as u64,
+            index_bytes: self.keydir.bytes() + tables.sum::<u64>(),
+            reads: self.reads,
+            writes: self.writes,
+            syncs: self.syncs,
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.check_sound()?;
+        let result = self.close_log();
+        self.poison_on_error(result)?;
+        self.closed = true;
+        Ok(())
+    }
+}
+
+impl<F> DataFile<F> {
+    /// Bytes of records that nothing points to, tombstones among them.
+    fn dead(&self) -> u64 {
+        // The mark that ends a merged file cannot be saved by merging again.
+        let fixed = record::FILE_HEADER + if self.kind == Kind::Merged { MARK_LEN } else { 0 };
+        self.end.saturating_sub(fixed as u64).saturating_sub(self.live)
+    }
+
+    fn is_sealed(&self) -> bool {
+        matches!(self.keys, Keys::Hint(_))
+    }
+
+    /// Whether the file holds no record at all.
+    fn is_empty(&self) -> bool {
+        self.lsn_max == 0
+    }
+
+    fn note_lsn(&mut self, lsn: u64) {
+        self.lsn_min = self.lsn_min.min(lsn);
+        self.lsn_max = self.lsn_max.max(lsn);
+    }
+}
+
+/// Where file `number` lies: ten digits, so that names sort as numbers do.
+fn file_path(dir: &str, number: u32, extension: &str) -> String {
+    let name = format!("{number:010}.{extension}");
+    if dir.is_empty() { name } else { format!("{dir}/{name}") }
+}

@@ -1,0 +1,276 @@
+//! The bytes of a data file, encoded and decoded here and nowhere else.
+//!
+//! A data file is a file header and then records, without gaps; behind them an active file reads as
+//! zeroes (it is allocated ahead). All numbers are little-endian.
+//!
+//! File header, 44 bytes:
+//!
+//! | at | size | what |
+//! |---|---|---|
+//! | 0 | 7 | `rondobc` |
+//! | 7 | 1 | format version, 1 |
+//! | 8 | 1 | kind: 1 log, 2 merged |
+//! | 9 | 3 | zero |
+//! | 12 | 4 | the file's number, as in its name |
+//! | 16 | 8 | salt of the store |
+//! | 24 | 8 | base: the last Lsn before this file (0 in merged files) |
+//! | 32 | 8 | the Lsn that was known durable when the file was made |
+//! | 40 | 4 | CRC-32 of bytes 0..40 |
+//!
+//! Record, 28 bytes and key, head, body:
+//!
+//! | at | size | what |
+//! |---|---|---|
+//! | 0 | 4 | CRC-32 of bytes 4..28, key and head, started from the file's seed |
+//! | 4 | 4 | CRC-32 of the body |
+//! | 8 | 8 | Lsn of the batch |
+//! | 16 | 4 | length of the body |
+//! | 20 | 3 | length of the head |
+//! | 23 | 1 | flags: 1 delete, 2 last of its batch, 4 mark, 8 end |
+//! | 24 | 2 | length of the key |
+//! | 26 | 2 | place in its batch, from 0 |
+//! | 28 | | key, head, body |
+//!
+//! The seed is the CRC-32 of the salt and the file number: bytes of another file or store, and bytes
+//! that a client made to look like a record, are not taken for one. Two checksums let the
+//! versions of a key be read and trusted without its values. A mark has no key, and its head is the
+//! Lsn known durable when it was written (8 bytes); a mark that is also flagged `end` is the last
+//! record of a finished merged file.
+
+use bytes::Bytes;
+use rondo_core::config::{ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX, STATE_BYTES_MAX};
+
+pub(super) const FILE_HEADER: usize = 44;
+pub(super) const HEADER: usize = 28;
+/// A mark's length in bytes.
+pub(super) const MARK_LEN: usize = HEADER + 8;
+/// The longest record in bytes: nothing longer is taken for one.
+pub(super) const RECORD_BYTES_MAX: usize =
+    HEADER + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + STATE_BYTES_MAX;
+pub(super) const VERSION: u8 = 1;
+
+pub(super) const DELETE: u8 = 1;
+pub(super) const LAST: u8 = 2;
+pub(super) const MARK: u8 = 4;
+pub(super) const END: u8 = 8;
+
+const MAGIC: &[u8; 7] = b"rondobc";
+
+const _: () = assert!(HEAD_BYTES_MAX < 1 << 24, "the head's length has three bytes");
+const _: () = assert!(ENGINE_KEY_BYTES_MAX <= u16::MAX as usize);
+
+/// Where the records of a file come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Writes, in their order, with dense Lsns.
+    Log,
+    /// What a merge kept.
+    Merged,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct FileHeader {
+    pub(super) kind: Kind,
+    pub(super) number: u32,
+    pub(super) salt: u64,
+    pub(super) base: u64,
+    pub(super) durable: u64,
+}
+
+/// Why bytes are not a file header.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum BadHeader {
+    Damaged,
+    Newer(u8),
+}
+
+/// The fixed part of a record; its lengths are within limits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Header {
+    pub(super) body_crc: u32,
+    pub(super) lsn: u64,
+    pub(super) body_len: usize,
+    pub(super) head_len: usize,
+    pub(super) flags: u8,
+    pub(super) key_len: usize,
+    pub(super) index: u16,
+}
+
+/// What to encode: a header without lengths and checksums, and the parts.
+pub(super) struct Parts<'a> {
+    pub(super) lsn: u64,
+    pub(super) index: u16,
+    pub(super) flags: u8,
+    pub(super) key: &'a [u8],
+    pub(super) head: &'a [u8],
+    pub(super) body: &'a [Bytes],
+}
+
+/// The seed of a file's checksums.
+pub(super) fn seed(salt: u64, number: u32) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&salt.to_le_bytes());
+    hasher.update(&number.to_le_bytes());
+    hasher.finalize()
+}
+
+impl FileHeader {
+    pub(super) fn encode(&self) -> [u8; FILE_HEADER] {
+        let mut bytes = [0; FILE_HEADER];
+        bytes[..7].copy_from_slice(MAGIC);
+        bytes[7] = VERSION;
+        bytes[8] = match self.kind {
+            Kind::Log => 1,
+            Kind::Merged => 2,
+        };
+        bytes[12..16].copy_from_slice(&self.number.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.salt.to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.base.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.durable.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[..40]);
+        bytes[40..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<FileHeader, BadHeader> {
+        let intact = bytes.len() >= FILE_HEADER
+            && bytes[..7] == *MAGIC
+            && u32_at(bytes, 40) == crc32fast::hash(&bytes[..40]);
+        if !intact {
+            return Err(BadHeader::Damaged);
+        }
+        if bytes[7] != VERSION {
+            return Err(BadHeader::Newer(bytes[7]));
+        }
+        let kind = match bytes[8] {
+            1 => Kind::Log,
+            2 => Kind::Merged,
+            _ => return Err(BadHeader::Damaged),
+        };
+        Ok(FileHeader {
+            kind,
+            number: u32_at(bytes, 12),
+            salt: u64_at(bytes, 16),
+            base: u64_at(bytes, 24),
+            durable: u64_at(bytes, 32),
+        })
+    }
+}
+
+impl Header {
+    /// Reads the fixed part; `None` when a length or flag cannot be.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
+        let lens = u32_at(bytes, 20);
+        let header = Header {
+            body_crc: u32_at(bytes, 4),
+            lsn: u64_at(bytes, 8),
+            body_len: u32_at(bytes, 16) as usize,
+            head_len: (lens & 0xFF_FFFF) as usize,
+            flags: (lens >> 24) as u8,
+            key_len: u16::from_le_bytes([bytes[24], bytes[25]]) as usize,
+            index: u16::from_le_bytes([bytes[26], bytes[27]]),
+        };
+        let possible = header.lsn > 0
+            && header.body_len <= STATE_BYTES_MAX
+            && header.head_len <= HEAD_BYTES_MAX
+            && header.key_len <= ENGINE_KEY_BYTES_MAX
+            && header.flags & !(DELETE | LAST | MARK | END) == 0
+            && (header.flags & MARK == 0 || header.head_len == 8);
+        possible.then_some(header)
+    }
+
+    /// The whole record's length in bytes.
+    pub(super) fn len(&self) -> usize {
+        self.body_at() + self.body_len
+    }
+
+    /// Where the body starts: the end of what the first checksum covers.
+    pub(super) fn body_at(&self) -> usize {
+        HEADER + self.key_len + self.head_len
+    }
+
+    pub(super) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The durable Lsn that a mark names. `bytes` starts with the record.
+    pub(super) fn marked(&self, bytes: &[u8]) -> u64 {
+        u64_at(bytes, HEADER)
+    }
+}
+
+/// Appends a record and answers its length.
+pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, parts: &Parts<'_>) -> usize {
+    let start = buffer.len();
+    let body_len: usize = parts.body.iter().map(Bytes::len).sum();
+    let body_crc = if body_len == 0 { 0 } else { crc_of(parts.body) };
+    let lens = parts.head.len() as u32 | u32::from(parts.flags) << 24;
+    let mut header = [0; HEADER];
+    header[4..8].copy_from_slice(&body_crc.to_le_bytes());
+    header[8..16].copy_from_slice(&parts.lsn.to_le_bytes());
+    header[16..20].copy_from_slice(&(body_len as u32).to_le_bytes());
+    header[20..24].copy_from_slice(&lens.to_le_bytes());
+    header[24..26].copy_from_slice(&(parts.key.len() as u16).to_le_bytes());
+    header[26..28].copy_from_slice(&parts.index.to_le_bytes());
+    buffer.extend_from_slice(&header);
+    buffer.extend_from_slice(parts.key);
+    buffer.extend_from_slice(parts.head);
+    let crc = seeded(seed, &buffer[start + 4..]);
+    buffer[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    for part in parts.body {
+        buffer.extend_from_slice(part);
+    }
+    buffer.len() - start
+}
+
+/// Appends a mark that names `durable`.
+pub(super) fn encode_mark(buffer: &mut Vec<u8>, seed: u32, durable: u64, flags: u8) -> usize {
+    let head = durable.to_le_bytes();
+    let lsn = durable.max(1);
+    let flags = MARK | flags;
+    encode(buffer, seed, &Parts { lsn, index: 0, flags, key: &[], head: &head, body: &[] })
+}
+
+/// Checks header, key and head of the record at the start of `bytes`. The body may be missing.
+pub(super) fn check_head(seed: u32, bytes: &[u8]) -> Result<Header, &'static str> {
+    if bytes.len() < HEADER {
+        return Err("the file ends inside a record's header");
+    }
+    let header = Header::decode(bytes).ok_or("impossible lengths or flags")?;
+    let covered = bytes.get(4..header.body_at()).ok_or("the file ends inside a record")?;
+    if seeded(seed, covered) != u32_at(bytes, 0) {
+        return Err("the checksum of the head does not fit");
+    }
+    Ok(header)
+}
+
+/// Checks the body of a record whose head is sound.
+pub(super) fn check_body(header: &Header, bytes: &[u8]) -> Result<(), &'static str> {
+    let body =
+        bytes.get(header.body_at()..header.len()).ok_or("the file ends inside a record's body")?;
+    if crc32fast::hash(body) != header.body_crc {
+        return Err("the checksum of the body does not fit");
+    }
+    Ok(())
+}
+
+/// CRC-32 of `bytes`, started from `seed`.
+pub(super) fn seeded(seed: u32, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn crc_of(pieces: &[Bytes]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    pieces.iter().for_each(|piece| hasher.update(piece));
+    hasher.finalize()
+}

@@ -1,0 +1,389 @@
+//! What every engine promises, checked against the memory engine as the model: on a clean disk, on one
+//! that loses power at each of its operations, and on one whose bits flip.
+//!
+//! The oracle of a crash is a prefix: what is recovered is the state after some number of batches,
+//! no fewer than were durable, no more than were written.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine};
+use rondo_core::env::DiskDone;
+use rondo_core::error::{Error, Result};
+use rondo_core::id::{Lsn, SyncId};
+use rondo_engines::bitcask::{Bitcask, Opened, Options};
+use rondo_engines::mem_disk::{Fault, MemDisk};
+
+const KEYS: u8 = 12;
+
+/// One step of a workload.
+#[derive(Clone, Debug)]
+enum Step {
+    /// Each key with the length of its value, or `None` to delete it.
+    Write(Vec<(u8, Option<u16>)>),
+    Flush,
+    /// Starts a sync, when none is under way.
+    StartSync,
+    /// Ends the sync that is under way.
+    EndSync,
+    Maintain(u64),
+    Scan(u8, usize),
+    /// Closes and opens again.
+    Reopen,
+    /// The process ends; the operating system lives on.
+    Kill,
+}
+
+fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
+    let change = (0..KEYS, proptest::option::weighted(0.7, 0_u16..400));
+    let step = prop_oneof![
+        8 => proptest::collection::vec(change, 1..4).prop_map(Step::Write),
+        2 => Just(Step::Flush),
+        3 => Just(Step::StartSync),
+        3 => Just(Step::EndSync),
+        6 => prop_oneof![Just(1_u64), Just(200), Just(100_000)].prop_map(Step::Maintain),
+        1 => (0..KEYS, 1_usize..5).prop_map(|(key, limit)| Step::Scan(key, limit)),
+        1 => Just(Step::Reopen),
+        1 => Just(Step::Kill),
+    ];
+    proptest::collection::vec(step, 1..max)
+}
+
+/// Tiny files, so that files change and merges run all the time.
+fn tiny() -> Options {
+    Options {
+        file_bytes_max: 1500,
+        allocate_bytes: 1024,
+        buffer_bytes_max: 700,
+        merge_dead_percent: 10,
+        merge_dead_bytes_min: 0,
+        ..Options::new(0x5eed)
+    }
+}
+
+/// All keys collide in one of three fingerprints.
+fn colliding() -> Options {
+    Options {
+        fingerprint: |key, _| key.last().map_or(0, |byte| u32::from(*byte)) % 3 * 0x7FFF_FFFF,
+        ..tiny()
+    }
+}
+
+fn key(n: u8) -> Bytes {
+    Bytes::from(format!("key-{n:02}"))
+}
+
+/// A value that names its key and the write it comes from.
+fn change(serial: u64, n: u8, len: Option<u16>) -> Change {
+    match len {
+        None => Change::Delete { key: key(n) },
+        Some(len) => {
+            let first = Bytes::from(format!("{serial}:{n}:"));
+            let rest = Bytes::from(vec![b'a' + (serial % 26) as u8; usize::from(len)]);
+            let head = Bytes::from(format!("head {serial}"));
+            Change::Put { key: key(n), head, body: [first, rest].into_iter().collect() }
+        }
+    }
+}
+
+type Snapshot = BTreeMap<Bytes, (Bytes, Bytes)>;
+
+fn snapshot(engine: &mut dyn Engine) -> Result<Snapshot> {
+    let mut found = Snapshot::new();
+    let mut from = Bytes::new();
+    loop {
+        let page = engine.scan_from(&from, 3, 1 << 20)?;
+        for (key, record) in page.records {
+            found.insert(key, (record.head, record.body));
+        }
+        match page.next {
+            Some(next) => from = next,
+            None => return Ok(found),
+        }
+    }
+}
+
+/// An engine beside its model, and the model's state after each batch.
+struct Pair {
+    disk: MemDisk,
+    options: Options,
+    engine: Bitcask<MemDisk>,
+    model: MemoryEngine,
+    history: Vec<Snapshot>,
+    durable: usize,
+    serial: u64,
+    syncs: u64,
+}
+
+impl Pair {
+    fn new(disk: MemDisk, options: Options) -> Result<Pair> {
+        let (engine, _) = open(&disk, options)?;
+        Ok(Pair {
+            disk,
+            options,
+            engine,
+            model: MemoryEngine::new(),
+            history: vec![Snapshot::new()],
+            durable: 0,
+            serial: 0,
+            syncs: 0,
+        })
+    }
+
+    /// Lsns are the number of the batch, because both engines count from 1.
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Write(changes) => {
+                self.serial += 1;
+                let serial = self.serial;
+                let changes = changes.iter().map(|(n, len)| change(serial, *n, *len)).collect();
+                let batch = Batch { changes };
+                // What fails may have happened: the history has it either way.
+                self.model.write(&batch)?;
+                self.history.push(snapshot(&mut self.model)?);
+                let lsn = self.engine.write(&batch)?;
+                assert_eq!(lsn, Lsn(self.history.len() as u64 - 1), "Lsns are dense");
+            }
+            Step::Flush => self.engine.flush()?,
+            Step::StartSync => {
+                self.syncs += 1;
+                match self.engine.start_sync(SyncId(self.syncs)) {
+                    Err(Error::Full(_)) => self.syncs -= 1,
+                    other => drop(other?),
+                }
+            }
+            Step::EndSync => self.end_sync()?,
+            Step::Maintain(budget) => drop(self.engine.maintain(*budget)?),
+            Step::Scan(from, limit) => {
+                let page = self.engine.scan_from(&key(*from), *limit, 300)?;
+                let expected = self.model.scan_from(&key(*from), *limit, 300)?;
+                assert_eq!(page.next, expected.next);
+                let content = |page: &rondo_core::engine::Page| {
+                    let content = |(key, record): &(Bytes, rondo_core::engine::Record)| {
+                        (key.clone(), record.clone())
+                    };
+                    page.records.iter().map(content).collect::<Vec<_>>()
+                };
+                assert_eq!(content(&page), content(&expected));
+            }
+            Step::Reopen => {
+                self.engine.close()?;
+                self.durable = self.history.len() - 1;
+                self.open()?;
+                assert_eq!(self.engine.durable(), Lsn(self.durable as u64));
+            }
+            Step::Kill => {
+                self.engine.flush()?;
+                self.disk.kill();
+                self.open()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_sync(&mut self) -> Result<()> {
+        for done in self.disk.run_pending() {
+            let DiskDone::Synced { id, result } = done else { panic!("only syncs are started") };
+            let durable = self.engine.synced(id, result)?;
+            assert_eq!(durable, self.engine.durable());
+            self.durable = self.durable.max(durable.0 as usize);
+        }
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<()> {
+        self.disk.kill();
+        let (engine, opened) = open(&self.disk, self.options)?;
+        self.engine = engine;
+        assert_eq!(opened.lost, [], "nothing is lost on a disk that loses nothing");
+        assert_eq!(opened.last, Lsn(self.history.len() as u64 - 1));
+        self.durable = self.history.len() - 1;
+        Ok(())
+    }
+
+    fn check(&mut self) {
+        let expected = self.history.last().expect("there is a first state");
+        assert_eq!(&snapshot(&mut self.engine).unwrap(), expected);
+        for n in 0..KEYS {
+            let found = self.engine.get(&key(n)).unwrap();
+            assert_eq!(found, self.model.get(&key(n)).unwrap(), "{:?}", key(n));
+            match (found, self.engine.head(&key(n)).unwrap()) {
+                (Lookup::Hit(all), Lookup::Hit(head)) => {
+                    assert_eq!((all.lsn, all.head), (head.lsn, head.head));
+                }
+                (Lookup::Miss, Lookup::Miss) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        let stats = self.engine.stats();
+        assert_eq!(stats.keys, expected.len() as u64);
+        assert!(stats.live_bytes <= stats.disk_bytes, "{stats:?}");
+    }
+}
+
+fn open(disk: &MemDisk, options: Options) -> Result<(Bitcask<MemDisk>, Opened)> {
+    Bitcask::open(Arc::new(disk.clone()), "store", options)
+}
+
+/// What was there when the power went.
+struct Crashed {
+    history: Vec<Snapshot>,
+    durable: usize,
+}
+
+/// Runs a workload on a disk whose power goes before operation `k`; `None` when it never got there.
+fn run_until(k: u64, steps: &[Step], options: Options) -> Option<(MemDisk, Crashed)> {
+    let disk = MemDisk::new();
+    disk.set_fault_hook(move |number, _, _| (number == k).then_some(Fault::PowerOff));
+    let nothing = Crashed { history: vec![Snapshot::new()], durable: 0 };
+    let mut pair = match Pair::new(disk.clone(), options) {
+        Err(_) => return Some((disk, nothing)),
+        Ok(pair) => pair,
+    };
+    let failed = steps.iter().any(|step| pair.step(step).is_err());
+    failed.then_some((disk, Crashed { history: pair.history, durable: pair.durable }))
+}
+
+/// Opens after a crash and holds the result against the oracle; then goes on writing and opens again.
+fn check_recovery(disk: &MemDisk, crashed: &Crashed, options: Options) {
+    disk.clear_hooks();
+    let (mut engine, opened) = open(disk, options).unwrap();
+    assert_eq!(opened.lost, [], "nothing that was durable is gone");
+    let found = snapshot(&mut engine).unwrap();
+    let last = opened.last.0 as usize;
+    assert!(last >= crashed.durable, "{last} < {}", crashed.durable);
+    assert!(last < crashed.history.len(), "{last}");
+    assert_eq!(found, crashed.history[last], "the state after {last} batches");
+    for (key, (head, body)) in &found {
+        match engine.get(key).unwrap() {
+            Lookup::Hit(record) => assert_eq!((&record.head, &record.body), (head, body)),
+            other => panic!("{other:?}"),
+        }
+    }
+    // Life goes on: what was cut off never comes back.
+    let batch = Batch { changes: [change(900, 0, Some(3)), change(900, 1, None)].into() };
+    engine.write(&batch).unwrap();
+    let expected = snapshot(&mut engine).unwrap();
+    engine.close().unwrap();
+    disk.crash_lose_all();
+    let (mut engine, opened) = open(disk, options).unwrap();
+    assert_eq!(opened.lost, []);
+    while engine.maintain(1 << 20).unwrap().more {}
+    assert_eq!(snapshot(&mut engine).unwrap(), expected);
+    drop(engine);
+    disk.crash_lose_all();
+    let (mut engine, opened) = open(disk, options).unwrap();
+    assert_eq!(opened.lost, []);
+    assert_eq!(snapshot(&mut engine).unwrap(), expected);
+}
+
+/// The ways in which a power loss keeps what was not synced.
+fn crash(disk: &MemDisk, way: u64, seed: u64) {
+    match way {
+        0 => disk.crash_lose_all(),
+        1 => disk.crash_keep_all(),
+        2 => {
+            let count = disk.unsynced_count();
+            disk.crash_keep_prefix(seed as usize % (count + 1));
+        }
+        _ => {
+            let mut dice = ChaCha8Rng::seed_from_u64(seed);
+            disk.crash_random(&mut |n| dice.next_u32() as usize % n);
+        }
+    }
+}
+
+/// The power goes before each operation of a workload, in each way, and again during recovery.
+fn crash_everywhere(steps: &[Step], options: Options, again: bool) {
+    let mut k = 0;
+    while run_until(k, steps, options).is_some() {
+        for way in 0..5 {
+            let (disk, crashed) = run_until(k, steps, options).expect("the same run");
+            crash(&disk, way, k * 31 + way);
+            if again {
+                crash_in_recovery(&disk, options, k, way);
+            }
+            check_recovery(&disk, &crashed, options);
+        }
+        k += 1;
+    }
+    assert!(k > 20, "the workload has operations: {k}");
+}
+
+/// Three times the power goes somewhere in recovery.
+fn crash_in_recovery(disk: &MemDisk, options: Options, k: u64, way: u64) {
+    for round in 0..3 {
+        let at = disk.operations() + (k * 7 + way * 5 + round * 11) % 23;
+        disk.set_fault_hook(move |number, _, _| (number == at).then_some(Fault::PowerOff));
+        let _ = open(disk, options);
+        disk.clear_hooks();
+        crash(disk, (way + round) % 5, k + round);
+    }
+}
+
+/// Overwrites, deletions, atomic batches, group commit, rotation, merges.
+fn busy_workload() -> Vec<Step> {
+    let mut steps = Vec::new();
+    for round in 0..6_u8 {
+        for n in 0..4_u8 {
+            let a = (n + round) % KEYS;
+            let deleted = if (n + round) % 3 == 0 { None } else { Some(150) };
+            steps.push(Step::Write(vec![(a, Some(120)), ((a + 5) % KEYS, deleted)]));
+            if n == 1 {
+                steps.push(Step::StartSync);
+            }
+        }
+        steps.push(Step::EndSync);
+        steps.push(Step::StartSync);
+        steps.push(Step::Maintain(400));
+        steps.push(Step::EndSync);
+        for _ in 0..8 {
+            steps.push(Step::Maintain(100_000));
+        }
+    }
+    steps
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_equals_the_model(steps in steps(80), collide in any::<bool>()) {
+        let options = if collide { colliding() } else { tiny() };
+        let mut pair = Pair::new(MemDisk::new(), options).unwrap();
+        for step in &steps {
+            pair.step(step).unwrap();
+        }
+        pair.check();
+        pair.step(&Step::Reopen).unwrap();
+        while pair.engine.maintain(1 << 20).unwrap().more {}
+        pair.check();
+        pair.step(&Step::Reopen).unwrap();
+        pair.check();
+    }
+
+    #[test]
+    fn a_power_loss_leaves_a_prefix(steps in steps(60), at in 0_u64..400, way in 0_u64..8, seed in any::<u64>()) {
+        if let Some((disk, crashed)) = run_until(at, &steps, tiny()) {
+            crash(&disk, way, seed);
+            if seed % 2 == 0 {
+                crash_in_recovery(&disk, tiny(), seed % 1000, way);
+            }
+            check_recovery(&disk, &crashed, tiny());
+        }
+    }
+}
+
+#[test]
+fn the_power_may_go_before_any_operation() {
+    crash_everywhere(&busy_workload(), tiny(), false);
+}
+
+#[test]
+fn the_power_may_go_again_during_recovery() {
+    crash_everywhere(&busy_workload(), tiny(), true);
+}
