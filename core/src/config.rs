@@ -17,6 +17,8 @@ pub const ACTORS_MAX: usize = 1024;
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
 /// What one coordinator lets the values of one key grow to, in bytes.
 pub const STATE_BYTES_MAX: usize = 4 << 20;
+/// The largest body of a record, in bytes: what several coordinators accepted may come together in one.
+pub const BODY_BYTES_MAX: usize = 12 << 20;
 /// The largest message between nodes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// The largest datagram between nodes, in bytes; what does not fit is not gossiped.
@@ -46,7 +48,8 @@ pub const DRIFT_MS_MAX: u64 = 500;
 /// How far ahead the hybrid clock's durable mark is reserved, in milliseconds.
 pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
 
-const _: () = assert!(3 * (STATE_BYTES_MAX + HEAD_BYTES_MAX) < MESSAGE_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX + HEAD_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(STATE_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(VALUE_BYTES_MAX < STATE_BYTES_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "the largest UDP payload over IPv4");
 const _: () = assert!(PARTITIONS_MAX.is_power_of_two());

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::codec;
-use crate::config::{ACTORS_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX};
+use crate::config::{
+    ACTORS_MAX, BODY_BYTES_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX,
+};
 use crate::engine::{Batch, Change, Engine, Lookup, ReadTicket};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
@@ -191,8 +193,8 @@ impl Replica {
         if !state.merge(incoming) {
             return Ok(lsn);
         }
-        // Never refused for its size: what several coordinators accepted must come together somewhere.
-        self.write(key, [store(key, &state)].into_iter().collect(), env)
+        // What several coordinators accepted must come together: only a record's own bounds count here.
+        self.write(key, [store(key, &state)?].into_iter().collect(), env)
     }
 
     /// Issues a dot for a write of a key that this node is a primary of. `seen` is the highest HLC anybody
@@ -222,7 +224,7 @@ impl Replica {
 
         let mark = self.clock.reservation(self.clock.last());
         let mut changes = SmallVec::new();
-        changes.push(store(key, &state));
+        changes.push(store(key, &state)?);
         if fresh {
             changes.push(own(actor_key(partition), actor.0));
         }
@@ -338,10 +340,13 @@ fn check_bounds(state: &VersionSet) -> Result<()> {
     Ok(())
 }
 
-fn store(key: &KeyRef, state: &VersionSet) -> Change {
+fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
     let (head, body) = codec::encode_state(state);
-    debug_assert!(head.len() <= HEAD_BYTES_MAX, "the bounds on siblings and actors bound the head");
-    Change::Put { key: data_key(key), head, body }
+    let body_bytes: usize = body.iter().map(Bytes::len).sum();
+    if head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
+        return Err(Error::Full("the key's versions do not fit in one record"));
+    }
+    Ok(Change::Put { key: data_key(key), head, body })
 }
 
 fn own(key: Bytes, number: u64) -> Change {

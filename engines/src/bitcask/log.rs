@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use rondo_core::config::{ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX, STATE_BYTES_MAX};
+use rondo_core::config::{BODY_BYTES_MAX, ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX};
 use rondo_core::engine::{Batch, Change};
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
@@ -56,8 +56,8 @@ pub(super) fn check_limits(batch: &Batch) -> Result<()> {
         if head.len() > HEAD_BYTES_MAX {
             return Err(Error::Malformed("the head is longer than HEAD_BYTES_MAX"));
         }
-        if body.iter().map(Bytes::len).sum::<usize>() > STATE_BYTES_MAX {
-            return Err(Error::Malformed("the body is longer than STATE_BYTES_MAX"));
+        if body.iter().map(Bytes::len).sum::<usize>() > BODY_BYTES_MAX {
+            return Err(Error::Malformed("the body is longer than BODY_BYTES_MAX"));
         }
     }
     if size_of_batch(batch) > BATCH_BYTES_MAX {

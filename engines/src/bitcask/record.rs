@@ -38,7 +38,7 @@
 //! record of a finished merged file.
 
 use bytes::Bytes;
-use rondo_core::config::{ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX, STATE_BYTES_MAX};
+use rondo_core::config::{BODY_BYTES_MAX, ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX};
 
 pub(super) const FILE_HEADER: usize = 44;
 pub(super) const HEADER: usize = 28;
@@ -46,7 +46,7 @@ pub(super) const HEADER: usize = 28;
 pub(super) const MARK_LEN: usize = HEADER + 8;
 /// The longest record in bytes: nothing longer is taken for one.
 pub(super) const RECORD_BYTES_MAX: usize =
-    HEADER + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + STATE_BYTES_MAX;
+    HEADER + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + BODY_BYTES_MAX;
 pub(super) const VERSION: u8 = 1;
 
 pub(super) const DELETE: u8 = 1;
@@ -171,7 +171,7 @@ impl Header {
             index: u16::from_le_bytes([bytes[26], bytes[27]]),
         };
         let possible = header.lsn > 0
-            && header.body_len <= STATE_BYTES_MAX
+            && header.body_len <= BODY_BYTES_MAX
             && header.head_len <= HEAD_BYTES_MAX
             && header.key_len <= ENGINE_KEY_BYTES_MAX
             && header.flags & !(DELETE | LAST | MARK | END) == 0
