@@ -18,11 +18,7 @@ pub struct Agenda<E> {
 
 impl<E> Default for Agenda<E> {
     fn default() -> Self {
-        Agenda {
-            entries: BTreeMap::new(),
-            inserted: 0,
-            waiting: None,
-        }
+        Agenda { entries: BTreeMap::new(), inserted: 0, waiting: None }
     }
 }
 

@@ -35,32 +35,14 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     let start = rt::now().max(machine.paused_until);
     let due = start.plus_ms(deadline_ms + SLACK_MS);
     let (inbox, epoch) = (machine.inbox.clone(), machine.epoch);
-    let record = Attempt {
-        node,
-        called,
-        called_at: rt::now(),
-        due: Some(due),
-        end: None,
-    };
+    let record = Attempt { node, called, called_at: rt::now(), due: Some(due), end: None };
     world.op(op).attempts.push(record);
     world.waiting.insert((op, attempt));
     let Some(inbox) = inbox else {
-        return end(
-            world,
-            op,
-            attempt,
-            Answer::Refused("nobody listens".to_owned()),
-        );
+        return end(world, op, attempt, Answer::Refused("nobody listens".to_owned()));
     };
-    world
-        .agenda
-        .push(due.plus_ms(1), Event::GiveUp { op, attempt });
-    let request = Clients::request(
-        world.op(op),
-        operation.named,
-        attempt as u32 + 1,
-        deadline_ms,
-    );
+    world.agenda.push(due.plus_ms(1), Event::GiveUp { op, attempt });
+    let request = Clients::request(world.op(op), operation.named, attempt as u32 + 1, deadline_ms);
     let back = shared.clone();
     let sink = Box::new(move |reply| answered(&back, (node, epoch), op, attempt, reply));
     // A refusal is answered at once, so the world must not be held.
@@ -73,9 +55,7 @@ pub fn give_up_when_due(world: &mut World, op: usize, attempt: usize) {
     let waits = world.waiting.contains(&(op, attempt));
     match world.op(op).attempts[attempt].due {
         Some(due) if waits && due > rt::now() => {
-            world
-                .agenda
-                .push(due.plus_ms(1), Event::GiveUp { op, attempt });
+            world.agenda.push(due.plus_ms(1), Event::GiveUp { op, attempt });
         }
         _ => give_up(world, op, attempt),
     }
@@ -89,13 +69,7 @@ fn give_up(world: &mut World, op: usize, attempt: usize) {
     if let Some(retry) = world.operations[op].retries.get(attempt) {
         let at = rt::now().plus_ms(retry.after_ms);
         world.calls_ahead += 1;
-        world.agenda.push(
-            at,
-            Event::Call {
-                op,
-                attempt: attempt + 1,
-            },
-        );
+        world.agenda.push(at, Event::Call { op, attempt: attempt + 1 });
     }
 }
 
@@ -130,10 +104,7 @@ fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usiz
     let answer = match reply {
         Reply::Stored { context, version } => Answer::Stored { context, version },
         Reply::Found { siblings, context } => {
-            let values = siblings
-                .iter()
-                .map(|sibling| world.history.seen(sibling))
-                .collect();
+            let values = siblings.iter().map(|sibling| world.history.seen(sibling)).collect();
             Answer::Found { values, context }
         }
         Reply::NotFound { context } => Answer::NotFound { context },
@@ -164,11 +135,7 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
         }
         None => give_up(world, op, attempt),
     }
-    world.op(op).attempts[attempt].end = Some(End {
-        stamp,
-        at: rt::now(),
-        answer,
-    });
+    world.op(op).attempts[attempt].end = Some(End { stamp, at: rt::now(), answer });
     if is_stored {
         world.acks += 1;
         let acks = world.acks;
@@ -177,13 +144,7 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
 }
 
 fn spelt(operation: &Operation) -> String {
-    let Operation {
-        client,
-        key,
-        level,
-        action,
-        ..
-    } = operation;
+    let Operation { client, key, level, action, .. } = operation;
     format!("c{client} {action:?} k{key} at {level}")
 }
 

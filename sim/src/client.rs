@@ -44,32 +44,19 @@ pub fn key(number: u32) -> Bytes {
 /// The number of a key.
 #[must_use]
 pub fn key_number(key: &[u8]) -> Option<u32> {
-    std::str::from_utf8(key)
-        .ok()?
-        .strip_prefix('k')?
-        .parse()
-        .ok()
+    std::str::from_utf8(key).ok()?.strip_prefix('k')?.parse().ok()
 }
 
 impl Clients {
     /// Clients of a cluster with this secret.
     #[must_use]
     pub fn new(secret: Vec<u8>) -> Clients {
-        Clients {
-            secret,
-            tokens: BTreeMap::new(),
-        }
+        Clients { secret, tokens: BTreeMap::new() }
     }
 
     /// The record of an operation that begins now; it is the `id`-th.
     pub fn begin(&self, id: usize, operation: &Operation, dice: &mut Dice) -> Op {
-        let Operation {
-            client,
-            key,
-            level,
-            action,
-            ..
-        } = *operation;
+        let Operation { client, key, level, action, .. } = *operation;
         let mut bits = || u128::from(dice.next(Stream::Request, id as u32, 0).bits());
         let request = RequestId(bits() << 64 | bits());
         let value = match action {
@@ -77,16 +64,7 @@ impl Clients {
             Action::Get | Action::Delete { .. } => Bytes::new(),
         };
         let sent = self.context(client, key, action);
-        Op {
-            client,
-            key,
-            level,
-            action,
-            request,
-            value,
-            sent,
-            attempts: Vec::new(),
-        }
+        Op { client, key, level, action, request, value, sent, attempts: Vec::new() }
     }
 
     /// The request of one attempt, from 1.
@@ -122,10 +100,7 @@ impl Clients {
         self.tokens
             .entry((client, number))
             .and_modify(|tokens| tokens.last.clone_from(&token))
-            .or_insert_with(|| Tokens {
-                first: token.clone(),
-                last: token,
-            });
+            .or_insert_with(|| Tokens { first: token.clone(), last: token });
     }
 
     fn context(&self, client: u32, number: u32, action: Action) -> Option<Context> {
@@ -166,21 +141,14 @@ mod tests {
     }
 
     fn context(n: u64) -> Context {
-        Context {
-            clock: Clock::new([(ActorId(9), n)]),
-            highest: Hlc(n << 16),
-        }
+        Context { clock: Clock::new([(ActorId(9), n)]), highest: Hlc(n << 16) }
     }
 
     #[test]
     fn a_client_sends_the_context_it_means() {
         let mut clients = Clients::new(b"secret".to_vec());
         let sent = |clients: &Clients, over| clients.begin(7, &put(over), &mut Dice::new(1)).sent;
-        assert_eq!(
-            sent(&clients, Over::Last),
-            Some(Context::default()),
-            "nothing was seen yet"
-        );
+        assert_eq!(sent(&clients, Over::Last), Some(Context::default()), "nothing was seen yet");
         clients.learn(3, 5, &context(1));
         clients.learn(3, 5, &context(2));
         clients.learn(3, 6, &context(8));
@@ -199,12 +167,6 @@ mod tests {
         clients.learn(3, 5, &context(4));
         let second = Clients::request(&op, true, 2, 500);
         assert_eq!(second.attempt, 2);
-        assert_eq!(
-            Request {
-                attempt: 1,
-                ..second
-            },
-            first
-        );
+        assert_eq!(Request { attempt: 1, ..second }, first);
     }
 }

@@ -29,20 +29,13 @@ impl SkewedClock {
     #[must_use]
     pub fn new(skew: &Skew, boot_ns: u64) -> SkewedClock {
         let offset_ms = Arc::new(AtomicI64::new(skew.offset_ms));
-        SkewedClock {
-            drift_ppm: i64::from(skew.drift_ppm),
-            boot_ns,
-            offset_ms,
-        }
+        SkewedClock { drift_ppm: i64::from(skew.drift_ppm), boot_ns, offset_ms }
     }
 
     /// The same clock after a reboot: monotonic time starts elsewhere.
     #[must_use]
     pub fn rebooted(&self, boot_ns: u64) -> SkewedClock {
-        SkewedClock {
-            boot_ns,
-            ..self.clone()
-        }
+        SkewedClock { boot_ns, ..self.clone() }
     }
 
     /// The wall clock jumps.
@@ -69,11 +62,7 @@ impl SkewedClock {
     pub fn global_of(&self, mono: Mono) -> Time {
         let local = u128::from(mono.0.saturating_sub(self.boot_ns));
         let global = (local * 1_000_000).div_ceil(self.rate());
-        Time(
-            u64::try_from(global)
-                .unwrap_or(u64::MAX / 4)
-                .min(u64::MAX / 4),
-        )
+        Time(u64::try_from(global).unwrap_or(u64::MAX / 4).min(u64::MAX / 4))
     }
 
     fn local(&self, global: Time) -> u64 {
@@ -106,49 +95,24 @@ mod tests {
     #[test]
     fn a_timer_ends_at_the_first_moment_that_is_not_too_early() {
         for drift_ppm in [-50_000, -137, 0, 200, 50_000] {
-            let clock = SkewedClock::new(
-                &Skew {
-                    offset_ms: 0,
-                    drift_ppm,
-                },
-                1_234,
-            );
+            let clock = SkewedClock::new(&Skew { offset_ms: 0, drift_ppm }, 1_234);
             for ns in [0, 1, 999, 1_000_003, 77_777_777_777] {
                 let timer = Mono(1_234 + ns);
                 let end = clock.global_of(timer);
-                assert!(
-                    clock.mono_at(end) >= timer,
-                    "{drift_ppm} ppm, {ns} ns: too early"
-                );
+                assert!(clock.mono_at(end) >= timer, "{drift_ppm} ppm, {ns} ns: too early");
                 let before = Time(end.0.saturating_sub(1));
-                assert!(
-                    end.0 == 0 || clock.mono_at(before) < timer,
-                    "{drift_ppm} ppm: too late"
-                );
+                assert!(end.0 == 0 || clock.mono_at(before) < timer, "{drift_ppm} ppm: too late");
             }
         }
     }
 
     #[test]
     fn a_jump_moves_the_wall_clock_alone() {
-        let clock = SkewedClock::new(
-            &Skew {
-                offset_ms: -300,
-                drift_ppm: 100,
-            },
-            0,
-        );
+        let clock = SkewedClock::new(&Skew { offset_ms: -300, drift_ppm: 100 }, 0);
         let at = Time::at_ms(10_000);
         let (mono, wall) = (clock.mono_at(at), clock.wall_at(at));
-        assert_eq!(
-            wall.0 as i64,
-            WALL_BASE_MS - 300 + 10_001,
-            "10 s and 1 ms of drift"
-        );
+        assert_eq!(wall.0 as i64, WALL_BASE_MS - 300 + 10_001, "10 s and 1 ms of drift");
         clock.jump(-5_000);
-        assert_eq!(
-            (clock.mono_at(at), clock.wall_at(at)),
-            (mono, Wall(wall.0 - 5_000))
-        );
+        assert_eq!((clock.mono_at(at), clock.wall_at(at)), (mono, Wall(wall.0 - 5_000)));
     }
 }

@@ -16,11 +16,7 @@ pub fn message(bytes: &Bytes) -> String {
     match envelope.message {
         Message::Query { op, key: of } => format!("{} query {}", id(op), key(&of)),
         Message::QueryReply { op, highest, .. } => format!("{} highest {highest}", id(op)),
-        Message::Read {
-            op,
-            key: of,
-            digest_only,
-        } => {
+        Message::Read { op, key: of, digest_only } => {
             let what = if digest_only { "digest of" } else { "read" };
             format!("{} {what} {}", id(op), key(&of))
         }
@@ -49,11 +45,7 @@ pub fn state(state: &VersionSet) -> String {
             .map(|version| {
                 let text = String::from_utf8_lossy(&version.value);
                 let name = text.split('.').next().unwrap_or_default().to_owned();
-                let name = if version.tombstone {
-                    "x".to_owned()
-                } else {
-                    name
-                };
+                let name = if version.tombstone { "x".to_owned() } else { name };
                 format!("{name}@{}", version.hlc)
             })
             .collect();

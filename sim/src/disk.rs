@@ -12,8 +12,7 @@ use crate::scenario::{self, Disks};
 /// When work that is started now ends. `extra_ms` is what a slow disk adds.
 pub fn done_at(disks: &Disks, dice: &mut Dice, node: u32, now: Time, extra_ms: u64) -> Time {
     let draw = dice.next(Stream::Disk, node, 0);
-    now.plus_us(draw.between(disks.sync_min_us, disks.sync_max_us))
-        .plus_ms(extra_ms)
+    now.plus_us(draw.between(disks.sync_min_us, disks.sync_max_us)).plus_ms(extra_ms)
 }
 
 /// Lets a share of the reads on `disk` wait for the device.
@@ -30,9 +29,7 @@ pub fn set_cold(disk: &MemDisk, disks: &Disks, seed: u64, node: u32) {
 
 /// The power of one disk goes; answers how many unsynced operations were lost or torn.
 pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u32) -> u64 {
-    let kept = dice
-        .next(Stream::Fate, node, 0)
-        .below(disk.unsynced_count() as u64 + 1);
+    let kept = dice.next(Stream::Fate, node, 0).below(disk.unsynced_count() as u64 + 1);
     let mut lost = 0;
     disk.crash(&mut |point| {
         let fate = match fate {
@@ -73,8 +70,7 @@ mod tests {
         let disk = MemDisk::new();
         let file = disk.open("log", Open::New).expect("a new file");
         for at in 0..10 {
-            disk.write_at(&file, &[&[b'a' + at]], u64::from(at))
-                .expect("written");
+            disk.write_at(&file, &[&[b'a' + at]], u64::from(at)).expect("written");
             if at == 4 {
                 disk.sync_now(&file).expect("synced");
                 disk.sync_dir("").expect("synced");
@@ -86,11 +82,7 @@ mod tests {
     #[test]
     fn what_was_synced_survives_every_fate_and_a_prefix_is_a_prefix() {
         for seed in 0..200 {
-            for fate in [
-                scenario::Fate::LoseAll,
-                scenario::Fate::Prefix,
-                scenario::Fate::Subset,
-            ] {
+            for fate in [scenario::Fate::LoseAll, scenario::Fate::Prefix, scenario::Fate::Subset] {
                 let disk = half_synced();
                 let lost = lose_power(&disk, fate, &mut Dice::new(seed), 0);
                 let left = disk.content("log").expect("the name was synced");

@@ -43,10 +43,7 @@ impl Dice {
     /// The dice of a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Dice {
-        Dice {
-            seed,
-            drawn: BTreeMap::new(),
-        }
+        Dice { seed, drawn: BTreeMap::new() }
     }
 
     /// The next draw of a key.
@@ -113,14 +110,8 @@ mod tests {
         for _ in 0..100 {
             busy.next(Stream::Delay, 0, 1);
         }
-        assert_eq!(
-            quiet.next(Stream::Delay, 1, 0),
-            busy.next(Stream::Delay, 1, 0)
-        );
-        assert_ne!(
-            quiet.next(Stream::Delay, 0, 1),
-            busy.next(Stream::Delay, 0, 1)
-        );
+        assert_eq!(quiet.next(Stream::Delay, 1, 0), busy.next(Stream::Delay, 1, 0));
+        assert_ne!(quiet.next(Stream::Delay, 0, 1), busy.next(Stream::Delay, 0, 1));
         assert_ne!(
             Dice::new(43).next(Stream::Delay, 1, 0),
             Dice::new(42).next(Stream::Delay, 1, 0)

@@ -43,11 +43,7 @@ pub async fn pump(shared: &Shared, until: Time, enough: impl Fn(&World) -> bool)
 
 /// Sleeps until something is due, or until `until`.
 async fn idle(shared: &Shared, until: Time) {
-    let next = shared
-        .lock()
-        .agenda
-        .next_at()
-        .map_or(until, |at| at.min(until));
+    let next = shared.lock().agenda.next_at().map_or(until, |at| at.min(until));
     let mut sleep = pin!(rt::sleep_until(next));
     std::future::poll_fn(|context: &mut Context<'_>| {
         let mut world = shared.lock();
@@ -63,12 +59,7 @@ async fn idle(shared: &Shared, until: Time) {
 
 fn happen(shared: &Shared, event: Event) {
     match event {
-        Event::Deliver {
-            from,
-            to,
-            class,
-            bytes,
-        } => {
+        Event::Deliver { from, to, class, bytes } => {
             deliver(&mut shared.lock(), from, to, class, bytes);
         }
         Event::Datagram { from, to, bytes } => datagram(&mut shared.lock(), from, to, bytes),
@@ -88,9 +79,7 @@ fn deliver(world: &mut World, from: u32, to: u32, class: Class, bytes: Bytes) {
     if !world.net.deliver(from, to) {
         return;
     }
-    world.note("message", to, &bytes, || {
-        format!("from n{from}: {}", describe::message(&bytes))
-    });
+    world.note("message", to, &bytes, || format!("from n{from}: {}", describe::message(&bytes)));
     if let Some(inbox) = &world.nodes[to as usize].inbox {
         inbox.peer(sender, class, bytes);
     }
@@ -133,7 +122,5 @@ fn ask_status(shared: &Shared) {
             inbox.ask(Ask::Status(sink));
         }
     }
-    world
-        .agenda
-        .push(rt::now().plus_ms(STATUS_MS), Event::AskStatus);
+    world.agenda.push(rt::now().plus_ms(STATUS_MS), Event::AskStatus);
 }

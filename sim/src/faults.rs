@@ -23,9 +23,7 @@ pub fn strike(shared: &Shared, fault: usize) {
     }
     let kind = world.scenario.faults[fault].what.clone();
     let family = world.scenario.faults[fault].family().to_owned();
-    world.note("fault", first_node(&kind), family.as_bytes(), || {
-        format!("{kind:?}")
-    });
+    world.note("fault", first_node(&kind), family.as_bytes(), || format!("{kind:?}"));
     *world.struck.entry(family).or_default() += 1;
     let ends_after_ms = apply(world, &kind);
     if let Some(ms) = ends_after_ms {
@@ -98,11 +96,7 @@ fn apply(world: &mut World, kind: &Kind) -> Option<u64> {
             world.net.cut(links);
             Some(*for_ms)
         }
-        Kind::PowerLoss {
-            nodes,
-            fate,
-            down_ms,
-        } => {
+        Kind::PowerLoss { nodes, fate, down_ms } => {
             for &node in nodes {
                 end_process(world, node);
                 let disk = world.nodes[node as usize].disk.clone();
@@ -127,11 +121,7 @@ fn apply(world: &mut World, kind: &Kind) -> Option<u64> {
             world.nodes[*node as usize].clock.jump(*by_ms);
             None
         }
-        Kind::SlowDisk {
-            node,
-            by_ms,
-            for_ms,
-        } => {
+        Kind::SlowDisk { node, by_ms, for_ms } => {
             world.nodes[*node as usize].slow_ms = *by_ms;
             Some(*for_ms)
         }

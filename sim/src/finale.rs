@@ -37,11 +37,7 @@ pub async fn finish(shared: &Shared) {
     if !until(shared, READY_MS, all_ready).await {
         return stuck(shared, "not every node became ready".to_owned());
     }
-    if !until(shared, SETTLE_MS, |world| {
-        world.waiting.is_empty() && world.calls_ahead == 0
-    })
-    .await
-    {
+    if !until(shared, SETTLE_MS, |world| world.waiting.is_empty() && world.calls_ahead == 0).await {
         return stuck(shared, "some operation never ended".to_owned());
     }
     let (nodes, keys) = {
@@ -50,9 +46,7 @@ pub async fn finish(shared: &Shared) {
     };
     let once = (0..keys).map(|key| (key, key % nodes)).collect();
     read(shared, Level::All, once).await;
-    let everywhere = (0..keys)
-        .flat_map(|key| (0..nodes).map(move |node| (key, node)))
-        .collect();
+    let everywhere = (0..keys).flat_map(|key| (0..nodes).map(move |node| (key, node))).collect();
     read(shared, Level::Quorum, everywhere).await;
     if !shared.lock().is_over() {
         dump(&mut shared.lock());
@@ -72,10 +66,7 @@ fn stuck(shared: &Shared, what: String) {
 }
 
 fn all_ready(world: &World) -> bool {
-    world
-        .nodes
-        .iter()
-        .all(|node| node.status.as_ref().is_some_and(|status| status.ready))
+    world.nodes.iter().all(|node| node.status.as_ref().is_some_and(|status| status.ready))
 }
 
 /// Reads each (key, node) until it has been read.
@@ -100,10 +91,7 @@ async fn read(shared: &Shared, level: Level, mut wanted: Vec<(u32, u32)>) {
             .collect();
         drop(world);
         if let Some((key, node)) = wanted.first().filter(|_| rt::now() >= give_up) {
-            return stuck(
-                shared,
-                format!("k{key} cannot be read at {level} through n{node}"),
-            );
+            return stuck(shared, format!("k{key} cannot be read at {level} through n{node}"));
         }
     }
 }
@@ -113,16 +101,7 @@ fn submit(world: &mut World, level: Level, key: u32, node: u32) {
     let client = world.scenario.clients();
     let (action, named, retries) = (Action::Get, false, Vec::new());
     let op = world.operations.len();
-    world.operations.push(Operation {
-        at_us,
-        client,
-        node,
-        key,
-        level,
-        action,
-        named,
-        retries,
-    });
+    world.operations.push(Operation { at_us, client, node, key, level, action, named, retries });
     world.calls_ahead += 1;
     world.agenda.push(rt::now(), Event::Call { op, attempt: 0 });
 }
@@ -147,9 +126,7 @@ fn dump(world: &mut World) {
                 let stamp = world.note("final", node, &state.digest().to_le_bytes(), || {
                     format!("k{key} {}", crate::describe::state(&state))
                 });
-                world
-                    .history
-                    .sight(key, &state, stamp, || format!("the end of n{node}"));
+                world.history.sight(key, &state, stamp, || format!("the end of n{node}"));
                 world.history.finals.push(Final { key, node, state });
             }
         }

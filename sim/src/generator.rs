@@ -31,18 +31,8 @@ pub fn scenario(seed: u64) -> Scenario {
             tail_ppm: 1_000,
             tail_ms: 50,
         },
-        disks: Disks {
-            sync_min_us: 100,
-            sync_max_us: 3_000,
-            cold_ppm: 0,
-        },
-        clocks: vec![
-            Skew {
-                offset_ms: 0,
-                drift_ppm: 0
-            };
-            3
-        ],
+        disks: Disks { sync_min_us: 100, sync_max_us: 3_000, cold_ppm: 0 },
+        clocks: vec![Skew { offset_ms: 0, drift_ppm: 0 }; 3],
         operations: Vec::new(),
         faults: Vec::new(),
         heal_at_ms: 5_000,

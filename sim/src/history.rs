@@ -189,9 +189,7 @@ impl Op {
     /// When the operation was first invoked; `Stamp::NEVER` when it never was.
     #[must_use]
     pub fn called(&self) -> Stamp {
-        self.attempts
-            .first()
-            .map_or(Stamp::NEVER, |attempt| attempt.called)
+        self.attempts.first().map_or(Stamp::NEVER, |attempt| attempt.called)
     }
 
     /// Whether it writes.
@@ -204,49 +202,30 @@ impl Op {
     #[must_use]
     pub fn fate(&self) -> Fate {
         let stored = |end: &&End| matches!(end.answer, Answer::Stored { .. });
-        let ends = || {
-            self.attempts
-                .iter()
-                .filter_map(|attempt| attempt.end.as_ref())
-        };
+        let ends = || self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
         if let Some(end) = ends().filter(stored).min_by_key(|end| end.stamp) {
             return Fate::Acked(end.stamp);
         }
-        let refused = |attempt: &Attempt| {
-            matches!(
-                attempt.end,
-                Some(End {
-                    answer: Answer::Refused(_),
-                    ..
-                })
-            )
-        };
-        if self.attempts.iter().all(refused) {
-            Fate::Refused
-        } else {
-            Fate::Unknown
-        }
+        let refused =
+            |attempt: &Attempt| matches!(attempt.end, Some(End { answer: Answer::Refused(_), .. }));
+        if self.attempts.iter().all(refused) { Fate::Refused } else { Fate::Unknown }
     }
 
     /// A read's answer: when it ended, the values (none when the key has none) and the context.
     #[must_use]
     pub fn read(&self) -> Option<(Stamp, &[Seen], &Context)> {
-        self.attempts
-            .iter()
-            .filter_map(|attempt| attempt.end.as_ref())
-            .find_map(|end| match &end.answer {
+        self.attempts.iter().filter_map(|attempt| attempt.end.as_ref()).find_map(|end| {
+            match &end.answer {
                 Answer::Found { values, context } => Some((end.stamp, values.as_slice(), context)),
                 Answer::NotFound { context } => Some((end.stamp, &[][..], context)),
                 _ => None,
-            })
+            }
+        })
     }
 
     /// The contexts that were handed out for it.
     pub fn contexts(&self) -> impl Iterator<Item = (Stamp, &Context)> {
-        let ends = self
-            .attempts
-            .iter()
-            .filter_map(|attempt| attempt.end.as_ref());
+        let ends = self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
         ends.filter_map(|end| match &end.answer {
             Answer::Stored { context, .. }
             | Answer::Found { context, .. }
@@ -265,17 +244,13 @@ impl History {
 
     /// The operations on a key, with their ids, that were invoked.
     pub fn of_key(&self, key: u32) -> impl Iterator<Item = (usize, &Op)> {
-        self.ops
-            .iter()
-            .enumerate()
-            .filter(move |(_, op)| op.key == key && !op.attempts.is_empty())
+        self.ops.iter().enumerate().filter(move |(_, op)| op.key == key && !op.attempts.is_empty())
     }
 
     /// Whether all that was ever written to a key was written at `quorum` or `all`.
     #[must_use]
     pub fn is_strict(&self, key: u32) -> bool {
-        self.of_key(key)
-            .all(|(_, op)| !op.writes() || op.level != Level::One)
+        self.of_key(key).all(|(_, op)| !op.writes() || op.level != Level::One)
     }
 
     /// Notes every version of a state. `place` is only asked for news.
@@ -314,10 +289,7 @@ impl History {
             .ok()
             .and_then(|text| text.split('.').next()?.parse::<usize>().ok())
             .filter(|&id| self.ops.get(id).is_some_and(|op| op.value == sibling.value));
-        Seen {
-            op: named,
-            version: sibling.version,
-        }
+        Seen { op: named, version: sibling.version }
     }
 }
 

@@ -43,11 +43,7 @@ impl Net {
     /// Whole links.
     #[must_use]
     pub fn new(links: Links) -> Net {
-        Net {
-            links,
-            cuts: BTreeMap::new(),
-            counts: Counts::default(),
-        }
+        Net { links, cuts: BTreeMap::new(), counts: Counts::default() }
     }
 
     /// When the copies of a message that is sent now arrive.
@@ -65,18 +61,12 @@ impl Net {
             self.counts.cut += 1;
             return arrivals;
         }
-        if dice
-            .next(Stream::Loss, from, to)
-            .happens(self.links.loss_ppm)
-        {
+        if dice.next(Stream::Loss, from, to).happens(self.links.loss_ppm) {
             self.counts.lost += 1;
             return arrivals;
         }
         arrivals.push(now.plus_us(self.delay(dice, from, to)));
-        if dice
-            .next(Stream::Duplicate, from, to)
-            .happens(self.links.duplicate_ppm)
-        {
+        if dice.next(Stream::Duplicate, from, to).happens(self.links.duplicate_ppm) {
             self.counts.duplicated += 1;
             arrivals.push(now.plus_us(self.delay(dice, from, to)));
         }
@@ -113,12 +103,7 @@ impl Net {
     /// Ends all cuts, all losses and the long tail, for good.
     pub fn heal(&mut self) {
         self.cuts.clear();
-        self.links = Links {
-            loss_ppm: 0,
-            duplicate_ppm: 0,
-            tail_ppm: 0,
-            ..self.links.clone()
-        };
+        self.links = Links { loss_ppm: 0, duplicate_ppm: 0, tail_ppm: 0, ..self.links.clone() };
     }
 
     fn is_cut(&self, from: u32, to: u32) -> bool {
@@ -134,9 +119,7 @@ impl Net {
             Shape::Exponential => above.exponential(links.delay_mean_us),
         };
         let tail = match dice.next(Stream::Delay, from, to).happens(links.tail_ppm) {
-            true => dice
-                .next(Stream::Delay, from, to)
-                .below(links.tail_ms * 1_000),
+            true => dice.next(Stream::Delay, from, to).below(links.tail_ms * 1_000),
             false => 0,
         };
         links.delay_min_us + above + tail
@@ -161,9 +144,7 @@ mod tests {
 
     fn arrivals(net: &mut Net, count: usize) -> Vec<SmallVec<[Time; 2]>> {
         let mut dice = Dice::new(3);
-        (0..count)
-            .map(|_| net.send(&mut dice, Time::at_ms(5), (0, 1), 8))
-            .collect()
+        (0..count).map(|_| net.send(&mut dice, Time::at_ms(5), (0, 1), 8)).collect()
     }
 
     #[test]
@@ -172,19 +153,9 @@ mod tests {
         let all = arrivals(&mut net, 10_000);
         let lost = all.iter().filter(|copies| copies.is_empty()).count();
         assert!((900..1_100).contains(&lost), "{lost}");
-        assert!(
-            (400..500).contains(&net.counts.duplicated),
-            "{:?}",
-            net.counts
-        );
-        let firsts: Vec<Time> = all
-            .iter()
-            .filter_map(|copies| copies.first().copied())
-            .collect();
-        assert!(
-            firsts.windows(2).any(|pair| pair[1] < pair[0]),
-            "nothing was reordered"
-        );
+        assert!((400..500).contains(&net.counts.duplicated), "{:?}", net.counts);
+        let firsts: Vec<Time> = all.iter().filter_map(|copies| copies.first().copied()).collect();
+        assert!(firsts.windows(2).any(|pair| pair[1] < pair[0]), "nothing was reordered");
         assert!(firsts.iter().all(|&at| at >= Time::at_ms(5).plus_us(100)));
     }
 
@@ -207,10 +178,6 @@ mod tests {
         net.cut(&[(0, 1)]);
         net.heal();
         let latest = Time::at_ms(5).plus_us(100 + 10_000);
-        assert!(
-            arrivals(&mut net, 1_000)
-                .iter()
-                .all(|c| c.len() == 1 && c[0] <= latest)
-        );
+        assert!(arrivals(&mut net, 1_000).iter().all(|c| c.len() == 1 && c[0] <= latest));
     }
 }

@@ -55,9 +55,7 @@ async fn life(shared: Shared, node: u32) {
     let inner = shared.clone();
     let ended = watched(&shared, node, async move {
         let parts = boot(&inner, node)?;
-        host::run(parts)
-            .await
-            .map_err(|error| format!("ended: {error}"))
+        host::run(parts).await.map_err(|error| format!("ended: {error}"))
     });
     let ended = ended.await;
     let mut world = shared.lock();
@@ -103,13 +101,7 @@ fn collect_disk_work(shared: &Shared, node: u32) {
         let (epoch, slow_ms, is_sync) = (machine.epoch, machine.slow_ms, work.is_sync());
         machine.syncs += u64::from(is_sync);
         let n = machine.syncs;
-        let at = disk::done_at(
-            &world.scenario.disks,
-            &mut world.dice,
-            node,
-            rt::now(),
-            slow_ms,
-        );
+        let at = disk::done_at(&world.scenario.disks, &mut world.dice, node, rt::now(), slow_ms);
         world.agenda.push(at, Event::Disk { node, epoch, work });
         if is_sync {
             world.trigger(|when| when == Trigger::OnSyncPending { node, n });
@@ -128,18 +120,8 @@ fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> 
         bytes.copy_from_slice(&draw.to_le_bytes());
     }
     let machine = &mut world.nodes[node as usize];
-    let store = open(
-        world.scenario.cluster.engine,
-        machine.disk.clone(),
-        node,
-        machine.epoch,
-    )?;
-    let Store {
-        engine,
-        id,
-        boot,
-        clean,
-    } = store;
+    let store = open(world.scenario.cluster.engine, machine.disk.clone(), node, machine.epoch)?;
+    let Store { engine, id, boot, clean } = store;
     let tap = Tap::new(engine);
     let (inbox, reader) = Inbox::new();
     machine.id = Some(id);
@@ -147,19 +129,13 @@ fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> 
     machine.inbox = Some(inbox);
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
-    world.note("boot", node, &[], || {
-        format!("life {epoch}, boot {}", boot.0)
-    });
+    world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
     Ok(Parts {
         config: config(world, node, id, boot, clean),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
         clock,
-        network: Port {
-            shared: shared.clone(),
-            node,
-            epoch,
-        },
+        network: Port { shared: shared.clone(), node, epoch },
         seed,
         inbox: reader,
     })
@@ -247,10 +223,7 @@ impl Port {
 
 impl Network for Port {
     fn send(&self, to: NodeId, message: Outbound) {
-        let route = self.shared.lock().nodes[self.node as usize]
-            .routes
-            .get(&to)
-            .copied();
+        let route = self.shared.lock().nodes[self.node as usize].routes.get(&to).copied();
         let Some(to) = route.filter(|_| self.lives()) else {
             return;
         };
@@ -258,12 +231,7 @@ impl Network for Port {
         let bytes = Bytes::from(message.parts.concat());
         look_at(&mut self.shared.lock(), self.node, to, &bytes);
         let from = self.node;
-        self.carry(to, bytes.len(), || Event::Deliver {
-            from,
-            to,
-            class,
-            bytes: bytes.clone(),
-        });
+        self.carry(to, bytes.len(), || Event::Deliver { from, to, class, bytes: bytes.clone() });
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
@@ -271,18 +239,12 @@ impl Network for Port {
             return;
         };
         let from = self.node;
-        self.carry(to, bytes.len(), || Event::Datagram {
-            from,
-            to,
-            bytes: bytes.clone(),
-        });
+        self.carry(to, bytes.len(), || Event::Datagram { from, to, bytes: bytes.clone() });
     }
 
     fn route(&self, node: NodeId, address: &Address) {
         if let Some(at) = node_at(address) {
-            self.shared.lock().nodes[self.node as usize]
-                .routes
-                .insert(node, at);
+            self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
         }
     }
 }

@@ -71,14 +71,7 @@ impl Process {
     where
         F: Future<Output = ()> + 'static,
     {
-        let process = Process(
-            Handle::current()
-                .create_node()
-                .name(name)
-                .init(make)
-                .build()
-                .id(),
-        );
+        let process = Process(Handle::current().create_node().name(name).init(make).build().id());
         PROCESSES.with_borrow_mut(|all| all.push(process));
         process
     }
@@ -198,11 +191,7 @@ mod tests {
             let after_kill = seen.1.load(Ordering::Relaxed);
             process.restart();
             sleep_until(Time::at_ms(115)).await;
-            (
-                after_kill,
-                seen.0.load(Ordering::Relaxed),
-                seen.1.load(Ordering::Relaxed),
-            )
+            (after_kill, seen.0.load(Ordering::Relaxed), seen.1.load(Ordering::Relaxed))
         });
         assert_eq!(after_kill, (3, 2, 4));
     }

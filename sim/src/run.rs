@@ -50,22 +50,12 @@ pub fn run(scenario: &Scenario, with_transcript: bool) -> Outcome {
         let shared = Shared::new(scenario.clone(), with_transcript);
         rt::block_on(scenario.seed, live(&shared))
     })
-    .map_or_else(
-        |text| (None, vec![text]),
-        |outcome| (Some(outcome), Vec::new()),
-    );
+    .map_or_else(|text| (None, vec![text]), |outcome| (Some(outcome), Vec::new()));
     let mut outcome = outcome.take().unwrap_or_else(Outcome::empty);
     outcome.violations = oracle::check(&outcome.history);
-    outcome
-        .violations
-        .extend(panics.into_iter().map(Violation::of_the_simulator));
-    outcome
-        .violations
-        .sort_by_key(|violation| (violation.verdict, violation.at));
-    outcome.verdict = outcome
-        .violations
-        .first()
-        .map_or(Verdict::Pass, |first| first.verdict);
+    outcome.violations.extend(panics.into_iter().map(Violation::of_the_simulator));
+    outcome.violations.sort_by_key(|violation| (violation.verdict, violation.at));
+    outcome.verdict = outcome.violations.first().map_or(Verdict::Pass, |first| first.verdict);
     outcome
 }
 

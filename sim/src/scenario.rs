@@ -321,63 +321,30 @@ impl Scenario {
 
     /// Whether the scenario keeps its bounds and speaks of nodes that exist.
     pub fn check(&self) -> Result<(), String> {
-        let Cluster {
-            nodes,
-            replicas,
-            partitions,
-            ..
-        } = self.cluster;
+        let Cluster { nodes, replicas, partitions, .. } = self.cluster;
         let known = |node: u32| node < nodes;
         let says = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
-        says(
-            self.version == VERSION,
-            "the scenario has another version than this program",
-        )?;
-        says(
-            (1..=NODES_MAX).contains(&nodes),
-            "a cluster has 1 to 7 nodes",
-        )?;
+        says(self.version == VERSION, "the scenario has another version than this program")?;
+        says((1..=NODES_MAX).contains(&nodes), "a cluster has 1 to 7 nodes")?;
         says(replicas >= 1, "a key has at least one replica")?;
-        says(
-            partitions.is_power_of_two(),
-            "partitions are a power of two",
-        )?;
-        says(
-            self.clocks.len() == nodes as usize,
-            "there is one clock for each node",
-        )?;
+        says(partitions.is_power_of_two(), "partitions are a power of two")?;
+        says(self.clocks.len() == nodes as usize, "there is one clock for each node")?;
         says(self.heal_at_ms <= HEAL_AT_MS_MAX, "heal_at_ms is too late")?;
-        says(
-            self.disks.sync_min_us <= self.disks.sync_max_us,
-            "the shortest sync is the longest",
-        )?;
+        says(self.disks.sync_min_us <= self.disks.sync_max_us, "the shortest sync is the longest")?;
         let in_order = self.operations.is_sorted_by_key(|op| op.at_us);
         says(in_order, "operations stand in order of time")?;
-        says(
-            self.operations.len().max(self.faults.len()) <= ITEMS_MAX,
-            "there is too much to do",
-        )?;
+        says(self.operations.len().max(self.faults.len()) <= ITEMS_MAX, "there is too much to do")?;
         let drift_ok = |skew: &Skew| skew.drift_ppm.abs() <= 100_000;
-        says(
-            self.clocks.iter().all(drift_ok),
-            "drift is at most 100,000 ppm",
-        )?;
+        says(self.clocks.iter().all(drift_ok), "drift is at most 100,000 ppm")?;
         let nodes_ok =
             |op: &Operation| known(op.node) && op.retries.iter().all(|retry| known(retry.node));
+        says(self.operations.iter().all(nodes_ok), "an operation asks a node that is not there")?;
         says(
-            self.operations.iter().all(nodes_ok),
-            "an operation asks a node that is not there",
-        )?;
-        says(
-            self.operations
-                .iter()
-                .all(|op| op.named || op.retries.is_empty()),
+            self.operations.iter().all(|op| op.named || op.retries.is_empty()),
             "only named requests are tried again",
         )?;
         says(
-            self.faults
-                .iter()
-                .all(|fault| fault.nodes().into_iter().all(known)),
+            self.faults.iter().all(|fault| fault.nodes().into_iter().all(known)),
             "a fault strikes a node that is not there",
         )?;
         let ends = self.faults.iter().any(|fault| fault.ends_a_process());
@@ -390,21 +357,13 @@ impl Scenario {
     /// The number of clients.
     #[must_use]
     pub fn clients(&self) -> u32 {
-        self.operations
-            .iter()
-            .map(|op| op.client + 1)
-            .max()
-            .unwrap_or(0)
+        self.operations.iter().map(|op| op.client + 1).max().unwrap_or(0)
     }
 
     /// The number of keys.
     #[must_use]
     pub fn keys(&self) -> u32 {
-        self.operations
-            .iter()
-            .map(|op| op.key + 1)
-            .max()
-            .unwrap_or(0)
+        self.operations.iter().map(|op| op.key + 1).max().unwrap_or(0)
     }
 }
 
@@ -441,10 +400,7 @@ impl Fault {
     /// Whether a process loses its memory.
     #[must_use]
     pub const fn ends_a_process(&self) -> bool {
-        matches!(
-            self.what,
-            Kind::PowerLoss { .. } | Kind::Kill { .. } | Kind::Restart { .. }
-        )
+        matches!(self.what, Kind::PowerLoss { .. } | Kind::Kill { .. } | Kind::Restart { .. })
     }
 
     /// The family, for counting.

@@ -38,20 +38,11 @@ pub struct Shared(Arc<Mutex<World>>);
 #[expect(missing_docs, reason = "the variants say what their fields are")]
 pub enum Event {
     /// A message arrives.
-    Deliver {
-        from: u32,
-        to: u32,
-        class: Class,
-        bytes: Bytes,
-    },
+    Deliver { from: u32, to: u32, class: Class, bytes: Bytes },
     /// A datagram arrives.
     Datagram { from: u32, to: u32, bytes: Bytes },
     /// A disk ends what a node's incarnation started.
-    Disk {
-        node: u32,
-        epoch: u32,
-        work: Pending,
-    },
+    Disk { node: u32, epoch: u32, work: Pending },
     /// A client sends an attempt, from 0, of an operation.
     Call { op: usize, attempt: usize },
     /// A client stops waiting for an attempt.
@@ -135,15 +126,10 @@ impl Shared {
     /// A world in which nothing has happened yet.
     #[must_use]
     pub fn new(scenario: Scenario, with_transcript: bool) -> Shared {
-        let nodes = (0..scenario.cluster.nodes)
-            .map(|node| Node::new(&scenario, node))
-            .collect();
+        let nodes = (0..scenario.cluster.nodes).map(|node| Node::new(&scenario, node)).collect();
         let mut agenda = Agenda::default();
         for (op, operation) in scenario.operations.iter().enumerate() {
-            agenda.push(
-                Time(operation.at_us * 1_000),
-                Event::Call { op, attempt: 0 },
-            );
+            agenda.push(Time(operation.at_us * 1_000), Event::Call { op, attempt: 0 });
         }
         for (at, fault) in scenario.faults.iter().enumerate() {
             if let Trigger::At { ms } = fault.when {
@@ -175,9 +161,7 @@ impl Shared {
     /// The world, for a moment: never across an await.
     pub fn lock(&self) -> MutexGuard<'_, World> {
         // A node may panic while it calls out; the world stays whole because nothing in it panics half-way.
-        self.0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -240,10 +224,7 @@ impl World {
         self.hash = xxh3_64_with_seed(&bytes, self.hash);
         if let Some(lines) = &mut self.transcript {
             let (at, text) = (rt::now().text(), text());
-            lines.push(format!(
-                "{:>6} {at:>13} n{node} {kind:<9} {text}",
-                self.events
-            ));
+            lines.push(format!("{:>6} {at:>13} n{node} {kind:<9} {text}", self.events));
         }
         Stamp(self.events)
     }
@@ -283,9 +264,7 @@ impl World {
         // Ids are given in order of time, and calls come in that order.
         while self.history.ops.len() <= id {
             let next = self.history.ops.len();
-            let op = self
-                .clients
-                .begin(next, &self.operations[next], &mut self.dice);
+            let op = self.clients.begin(next, &self.operations[next], &mut self.dice);
             self.history.ops.push(op);
         }
         &mut self.history.ops[id]

@@ -1,0 +1,180 @@
+//! Histories made by hand, for the tests of the oracles.
+
+use rondo_core::id::{ActorId, RequestId};
+use rondo_core::layout::keyspace::Level;
+use rondo_core::version::context::Context;
+use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use rondo_core::version::hlc::Hlc;
+
+use crate::history::{Answer, Attempt, End, Final, History, Op, Seen, Stamp, value};
+use crate::rt::Time;
+use crate::scenario::{Action, Over};
+
+/// A history in the making. Stamps are chosen by the test; times are the same numbers in milliseconds.
+#[derive(Default)]
+pub(super) struct Made {
+    history: History,
+}
+
+/// The operation that was added last.
+pub(super) struct Last<'a> {
+    history: &'a mut History,
+    id: usize,
+}
+
+/// The clock that knows n dots of one actor.
+pub(super) fn clock(actor: u64, n: u64) -> Clock {
+    Clock::new([(ActorId(actor), n)])
+}
+
+/// The HLC that writes have here: they are ordered as they are made.
+fn hlc(id: usize) -> Hlc {
+    Hlc((id as u64 + 1) << 16)
+}
+
+impl Made {
+    /// A blind put at `quorum`, acknowledged at `ended`; unknown without.
+    pub(super) fn put(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
+        let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
+        self.add(key, Action::Put { over: Over::Blind }, called, ended, answer)
+    }
+
+    /// A blind delete.
+    pub(super) fn delete(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
+        let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
+        self.add(key, Action::Delete { over: Over::Blind }, called, ended, answer)
+    }
+
+    /// A read at `quorum` that answered these writes' values, the first one as the value.
+    pub(super) fn get(&mut self, key: u32, called: u64, ended: u64, of: &[usize]) -> Last<'_> {
+        let values = of.iter().map(|&id| Seen { op: Some(id), version: hlc(id) }).collect();
+        let highest = of.iter().map(|&id| hlc(id)).max().unwrap_or_default();
+        let context = Context { clock: Clock::default(), highest };
+        self.add(key, Action::Get, called, Some(ended), Answer::Found { values, context })
+    }
+
+    /// A read at `quorum` that found nothing; `deleted_by` wrote the newest version there.
+    pub(super) fn miss(
+        &mut self,
+        key: u32,
+        called: u64,
+        ended: u64,
+        deleted_by: Option<usize>,
+    ) -> Last<'_> {
+        let highest = deleted_by.map(hlc).unwrap_or_default();
+        let context = Context { clock: Clock::default(), highest };
+        self.add(key, Action::Get, called, Some(ended), Answer::NotFound { context })
+    }
+
+    /// The state of a key at a node at the end: these writes, each with its dot (actor, n).
+    pub(super) fn ends(&mut self, key: u32, node: u32, of: &[(usize, u64, u64)]) {
+        let entries = of.iter().map(|&(id, actor, n)| {
+            let op = &self.history.ops[id];
+            let version = match op.action {
+                Action::Delete { .. } => Version::tombstone(hlc(id), op.request),
+                _ => Version::value(hlc(id), op.request, bytes::Bytes::new(), op.value.clone()),
+            };
+            Entry { actor: ActorId(actor), n, versions: [version].into_iter().collect() }
+        });
+        let state = VersionSet::from_entries(entries.collect()).expect("sorted by actor");
+        self.history.sight(key, &state, Stamp(1_000), || format!("the end of n{node}"));
+        self.history.finals.push(Final { key, node, state });
+    }
+
+    /// The history.
+    pub(super) fn history(self) -> History {
+        self.history
+    }
+
+    fn next(&self) -> usize {
+        self.history.ops.len()
+    }
+
+    fn add(
+        &mut self,
+        key: u32,
+        action: Action,
+        called: u64,
+        ended: Option<u64>,
+        answer: Answer,
+    ) -> Last<'_> {
+        let id = self.next();
+        let end = ended.map(|at| End { stamp: Stamp(at), at: Time::at_ms(at), answer });
+        let due = Some(Time::at_ms(called + 1_000));
+        let called_at = Time::at_ms(called);
+        let attempt = Attempt { node: 0, called: Stamp(called), called_at, due, end };
+        self.history.ops.push(Op {
+            client: 0,
+            key,
+            level: Level::Quorum,
+            action,
+            request: RequestId(id as u128 + 100),
+            value: if matches!(action, Action::Put { .. }) {
+                value(id, 0, 8)
+            } else {
+                bytes::Bytes::new()
+            },
+            sent: None,
+            attempts: vec![attempt],
+        });
+        Last { history: &mut self.history, id }
+    }
+}
+
+impl Last<'_> {
+    /// Its id.
+    pub(super) fn id(self) -> usize {
+        self.id
+    }
+
+    /// It was written with this context.
+    pub(super) fn sent(self, clock: Clock) -> Self {
+        self.history.ops[self.id].sent = Some(Context { clock, highest: Hlc(0) });
+        self
+    }
+
+    /// Its level is `one`.
+    pub(super) fn at_one(self) -> Self {
+        self.history.ops[self.id].level = Level::One;
+        self
+    }
+
+    /// It was refused.
+    pub(super) fn refused(self) -> Self {
+        let end = self.history.ops[self.id].attempts[0].end.as_mut().expect("it has ended");
+        end.answer = Answer::Refused("no".to_owned());
+        self
+    }
+
+    /// Its answer carried this context.
+    pub(super) fn knows(self, known: Clock) -> Self {
+        let end = self.history.ops[self.id].attempts[0].end.as_mut().expect("it has ended");
+        match &mut end.answer {
+            Answer::Found { context, .. }
+            | Answer::NotFound { context }
+            | Answer::Stored { context, .. } => context.clock = known,
+            Answer::Indeterminate | Answer::Refused(_) => {}
+        }
+        self
+    }
+
+    /// Its version was seen on the wire with this dot.
+    pub(super) fn dot(self, actor: u64, n: u64) -> Self {
+        let op = &self.history.ops[self.id];
+        let dot = Dot { actor: ActorId(actor), n };
+        let version = match op.action {
+            Action::Delete { .. } => Version::tombstone(hlc(self.id), op.request),
+            _ => Version::value(hlc(self.id), op.request, bytes::Bytes::new(), op.value.clone()),
+        };
+        let sighting = crate::history::Sighting {
+            request: op.request,
+            hlc: version.hlc,
+            tombstone: version.tombstone,
+            digest: version.digest,
+            stamp: op.called(),
+            place: "n0 to n1".to_owned(),
+        };
+        self.history.sightings.entry((op.key, dot)).or_default().push(sighting);
+        self
+    }
+}

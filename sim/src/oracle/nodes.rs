@@ -1,0 +1,38 @@
+//! No node panics or ends by itself, and the healed cluster does what it has to in time.
+
+use crate::history::{History, Stamp, Trouble};
+use crate::oracle::Violation;
+use crate::verdict::Verdict;
+
+const NAME: &str = "nodes";
+
+pub(super) fn check(history: &History) -> Vec<Violation> {
+    let violation = |trouble: &Trouble| {
+        let (verdict, what) = match trouble {
+            Trouble::Panic { node, text } => (Verdict::Crash, format!("n{node} panicked: {text}")),
+            Trouble::Error { node, text } => (Verdict::Crash, format!("n{node}: {text}")),
+            Trouble::Stuck(text) => (Verdict::Liveness, format!("after the heal: {text}")),
+        };
+        Violation { oracle: NAME, verdict, at: Stamp::NEVER, what }
+    };
+    history.troubles.iter().map(violation).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_trouble_is_told_with_its_class() {
+        let troubles = vec![
+            Trouble::Panic { node: 2, text: "index out of bounds".to_owned() },
+            Trouble::Error { node: 0, text: "ended: disk: no".to_owned() },
+            Trouble::Stuck("not every node became ready".to_owned()),
+        ];
+        let told = check(&History { troubles, ..History::default() });
+        let verdicts: Vec<Verdict> = told.iter().map(|violation| violation.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Crash, Verdict::Crash, Verdict::Liveness]);
+        assert_eq!(told[0].what, "n2 panicked: index out of bounds");
+        assert_eq!(check(&History::default()), []);
+    }
+}
