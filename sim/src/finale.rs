@@ -35,7 +35,8 @@ pub async fn finish(shared: &Shared) {
     faults::heal(shared);
     shared.lock().agenda.push(rt::now(), Event::AskStatus);
     if !until(shared, READY_MS, all_ready).await {
-        return stuck(shared, "not every node became ready".to_owned());
+        let waits = what_is_missing(&shared.lock());
+        return stuck(shared, format!("not every node became ready: {waits}"));
     }
     if !until(shared, SETTLE_MS, |world| world.waiting.is_empty() && world.calls_ahead == 0).await {
         return stuck(shared, "some operation never ended".to_owned());
@@ -67,6 +68,14 @@ fn stuck(shared: &Shared, what: String) {
 
 fn all_ready(world: &World) -> bool {
     world.nodes.iter().all(|node| node.status.as_ref().is_some_and(|status| status.ready))
+}
+
+fn what_is_missing(world: &World) -> String {
+    let told = world.nodes.iter().enumerate().map(|(node, machine)| match &machine.status {
+        None => format!("n{node} says nothing"),
+        Some(status) => format!("n{node} waits for {:?}", status.waiting),
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// Reads each (key, node) until it has been read.

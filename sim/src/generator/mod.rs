@@ -1,0 +1,181 @@
+//! From a seed to a scenario, and nothing else: the run draws nothing for operations and faults.
+//!
+//! Three ways to make one rotate with the seed. *Swarm*: a random subset of fault families at random rates (Groce et al.,
+//! "Swarm Testing", 2012). *Few*: at most four faults, because most real failures need no more (Yuan et al., OSDI 2014).
+//! *Uniform*: a little of everything. Sizes and rates are drawn on a logarithmic scale, so that both
+//! milliseconds and seconds are common.
+
+mod faults;
+
+mod workload;
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::scenario::{Cluster, Disks, EngineName, Links, Scenario, Shape, Skew, VERSION};
+
+/// How the faults of a scenario are chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// A random subset of families.
+    Swarm,
+    /// At most four faults.
+    Few,
+    /// A little of everything.
+    Uniform,
+}
+
+/// When operations may begin, in milliseconds: most clusters have formed by then.
+const OPERATIONS_FROM_MS: u64 = 1_500;
+
+/// The scenario of a seed.
+#[must_use]
+pub fn scenario(seed: u64) -> Scenario {
+    let mode = [Mode::Swarm, Mode::Few, Mode::Uniform][(seed % 3) as usize];
+    let mut rng = Rng::new(seed, 1);
+    let cluster = cluster(&mut rng);
+    let heal_at_ms = rng.log(5_000, 15_000);
+    let links = links(&mut Rng::new(seed, 2));
+    let disks = disks(&mut Rng::new(seed, 3));
+    let clocks = clocks(&mut Rng::new(seed, 4), cluster.nodes);
+    let window = OPERATIONS_FROM_MS..heal_at_ms - 300;
+    let operations = workload::operations(&mut Rng::new(seed, 5), &cluster, &links, window.clone());
+    let faults =
+        faults::faults(&mut Rng::new(seed, 6), mode, &cluster, operations.len() as u64, window);
+    let story = format!("made by the generator: {mode:?}").to_lowercase();
+    let version = VERSION;
+    Scenario { version, story, seed, cluster, links, disks, clocks, operations, faults, heal_at_ms }
+}
+
+fn cluster(rng: &mut Rng) -> Cluster {
+    let nodes = rng.pick(&[3, 3, 3, 3, 3, 4, 4, 5, 5, 5, 2, 1, 7]);
+    let (replicas, read_quorum, write_quorum) = match rng.below(12) {
+        0 => (3, 1, 3),
+        1 => (3, 3, 1),
+        2 if nodes >= 5 => (5, 3, 3),
+        3 => (2, 1, 2),
+        _ => (3, 2, 2),
+    };
+    let heartbeat_ms = rng.log(100, 400);
+    Cluster {
+        nodes,
+        replicas,
+        read_quorum,
+        write_quorum,
+        partitions: rng.pick(&[8, 8, 16, 32]),
+        engine: if rng.percent(85) { EngineName::Bitcask } else { EngineName::Memory },
+        deadline_ms: rng.log(300, 2_500),
+        hedge_ms: rng.log(5, 100),
+        resend_ms: rng.log(20, 300),
+        heartbeat_ms,
+        dead_ms: heartbeat_ms * rng.between(3, 8),
+    }
+}
+
+fn links(rng: &mut Rng) -> Links {
+    Links {
+        shape: rng.pick(&[Shape::Uniform, Shape::Exponential, Shape::Exponential]),
+        delay_min_us: rng.log(20, 500),
+        delay_mean_us: rng.log(200, 12_000),
+        loss_ppm: if rng.percent(50) { rng.log(1_000, 60_000) as u32 } else { 0 },
+        duplicate_ppm: if rng.percent(40) { rng.log(1_000, 40_000) as u32 } else { 0 },
+        tail_ppm: if rng.percent(50) { rng.log(1_000, 50_000) as u32 } else { 0 },
+        tail_ms: rng.log(20, 1_000),
+    }
+}
+
+fn disks(rng: &mut Rng) -> Disks {
+    let sync_min_us = rng.log(30, 1_000);
+    let sync_max_us = sync_min_us + rng.log(100, 30_000);
+    let cold_ppm = if rng.percent(35) { rng.log(10_000, 400_000) as u32 } else { 0 };
+    Disks { sync_min_us, sync_max_us, cold_ppm }
+}
+
+fn clocks(rng: &mut Rng, nodes: u32) -> Vec<Skew> {
+    let apart_ms = match rng.below(8) {
+        0 | 1 => 0,
+        2 => 10_000,
+        3 => 3_000,
+        4 => 20,
+        _ => 200,
+    };
+    let drift_ppm = rng.pick(&[0, 50, 200, 200, 5_000]);
+    (0..nodes)
+        .map(|_| Skew {
+            offset_ms: rng.between(0, 2 * apart_ms) as i64 - apart_ms as i64,
+            drift_ppm: rng.between(0, 2 * drift_ppm) as i32 - drift_ppm as i32,
+        })
+        .collect()
+}
+
+/// The generator's dice: one stream for each purpose, so that one part may change without the others.
+struct Rng(ChaCha8Rng);
+
+impl Rng {
+    fn new(seed: u64, stream: u64) -> Rng {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Rng(rng)
+    }
+
+    /// 0 to `bound - 1`; 0 when the bound is 0.
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// `low` to `high`, both included.
+    fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high - low + 1)
+    }
+
+    /// `low` to `high`, as often between 1 and 2 as between 100 and 200.
+    fn log(&mut self, low: u64, high: u64) -> u64 {
+        let unit = self.below(1 << 30) as f64 / (1u64 << 30) as f64;
+        let (low, high) = ((low as f64).ln(), (high as f64).ln());
+        (low + unit * (high - low)).exp().round() as u64
+    }
+
+    fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize].clone()
+    }
+
+    fn node(&mut self, nodes: u32) -> u32 {
+        self.below(u64::from(nodes)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_one_scenario_that_survives_being_saved() {
+        for seed in 0..200 {
+            let made = scenario(seed);
+            made.check().expect("the generator keeps the bounds");
+            let read = Scenario::from_json(&made.to_json()).expect("it reads what it wrote");
+            assert_eq!(read, made);
+            assert_eq!(scenario(seed), made);
+        }
+    }
+
+    #[test]
+    fn every_family_of_faults_and_every_kind_of_trigger_occurs() {
+        let all: Vec<Scenario> = (0..300).map(scenario).collect();
+        let faults = || all.iter().flat_map(|scenario| &scenario.faults);
+        let families: BTreeSet<&str> = faults().map(crate::scenario::Fault::family).collect();
+        assert_eq!(families.into_iter().collect::<Vec<_>>(), faults::FAMILIES_SORTED);
+        let triggers: BTreeSet<String> = faults()
+            .map(|fault| format!("{:?}", fault.when))
+            .filter_map(|when| when.split(' ').next().map(str::to_owned))
+            .collect();
+        assert_eq!(triggers.into_iter().collect::<Vec<_>>(), ["At", "OnAck", "OnSyncPending"]);
+        assert!(all.iter().any(|scenario| scenario.faults.is_empty()), "some have no fault");
+    }
+}

@@ -1,0 +1,97 @@
+//! What clients do: bursts of operations on one key, as dense as the network is slow, so that they overlap.
+//!
+//! Keys are of three kinds. *Registers* are written at `quorum` and `all` in every way, and must be linearizable. *Sets* are
+//! written with contexts only, so it is known exactly which siblings they must have. *Loose* keys are
+//! mostly written at `one`.
+
+use std::ops::Range;
+
+use rondo_core::layout::keyspace::Level;
+
+use crate::generator::Rng;
+use crate::scenario::{Action, Cluster, Links, Operation, Over, Retry};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Register,
+    Set,
+    Loose,
+}
+
+/// All operations of a run, in order of time.
+pub(super) fn operations(
+    rng: &mut Rng,
+    cluster: &Cluster,
+    links: &Links,
+    window_ms: Range<u64>,
+) -> Vec<Operation> {
+    let keys = keys(rng);
+    let clients = rng.between(2, 8) as u32;
+    let wanted = rng.log(80, 280) as usize;
+    let mut operations = Vec::new();
+    while operations.len() < wanted {
+        let start_us = rng.between(window_ms.start * 1_000, window_ms.end * 1_000);
+        // From one to some twenty network delays: long enough to meet a half-done write.
+        let spread_us = (links.delay_min_us + links.delay_mean_us) * rng.log(1, 20);
+        let key = rng.below(keys.len() as u64) as usize;
+        for _ in 0..rng.between(2, 14) {
+            let key = if rng.percent(92) { key } else { rng.below(keys.len() as u64) as usize };
+            let at_us = start_us + rng.below(spread_us);
+            let (client, kind) = (rng.below(u64::from(clients)) as u32, keys[key]);
+            operations.push(operation(rng, cluster, at_us, client, (key as u32, kind)));
+        }
+    }
+    operations.sort_by_key(|operation| operation.at_us);
+    operations
+}
+
+fn keys(rng: &mut Rng) -> Vec<Kind> {
+    let mut keys = vec![Kind::Register; rng.between(1, 4) as usize];
+    keys.extend(vec![Kind::Set; rng.between(0, 2) as usize]);
+    keys.extend(vec![Kind::Loose; usize::from(rng.percent(40))]);
+    keys
+}
+
+fn operation(
+    rng: &mut Rng,
+    cluster: &Cluster,
+    at_us: u64,
+    client: u32,
+    (key, kind): (u32, Kind),
+) -> Operation {
+    let action = match rng.below(100) {
+        0..45 => Action::Get,
+        45..90 => Action::Put { over: over(rng, kind) },
+        _ => Action::Delete { over: over(rng, kind) },
+    };
+    let is_read = action == Action::Get;
+    let level = match (kind, rng.below(100)) {
+        (Kind::Loose, 0..70) => Level::One,
+        (_, 70..78) => Level::All,
+        (_, 0..6) if is_read => Level::One,
+        _ => Level::Quorum,
+    };
+    let named = !is_read && rng.percent(35);
+    let retries = match named {
+        true => (0..rng.below(3)).map(|_| retry(rng, cluster)).collect(),
+        false => Vec::new(),
+    };
+    let node = rng.node(cluster.nodes);
+    Operation { at_us, client, node, key, level, action, named, retries }
+}
+
+fn retry(rng: &mut Rng, cluster: &Cluster) -> Retry {
+    Retry { after_ms: rng.log(1, 300), node: rng.node(cluster.nodes) }
+}
+
+fn over(rng: &mut Rng, kind: Kind) -> Over {
+    match (kind, rng.below(100)) {
+        (Kind::Set, 0..35) => Over::Nothing,
+        (Kind::Set, 35..50) => Over::Stale,
+        (Kind::Set, _) => Over::Last,
+        (_, 0..60) => Over::Blind,
+        (_, 60..84) => Over::Last,
+        (_, 84..92) => Over::Stale,
+        _ => Over::Nothing,
+    }
+}
