@@ -188,6 +188,7 @@ impl Node {
             Message::Query { op, .. } | Message::Read { op, .. } | Message::Merge { op, .. } => {
                 Some(*op)
             }
+            Message::Forward { op, .. } if !self.coordinator.take_on(from, *op) => return Ok(()),
             Message::Forward { op, .. } => Some(*op),
             _ => None,
         };

@@ -25,6 +25,7 @@ use crate::layout::{Layout, LayoutRef, keyspace};
 use crate::message::{Action, KeyRef, Message, Reply, Request};
 use crate::replica::{Replica, Trouble};
 use crate::request::attempts::{Attempt, Attempts};
+use crate::request::forwards::Forwards;
 use crate::request::get::ReadRound;
 use crate::request::operation::{Asker, Facts, Next, Patience};
 use crate::request::put::PutRound;
@@ -82,6 +83,7 @@ pub struct Coordinator {
     operations: BTreeMap<u64, Operation>,
     timers: BTreeSet<(Mono, u64)>,
     attempts: Attempts,
+    forwards: Forwards,
     stopping: bool,
 }
 
@@ -97,6 +99,7 @@ impl Coordinator {
             operations: BTreeMap::new(),
             timers: BTreeSet::new(),
             attempts: Attempts::default(),
+            forwards: Forwards::default(),
             stopping: false,
         }
     }
@@ -122,6 +125,11 @@ impl Coordinator {
     /// Takes no more requests.
     pub const fn stop(&mut self) {
         self.stopping = true;
+    }
+
+    /// A peer passes a request on; `false` when it may have done so before: then nobody answers.
+    pub fn take_on(&mut self, from: NodeId, op: OpId) -> bool {
+        self.forwards.take_on(from, op)
     }
 
     /// Somebody asks.
