@@ -309,7 +309,8 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
 
 /// What a writer knows after its write: what it meant to overwrite, and its own dot, unless a version of
 /// the same actor that it has *not* seen lies between; a clock cannot say that, and must not pretend.
-fn knows(known: &Clock, dot: Dot, state: &VersionSet) -> Clock {
+#[must_use]
+pub fn knows(known: &Clock, dot: Dot, state: &VersionSet) -> Clock {
     let mut knows = known.clone();
     let unseen = |(other, _): (Dot, &Version)| {
         other.actor == dot.actor && other.n < dot.n && !known.covers(other)

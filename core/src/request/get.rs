@@ -13,7 +13,8 @@
 use smallvec::SmallVec;
 
 use crate::layout::keyspace::{Level, Policy};
-use crate::message::{Message, Reply, Sibling};
+use crate::message::{Action, Message, Reply, Sibling};
+use crate::replica;
 use crate::request::operation::{Facts, Next};
 use crate::request::quorum::{Members, Tally};
 use crate::version::context::Context;
@@ -206,14 +207,10 @@ impl ReadRound {
     }
 
     fn answer(&self, state: &VersionSet, facts: &Facts) -> Reply {
-        let context = Context { clock: state.clock(), highest: state.highest_hlc() };
         if self.find {
-            let found = state.versions().find(|(_, version)| version.request == facts.request.id);
-            return found.map_or_else(
-                || not_found(facts),
-                |(_, version)| Reply::Stored { context, version: version.hlc },
-            );
+            return outcome(state, facts);
         }
+        let context = Context { clock: state.clock(), highest: state.highest_hlc() };
         let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
         if deleted && facts.policy == Policy::Newest {
             return Reply::NotFound { context };
@@ -239,6 +236,24 @@ fn read(facts: &Facts, digest_only: bool) -> Message {
 
 fn merge(facts: &Facts, merged: &VersionSet) -> Message {
     Message::Merge { op: facts.id, key: facts.key.clone(), state: merged.clone() }
+}
+
+/// What became of the write of the request. Its writer has seen nothing else that is here: it is told what it
+/// knew when it wrote, and its own dot.
+fn outcome(state: &VersionSet, facts: &Facts) -> Reply {
+    let Some((dot, version)) =
+        state.versions().find(|(_, version)| version.request == facts.request.id)
+    else {
+        return not_found(facts);
+    };
+    let sent = match &facts.request.action {
+        Action::Put { context, .. } | Action::Delete { context } => context.clone(),
+        Action::Get => None,
+    };
+    let sent = sent.unwrap_or_default();
+    let clock = replica::knows(&sent.clock, dot, state);
+    let context = Context { clock, highest: sent.highest.max(version.hlc) };
+    Reply::Stored { context, version: version.hlc }
 }
 
 /// A search that found no dot proves nothing: the earlier attempt may still arrive.
