@@ -11,3 +11,5 @@ pub mod os_disk;
 pub mod bitcask;
 
 pub mod data_dir;
+
+pub mod store;

@@ -12,7 +12,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine};
-use rondo_core::env::DiskDone;
+use rondo_core::env::{Disk, DiskDone};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
 use rondo_engines::bitcask::{Bitcask, Opened, Options};
@@ -386,4 +386,178 @@ fn the_power_may_go_before_any_operation() {
 #[test]
 fn the_power_may_go_again_during_recovery() {
     crash_everywhere(&busy_workload(), tiny(), true);
+}
+
+/// A closed store, and what it holds.
+fn closed_store() -> (MemDisk, Snapshot) {
+    let disk = MemDisk::new();
+    let mut pair = Pair::new(disk.clone(), tiny()).unwrap();
+    for step in &busy_workload()[..40] {
+        pair.step(step).unwrap();
+    }
+    pair.engine.close().unwrap();
+    (disk, pair.history.pop().unwrap())
+}
+
+/// One flipped bit: each key has its value, or an error, or the loss has been reported.
+fn check_flipped(path: &str, byte: u64, with_hints: bool) {
+    let (disk, expected) = closed_store();
+    disk.flip_bit(path, byte, (byte % 8) as u8);
+    if !with_hints {
+        for name in disk.list("store").unwrap().iter().filter(|name| name.ends_with("hint")) {
+            disk.remove(&format!("store/{name}")).unwrap();
+        }
+    }
+    let (mut engine, opened) = open(&disk, tiny()).unwrap();
+    for round in 0..2 {
+        for n in 0..KEYS {
+            match engine.get(&key(n)) {
+                Ok(Lookup::Hit(record)) if opened.lost.is_empty() => {
+                    let (head, body) = &expected[&key(n)];
+                    assert_eq!((&record.head, &record.body), (head, body), "{path} at {byte}");
+                }
+                // Something is lost, and said so: an older version may show, never a broken one.
+                Ok(Lookup::Hit(record)) => {
+                    assert!(record.head.starts_with(b"head "), "{path} at {byte}");
+                    assert!(record.body.ends_with(&record.body[record.body.len() - 1..]));
+                }
+                Ok(Lookup::Miss) => {
+                    let gone = !expected.contains_key(&key(n)) || !opened.lost.is_empty();
+                    assert!(gone, "{path} at {byte}: {:?} is missing in silence", key(n));
+                }
+                Err(Error::Corrupt { .. }) => assert!(path.ends_with("data")),
+                other => panic!("{other:?}"),
+            }
+        }
+        if round == 0 {
+            // A merge meets the damage too, and must keep what it cannot read.
+            for _ in 0..200 {
+                engine.maintain(1 << 20).unwrap();
+            }
+        }
+    }
+    if path.ends_with("hint") {
+        assert_eq!(opened.lost, [], "hints can always be made anew");
+        assert_eq!(snapshot(&mut engine).unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_never_served() {
+    let (disk, _) = closed_store();
+    for name in disk.list("store").unwrap() {
+        let path = format!("store/{name}");
+        let len = disk.content(&path).unwrap().len() as u64;
+        let step = if name.ends_with("hint") { 61 } else { 3 };
+        for byte in (0..len).step_by(step) {
+            check_flipped(&path, byte, true);
+            if name.ends_with("data") {
+                check_flipped(&path, byte, false);
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_in_the_middle_is_reported_and_the_rest_is_there() {
+    let disk = MemDisk::new();
+    let options = Options { file_bytes_max: 1 << 20, ..tiny() };
+    let mut pair = Pair::new(disk.clone(), options).unwrap();
+    for n in 0..6 {
+        pair.step(&Step::Write(vec![(n, Some(100))])).unwrap();
+    }
+    pair.engine.close().unwrap();
+    disk.remove("store/0000000001.hint").unwrap();
+    let at = disk.content("store/0000000001.data").unwrap();
+    let at = at.windows(4).position(|w| w == b"3:2:").unwrap() as u64;
+    disk.flip_bit("store/0000000001.data", at, 0);
+    for _ in 0..2 {
+        let (mut engine, opened) = open(&disk, options).unwrap();
+        assert_eq!(opened.lost.len(), 1, "{:?}", opened.lost);
+        assert_eq!(opened.lost[0].file, "store/0000000001.data");
+        assert_eq!(opened.lost[0].what, "write 3 is damaged or missing");
+        assert_eq!(snapshot(&mut engine).unwrap().len(), 5);
+        assert_eq!(engine.get(&key(2)).unwrap(), Lookup::Miss);
+        disk.kill();
+    }
+}
+
+#[test]
+fn after_a_failure_nothing_is_promised() {
+    let write = [(0, Some(10))].to_vec();
+    let (disk, options) = (MemDisk::new(), tiny());
+    let mut pair = Pair::new(disk.clone(), options).unwrap();
+    pair.step(&Step::Write(write.clone())).unwrap();
+    pair.step(&Step::StartSync).unwrap();
+    let pending = disk.take_pending().pop().unwrap();
+    let DiskDone::Synced { id, result } = disk.fail(pending, std::io::ErrorKind::Other) else {
+        panic!("a sync was started");
+    };
+    assert!(matches!(pair.engine.synced(id, result), Err(Error::Disk(_))));
+    assert!(matches!(pair.engine.get(&key(0)), Err(Error::Poisoned)));
+    assert!(matches!(pair.engine.start_sync(SyncId(9)), Err(Error::Poisoned)));
+    assert!(matches!(pair.engine.flush(), Err(Error::Poisoned)));
+    assert!(matches!(pair.engine.close(), Err(Error::Poisoned)));
+    assert_eq!(pair.engine.durable(), Lsn(0));
+
+    let mut pair = Pair::new(MemDisk::new(), options).unwrap();
+    pair.step(&Step::Write(write)).unwrap();
+    pair.disk.set_fault_hook(|_, _, op| match op {
+        rondo_engines::mem_disk::Op::Write { .. } => {
+            Some(Fault::Cut(7, std::io::ErrorKind::StorageFull))
+        }
+        _ => None,
+    });
+    assert!(matches!(pair.engine.flush(), Err(Error::Disk(_))));
+    assert!(matches!(pair.engine.maintain(1), Err(Error::Poisoned)));
+}
+
+#[test]
+fn cold_records_are_read_in_two_parts() {
+    for options in [tiny(), colliding()] {
+        let mut pair = Pair::new(MemDisk::new(), options).unwrap();
+        for n in 0..KEYS {
+            pair.step(&Step::Write(vec![(n, Some(300))])).unwrap();
+        }
+        pair.step(&Step::Reopen).unwrap();
+        pair.disk.set_cold_hook(|_, _, _| true);
+        for n in 0..KEYS {
+            let found = match pair.engine.get(&key(n)).unwrap() {
+                Lookup::Cold(ticket) => {
+                    pair.engine.start_read(rondo_core::id::ReadId(1), ticket).unwrap();
+                    // Meanwhile the key is overwritten and its file merged away.
+                    pair.step(&Step::Write(vec![(n, Some(1))])).unwrap();
+                    for _ in 0..30 {
+                        pair.engine.maintain(1 << 20).unwrap();
+                    }
+                    let Some(DiskDone::Read { result, .. }) = pair.disk.run_pending().pop() else {
+                        panic!("a read was started");
+                    };
+                    pair.engine.finish_read(ticket, result.unwrap()).unwrap()
+                }
+                // Keys that share a fingerprint are read at once.
+                found => found,
+            };
+            let Lookup::Hit(record) = found else { panic!("{found:?}") };
+            assert_eq!(record.head, pair.history[usize::from(n) + 1][&key(n)].0);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_is_a_store() {
+    let mut pair = Pair::new(MemDisk::new(), tiny()).unwrap();
+    for step in &busy_workload()[..30] {
+        pair.step(step).unwrap();
+    }
+    let lsn = pair.engine.checkpoint("backup/one").unwrap();
+    let expected = pair.history.last().unwrap().clone();
+    for n in 0..KEYS {
+        pair.step(&Step::Write(vec![(n, None)])).unwrap();
+    }
+    pair.disk.crash_lose_all();
+    let disk = Arc::new(pair.disk.clone());
+    let (mut copy, opened) = Bitcask::open(disk, "backup/one", tiny()).unwrap();
+    assert_eq!((opened.last, opened.lost), (lsn, vec![]));
+    assert_eq!(snapshot(&mut copy).unwrap(), expected);
 }

@@ -134,6 +134,8 @@ impl<F: Clone> Writer<F> {
         }
         if !out.is_empty() {
             disk.write_at(&self.file, &[&out], start)?;
+            // Here, so that the last step does not wait for all of it.
+            disk.sync_now(&self.file)?;
         }
         Ok(out.len())
     }

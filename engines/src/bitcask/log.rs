@@ -20,7 +20,7 @@ use super::hint::Summary;
 use super::keydir::Place;
 use super::record::{self, DELETE, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK_LEN, Parts};
 use super::table::{Entry, Table};
-use super::{Active, Bitcask, DataFile, Keys, TABLES_MAX, file_path, hint};
+use super::{Active, Bitcask, DataFile, Keys, TABLES_MAX, file_path, hint, make_dir};
 
 /// The most bytes of one batch.
 const BATCH_BYTES_MAX: usize = 64 << 20;
@@ -241,7 +241,7 @@ impl<D: Disk> Bitcask<D> {
     /// active file. Everything is durable and in files.
     pub(super) fn copy_to(&self, dir: &str) -> Result<()> {
         let disk = &*self.disk;
-        disk.create_dir(dir)?;
+        make_dir(disk, dir)?;
         for (&number, file) in &self.files {
             if matches!(self.background, Some(super::Background::Merge(ref merge)) if merge.writes(number))
             {
@@ -257,9 +257,7 @@ impl<D: Disk> Bitcask<D> {
                 disk.link(&self.path(number, "hint"), &file_path(dir, number, "hint"))?;
             }
         }
-        disk.sync_dir(dir)?;
-        let above = dir.rsplit_once('/').map_or("", |(above, _)| above);
-        Ok(disk.sync_dir(above)?)
+        Ok(disk.sync_dir(dir)?)
     }
 
     pub(super) fn summary(&self, number: u32) -> Summary {

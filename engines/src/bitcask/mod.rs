@@ -364,6 +364,17 @@ impl<F> DataFile<F> {
     }
 }
 
+/// Makes a directory whose name, with those above it, is durable.
+fn make_dir<D: Disk>(disk: &D, dir: &str) -> Result<()> {
+    disk.create_dir(dir)?;
+    let mut below = dir;
+    while !below.is_empty() {
+        below = below.rsplit_once('/').map_or("", |(above, _)| above);
+        disk.sync_dir(below)?;
+    }
+    Ok(())
+}
+
 /// Where file `number` lies: ten digits, so that names sort as numbers do.
 fn file_path(dir: &str, number: u32, extension: &str) -> String {
     let name = format!("{number:010}.{extension}");

@@ -44,7 +44,7 @@ use super::record::{
 };
 use super::table::{Entry, Table};
 use super::walk::{Item, Walk};
-use super::{Active, Bitcask, DataFile, Keys, Lost, Opened, Options, file_path, log};
+use super::{Active, Bitcask, DataFile, Keys, Lost, Opened, Options, file_path, log, make_dir};
 
 /// At most this many losses are listed for one file.
 const LOSSES_MAX: usize = 16;
@@ -97,8 +97,7 @@ pub(super) fn open<D: Disk>(
     dir: &str,
     options: Options,
 ) -> Result<(Bitcask<D>, Opened)> {
-    disk.create_dir(dir)?;
-    disk.sync_dir(dir.rsplit_once('/').map_or("", |(above, _)| above))?;
+    make_dir(&*disk, dir)?;
     let (numbers, next_number) = clear_remains(&*disk, dir)?;
     let (found, salt) = find_files(&*disk, dir, &numbers, options.salt)?;
     let durable = durable_named(&*disk, salt, &found)?;
@@ -268,7 +267,11 @@ impl<D: Disk> Bitcask<D> {
         opened: &mut Opened,
     ) -> Result<DataFile<D::File>> {
         let seed = record::seed(self.salt, found.number);
-        let kind = found.header.map_or(Kind::Log, |header| header.kind);
+        let kind = match found.header {
+            Some(header) => header.kind,
+            None if found.hint.is_none() && self.has_end(&found, seed)? => Kind::Merged,
+            None => Kind::Log,
+        };
         let mut file = DataFile::empty(found.file, kind, seed);
         if let Some(hint) = found.hint {
             let summary = hint.summary;
@@ -304,6 +307,16 @@ impl<D: Disk> Bitcask<D> {
         file.keys = Keys::Table(table);
         opened.report(&self.path(found.number, "data"), loaded.losses);
         Ok(file)
+    }
+
+    /// Whether a file whose header is damaged ends as a merged file does.
+    fn has_end(&self, found: &Found<D::File>, seed: u32) -> Result<bool> {
+        let mut walk = Walk::new(&*self.disk, &found.file, seed, 0, found.len);
+        let mut ended = false;
+        while let Some(item) = walk.next()? {
+            ended = matches!(item, Item::Record { header, .. } if header.has(END));
+        }
+        Ok(ended)
     }
 
     fn report_missing_end(&self, follow: &Follow, logs: usize, opened: &mut Opened) {
