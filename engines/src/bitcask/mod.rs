@@ -21,16 +21,25 @@
 //!
 //! Left out: compression, reading through memory maps, resuming a half-finished merge at open.
 
-mod hint;
 mod keydir;
-mod log;
-mod lookup;
-mod merge;
-mod order;
+
 mod record;
-mod recovery;
+
 mod table;
+
 mod walk;
+
+mod hint;
+
+mod order;
+
+mod lookup;
+
+mod log;
+
+mod merge;
+
+mod recovery;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
