@@ -9,12 +9,12 @@ use rondo_core::layout::Quorums;
 use crate::settings::{EngineKind, Settings};
 
 /// What the settings do not say.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// The node's name.
     pub name: &'a str,
     /// The first digits of its id.
-    pub short_id: &'a str,
+    pub short_id: String,
     /// Where HTTP is.
     pub http: SocketAddr,
     /// Where peers connect.

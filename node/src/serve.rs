@@ -28,7 +28,7 @@ use crate::http::front::Front;
 use crate::http::server;
 use crate::seeds;
 use crate::settings::{Settings, join_port};
-use crate::store::{self, Store};
+use crate::store::{self, Closer, Store};
 
 /// Partitions of a cluster's token space.
 const PARTITIONS: u16 = 256;
@@ -70,52 +70,16 @@ async fn run(settings: &Settings) -> Result<()> {
     let listener = listen(settings)?;
     let http = listener.local_addr().map_err(|error| cannot_listen(settings, &error))?;
     let (inbox, reader) = Inbox::new();
-    let Store { engine, id, name, boot, clean, dir } = store::open(settings, &inbox)?;
-    let network = start_network(settings, &inbox, id, boot, secret.clone())?;
-    let peers = network.address();
-    let host_name = advertised_host(settings)?;
-    let advertised_port = settings.advertise.as_ref().and_then(|(_, port)| *port);
-    let config = NodeConfig {
-        id,
-        name: name.clone(),
-        boot,
-        clean,
-        cluster: settings.cluster.clone(),
-        peer_address: Address(join_port(&host_name, advertised_port.unwrap_or(peers.port()))),
-        client_address: Address(join_port(&host_name, http.port())),
-        seeds: seeds::peer_addresses(&settings.seeds),
-        bootstrap_expect: settings.bootstrap_expect,
-        partitions: PARTITIONS,
-        replicas: settings.replication,
-        read_quorum: settings.read_quorum,
-        write_quorum: settings.write_quorum,
-        weight: settings.vnodes,
-        zone: settings.zone.clone(),
-        deadline_ms: DEADLINE_MS,
-        hedge_ms: HEDGE_MS,
-        resend_ms: RESEND_MS,
-        heartbeat_ms: HEARTBEAT_MS,
-        dead_ms: DEAD_MS,
-        durability: Durability::Batch,
-    };
-    let taken = (peers.port() != settings.peer_port).then_some(settings.peer_port);
-    let advertised = config.peer_address.0.clone();
-    let text = banner(
-        settings,
-        &Facts {
-            name: &name,
-            short_id: &id.short(),
-            http,
-            peers,
-            peer_port_taken: taken,
-            advertised: &advertised,
-            data_dir: &dir,
-        },
-    );
+    let store = store::open(settings, &inbox)?;
+    let network = start_network(settings, &inbox, &store, secret.clone())?;
+    let config = node_config(settings, &store, http, network.address())?;
+    let text = banner(settings, &facts(settings, &store, &config, http, network.address()));
     let codes = secret.unwrap_or_else(|| settings.cluster.clone().into_bytes());
     let run = store::random()? as u64;
-    let front =
-        Arc::new(Front::new(inbox.clone(), codes.clone(), run, settings.cors_origin.clone()));
+    let origin = settings.cors_origin.clone();
+    let front = Arc::new(Front::new(inbox.clone(), codes.clone(), run, origin));
+    let Store { engine, closer, .. } = store;
+    let links = network.clone();
     let parts = Parts {
         config,
         secret: codes,
@@ -130,13 +94,63 @@ async fn run(settings: &Settings) -> Result<()> {
     let http = tokio::spawn(server::serve(listener, Arc::clone(&front), stopped));
     wait_a_little(&front).await;
     say(&text);
-    tokio::spawn(seeds::look_behind_http(
-        settings.seeds.clone(),
-        inbox.clone(),
-        Arc::clone(&front),
-    ));
+    let seeds = settings.seeds.clone();
+    tokio::spawn(seeds::look_behind_http(seeds, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(watch_readiness(Arc::clone(&front)));
-    live(Running { node, http, stop }, &front, &inbox, &mut signals).await
+    live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
+    links.stop().await;
+    closer.map_or(Ok(()), Closer::mark_clean)
+}
+
+fn node_config(
+    settings: &Settings,
+    store: &Store,
+    http: SocketAddr,
+    peers: SocketAddr,
+) -> Result<NodeConfig> {
+    let host = advertised_host(settings)?;
+    let port = settings.advertise.as_ref().and_then(|(_, port)| *port).unwrap_or(peers.port());
+    Ok(NodeConfig {
+        id: store.id,
+        name: store.name.clone(),
+        boot: store.boot,
+        clean: store.clean,
+        cluster: settings.cluster.clone(),
+        peer_address: Address(join_port(&host, port)),
+        client_address: Address(join_port(&host, http.port())),
+        seeds: seeds::peer_addresses(&settings.seeds),
+        bootstrap_expect: settings.bootstrap_expect,
+        partitions: PARTITIONS,
+        replicas: settings.replication,
+        read_quorum: settings.read_quorum,
+        write_quorum: settings.write_quorum,
+        weight: settings.vnodes,
+        zone: settings.zone.clone(),
+        deadline_ms: DEADLINE_MS,
+        hedge_ms: HEDGE_MS,
+        resend_ms: RESEND_MS,
+        heartbeat_ms: HEARTBEAT_MS,
+        dead_ms: DEAD_MS,
+        durability: Durability::Batch,
+    })
+}
+
+fn facts<'a>(
+    settings: &Settings,
+    store: &'a Store,
+    config: &'a NodeConfig,
+    http: SocketAddr,
+    peers: SocketAddr,
+) -> Facts<'a> {
+    Facts {
+        name: &store.name,
+        short_id: store.id.short(),
+        http,
+        peers,
+        peer_port_taken: (peers.port() != settings.peer_port).then_some(settings.peer_port),
+        advertised: &config.peer_address.0,
+        data_dir: &store.dir,
+    }
 }
 
 /// What runs until it is told to stop.
@@ -258,26 +272,33 @@ fn cannot_listen(settings: &Settings, error: &io::Error) -> Failure {
     Failure::failed(message, hint)
 }
 
+/// Listens for peers: on the port asked for, or else on the one kept from last time, or else on the next that is free.
 fn start_network(
     settings: &Settings,
     inbox: &Inbox,
-    node: rondo_core::id::NodeId,
-    boot: rondo_core::id::BootEpoch,
+    store: &Store,
     secret: Option<Vec<u8>>,
 ) -> Result<TcpNetwork> {
+    let given = settings.peer_port_given;
+    let kept = if given { None } else { store::kept_peer_port(&store.dir) };
+    let port = kept.unwrap_or(settings.peer_port);
     let options = Options {
-        listen: Address(SocketAddr::new(settings.ip, settings.peer_port).to_string()),
-        next_free: !settings.peer_port_given,
-        node,
-        boot,
+        listen: Address(SocketAddr::new(settings.ip, port).to_string()),
+        next_free: !given,
+        node: store.id,
+        boot: store.boot,
         cluster: settings.cluster.clone(),
         secret,
         heartbeat_ms: HEARTBEAT_MS,
         silence_ms: DEAD_MS,
         handshake_ms: HANDSHAKE_MS,
     };
-    TcpNetwork::start(options, inbox.clone(), seed()?)
-        .map_err(|error| Failure::failed(format!("peers: {error}"), "give another --peer-port"))
+    let network = TcpNetwork::start(options, inbox.clone(), seed()?)
+        .map_err(|error| Failure::failed(error.to_string(), "give another --peer-port"))?;
+    if !given && store.closer.is_some() {
+        store::keep_peer_port(&store.dir, network.address().port());
+    }
+    Ok(network)
 }
 
 /// The host that others are told: the one given, the one bound, or, when all are bound, the one from which the way

@@ -1,13 +1,27 @@
-//! The store of a node and what it keeps about the node itself.
+//! The store of a node: the data directory with its lock, whose it is, and the engine in it.
+//!
+//! Besides what `DataDir` keeps there is one small file, `peer-port`: the port that was found free, so that a node that
+//! starts again is where its peers know it to be.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
 
+use rondo_core::config::NAME_BYTES_MAX;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
+use rondo_engines::bitcask::{Bitcask, Options};
+use rondo_engines::data_dir::{DataDir, DataDirError, NewIdentity};
+use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{EngineKind, Settings};
+
+/// The engine's directory below the data directory.
+const DATA: &str = "data";
+/// The file of the peer port.
+const PEER_PORT: &str = "peer-port";
 
 /// An open store, and the node it belongs to.
 pub struct Store {
@@ -19,18 +33,35 @@ pub struct Store {
     pub name: String,
     /// How often the store has been opened, this time included.
     pub boot: BootEpoch,
-    /// Whether it was closed cleanly last time.
+    /// Whether it was closed cleanly last time and nothing is damaged.
     pub clean: bool,
     /// Where it lies.
     pub dir: PathBuf,
+    /// What closes it; `None` when nothing is kept.
+    pub closer: Option<Closer>,
 }
 
-/// Opens the store that the settings name.
-pub fn open(settings: &Settings, _inbox: &Inbox) -> Result<Store> {
-    let host = host_name();
-    let name = settings.name.clone().unwrap_or(host);
+/// Says on the disk that everything was closed. Holds the directory's lock until it is dropped.
+pub struct Closer(DataDir<OsDisk>);
+
+impl Closer {
+    /// To be called when the engine has been closed without an error.
+    pub fn mark_clean(self) -> Result<()> {
+        self.0.mark_clean().map_err(|error| {
+            Failure::failed(
+                format!("cannot mark the data directory as closed: {error}"),
+                "check the disk; nothing is lost, but the next start takes longer",
+            )
+        })
+    }
+}
+
+/// Opens the store that the settings name. Ends of disk work go into `inbox`.
+pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
+    let name = settings.name.clone().unwrap_or_else(host_name);
     let dir = settings.data_dir.clone().unwrap_or_else(|| Path::new("rondo-data").join(&name));
     match settings.engine {
+        EngineKind::Bitcask => open_on_disk(settings, inbox, name, dir),
         EngineKind::Memory => Ok(Store {
             engine: Box::new(MemoryEngine::new()),
             id: NodeId(random()?),
@@ -38,11 +69,95 @@ pub fn open(settings: &Settings, _inbox: &Inbox) -> Result<Store> {
             boot: BootEpoch(1),
             clean: false,
             dir,
+            closer: None,
         }),
-        EngineKind::Bitcask => Err(Failure::failed(
-            "the engine `bitcask` is not built yet",
-            "--engine memory keeps data until the node stops",
-        )),
+    }
+}
+
+fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) -> Result<Store> {
+    let failed = |error: &dyn std::fmt::Display| {
+        let hint = "give a --data-dir that this user may write to, on a disk with room";
+        Failure::failed(format!("data directory {}: {error}", dir.display()), hint)
+    };
+    let done = inbox.clone();
+    let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
+    let disk = Arc::new(disk.map_err(|error| failed(&error))?);
+    disk.lock().map_err(|error| match error.kind() {
+        io::ErrorKind::ResourceBusy => Failure::failed(
+            error.to_string(),
+            "a second node on this host needs a --node-id, a --port and a --data-dir of its own",
+        ),
+        _ => failed(&error),
+    })?;
+    let mut new = NewIdentity {
+        node: NodeId(random()?),
+        store: random()?,
+        name,
+        cluster: settings.cluster.clone(),
+    };
+    let mut opened = DataDir::open(Arc::clone(&disk), &new, &[DATA]);
+    if let (Err(DataDirError::OtherName { found, .. }), None) = (&opened, &settings.name) {
+        // Nobody named the node: it keeps its name although the host has another now.
+        new.name = found.clone();
+        opened = DataDir::open(Arc::clone(&disk), &new, &[DATA]);
+    }
+    let data = opened.map_err(|error| refused(&dir, &error))?;
+    let (engine, found) = Bitcask::open(disk, DATA, Options::new(data.store() as u64))
+        .map_err(|error| failed(&error))?;
+    for lost in &found.lost {
+        let (file, offset, what) = (&lost.file, lost.offset, &lost.what);
+        tracing::error!(file, offset, "acknowledged data is damaged: {what}");
+    }
+    if found.torn_bytes > 0 {
+        tracing::info!(bytes = found.torn_bytes, "writes that were not synced before are gone");
+    }
+    Ok(Store {
+        engine: Box::new(engine),
+        id: data.node,
+        name: data.name.clone(),
+        boot: data.boot,
+        clean: data.clean && found.lost.is_empty(),
+        dir,
+        closer: Some(Closer(data)),
+    })
+}
+
+fn refused(dir: &Path, error: &DataDirError) -> Failure {
+    let shown = dir.display();
+    match error {
+        DataDirError::OtherName { found, asked } => Failure::failed(
+            format!("the data directory {shown} belongs to the node `{found}`, not to `{asked}`"),
+            format!("--node-id {found}, or another --data-dir"),
+        ),
+        DataDirError::OtherCluster { found, asked } => Failure::failed(
+            format!(
+                "the data directory {shown} belongs to the cluster `{found}`, not to `{asked}`"
+            ),
+            format!("--cluster-name {found}, or another --data-dir"),
+        ),
+        other => Failure::failed(
+            format!("the data directory {shown} cannot be used: {other}"),
+            "restore it from a backup, or give another --data-dir and let the node start empty",
+        ),
+    }
+}
+
+/// The peer port that was found free last time.
+#[must_use]
+pub fn kept_peer_port(dir: &Path) -> Option<u16> {
+    // A file that is missing or broken is no port: then the usual one is tried.
+    fs::read_to_string(dir.join(PEER_PORT)).ok()?.trim().parse().ok().filter(|&port| port != 0)
+}
+
+/// Keeps the peer port for the next start.
+pub fn keep_peer_port(dir: &Path, port: u16) {
+    if kept_peer_port(dir) == Some(port) {
+        return;
+    }
+    let (new, path) = (dir.join("peer-port.new"), dir.join(PEER_PORT));
+    let kept = fs::write(&new, format!("{port}\n")).and_then(|()| fs::rename(&new, &path));
+    if let Err(error) = kept {
+        tracing::warn!(%error, port, "the peer port cannot be kept for the next start");
     }
 }
 
@@ -54,7 +169,7 @@ fn host_name() -> String {
         .to_string_lossy()
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' })
-        .take(rondo_core::config::NAME_BYTES_MAX)
+        .take(NAME_BYTES_MAX)
         .collect();
     let name = name.trim_start_matches('.');
     if name.is_empty() { "rondo".to_owned() } else { name.to_owned() }

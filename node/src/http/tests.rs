@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::Request;
 use rondo_core::config::VALUE_BYTES_MAX;
 use rondo_core::engine::EngineStats;
-use rondo_core::env::{Mono, Wall};
+use rondo_core::env::Wall;
 use rondo_core::id::{ActorId, NodeId};
 use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::{Quorums, Role};
@@ -139,7 +139,8 @@ fn fake_status() -> Status {
         name: "alpha".to_owned(),
         cluster: "rondo".to_owned(),
         boot: 3,
-        uptime_ms: Mono(61_500_000_000).ms_since(Mono(0)),
+        uptime_ms: 61_500,
+        clock_ahead_ms: -3,
         ready: true,
         waiting: Vec::new(),
         layout: Some(LayoutStatus {

@@ -138,6 +138,7 @@ fn whole(front: &Front, status: &Status) -> Value {
         "cluster": status.cluster,
         "boot": status.boot,
         "uptime_ms": status.uptime_ms,
+        "clock_ahead_ms": status.clock_ahead_ms,
         "ready": status.ready && !front.is_stopping(),
         "waiting": status.waiting,
         "layout": status.layout.as_ref().map(layout),

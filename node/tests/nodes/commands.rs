@@ -1,0 +1,160 @@
+//! The commands against real nodes: what they print, and the code they end with.
+
+use std::fs;
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::harness::{Node, cluster, eventually, free_port, rondo, run, run_in};
+
+#[test]
+fn kv_puts_gets_and_deletes_on_any_server_that_answers() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    let servers = format!("127.0.0.1:{},127.0.0.1:{}", free_port(), node.port);
+    let kv = |arguments: &[&str]| run(&[&["kv"], arguments, &["--server", &servers]].concat());
+    let put = kv(&["put", "a/b ü", "a value"]);
+    assert_eq!((put.code, put.stdout.as_str()), (Some(0), "OK\n"), "{}", put.stderr);
+    let get = kv(&["get", "a/b ü", "--consistency", "all"]);
+    assert_eq!((get.code, get.stdout.as_str()), (Some(0), "a value"), "{}", get.stderr);
+    let json: Value =
+        serde_json::from_str(&kv(&["get", "a/b ü", "-o", "json"]).stdout).expect("JSON");
+    assert_eq!((&json["value"], &json["siblings"]), (&"a value".into(), &1.into()));
+    let context = json["context"].as_str().expect("a token");
+    let over = kv(&["put", "a/b ü", "newer", "--context", context, "-o", "json"]);
+    assert_eq!(over.code, Some(0), "{}", over.stderr);
+    let foreign = kv(&["put", "other", "x", "--context", context]);
+    assert_eq!(foreign.code, Some(2));
+    assert!(foreign.stderr.contains("another key"), "{}", foreign.stderr);
+    assert_eq!(kv(&["delete", "a/b ü"]).code, Some(0));
+    let gone = kv(&["get", "a/b ü"]);
+    assert_eq!((gone.code, gone.stdout.as_str()), (Some(4), ""));
+    assert_eq!(gone.stderr, "error: key not found\n");
+    assert_eq!(kv(&["get", "k", "--consistency", "most"]).code, Some(2));
+}
+
+#[test]
+fn a_cluster_without_a_quorum_is_exit_code_3_and_no_server_is_1() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let node = Node::start(dir.path(), "alpha", &["--seeds", &nobody]);
+    let server = format!("127.0.0.1:{}", node.port);
+    for arguments in [&["kv", "get", "k"][..], &["kv", "put", "k", "v"]] {
+        let ended = run(&[arguments, &["--server", &server, "--timeout", "500ms"]].concat());
+        assert_eq!(ended.code, Some(3), "{ended:?}");
+    }
+    let ended = run(&["kv", "get", "k", "--server", &nobody]);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("no server answers"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("try:"), "{}", ended.stderr);
+    assert_eq!(run(&["status", "--server", "a b"]).code, Some(2));
+}
+
+#[test]
+fn status_ring_and_bench_show_a_cluster() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nodes = cluster(dir.path(), &["alpha", "beta", "gamma"], &[]);
+    let servers: Vec<_> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    let servers = servers.join(",");
+    let short = [
+        "--duration",
+        "300ms",
+        "--warm-up",
+        "50ms",
+        "--keys",
+        "50",
+        "--clients",
+        "4",
+        "-o",
+        "json",
+    ];
+    let bench = run(&[&["bench", "mix", "--server", &servers], &short[..]].concat());
+    assert_eq!(bench.code, Some(0), "{}", bench.stderr);
+    let report: Value = serde_json::from_str(&bench.stdout).expect("JSON");
+    for op in ["get", "put"] {
+        assert!(report[op]["ok"].as_u64() > Some(0), "{report}");
+        assert_eq!(report[op]["broken"], 0, "{report}");
+        assert!(report[op]["latency_us"]["p99.9"].as_u64() > Some(0), "{report}");
+    }
+    let status = run(&["status", "--server", &servers]);
+    let first = status.stdout.lines().next();
+    assert_eq!(first, Some("Health: 3 nodes, 3 alive, 0 dead (100.0% availability)"));
+    let ring = run(&["ring", "--server", &servers, "--partitions"]);
+    assert!(ring.stdout.starts_with("Layout 1: 256 partitions, N=3 R=2 W=2\n"), "{}", ring.stdout);
+    assert_eq!(ring.stdout.lines().count(), 1 + 1 + 1 + 3 + 1 + 1 + 256);
+    let ring: Value =
+        serde_json::from_str(&run(&["ring", "--server", &servers, "-o", "json"]).stdout)
+            .expect("JSON");
+    assert_eq!(ring["nodes"].as_array().map(Vec::len), Some(3));
+}
+
+#[test]
+fn config_show_says_where_each_value_came_from() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("rondo.yaml"), "zone: east\nport: 1\n").expect("written");
+    let output = rondo()
+        .current_dir(dir.path())
+        .env("RONDO_PORT", "9000")
+        .args(["config", "show", "--origin", "--config", "rondo.yaml", "--log", "warn"])
+        .output()
+        .expect("the binary starts");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = |name: &str| {
+        let line =
+            shown.lines().find(|line| line.starts_with(name)).expect("every setting is shown");
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("port "), "port 9000 environment RONDO_PORT");
+    assert_eq!(line("zone "), "zone east file rondo.yaml");
+    assert_eq!(line("log "), "log warn flag --log");
+    assert_eq!(line("join "), "join auto default");
+    assert_eq!(run_in(dir.path(), &["config", "check", "--port", "1"]).stdout, "OK\n");
+    assert_eq!(run_in(dir.path(), &["config", "check", "--port", "x"]).code, Some(2));
+}
+
+#[test]
+fn a_development_cluster_goes_on_detached_until_it_is_stopped() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _guard = StopGuard(dir.path());
+    let started = eventually("free ports in a row", || {
+        let (http, peer) = (free_port().to_string(), free_port().to_string());
+        let ports = ["--port", &http, "--peer-port", &peer, "--resp-port", "1"];
+        let arguments = [&["dev-cluster", "--nodes", "3", "--detach"], &ports[..]].concat();
+        let ended = run_in(dir.path(), &arguments);
+        if ended.stderr.contains("in use") || ended.stderr.contains("another program has") {
+            return None;
+        }
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        Some((http.parse::<u16>().expect("a number"), ended.stdout))
+    });
+    let (port, banner) = started;
+    assert!(banner.contains("A cluster of 3 nodes is ready."), "{banner}");
+    assert!(banner.contains(&format!("node-3   http://127.0.0.1:{}", port + 2)), "{banner}");
+    let (first, last) = (format!("127.0.0.1:{port}"), format!("127.0.0.1:{}", port + 2));
+    assert_eq!(run(&["kv", "put", "k", "v", "--server", &first]).code, Some(0));
+    assert_eq!(run(&["kv", "get", "k", "--server", &last]).stdout, "v");
+    let again = run_in(dir.path(), &["dev-cluster"]);
+    assert!(again.stderr.contains("a cluster is running"), "{}", again.stderr);
+
+    let stopped = run_in(dir.path(), &["dev-cluster", "stop"]);
+    assert_eq!(
+        (stopped.code, stopped.stdout.as_str()),
+        (Some(0), "stopped 3 nodes\n"),
+        "{}",
+        stopped.stderr
+    );
+    assert!(TcpStream::connect(&first).is_err());
+    let twice = run_in(dir.path(), &["dev-cluster", "stop"]);
+    assert_eq!(twice.code, Some(1));
+    assert!(twice.stderr.contains("no cluster was started"), "{}", twice.stderr);
+}
+
+/// Stops a detached cluster whatever became of the test.
+struct StopGuard<'a>(&'a std::path::Path);
+
+impl Drop for StopGuard<'_> {
+    fn drop(&mut self) {
+        run_in(self.0, &["dev-cluster", "stop"]);
+    }
+}

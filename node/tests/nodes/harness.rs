@@ -1,0 +1,292 @@
+//! Real nodes as child processes, and the plainest HTTP client to talk to them.
+//!
+//! Nothing here sleeps to be right: it polls for a condition until a generous deadline. Every child is killed when
+//! its guard is dropped, whatever became of the test.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take before the test fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The binary under test, with an environment that says nothing about rondo.
+pub(crate) fn rondo() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rondo"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("RONDO_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// A port that is free for TCP and UDP now. Another process may take it before it is used: see `Node::start`.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+        let port = tcp.local_addr().expect("bound").port();
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Polls until `condition` has a value.
+pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// An answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("JSON: {}", self.text()))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+/// Asks over a connection of its own.
+pub(crate) fn ask(port: u16, line: &str, headers: &[&str], body: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut head = format!("{line} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    for header in headers {
+        head += &format!("{header}\r\n");
+    }
+    if !body.is_empty() {
+        head += &format!("Content-Length: {}\r\n", body.len());
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes())?;
+    stream.write_all(body)?;
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all)?;
+    let end = all.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let head = String::from_utf8_lossy(&all[..end]).into_owned();
+    let status = head.get(9..12).and_then(|status| status.parse().ok());
+    let status = status.ok_or(io::ErrorKind::InvalidData)?;
+    let answer = Answer { status, head, body: all.split_off(end + 4) };
+    let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap_or(0));
+    if length != answer.body.len() && !line.starts_with("HEAD") {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(answer)
+}
+
+/// What came of a program that ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a command that ends by itself.
+pub(crate) fn run(arguments: &[&str]) -> Ended {
+    run_in(Path::new("."), arguments)
+}
+
+/// As `run`, in a directory.
+pub(crate) fn run_in(dir: &Path, arguments: &[&str]) -> Ended {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| fs::File::create(scratch.path().join(name)).expect("a file");
+    let text = |name: &str| {
+        let bytes = fs::read(scratch.path().join(name)).expect("a file");
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let child = rondo()
+        .current_dir(dir)
+        .args(arguments)
+        .stdout(file("out"))
+        .stderr(file("err"))
+        .spawn()
+        .expect("the binary starts");
+    let mut child = Guard(child);
+    let status = eventually(&format!("the end of rondo {arguments:?}"), || {
+        child.0.try_wait().expect("a child can be waited for")
+    });
+    Ended { code: status.code(), stdout: text("out"), stderr: text("err") }
+}
+
+/// Kills a child whatever became of the test.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // It may have ended; then there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running node; killed when dropped.
+pub(crate) struct Node {
+    child: Guard,
+    pub(crate) port: u16,
+    log: PathBuf,
+    out: PathBuf,
+}
+
+impl Node {
+    /// Starts a node below `dir` with these flags and waits until it answers. A port that was free and is taken
+    /// now is another test's luck: the node is started again on another.
+    pub(crate) fn start(dir: &Path, name: &str, flags: &[&str]) -> Node {
+        for _ in 0..10 {
+            let port = free_port();
+            match Node::start_at(dir, name, port, flags) {
+                Ok(node) => return node,
+                Err(ended) if ended.contains(&format!("port {port}")) => {}
+                Err(ended) => panic!("{name} does not start: {ended}"),
+            }
+        }
+        panic!("no port stays free");
+    }
+
+    /// As `start`, on this port. `Err`: what it said when it ended.
+    pub(crate) fn start_at(
+        dir: &Path,
+        name: &str,
+        port: u16,
+        flags: &[&str],
+    ) -> Result<Node, String> {
+        let mut node = Node::spawn(dir, name, port, flags);
+        let end = Instant::now() + PATIENCE;
+        while ask(port, "GET /live", &[], b"").is_err() {
+            if node.child.0.try_wait().expect("a child can be waited for").is_some() {
+                return Err(node.log());
+            }
+            assert!(Instant::now() < end, "{name} does not answer: {}", node.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(node)
+    }
+
+    fn spawn(dir: &Path, name: &str, port: u16, flags: &[&str]) -> Node {
+        let log = dir.join(format!("{name}.log"));
+        let out = dir.join(format!("{name}.out"));
+        let child = rondo()
+            .args(["serve", "--node-id", name, "--port", &port.to_string()])
+            .arg("--data-dir")
+            .arg(dir.join(name))
+            .args(flags)
+            .stdout(fs::File::create(&out).expect("a file"))
+            .stderr(fs::File::create(&log).expect("a file"))
+            .spawn()
+            .expect("the binary starts");
+        Node { child: Guard(child), port, log, out }
+    }
+
+    pub(crate) fn ask(&self, line: &str, headers: &[&str], body: &[u8]) -> Answer {
+        ask(self.port, line, headers, body).unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        self.ask(&format!("GET {target}"), &[], b"")
+    }
+
+    pub(crate) fn put(&self, target: &str, body: &[u8]) -> Answer {
+        self.ask(&format!("PUT {target}"), &[], body)
+    }
+
+    /// Waits until the node serves requests.
+    pub(crate) fn wait_ready(&self) {
+        eventually(&format!("ready\n{}", self.log()), || {
+            (self.get("/ready").status == 200).then_some(())
+        });
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// What it has printed.
+    pub(crate) fn printed(&self) -> String {
+        fs::read_to_string(&self.out).unwrap_or_default()
+    }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.0.id().to_string()]).status();
+        assert!(sent.expect("kill is there").success());
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.0.kill().expect("it runs");
+        self.child.0.wait().expect("it was killed");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> ExitStatus {
+        eventually(&format!("the end\n{}", self.log()), || {
+            self.child.0.try_wait().expect("a child can be waited for")
+        })
+    }
+}
+
+/// Nodes that form a cluster: each has the others as seeds.
+pub(crate) fn cluster(dir: &Path, names: &[&str], flags: &[&str]) -> Vec<Node> {
+    for _ in 0..10 {
+        let peers: Vec<_> = names.iter().map(|_| free_port()).collect();
+        let mut nodes = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let all = cluster_flags(&peers, at, flags);
+            let all: Vec<_> = all.iter().map(String::as_str).collect();
+            match Node::start_at(dir, name, free_port(), &all) {
+                Ok(node) => nodes.push(node),
+                Err(ended) if ended.contains("in use") => break,
+                Err(ended) => panic!("{name} does not start: {ended}"),
+            }
+        }
+        if nodes.len() == names.len() {
+            nodes.iter().for_each(Node::wait_ready);
+            return nodes;
+        }
+    }
+    panic!("no ports stay free");
+}
+
+/// The flags of the node at `at` among peers on these ports.
+pub(crate) fn cluster_flags(peers: &[u16], at: usize, flags: &[&str]) -> Vec<String> {
+    let others = peers.iter().enumerate().filter(|(other, _)| *other != at);
+    let seeds: Vec<_> = others.map(|(_, port)| format!("127.0.0.1:{port}")).collect();
+    let mut all = vec![
+        "--peer-port".to_owned(),
+        peers[at].to_string(),
+        "--seeds".to_owned(),
+        seeds.join(","),
+        "--bootstrap-expect".to_owned(),
+        peers.len().to_string(),
+    ];
+    all.extend(flags.iter().map(|flag| (*flag).to_owned()));
+    all
+}

@@ -1,0 +1,13 @@
+//! The binary as its users have it: real processes, ports and files.
+
+mod harness;
+
+mod alone;
+
+mod refused;
+
+mod together;
+
+mod killed;
+
+mod commands;

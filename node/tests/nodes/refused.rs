@@ -1,0 +1,183 @@
+//! Bad input, each with a clear error: on the command line, over HTTP, between nodes and in the data directory.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use crate::harness::{Node, cluster_flags, eventually, free_port, run, run_in};
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+    for (arguments, said) in [
+        (&["--read-quorum", "4"][..], "read-quorum is 4, and there are 3 replicas"),
+        (
+            &["--replicas", "2", "--write-quorum", "3"],
+            "write-quorum is 3, and there are 2 replicas",
+        ),
+        (&["--address", "0.0.0.0"], "no cluster secret"),
+        (&["--engine", "lsm"], "the engine `lsm` is not built yet"),
+        (&["--prot", "1"], "--port"),
+        (&["serve", "--port", "x"], "port: `x` is not a number"),
+        (&["--config", "/nowhere/rondo.toml"], "cannot read /nowhere/rondo.toml"),
+        (&["--log", "a=b=c"], "log: `a=b=c`"),
+        (&["kv", "get"], "Usage"),
+        (&["kv", "get", "k", "--timeout", "1h"], "a time such as 500ms"),
+    ] {
+        let ended = run(arguments);
+        assert_eq!(ended.code, Some(2), "{arguments:?}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{arguments:?}: {}", ended.stderr);
+        assert_eq!(ended.stdout, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_file_names_the_key_that_was_meant() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("rondo.toml"), "replicsa = 3\n").expect("written");
+    let ended = run_in(dir.path(), &["--config", "rondo.toml"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("unknown key `replicsa`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("did you mean `replicas`?"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("127.0.0.1:0").expect("some port is free");
+    let port = taken.local_addr().expect("bound").port().to_string();
+    let ended = run_in(dir.path(), &["--port", &port]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("another program has port {port}")), "{}", ended.stderr);
+    let other = free_port().to_string();
+    let ended = run_in(dir.path(), &["--port", &other, "--peer-port", &port]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains(&format!("TCP port {port}")), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--peer-port"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_node_and_one_process() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    let data = dir.path().join("alpha");
+    let data = data.to_str().expect("UTF-8");
+    let port = free_port().to_string();
+    let ended = run(&["--node-id", "alpha", "--data-dir", data, "--port", &port]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("in use by another process"), "{}", ended.stderr);
+    node.signal("-TERM");
+    assert_eq!(node.wait().code(), Some(0));
+
+    let ended = run(&["--node-id", "beta", "--data-dir", data, "--port", &port]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("belongs to the node `alpha`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("try:"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_data_directory_that_is_a_file_or_cannot_be_written_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("file");
+    fs::write(&file, "not a directory").expect("written");
+    let port = free_port().to_string();
+    let ended = run(&["--data-dir", file.to_str().expect("UTF-8"), "--port", &port]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("file"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_secret_that_is_missing_or_short_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::write(dir.path().join("short"), "12345\n").expect("written");
+    let missing = run_in(dir.path(), &["--cluster-secret-file", "missing"]);
+    assert!(missing.stderr.contains("cluster secret missing"), "{}", missing.stderr);
+    let short = run_in(dir.path(), &["--cluster-secret-file", "short"]);
+    assert!(short.stderr.contains("5 bytes, not 16 to 4096"), "{}", short.stderr);
+    assert_eq!((missing.code, short.code), (Some(1), Some(2)));
+}
+
+#[test]
+fn a_node_with_another_secret_stays_outside_and_both_say_why() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, secret) in [("one", "a secret of the cluster"), ("two", "some other, wrong secret")]
+    {
+        fs::write(dir.path().join(name), secret).expect("written");
+    }
+    let peers = [free_port(), free_port()];
+    let start = |at: usize, name: &str, secret: &str| {
+        let secret = dir.path().join(secret);
+        let flags = ["--cluster-secret-file", secret.to_str().expect("UTF-8")];
+        let flags = cluster_flags(&peers, at, &flags);
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        Node::start(dir.path(), name, &flags)
+    };
+    let alpha = start(0, "alpha", "one");
+    let beta = start(1, "beta", "two");
+    for node in [&alpha, &beta] {
+        eventually("datagrams that cannot be read are counted", || {
+            (node.get("/v1/status").json()["counters"]["malformed"].as_u64()? > 0).then_some(())
+        });
+        let ready = node.get("/ready");
+        assert_eq!(ready.status, 503);
+        assert!(ready.text().contains("waiting"), "{}", ready.text());
+        assert_eq!(node.put("/v1/kv/default/k", b"v").status, 503);
+    }
+}
+
+#[test]
+fn what_is_no_http_ends_the_connection_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    for garbage in [&b"\x00\x01\x02\x03 garbage\r\n\r\n"[..], b"GET\r\n\r\n", &[0xff; 4096]] {
+        let mut stream = TcpStream::connect(("127.0.0.1", node.port)).expect("it listens");
+        stream.write_all(garbage).expect("sent");
+        let mut answer = Vec::new();
+        // The connection may also be reset, because it ends with bytes unread.
+        let _ = stream.read_to_end(&mut answer);
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 400"), "{answer:?}");
+    }
+    assert_eq!(node.get("/ready").status, 200);
+}
+
+#[test]
+fn frames_that_are_none_end_a_link_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let peer = free_port();
+    let node = Node::start(dir.path(), "alpha", &["--peer-port", &peer.to_string()]);
+    node.wait_ready();
+    for garbage in [&[0xff; 64][..], b"GET / HTTP/1.1\r\n\r\n", &[0; 7]] {
+        let mut stream = TcpStream::connect(("127.0.0.1", peer)).expect("it listens");
+        stream.write_all(garbage).expect("sent");
+        stream.shutdown(std::net::Shutdown::Write).expect("still open");
+        let mut rest = Vec::new();
+        // Read to the end: the node hangs up, perhaps with a reset.
+        let _ = stream.read_to_end(&mut rest);
+        assert!(rest.len() < 4096);
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("some port is free");
+        udp.send_to(garbage, ("127.0.0.1", peer)).expect("sent");
+    }
+    eventually("the datagrams are counted", || {
+        (node.get("/v1/status").json()["counters"]["malformed"].as_u64()? >= 3).then_some(())
+    });
+    assert_eq!(node.get("/ready").status, 200);
+}
+
+#[test]
+fn an_oversized_value_is_413_for_a_client_that_sends_it_whole() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    let value = vec![b'v'; (1 << 20) + 1];
+    let answer = node.put("/v1/kv/default/big", &value);
+    assert_eq!(answer.status, 413, "{}", answer.text());
+    assert!(answer.text().contains("a value has at most 1048576"), "{}", answer.text());
+    assert_eq!(node.put("/v1/kv/default/big", &value[1..]).status, 204);
+    assert_eq!(node.get("/v1/kv/default/big").body.len(), 1 << 20);
+    let key = "k".repeat(4097);
+    assert_eq!(node.put(&format!("/v1/kv/default/{key}"), b"v").status, 413);
+    assert_eq!(node.get("/no/such/route").status, 404);
+    let broken = node.ask("PUT /kv/k", &["Content-Type: application/json"], br#"{"value":"#);
+    assert_eq!(broken.status, 400, "{}", broken.text());
+}
