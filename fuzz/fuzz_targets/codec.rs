@@ -1,0 +1,278 @@
+//! Everything that nodes say to each other and store, as bytes.
+//!
+//! Checked: decoding any bytes never panics; what decodes is encoded and decoded to the same again; an
+//! arbitrary message, datagram, record or layout comes back as it was; no changed datagram is believed.
+
+#![no_main]
+
+use std::sync::Arc;
+
+use arbitrary::{Arbitrary, Result, Unstructured};
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use rondo_core::codec;
+use rondo_core::env::Address;
+use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
+use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
+use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::message::{
+    Action, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
+};
+use rondo_core::version::context::Context;
+use rondo_core::version::dvv::{Clock, Entry, Version, VersionSet};
+use rondo_core::version::hlc::Hlc;
+
+const SECRET: &[u8] = b"secret";
+
+fuzz_target!(|data: &[u8]| {
+    let Some((&what, data)) = data.split_first() else { return };
+    let mut u = Unstructured::new(data);
+    // An input that ends early makes no value, which is no finding.
+    let _ = match what % 8 {
+        0 => envelope(&mut u).map(|envelope| message_survives(&envelope)),
+        1 => gossip(&mut u).and_then(|gossip| gossip_survives(&gossip, &mut u)),
+        2 => state(&mut u).map(|state| state_survives(&state)),
+        3 => layout(&mut u).map(|layout| layout_survives(&layout)),
+        4 => any_message(&Bytes::copy_from_slice(data)),
+        5 => any_gossip(&Bytes::copy_from_slice(data)),
+        6 => any_state(data),
+        _ => any_layout(&Bytes::copy_from_slice(data)),
+    };
+});
+
+fn message_survives(envelope: &Envelope) {
+    let encoded = codec::encode(envelope);
+    assert_eq!(encoded.class, codec::class(&envelope.message));
+    let bytes = Bytes::from(encoded.parts.concat());
+    assert_eq!(codec::decode(&bytes).as_ref().ok(), Some(envelope));
+    // Neither less nor more is the same message.
+    assert!(codec::decode(&bytes.slice(..bytes.len() - 1)).is_err());
+    assert!(codec::decode(&Bytes::from([&bytes[..], &[0]].concat())).is_err());
+}
+
+fn gossip_survives(gossip: &Gossip, u: &mut Unstructured<'_>) -> Result<()> {
+    let bytes = codec::encode_gossip(gossip, SECRET);
+    assert_eq!(codec::decode_gossip(&bytes, SECRET).as_ref().ok(), Some(gossip));
+    assert!(codec::decode_gossip(&bytes, b"other").is_err());
+    let mut changed = bytes.to_vec();
+    let at = u.choose_index(changed.len())?;
+    changed[at] ^= u.int_in_range(1..=255)?;
+    assert!(codec::decode_gossip(&Bytes::from(changed), SECRET).is_err());
+    Ok(())
+}
+
+fn state_survives(state: &VersionSet) {
+    let (head, body) = codec::encode_state(state);
+    let body = Bytes::from(body.concat());
+    assert_eq!(codec::decode_state(&head, &body).as_ref().ok(), Some(state));
+}
+
+fn layout_survives(layout: &Layout) {
+    let bytes = codec::encode_layout(layout);
+    assert_eq!(codec::decode_layout(&bytes).as_ref().ok(), Some(layout));
+}
+
+fn any_message(bytes: &Bytes) -> Result<()> {
+    if let Ok(envelope) = codec::decode(bytes) {
+        message_survives(&envelope);
+    }
+    Ok(())
+}
+
+/// The code in front keeps strangers out; behind it must be safe ground too, for a peer may be mad.
+fn any_gossip(bytes: &Bytes) -> Result<()> {
+    assert!(codec::decode_gossip(bytes, SECRET).is_err(), "forged");
+    Ok(())
+}
+
+fn any_state(data: &[u8]) -> Result<()> {
+    let Some((&at, data)) = data.split_first() else { return Ok(()) };
+    let (head, body) = data.split_at(usize::from(at).min(data.len()));
+    let decoded = codec::decode_state(&Bytes::copy_from_slice(head), &Bytes::copy_from_slice(body));
+    if let Ok(state) = decoded {
+        state_survives(&state);
+    }
+    Ok(())
+}
+
+fn any_layout(bytes: &Bytes) -> Result<()> {
+    if let Ok(layout) = codec::decode_layout(bytes) {
+        layout_survives(&layout);
+        for partition in 0..layout.partitions() {
+            let count = layout.primaries(rondo_core::id::PartitionId(partition)).count();
+            assert_eq!(count, usize::from(layout.quorums().n));
+        }
+    }
+    Ok(())
+}
+
+// Values, piece by piece.
+
+fn bytes(u: &mut Unstructured<'_>) -> Result<Bytes> {
+    Ok(Bytes::from(Vec::<u8>::arbitrary(u)?))
+}
+
+fn several<T>(
+    u: &mut Unstructured<'_>,
+    max: usize,
+    one: impl Fn(&mut Unstructured<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    let count = u.int_in_range(0..=max)?;
+    (0..count).map(|_| one(u)).collect()
+}
+
+fn version(u: &mut Unstructured<'_>) -> Result<Version> {
+    let (hlc, request) = (Hlc(u.arbitrary()?), RequestId(u.arbitrary()?));
+    if u.arbitrary()? {
+        return Ok(Version::tombstone(hlc, request));
+    }
+    Ok(Version::value(hlc, request, bytes(u)?, bytes(u)?))
+}
+
+fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
+    let mut entries = several(u, 6, |u| {
+        let versions = several(u, 3, version)?;
+        let n = u.int_in_range(versions.len().max(1) as u64..=1 << 40)?;
+        Ok(Entry { actor: ActorId(u.arbitrary()?), n, versions: versions.into() })
+    })?;
+    entries.sort_by_key(|entry| entry.actor);
+    entries.dedup_by_key(|entry| entry.actor);
+    Ok(VersionSet::from_entries(entries.into()).expect("sorted and sound"))
+}
+
+fn clock(u: &mut Unstructured<'_>) -> Result<Clock> {
+    let entries = several(u, 8, |u| Ok((ActorId(u.arbitrary()?), u.arbitrary()?)))?;
+    Ok(Clock::new(entries))
+}
+
+fn context(u: &mut Unstructured<'_>) -> Result<Context> {
+    Ok(Context { clock: clock(u)?, highest: Hlc(u.arbitrary()?) })
+}
+
+fn maybe_context(u: &mut Unstructured<'_>) -> Result<Option<Context>> {
+    u.arbitrary::<bool>()?.then(|| context(u)).transpose()
+}
+
+fn op(u: &mut Unstructured<'_>) -> Result<OpId> {
+    Ok(OpId { boot: BootEpoch(u.arbitrary()?), seq: u.arbitrary()? })
+}
+
+fn key(u: &mut Unstructured<'_>) -> Result<KeyRef> {
+    Ok(KeyRef { keyspace: KeyspaceId(u.arbitrary()?), key: bytes(u)? })
+}
+
+fn level(u: &mut Unstructured<'_>) -> Result<Level> {
+    Ok(*u.choose(&[Level::One, Level::Quorum, Level::All])?)
+}
+
+fn request(u: &mut Unstructured<'_>) -> Result<Request> {
+    let action = match u.int_in_range(0..=2)? {
+        0 => Action::Put { value: bytes(u)?, content_type: bytes(u)?, context: maybe_context(u)? },
+        1 => Action::Delete { context: maybe_context(u)? },
+        _ => Action::Get,
+    };
+    Ok(Request {
+        id: RequestId(u.arbitrary()?),
+        named: u.arbitrary()?,
+        attempt: u.arbitrary()?,
+        keyspace: Arc::from(u.arbitrary::<&str>()?),
+        key: bytes(u)?,
+        level: u.arbitrary::<bool>()?.then(|| level(u)).transpose()?,
+        deadline_ms: u.arbitrary()?,
+        action,
+    })
+}
+
+fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
+    let sibling = |u: &mut Unstructured<'_>| {
+        Ok(Sibling {
+            version: Hlc(u.arbitrary()?),
+            digest: u.arbitrary()?,
+            content_type: bytes(u)?,
+            value: bytes(u)?,
+        })
+    };
+    Ok(match u.int_in_range(0..=6)? {
+        0 => Reply::Stored { context: context(u)?, version: Hlc(u.arbitrary()?) },
+        1 => Reply::Found { siblings: several(u, 4, sibling)?, context: context(u)? },
+        2 => Reply::NotFound { context: context(u)? },
+        3 => Reply::Indeterminate { acks: u.arbitrary()?, needed: u.arbitrary()? },
+        4 => Reply::Unavailable { reason: u.arbitrary()? },
+        5 => Reply::Overloaded { reason: u.arbitrary()? },
+        _ => Reply::BadRequest { reason: u.arbitrary()? },
+    })
+}
+
+fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
+    let message = match u.int_in_range(0..=12)? {
+        0 => Message::Query { op: op(u)?, key: key(u)? },
+        1 => Message::QueryReply { op: op(u)?, clock: clock(u)?, highest: Hlc(u.arbitrary()?) },
+        2 => Message::Read { op: op(u)?, key: key(u)?, digest_only: u.arbitrary()? },
+        3 => Message::ReadReply { op: op(u)?, state: state(u)? },
+        4 => Message::DigestReply { op: op(u)?, digest: u.arbitrary()? },
+        5 => Message::Merge { op: op(u)?, key: key(u)?, state: state(u)? },
+        6 => Message::MergeAck { op: op(u)? },
+        7 => Message::Failed { op: op(u)? },
+        8 => Message::StaleLayout { op: op(u)? },
+        9 => Message::Forward { op: op(u)?, request: request(u)? },
+        10 => Message::ForwardReply { op: op(u)?, reply: reply(u)? },
+        11 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
+        _ => Message::LayoutRequest,
+    };
+    Ok(Envelope { layout: layout_ref(u)?, message })
+}
+
+fn layout_ref(u: &mut Unstructured<'_>) -> Result<LayoutRef> {
+    Ok(LayoutRef { version: LayoutVersion(u.arbitrary()?), digest: u.arbitrary()? })
+}
+
+fn layout(u: &mut Unstructured<'_>) -> Result<Layout> {
+    let role = |u: &mut Unstructured<'_>| {
+        Ok(Role {
+            node: NodeId(u.arbitrary()?),
+            name: u.arbitrary()?,
+            weight: u.int_in_range(1..=1000)?,
+            zone: u.arbitrary()?,
+        })
+    };
+    let mut roles = several(u, 5, role)?;
+    roles.push(role(u)?);
+    roles.sort_by_key(|role| role.node);
+    roles.dedup_by_key(|role| role.node);
+    let keyspace = |u: &mut Unstructured<'_>| {
+        Ok(Keyspace {
+            id: KeyspaceId(u.arbitrary()?),
+            name: u.arbitrary()?,
+            policy: *u.choose(&[Policy::Newest, Policy::Siblings])?,
+            level: level(u)?,
+        })
+    };
+    let keyspaces = several(u, 3, keyspace)?;
+    let mut quorum = || u.int_in_range(1..=5);
+    let wanted = Quorums { n: quorum()?, r: quorum()?, w: quorum()? };
+    Ok(Layout::first(1 << u.int_in_range(0..=6)?, wanted, roles, keyspaces))
+}
+
+fn introduction(u: &mut Unstructured<'_>) -> Result<Introduction> {
+    Ok(Introduction {
+        node: NodeId(u.arbitrary()?),
+        boot: BootEpoch(u.arbitrary()?),
+        name: u.arbitrary()?,
+        peer_address: Address(u.arbitrary()?),
+        client_address: Address(u.arbitrary()?),
+        expect: u.arbitrary()?,
+        weight: u.arbitrary()?,
+        zone: u.arbitrary()?,
+    })
+}
+
+fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
+    Ok(Gossip {
+        cluster: u.arbitrary()?,
+        me: introduction(u)?,
+        layout: layout_ref(u)?,
+        live: u.arbitrary()?,
+        hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
+        others: several(u, 3, introduction)?,
+    })
+}
