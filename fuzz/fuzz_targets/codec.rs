@@ -11,7 +11,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::codec;
-use rondo_core::env::Address;
+use rondo_core::env::{Address, Wall};
 use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
@@ -270,6 +270,7 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
     Ok(Gossip {
         cluster: u.arbitrary()?,
         me: introduction(u)?,
+        wall: Wall(u.arbitrary()?),
         layout: layout_ref(u)?,
         live: u.arbitrary()?,
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
