@@ -264,14 +264,21 @@ fn check_recovery(disk: &MemDisk, crashed: &Crashed, options: Options) {
             other => panic!("{other:?}"),
         }
     }
-    // Life goes on: what was cut off never comes back.
-    let batch = Batch { changes: [change(900, 0, Some(3)), change(900, 1, None)].into() };
-    engine.write(&batch).unwrap();
+    // Life goes on: what was cut off never comes back, not even when its Lsns are given again and
+    // every hint is lost.
+    for n in 0..4 {
+        let batch = Batch { changes: [change(900, n, Some(3)), change(900, n + 4, None)].into() };
+        engine.write(&batch).unwrap();
+    }
     let expected = snapshot(&mut engine).unwrap();
     engine.close().unwrap();
     disk.crash_lose_all();
+    for name in disk.list("store").unwrap().iter().filter(|name| name.ends_with("hint")) {
+        disk.remove(&format!("store/{name}")).unwrap();
+    }
     let (mut engine, opened) = open(disk, options).unwrap();
     assert_eq!(opened.lost, []);
+    assert_eq!(snapshot(&mut engine).unwrap(), expected);
     while engine.maintain(1 << 20).unwrap().more {}
     assert_eq!(snapshot(&mut engine).unwrap(), expected);
     drop(engine);
@@ -560,4 +567,38 @@ fn a_checkpoint_is_a_store() {
     let (mut copy, opened) = Bitcask::open(disk, "backup/one", tiny()).unwrap();
     assert_eq!((opened.last, opened.lost), (lsn, vec![]));
     assert_eq!(snapshot(&mut copy).unwrap(), expected);
+}
+
+/// Values in one file, their deletions in the next, and what replaced others not yet synced.
+fn workload_of_a_merge() -> Vec<Step> {
+    let mut steps: Vec<Step> = (0..4).map(|n| Step::Write(vec![(n, Some(330))])).collect();
+    steps.extend((0..3).map(|n| Step::Write(vec![(n, None), (n + 5, Some(330))])));
+    steps.push(Step::Reopen);
+    steps.push(Step::Write(vec![(3, None)]));
+    steps.push(Step::Flush);
+    steps.extend((0..12).map(|_| Step::Maintain(100_000)));
+    steps.extend([Step::StartSync, Step::EndSync]);
+    steps.extend((0..12).map(|_| Step::Maintain(100_000)));
+    steps
+}
+
+/// basho/bitcask#82, exhaustively: at each operation, with each subset of what was not synced.
+#[test]
+fn a_merge_brings_nothing_back() {
+    let steps = workload_of_a_merge();
+    let mut merged = Pair::new(MemDisk::new(), tiny()).unwrap();
+    steps.iter().for_each(|step| merged.step(step).unwrap());
+    assert!(merged.disk.content("store/0000000001.data").is_none(), "the merge has run");
+    let mut k = 0;
+    while let Some((disk, _)) = run_until(k, &steps, tiny()) {
+        for kept in 0..1_u32 << disk.unsynced_count().min(7) {
+            let (disk, crashed) = run_until(k, &steps, tiny()).expect("the same run");
+            disk.crash(&mut |point| match kept >> point.index.min(31) & 1 {
+                1 => rondo_engines::mem_disk::Fate::Kept,
+                _ => rondo_engines::mem_disk::Fate::Lost,
+            });
+            check_recovery(&disk, &crashed, tiny());
+        }
+        k += 1;
+    }
 }
