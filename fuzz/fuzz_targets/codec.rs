@@ -247,7 +247,12 @@ fn layout(u: &mut Unstructured<'_>) -> Result<Layout> {
             level: level(u)?,
         })
     };
-    let keyspaces = several(u, 3, keyspace)?;
+    let mut keyspaces = several(u, 3, keyspace)?;
+    // No two of one layout share an id or a name.
+    keyspaces.sort_by(|a, b| a.name.cmp(&b.name));
+    keyspaces.dedup_by(|a, b| a.name == b.name);
+    keyspaces.sort_by_key(|keyspace| keyspace.id);
+    keyspaces.dedup_by_key(|keyspace| keyspace.id);
     let mut quorum = || u.int_in_range(1..=5);
     let wanted = Quorums { n: quorum()?, r: quorum()?, w: quorum()? };
     Ok(Layout::first(1 << u.int_in_range(0..=6)?, wanted, roles, keyspaces))
