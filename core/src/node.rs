@@ -24,6 +24,7 @@ use crate::layout::keyspace;
 use crate::message::{Envelope, KeyRef, Message};
 use crate::replica::{Replica, Trouble};
 use crate::request::coordinator::{Coordinator, Surroundings};
+use crate::request::forwards::Forwards;
 use crate::request::operation::Asker;
 use crate::status::{Counters, LayoutStatus, MemberStatus, Status};
 use crate::step::{Env, Input};
@@ -63,6 +64,7 @@ pub struct Node {
     replica: Replica,
     held: Held,
     coordinator: Coordinator,
+    forwards: Forwards,
     out: VecDeque<(NodeId, Message)>,
     /// Dots that wait for a cold read which has not been started.
     cold: Vec<(KeyRef, ReadTicket, OpId)>,
@@ -88,6 +90,7 @@ impl Node {
             replica: Replica::load(config, engine)?,
             held: Held::default(),
             coordinator: Coordinator::new(config),
+            forwards: Forwards::default(),
             out: VecDeque::new(),
             cold: Vec::new(),
             cold_reads: BTreeMap::new(),
@@ -188,7 +191,7 @@ impl Node {
             Message::Query { op, .. } | Message::Read { op, .. } | Message::Merge { op, .. } => {
                 Some(*op)
             }
-            Message::Forward { op, .. } if !self.coordinator.take_on(from, *op) => return Ok(()),
+            Message::Forward { op, .. } if !self.forwards.take_on(from, *op) => return Ok(()),
             Message::Forward { op, .. } => Some(*op),
             _ => None,
         };

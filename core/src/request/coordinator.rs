@@ -25,7 +25,6 @@ use crate::layout::{Layout, LayoutRef, keyspace};
 use crate::message::{Action, KeyRef, Message, Reply, Request};
 use crate::replica::{Replica, Trouble};
 use crate::request::attempts::{Attempt, Attempts};
-use crate::request::forwards::Forwards;
 use crate::request::get::ReadRound;
 use crate::request::operation::{Asker, Facts, Next, Patience};
 use crate::request::put::PutRound;
@@ -83,7 +82,6 @@ pub struct Coordinator {
     operations: BTreeMap<u64, Operation>,
     timers: BTreeSet<(Mono, u64)>,
     attempts: Attempts,
-    forwards: Forwards,
     stopping: bool,
 }
 
@@ -99,7 +97,6 @@ impl Coordinator {
             operations: BTreeMap::new(),
             timers: BTreeSet::new(),
             attempts: Attempts::default(),
-            forwards: Forwards::default(),
             stopping: false,
         }
     }
@@ -125,11 +122,6 @@ impl Coordinator {
     /// Takes no more requests.
     pub const fn stop(&mut self) {
         self.stopping = true;
-    }
-
-    /// A peer passes a request on; `false` when it may have done so before: then nobody answers.
-    pub fn take_on(&mut self, from: NodeId, op: OpId) -> bool {
-        self.forwards.take_on(from, op)
     }
 
     /// Somebody asks.
