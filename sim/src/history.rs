@@ -1,4 +1,4 @@
-//! What happened in a run, as far as clients and the wire could see it: the oracles' only input.
+//! What happened in a run, as far as clients and those who watch the stores could see it: the oracles' only input.
 //!
 //! Everything carries a `Stamp`, its place in the run's single order of events, so no clock plays a part. A
 //! write's value names its operation, so every value that is ever seen is traced to the one invocation that wrote it.
@@ -30,7 +30,7 @@ impl Stamp {
 pub struct History {
     /// What clients did. An operation's id is its index.
     pub ops: Vec<Op>,
-    /// Every version of a key that was seen on the wire or at the end, by key and dot; more than one sighting
+    /// Every version of a key that any node stored, by key and dot; more than one sighting
     /// for a dot only when they differ.
     pub sightings: BTreeMap<(u32, Dot), Vec<Sighting>>,
     /// The states of each key at the end, at each of its primaries.

@@ -29,6 +29,8 @@ pub mod agenda;
 
 pub mod history;
 
+pub mod describe;
+
 pub mod client;
 
 pub mod world;
@@ -38,8 +40,6 @@ pub mod calls;
 pub mod node;
 
 pub mod faults;
-
-pub mod describe;
 
 pub mod drive;
 

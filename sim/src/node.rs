@@ -6,29 +6,37 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rondo_core::codec;
 use rondo_core::config::{Durability, NodeConfig};
-use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::engine::{Batch, Change, Engine, MemoryEngine};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
-use rondo_core::message::Message;
+use rondo_core::replica;
+use rondo_engines::bitcask::{self, Bitcask};
+use rondo_engines::data_dir::{DataDir, NewIdentity};
 use rondo_engines::mem_disk::MemDisk;
 
 use crate::calls;
 use crate::client;
 use crate::clock::SkewedClock;
+use crate::describe;
 use crate::disk;
 use crate::draw::Stream;
 use crate::history::Trouble;
 use crate::rt::{self, Process};
 use crate::scenario::{EngineName, Trigger};
-use crate::tap::Tap;
+use crate::tap::{self, Tap};
 use crate::world::{Event, SECRET, Shared, World};
+
+const CLUSTER: &str = "simulated";
+/// Where the engine keeps its files.
+const DATA: &str = "data";
 
 /// Starts a node that is down; nothing happens when it is up.
 pub fn start(shared: &Shared, node: u32) {
@@ -54,8 +62,9 @@ async fn life(shared: Shared, node: u32) {
     let epoch = shared.lock().nodes[node as usize].epoch;
     let inner = shared.clone();
     let ended = watched(&shared, node, async move {
-        let parts = boot(&inner, node)?;
-        host::run(parts).await.map_err(|error| format!("ended: {error}"))
+        let (parts, directory) = boot(&inner, node)?;
+        host::run(parts).await.map_err(|error| format!("ended: {error}"))?;
+        directory.mark_clean().map_err(|error| format!("could not end cleanly: {error}"))
     });
     let ended = ended.await;
     let mut world = shared.lock();
@@ -110,7 +119,10 @@ fn collect_disk_work(shared: &Shared, node: u32) {
 }
 
 /// Opens a node's store and gives it what it needs to run.
-fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> {
+fn boot(
+    shared: &Shared,
+    node: u32,
+) -> Result<(Parts<SkewedClock, Port>, DataDir<MemDisk>), String> {
     let mut guard = shared.lock();
     let world = &mut *guard;
     let mut bits = || world.dice.next(Stream::Boot, node, 1).bits();
@@ -120,9 +132,10 @@ fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> 
         bytes.copy_from_slice(&draw.to_le_bytes());
     }
     let machine = &mut world.nodes[node as usize];
-    let store = open(world.scenario.cluster.engine, machine.disk.clone(), node, machine.epoch)?;
-    let Store { engine, id, boot, clean } = store;
-    let tap = Tap::new(engine);
+    let store = open(world.scenario.cluster.engine, machine.disk.clone(), node, draws)?;
+    let Store { engine, directory, clean } = store;
+    let (id, boot) = (directory.node, directory.boot);
+    let tap = Tap::new(engine, observer(shared, node));
     let (inbox, reader) = Inbox::new();
     machine.id = Some(id);
     machine.tap = Some(tap.clone());
@@ -130,7 +143,7 @@ fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> 
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
-    Ok(Parts {
+    let parts = Parts {
         config: config(world, node, id, boot, clean),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
@@ -138,7 +151,8 @@ fn boot(shared: &Shared, node: u32) -> Result<Parts<SkewedClock, Port>, String> 
         network: Port { shared: shared.clone(), node, epoch },
         seed,
         inbox: reader,
-    })
+    };
+    Ok((parts, directory))
 }
 
 /// How nodes spell the address of a node.
@@ -151,22 +165,48 @@ fn node_at(address: &Address) -> Option<u32> {
     address.0.strip_prefix('n')?.parse().ok()
 }
 
-/// An open store.
+/// An open store, and the directory that is marked when it has been closed.
 struct Store {
     engine: Box<dyn Engine>,
-    id: NodeId,
-    boot: BootEpoch,
+    directory: DataDir<MemDisk>,
     clean: bool,
 }
 
-fn open(kind: EngineName, _disk: MemDisk, node: u32, life: u32) -> Result<Store, String> {
+/// Opens what is on the disk, or makes it. `draws` become identities when there are none.
+fn open(kind: EngineName, disk: MemDisk, node: u32, draws: [u64; 5]) -> Result<Store, String> {
+    let disk = Arc::new(disk);
+    let new = NewIdentity {
+        node: NodeId(u128::from(draws[0]) << 64 | u128::from(draws[1])),
+        store: u128::from(draws[2]) << 64 | u128::from(draws[3]),
+        name: format!("n{node}"),
+        cluster: CLUSTER.to_owned(),
+    };
+    let directory = DataDir::open(Arc::clone(&disk), &new, &[DATA])
+        .map_err(|error| format!("its data directory cannot be opened: {error}"))?;
     match kind {
-        EngineName::Memory | EngineName::Bitcask => Ok(Store {
-            engine: Box::new(MemoryEngine::new()),
-            id: NodeId(u128::from(node + 1) << 96),
-            boot: BootEpoch(u64::from(life) + 1),
-            clean: false,
-        }),
+        EngineName::Memory => {
+            Ok(Store { engine: Box::new(MemoryEngine::new()), directory, clean: false })
+        }
+        EngineName::Bitcask => {
+            let options = small_files(directory.store() as u64);
+            let (engine, opened) = Bitcask::open(disk, DATA, options)
+                .map_err(|error| format!("its store cannot be opened: {error}"))?;
+            if let Some(lost) = opened.lost.first() {
+                return Err(format!("its store lost what was durable: {lost:?}"));
+            }
+            Ok(Store { engine: Box::new(engine), clean: directory.clean, directory })
+        }
+    }
+}
+
+/// Files so small that a short run fills and merges some.
+fn small_files(salt: u64) -> bitcask::Options {
+    bitcask::Options {
+        file_bytes_max: 32 << 10,
+        allocate_bytes: 4 << 10,
+        buffer_bytes_max: 2 << 10,
+        merge_dead_bytes_min: 16 << 10,
+        ..bitcask::Options::new(salt)
     }
 }
 
@@ -177,10 +217,10 @@ fn config(world: &World, node: u32, id: NodeId, boot: BootEpoch, clean: bool) ->
         name: format!("n{node}"),
         boot,
         clean,
-        cluster: "simulated".to_owned(),
+        cluster: CLUSTER.to_owned(),
         peer_address: address(node),
         client_address: address(node),
-        seeds: vec![address(0), address(cluster.nodes - 1)],
+        seeds: if cluster.nodes == 1 { Vec::new() } else { vec![address(0), address(1)] },
         bootstrap_expect: cluster.nodes as usize,
         partitions: cluster.partitions,
         replicas: cluster.replicas,
@@ -229,7 +269,6 @@ impl Network for Port {
         };
         let class = message.class;
         let bytes = Bytes::from(message.parts.concat());
-        look_at(&mut self.shared.lock(), self.node, to, &bytes);
         let from = self.node;
         self.carry(to, bytes.len(), || Event::Deliver { from, to, class, bytes: bytes.clone() });
     }
@@ -249,21 +288,30 @@ impl Network for Port {
     }
 }
 
-/// Reads a message as it leaves, and notes every version in it.
-fn look_at(world: &mut World, from: u32, to: u32, bytes: &Bytes) {
-    match codec::decode(bytes) {
-        Ok(envelope) => {
-            if let Message::Merge { key, state, .. } = &envelope.message
-                && let Some(number) = client::key_number(&key.key)
-            {
-                let stamp = world.last_stamp();
-                let place = || format!("n{from} to n{to}");
-                world.history.sight(number, state, stamp, place);
+/// Notes every version that a node stores: no version leaves a node before it was stored there.
+fn observer(shared: &Shared, node: u32) -> tap::Observer {
+    let shared = shared.clone();
+    Arc::new(move |batch: &Batch| {
+        for change in &batch.changes {
+            let Change::Put { key, head, body } = change else {
+                continue;
+            };
+            let number = replica::parse_data_key(key).and_then(|of| client::key_number(&of.key));
+            let state = codec::decode_state(head, &Bytes::from(body.concat()));
+            let mut world = shared.lock();
+            match (number, state) {
+                (Some(number), Ok(state)) => {
+                    let stamp = world.note("store", node, &state.digest().to_le_bytes(), || {
+                        format!("k{number} {}", describe::state(&state))
+                    });
+                    world.history.sight(number, &state, stamp, || format!("stored by n{node}"));
+                }
+                (Some(_), Err(error)) => {
+                    let text = format!("it stored a record that cannot be read: {error}");
+                    world.trouble(node, Trouble::Error { node, text });
+                }
+                (None, _) => {}
             }
         }
-        Err(error) => {
-            let text = format!("it sent a message that cannot be read: {error}");
-            world.trouble(from, Trouble::Error { node: from, text });
-        }
-    }
+    })
 }

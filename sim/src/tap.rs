@@ -1,4 +1,5 @@
-//! An engine that somebody else may look into: how states are read at the end without asking the node.
+//! An engine that somebody else may look into: every write is shown as it is made, and at the end the states are
+//! read without asking the node.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,19 +9,25 @@ use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, Rea
 use rondo_core::error::Result;
 use rondo_core::id::{Lsn, ReadId, SyncId};
 
+/// Is shown each batch just before it is written.
+pub type Observer = Arc<dyn Fn(&Batch) + Send + Sync>;
+
 /// An engine in two hands: the node's and the observer's. Clones are the same engine.
 #[derive(Clone)]
-pub struct Tap(Arc<Mutex<Box<dyn Engine>>>);
+pub struct Tap {
+    engine: Arc<Mutex<Box<dyn Engine>>>,
+    observer: Observer,
+}
 
 impl Tap {
     /// Shares an engine.
     #[must_use]
-    pub fn new(engine: Box<dyn Engine>) -> Tap {
-        Tap(Arc::new(Mutex::new(engine)))
+    pub fn new(engine: Box<dyn Engine>, observer: Observer) -> Tap {
+        Tap { engine: Arc::new(Mutex::new(engine)), observer }
     }
 
     fn engine(&self) -> MutexGuard<'_, Box<dyn Engine>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -42,6 +49,7 @@ impl Engine for Tap {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
+        (self.observer)(batch);
         self.engine().write(batch)
     }
 

@@ -229,12 +229,6 @@ impl World {
         Stamp(self.events)
     }
 
-    /// The place of the last event.
-    #[must_use]
-    pub const fn last_stamp(&self) -> Stamp {
-        Stamp(self.events)
-    }
-
     /// Notes that a node or the cluster did what it must not.
     pub fn trouble(&mut self, node: u32, trouble: Trouble) {
         self.note("trouble", node, &[], || format!("{trouble:?}"));
