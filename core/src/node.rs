@@ -305,6 +305,7 @@ impl Node {
         env: &mut impl Env,
     ) -> Result<()> {
         if self.parked >= PARKED_MAX {
+            self.replica.forget(&key);
             return Ok(());
         }
         self.parked += 1;
@@ -315,7 +316,6 @@ impl Node {
         self.reads += 1;
         let id = ReadId(self.reads);
         env.engine().start_read(id, ticket)?;
-        self.replica.expect(key.clone());
         self.cold_reads.insert(id, ColdRead { key, ticket, parked: vec![parked] });
         Ok(())
     }
@@ -333,7 +333,7 @@ impl Node {
         self.parked -= parked.len();
         let engine = env.engine();
         match result.map_err(Into::into).and_then(|bytes| engine.finish_read(ticket, bytes)) {
-            Ok(found) => self.replica.warm_up(&key, found),
+            Ok(found) => self.replica.warm_up(&key, ticket, found),
             Err(_) => {
                 self.replica.forget(&key);
                 return self.refuse(parked, env);

@@ -9,7 +9,7 @@
 //! to one partition of one node (<https://github.com/basho/riak_kv/issues/1865>).
 //! Left out: Merkle deltas, purge and its floors, counting while this node recovers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -92,8 +92,8 @@ pub enum Covers {
 pub struct Replica {
     clock: HybridClock,
     actors: BTreeMap<PartitionId, ActorId>,
-    /// Keys that a cold read is on its way for, and that have not been written since.
-    awaited: BTreeSet<KeyRef>,
+    /// Keys that were found cold and have not been written since, each with the ticket that was given for it.
+    awaited: BTreeMap<KeyRef, ReadTicket>,
     /// A record that a cold read brought, for the inputs that waited for it.
     warm: Option<(KeyRef, Lookup)>,
     actors_replaced: u64,
@@ -129,7 +129,7 @@ impl Replica {
         Ok(Replica {
             clock: HybridClock::new(mark),
             actors,
-            awaited: BTreeSet::new(),
+            awaited: BTreeMap::new(),
             warm: None,
             actors_replaced: 0,
         })
@@ -147,19 +147,18 @@ impl Replica {
                 Ok(Loaded { state, lsn: record.lsn })
             }
             Lookup::Miss => Ok(Loaded::default()),
-            Lookup::Cold(ticket) => Err(Trouble::Cold(ticket)),
+            Lookup::Cold(ticket) => {
+                // From here on, not from the start of the read: a write may come in between.
+                self.awaited.entry(key.clone()).or_insert(ticket);
+                Err(Trouble::Cold(ticket))
+            }
         }
     }
 
-    /// A cold read of this key begins.
-    pub fn expect(&mut self, key: KeyRef) {
-        self.awaited.insert(key);
-    }
-
     /// A cold read brought this. It is shown to `read` until `cool_down`, unless the key has been written
-    /// since the read began: then it may be old, and the engine has the newer one at hand.
-    pub fn warm_up(&mut self, key: &KeyRef, found: Lookup) {
-        if self.awaited.remove(key) {
+    /// since the ticket was given: then it may be old, and whoever waits asks the engine again.
+    pub fn warm_up(&mut self, key: &KeyRef, ticket: ReadTicket, found: Lookup) {
+        if self.awaited.remove(key) == Some(ticket) {
             self.warm = Some((key.clone(), found));
         }
     }
