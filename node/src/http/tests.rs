@@ -373,7 +373,7 @@ async fn dialect_a() {
     session.say("PUT /api/v1/data/user:1", &[], r#"{"value":"x"}"#).await;
     session.get("/api/v1/data/user:1").await;
     let raw = [("content-type", "application/octet-stream")];
-    session.say("PUT /api/v1/data/raw", &raw, vec![0xff, 0x00]).await;
+    session.say("PUT /api/v1/data/raw", &raw, vec![0xff, b'x']).await;
     session.get("/api/v1/data/raw").await;
     session.say("DELETE /api/v1/data/user:1", &[], "").await;
     session.get("/api/v1/data/user:1").await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Node, ask, eventually, run};
+use crate::harness::{Node, ask, eventually, free_port, run};
 
 #[test]
 fn a_node_stores_a_value_and_every_dialect_reads_it() {
@@ -54,7 +54,7 @@ fn an_attempt_that_is_repeated_is_applied_once() {
 }
 
 #[test]
-fn a_restarted_node_has_its_values_its_name_and_its_peer_port() {
+fn a_restarted_node_has_its_values_and_its_identity() {
     let dir = tempfile::tempdir().expect("a directory");
     let node = Node::start(dir.path(), "alpha", &[]);
     node.wait_ready();
@@ -68,8 +68,29 @@ fn a_restarted_node_has_its_values_its_name_and_its_peer_port() {
     let after = node.get("/v1/status").json();
     assert_eq!(before["node"], after["node"]);
     assert_eq!(after["boot"], 2);
-    assert_eq!(before["members"][0]["peer_address"], after["members"][0]["peer_address"]);
     assert_eq!(node.get("/v1/kv/default/kept").body, b"value");
+}
+
+#[test]
+fn a_node_comes_back_on_the_peer_port_that_it_found_before() {
+    eventually("a port that nobody else takes in between", || {
+        let dir = tempfile::tempdir().expect("a directory");
+        let peer_port = |node: &Node| {
+            let address = node.get("/v1/status").json()["members"][0]["peer_address"].clone();
+            address.as_str().and_then(|text| text.rsplit(':').next()?.parse::<u16>().ok())
+        };
+        let node = Node::start(dir.path(), "alpha", &[]);
+        let found = peer_port(&node);
+        node.signal("-TERM");
+        assert_eq!(node.wait().code(), Some(0));
+        let kept = std::fs::read_to_string(dir.path().join("alpha/peer-port")).expect("kept");
+        assert_eq!(kept.trim().parse().ok(), found);
+        // Another port than the usual one, so that only what was kept can lead to it.
+        let other = free_port();
+        std::fs::write(dir.path().join("alpha/peer-port"), other.to_string()).expect("written");
+        let node = Node::start(dir.path(), "alpha", &[]);
+        (peer_port(&node) == Some(other)).then_some(())
+    });
 }
 
 #[test]
