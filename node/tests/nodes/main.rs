@@ -10,4 +10,6 @@ mod together;
 
 mod killed;
 
+mod real_data;
+
 mod commands;
