@@ -98,7 +98,8 @@ pub struct LayoutParts {
 }
 
 impl Layout {
-    /// The first layout of a cluster: its roles, in any order, and the quorums wanted.
+    /// The first layout of a cluster: its roles, in any order, one for each node; the quorums wanted; and keyspaces,
+    /// each with an id and a name of its own.
     #[must_use]
     pub fn first(
         partitions: u16,
