@@ -124,7 +124,13 @@ impl Replica {
             }
         }
         if !config.clean {
-            actors.clear();
+            // Also on disk: after a clean end of this life the next one would take them for its own.
+            let dead = std::mem::take(&mut actors).into_keys();
+            let changes = dead.map(|partition| Change::Delete { key: actor_key(partition) });
+            let batch = Batch { changes: changes.collect() };
+            if !batch.changes.is_empty() {
+                engine.write(&batch)?;
+            }
         }
         Ok(Replica {
             clock: HybridClock::new(mark),
@@ -182,18 +188,30 @@ impl Replica {
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
         let Loaded { mut state, lsn } = self.read(key, env.engine())?;
-        if let Some(&actor) = self.actors.get(&partition) {
+        let outrun = self.actors.get(&partition).is_some_and(|&actor| {
             let here = state.entry(actor).map_or(0, |entry| entry.n);
-            if incoming.entry(actor).is_some_and(|entry| entry.n > here) {
-                self.replace_actor(partition);
-            }
-        }
+            incoming.entry(actor).is_some_and(|entry| entry.n > here)
+        });
         self.clock.observe(incoming.highest_hlc(), env.wall());
         if !state.merge(incoming) {
             return Ok(lsn);
         }
+        let mut changes = SmallVec::new();
+        if outrun {
+            self.actors.remove(&partition);
+            self.actors_replaced += 1;
+            changes.push(Change::Delete { key: actor_key(partition) });
+        }
         // What several coordinators accepted must come together: only a record's own bounds count here.
-        self.write(key, [store(key, &state)?].into_iter().collect(), env)
+        match store(key, &state) {
+            Ok(change) => changes.push(change),
+            Err(error) if outrun => {
+                self.write(key, changes, env)?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.write(key, changes, env)
     }
 
     /// Issues a dot for a write of a key that this node is a primary of. `seen` is the highest HLC anybody
@@ -272,14 +290,10 @@ impl Replica {
             if known.get(actor) <= here {
                 return (actor, false);
             }
-            self.replace_actor(partition);
+            // It stays until the new one is stored in its place: the write may be refused.
+            self.actors_replaced += 1;
         }
         (ActorId(env.random()), true)
-    }
-
-    fn replace_actor(&mut self, partition: PartitionId) {
-        self.actors.remove(&partition);
-        self.actors_replaced += 1;
     }
 }
 
