@@ -13,10 +13,12 @@
 use std::collections::BTreeMap;
 
 use rondo_core::layout::keyspace::Level;
+use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
 
 use crate::history::{Fate, History, Op, Stamp};
 use crate::oracle::Violation;
+use crate::oracle::overwritten::{HIGHEST, LOWEST};
 use crate::oracle::search::{self, Step, What};
 use crate::scenario::Action;
 use crate::verdict::Verdict;
@@ -105,7 +107,6 @@ fn ended(op: &Op) -> Stamp {
 
 /// The clusters of a key; `None` when a read that found nothing cannot be given to a delete.
 fn clusters(history: &History, key: u32) -> Option<Vec<Cluster>> {
-    let deletes = deletes_by_hlc(history, key);
     let mut clusters: BTreeMap<Writer, Cluster> = BTreeMap::new();
     for (id, op) in history.of_key(key) {
         if op.writes() && op.fate() != Fate::Refused {
@@ -124,7 +125,7 @@ fn clusters(history: &History, key: u32) -> Option<Vec<Cluster>> {
         let writer = match value {
             Some(write) => Writer::Op(write),
             None if context.highest == Hlc(0) => Writer::Beginning,
-            None => Writer::Op(*deletes.get(&context.highest)?),
+            None => Writer::Op(deleter(history, key, context)?),
         };
         if let Some(cluster) = clusters.get_mut(&writer) {
             cluster.add_read(id, op);
@@ -134,19 +135,16 @@ fn clusters(history: &History, key: u32) -> Option<Vec<Cluster>> {
     Some(clusters.into_values().filter(|cluster| cluster.first_end.0 < Stamp::NEVER).collect())
 }
 
-/// The deletes of a key by their HLC, where that names one alone.
-fn deletes_by_hlc(history: &History, key: u32) -> BTreeMap<Hlc, usize> {
-    let mut by_hlc: BTreeMap<Hlc, Option<usize>> = BTreeMap::new();
-    for (&(sighted, _), all) in &history.sightings {
-        for sighting in all.iter().filter(|_| sighted == key) {
-            let by = history.ops.iter().position(|op| op.request == sighting.request);
-            let is_alone = by_hlc.insert(sighting.hlc, by).is_none_or(|before| before == by);
-            if !is_alone || !sighting.tombstone {
-                by_hlc.insert(sighting.hlc, None);
-            }
-        }
-    }
-    by_hlc.into_iter().filter_map(|(hlc, by)| Some((hlc, by?))).collect()
+/// The delete that a read which found nothing met: the version with the HLC that it reports. Where several have
+/// that HLC, the one that its context covers, and of those the one that all nodes prefer.
+fn deleter(history: &History, key: u32, context: &Context) -> Option<usize> {
+    let range = (key, LOWEST)..=(key, HIGHEST);
+    let all = history.sightings.range(range).flat_map(|(&(_, dot), all)| {
+        all.iter().filter(|sighting| sighting.tombstone).map(move |sighting| (dot, sighting))
+    });
+    let met = all.filter(|(_, sighting)| sighting.hlc == context.highest);
+    let (_, sighting) = met.max_by_key(|&(dot, _)| (context.clock.covers(dot), dot))?;
+    history.ops.iter().position(|op| op.request == sighting.request)
 }
 
 impl Cluster {

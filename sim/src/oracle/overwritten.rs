@@ -58,8 +58,10 @@ impl<'a> Writes<'a> {
     }
 }
 
-const LOWEST: Dot = Dot { actor: rondo_core::id::ActorId(0), n: 0 };
-const HIGHEST: Dot = Dot { actor: rondo_core::id::ActorId(u64::MAX), n: u64::MAX };
+/// The dots between which all dots of a key are.
+pub(super) const LOWEST: Dot = Dot { actor: rondo_core::id::ActorId(0), n: 0 };
+/// See `LOWEST`.
+pub(super) const HIGHEST: Dot = Dot { actor: rondo_core::id::ActorId(u64::MAX), n: u64::MAX };
 
 #[cfg(test)]
 mod tests {
