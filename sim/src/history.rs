@@ -4,6 +4,7 @@
 //! write's value names its operation, so every value that is ever seen is traced to the one invocation that wrote it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 use rondo_core::id::RequestId;
@@ -23,6 +24,12 @@ pub struct Stamp(pub u64);
 impl Stamp {
     /// After everything.
     pub const NEVER: Stamp = Stamp(u64::MAX);
+}
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Stamp::NEVER { f.write_str("the last") } else { write!(f, "{}", self.0) }
+    }
 }
 
 /// One run.

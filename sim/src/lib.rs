@@ -50,3 +50,7 @@ pub mod verdict;
 pub mod oracle;
 
 pub mod run;
+
+pub mod campaign;
+
+pub mod report;

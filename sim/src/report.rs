@@ -1,0 +1,160 @@
+//! The consistency report of a run: what was tried, what each oracle says, what it took. Stable text.
+
+use std::fmt::Write as _;
+
+use rondo_core::layout::keyspace::Level;
+
+use crate::history::{Answer, History, Op};
+use crate::oracle;
+use crate::run::Outcome;
+use crate::scenario::{Action, Cluster, Links, Scenario};
+
+/// The report.
+#[must_use]
+pub fn text(scenario: &Scenario, outcome: &Outcome) -> String {
+    let mut text = String::new();
+    let mut line = |title: &str, what: String| {
+        let _ = writeln!(text, "{title:<11} {what}");
+    };
+    let history = &outcome.history;
+    line("scenario", format!("seed {}, {}", scenario.seed, scenario.story));
+    line("cluster", cluster(&scenario.cluster));
+    line("network", links(&scenario.links));
+    line("disks", disks(scenario, outcome));
+    line("clocks", clocks(scenario));
+    line("operations", operations(history));
+    line("outcomes", outcomes(history));
+    line("faults", faults(outcome));
+    let counts = outcome.counts;
+    line(
+        "messages",
+        format!(
+            "{} sent, {} delivered, {} lost, {} cut, {} doubled, {} bytes",
+            counts.sent, counts.delivered, counts.lost, counts.cut, counts.duplicated, counts.bytes
+        ),
+    );
+    for (level, name) in [(Level::One, "one"), (Level::Quorum, "quorum"), (Level::All, "all")] {
+        line("latency", format!("{name:<6} {}", latency(history, level)));
+    }
+    line("finale", format!("the final checks took {} simulated ms", outcome.finale_ms));
+    for (name, _) in oracle::ALL {
+        let found: Vec<&str> = outcome
+            .violations
+            .iter()
+            .filter(|violation| violation.oracle == name)
+            .map(|violation| violation.what.as_str())
+            .collect();
+        let verdict = match found.first() {
+            None => "holds".to_owned(),
+            Some(first) => format!("BROKEN {} times, first: {first}", found.len()),
+        };
+        line("oracle", format!("{name:<14} {verdict}"));
+    }
+    line("verdict", outcome.verdict.word().to_owned());
+    text
+}
+
+/// One line about the scenario, for a failure.
+#[must_use]
+pub fn gist(scenario: &Scenario) -> String {
+    let faults = scenario.faults.len();
+    format!(
+        "{}; {}; {} operations, {faults} faults",
+        cluster(&scenario.cluster),
+        clocks(scenario),
+        scenario.operations.len()
+    )
+}
+
+fn cluster(cluster: &Cluster) -> String {
+    let Cluster { nodes, replicas, read_quorum, write_quorum, engine, .. } = cluster;
+    let engine = format!("{engine:?}").to_lowercase();
+    format!("{nodes} nodes, N={replicas} R={read_quorum} W={write_quorum}, {engine}")
+}
+
+fn links(links: &Links) -> String {
+    let Links { shape, delay_min_us, delay_mean_us, loss_ppm, duplicate_ppm, .. } = links;
+    let shape = format!("{shape:?}").to_lowercase();
+    format!(
+        "{delay_min_us} us + {shape} {delay_mean_us} us, {loss_ppm} ppm lost, {duplicate_ppm} ppm \
+         doubled, {} ppm late by up to {} ms",
+        links.tail_ppm, links.tail_ms
+    )
+}
+
+fn disks(scenario: &Scenario, outcome: &Outcome) -> String {
+    let disks = &scenario.disks;
+    format!(
+        "syncs of {} to {} us, {} ppm of reads cold; {} syncs, {} unsynced operations lost",
+        disks.sync_min_us, disks.sync_max_us, disks.cold_ppm, outcome.syncs, outcome.writes_lost
+    )
+}
+
+fn clocks(scenario: &Scenario) -> String {
+    let offsets = scenario.clocks.iter().map(|clock| clock.offset_ms);
+    let apart = offsets.clone().max().unwrap_or(0) - offsets.min().unwrap_or(0);
+    let drift = scenario.clocks.iter().map(|clock| clock.drift_ppm.abs()).max().unwrap_or(0);
+    format!("clocks {apart} ms apart, drift up to {drift} ppm")
+}
+
+fn operations(history: &History) -> String {
+    let count = |is: fn(&Op) -> bool| history.ops.iter().filter(|op| is(op)).count();
+    let attempts: usize = history.ops.iter().map(|op| op.attempts.len()).sum();
+    format!(
+        "{} gets, {} puts, {} deletes on {} keys; {attempts} attempts",
+        count(|op| op.action == Action::Get),
+        count(|op| matches!(op.action, Action::Put { .. })),
+        count(|op| matches!(op.action, Action::Delete { .. })),
+        history.keys()
+    )
+}
+
+fn outcomes(history: &History) -> String {
+    let attempts = history.ops.iter().flat_map(|op| &op.attempts);
+    let mut counts = [0; 6];
+    for attempt in attempts {
+        let class = match attempt.end.as_ref().map(|end| &end.answer) {
+            Some(Answer::Stored { .. }) => 0,
+            Some(Answer::Found { .. }) => 1,
+            Some(Answer::NotFound { .. }) => 2,
+            Some(Answer::Indeterminate) => 3,
+            Some(Answer::Refused(_)) => 4,
+            None => 5,
+        };
+        counts[class] += 1;
+    }
+    let [stored, found, missing, unsure, refused, silent] = counts;
+    format!(
+        "{stored} stored, {found} found, {missing} not found, {unsure} indeterminate, {refused} \
+         refused, {silent} without an answer"
+    )
+}
+
+fn faults(outcome: &Outcome) -> String {
+    if outcome.struck.is_empty() {
+        return "none".to_owned();
+    }
+    let told = outcome.struck.iter().map(|(family, count)| format!("{count} {family}"));
+    told.collect::<Vec<_>>().join(", ")
+}
+
+/// The middle, the ninetieth and the longest of the latencies of what was answered well.
+fn latency(history: &History, level: Level) -> String {
+    let ops = history.ops.iter().filter(|op| op.level == level);
+    let mut all: Vec<u64> = ops
+        .flat_map(|op| &op.attempts)
+        .filter_map(|attempt| {
+            let end = attempt.end.as_ref()?;
+            let is_good = !matches!(end.answer, Answer::Indeterminate | Answer::Refused(_));
+            is_good.then_some((end.at.0 - attempt.called_at.0) / 1_000)
+        })
+        .collect();
+    all.sort_unstable();
+    let at = |percent: usize| all[(all.len() - 1) * percent / 100] as f64 / 1_000.0;
+    match all.len() {
+        0 => "none".to_owned(),
+        count => {
+            format!("p50 {:.1} ms, p90 {:.1} ms, max {:.1} ms of {count}", at(50), at(90), at(100))
+        }
+    }
+}
