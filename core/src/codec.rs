@@ -26,7 +26,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use smallvec::SmallVec;
 
-use crate::config::{ACTORS_MAX, MESSAGE_BYTES_MAX, NODES_MAX, SIBLINGS_MAX};
+use crate::config::{ACTORS_MAX, DOT_MAX, MESSAGE_BYTES_MAX, NODES_MAX, SIBLINGS_MAX};
 use crate::env::{Address, Class, Outbound, Wall};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
@@ -462,7 +462,7 @@ impl Wire for Clock {
     ) -> Result<Self, DecodeError> {
         let entries: SmallVec<[(ActorId, u64); 4]> = take_all(decoder, ACTORS_MAX)?;
         let sorted = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if !sorted || entries.iter().any(|entry| entry.1 == 0) {
+        if !sorted || entries.iter().any(|entry| !(1..=DOT_MAX).contains(&entry.1)) {
             return Err(DecodeError::Other("not a clock"));
         }
         Ok(Clock::new(entries))

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 
 use crate::codec;
 use crate::config::{
-    ACTORS_MAX, BODY_BYTES_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX,
+    ACTORS_MAX, BODY_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX,
 };
 use crate::engine::{Batch, Change, Engine, Lookup, ReadTicket};
 use crate::error::{Error, Result};
@@ -277,7 +277,7 @@ impl Replica {
     }
 
     /// The actor to issue with, and whether it is new. One of whose dots somebody knows more than are
-    /// here is never used again.
+    /// here is never used again, and neither is one that has counted to the end.
     fn actor(
         &mut self,
         partition: PartitionId,
@@ -287,7 +287,7 @@ impl Replica {
     ) -> (ActorId, bool) {
         if let Some(&actor) = self.actors.get(&partition) {
             let here = state.entry(actor).map_or(0, |entry| entry.n);
-            if known.get(actor) <= here {
+            if known.get(actor) <= here && here < DOT_MAX {
                 return (actor, false);
             }
             // It stays until the new one is stored in its place: the write may be refused.

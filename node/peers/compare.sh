@@ -4,7 +4,7 @@
 #   node/peers/compare.sh [put|get|hello|all]
 #
 # Needs etcd and etcdctl (Debian: etcd-server etcd-client) and jq. Everything listens on 127.0.0.1 and stops at the end.
-# The figure to trust is server_cpu_us_per_op; operations per second compare only within one run.
+# RONDO_BINARY and PEERS_BINARY name binaries that are built already. The figure to trust is server_cpu_us_per_op; operations per second compare only within one run.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
@@ -24,10 +24,16 @@ trap 'stop; rm -rf "$base"' EXIT
 for tool in etcd etcdctl jq; do
   command -v "$tool" >/dev/null || { echo "compare.sh needs $tool (Debian: etcd-server etcd-client jq)" >&2; exit 2; }
 done
-(cd "$root" && cargo build --release -q -p node)
-(cd "$here" && cargo build --release -q)
-rondo=${CARGO_TARGET_DIR:-$root/target}/release/rondo
-peers=${CARGO_TARGET_DIR:-$here/target}/release/peers
+rondo=${RONDO_BINARY:-}
+peers=${PEERS_BINARY:-}
+if [ -z "$rondo" ]; then
+  (cd "$root" && cargo build --release -q -p node)
+  rondo=${CARGO_TARGET_DIR:-$root/target}/release/rondo
+fi
+if [ -z "$peers" ]; then
+  (cd "$here" && cargo build --release -q)
+  peers=${CARGO_TARGET_DIR:-$here/target}/release/peers
+fi
 
 wait_for() { # a command that succeeds once the server is up
   for _ in $(seq 200); do "$@" >/dev/null 2>&1 && return; sleep 0.1; done

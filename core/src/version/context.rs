@@ -14,7 +14,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::CONTEXT_BYTES_MAX;
+use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId};
 use crate::version::dvv::Clock;
@@ -94,7 +94,7 @@ fn parse(body: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<Context> {
     let mut entries: Vec<(ActorId, u64)> = Vec::new();
     for _ in 0..count {
         let actor = ActorId(take(&mut rest).map(u64::from_be_bytes).ok_or_else(cut_off)?);
-        let n = read_varint(&mut rest).filter(|&n| n > 0);
+        let n = read_varint(&mut rest).filter(|n| (1..=DOT_MAX).contains(n));
         let n = n.ok_or(Error::Malformed("the context token has a bad count"))?;
         if entries.last().is_some_and(|last| last.0 >= actor) {
             return Err(Error::Malformed("the context token's actors are not sorted"));
@@ -149,7 +149,7 @@ mod tests {
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
     use super::{Context, HEADER_BYTES, MAC_BYTES, URL_SAFE_NO_PAD};
-    use crate::config::CONTEXT_BYTES_MAX;
+    use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX};
     use crate::error::Error;
     use crate::id::{ActorId, KeyspaceId};
     use crate::version::dvv::Clock;

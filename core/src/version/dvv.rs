@@ -18,6 +18,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::config::DOT_MAX;
 use crate::id::{ActorId, RequestId};
 use crate::version::hlc::Hlc;
 
@@ -167,12 +168,13 @@ pub struct VersionSet {
 }
 
 impl VersionSet {
-    /// A set of these entries, from outside; `None` unless they are sorted by actor, each with 0 < n
-    /// and at most n versions.
+    /// A set of these entries, from outside; `None` unless they are sorted by actor, each with n from 1
+    /// to `DOT_MAX` and at most n versions.
     #[must_use]
     pub fn from_entries(entries: SmallVec<[Entry; 1]>) -> Option<VersionSet> {
         let sorted = entries.windows(2).all(|pair| pair[0].actor < pair[1].actor);
-        let sound = entries.iter().all(|e| e.n > 0 && e.versions.len() as u64 <= e.n);
+        let counts = |e: &Entry| (1..=DOT_MAX).contains(&e.n) && e.versions.len() as u64 <= e.n;
+        let sound = entries.iter().all(counts);
         (sorted && sound).then_some(VersionSet { entries })
     }
 
@@ -308,5 +310,19 @@ impl VersionSet {
 
     fn position(&self, actor: ActorId) -> Result<usize, usize> {
         self.entries.binary_search_by_key(&actor, |e| e.actor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_from_outside_that_could_overflow_is_refused() {
+        let entry = |n| Entry { actor: ActorId(1), n, versions: SmallVec::new() };
+        assert!(VersionSet::from_entries([entry(DOT_MAX)].into_iter().collect()).is_some());
+        for n in [0, DOT_MAX + 1, u64::MAX] {
+            assert!(VersionSet::from_entries([entry(n)].into_iter().collect()).is_none(), "{n}");
+        }
     }
 }
