@@ -290,7 +290,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_was_sealed_is_opened(
-            entries in prop::collection::vec((any::<u64>(), 1..=u64::MAX), 0..40),
+            entries in prop::collection::vec((any::<u64>(), 1..=DOT_MAX), 0..40),
             secret in any::<Vec<u8>>(),
             keyspace in any::<u32>(),
             key in any::<Vec<u8>>(),
