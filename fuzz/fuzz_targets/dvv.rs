@@ -164,7 +164,7 @@ fn state(entries: &[(u8, u64, u8)]) -> VersionSet {
     entries.sort_unstable();
     entries.dedup_by_key(|entry| entry.0 % 8);
     let entries = entries.iter().map(|&(actor, n, len)| {
-        let (actor, n) = (ActorId(u64::from(actor % 8)), n % (1 << 48) + 1);
+        let (actor, n) = (ActorId(u64::from(actor % 8)), n % (1 << 47) + 1);
         let live = u64::from(len % 5).min(n);
         let versions = (0..live).map(|at| version(Dot { actor, n: n - at })).collect();
         Entry { actor, n, versions }

@@ -1,4 +1,7 @@
 //! kill -9 at any moment: no acknowledged write is lost, and every start is quick.
+//!
+//! `RONDO_TEST_KILLS` says how often a single node is killed at full speed; the campaign in docs/internals/HACKING.md does
+//! it 20 times. How long the slowest start took is printed (`--nocapture`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,7 +70,9 @@ fn a_node_killed_at_full_speed_loses_nothing_and_starts_quickly() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut node = Node::start(dir.path(), "alpha", &[]);
     node.wait_ready();
-    for _ in 0..4 {
+    let kills: u64 = std::env::var("RONDO_TEST_KILLS").map_or(4, |n| n.parse().expect("a number"));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..kills {
         let stop = Arc::new(AtomicBool::new(false));
         let (acknowledged, threads) = writers(&[node.port], 4, &stop);
         wait_for_progress(&acknowledged);
@@ -77,10 +82,12 @@ fn a_node_killed_at_full_speed_loses_nothing_and_starts_quickly() {
         let start = Instant::now();
         node = Node::start(dir.path(), "alpha", &[]);
         node.wait_ready();
-        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+        slowest = slowest.max(start.elapsed());
+        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
         assert!(check(&node, &acknowledged) > 0);
     }
-    assert_eq!(node.get("/v1/status").json()["boot"], 5);
+    println!("{kills} kills, the slowest start took {slowest:?}");
+    assert_eq!(node.get("/v1/status").json()["boot"], kills + 1);
 }
 
 #[test]
