@@ -153,6 +153,34 @@ fn a_signal_ends_a_node_after_the_requests_in_flight() {
 }
 
 #[test]
+fn a_request_that_is_half_sent_when_the_signal_comes_is_answered() {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", node.port)).expect("it listens");
+    let head = "PUT /v1/kv/default/half HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("sent");
+    let mut answer = BufReader::new(stream.try_clone().expect("a handle"));
+    let mut line = String::new();
+    answer.read_line(&mut line).expect("an answer");
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n", "now the node reads the body");
+    node.signal("-TERM");
+    eventually("no new connections", || {
+        std::net::TcpStream::connect(("127.0.0.1", node.port)).is_err().then_some(())
+    });
+    stream.write_all(b"ok").expect("sent");
+    let mut rest = String::new();
+    answer.read_to_string(&mut rest).expect("an answer, then the end");
+    assert!(rest.contains("HTTP/1.1 204"), "{rest}");
+    assert_eq!(node.wait().code(), Some(0));
+
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    assert_eq!(node.get("/v1/kv/default/half").body, b"ok");
+}
+
+#[test]
 fn the_redis_port_and_a_weaker_durability_are_accepted_in_words() {
     let dir = tempfile::tempdir().expect("a directory");
     let flags = ["--resp-port", "6390", "--durability", "interval:100"];
