@@ -7,6 +7,7 @@
 
 use rondo_core::layout::keyspace::Level;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The version of the format that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -313,10 +314,20 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// The scenario as JSON, one line for each operation and fault.
+    /// The scenario as JSON, one line for each operation and fault, so that one can be taken out by hand.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("a scenario has only plain fields") + "\n"
+        let fields = serde_json::to_value(self).expect("a scenario has only plain fields");
+        let fields = fields.as_object().expect("a scenario is an object");
+        let line = |(name, value): (&String, &Value)| match value.as_array() {
+            Some(items) if !items.is_empty() => {
+                let items: Vec<String> = items.iter().map(|item| format!("    {item}")).collect();
+                format!("  \"{name}\": [\n{}\n  ]", items.join(",\n"))
+            }
+            _ => format!("  \"{name}\": {value}"),
+        };
+        let lines: Vec<String> = fields.iter().map(line).collect();
+        format!("{{\n{}\n}}\n", lines.join(",\n"))
     }
 
     /// Whether the scenario keeps its bounds and speaks of nodes that exist.

@@ -1,0 +1,84 @@
+//! The command line as people use it: two processes agree, a failure can be replayed, bad input is told.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn rondo_sim(directory: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rondo-sim"));
+    command.current_dir(directory).args(arguments).output().expect("the program starts")
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+#[test]
+fn two_processes_give_the_same_hashes_in_the_order_of_the_seeds() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let run =
+        |jobs| rondo_sim(directory.path(), &["run", "--seeds", "0..24", "--json", "--jobs", jobs]);
+    let (one, other) = (run("1"), run("3"));
+    assert_eq!(one.status.code(), Some(0), "{}", told(&one));
+    let hashes = |output: &Output| -> Vec<String> {
+        told(output).lines().filter(|line| line.contains("hash")).map(str::to_owned).collect()
+    };
+    assert_eq!(hashes(&one).len(), 24);
+    assert_eq!(hashes(&one), hashes(&other));
+    let mut different = hashes(&one);
+    different.sort();
+    different.dedup_by_key(|line| line.split("\"hash\":").nth(1).map(str::to_owned));
+    assert_eq!(different.len(), 24, "each seed is a run of its own");
+}
+
+#[test]
+fn a_saved_scenario_replays_to_the_hash_of_its_seed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let scenario = rondo_sim(directory.path(), &["scenario", "5"]);
+    std::fs::write(directory.path().join("five.json"), &scenario.stdout).expect("saved");
+    let by_seed = rondo_sim(directory.path(), &["replay", "5", "--quiet"]);
+    let by_file = rondo_sim(directory.path(), &["replay", "five.json", "--quiet"]);
+    assert!(told(&by_seed).contains("seed 5 pass hash "), "{}", told(&by_seed));
+    assert_eq!(told(&by_seed), told(&by_file));
+}
+
+#[test]
+fn a_run_that_breaks_a_promise_says_so_and_ends_with_its_code() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let scenario = rondo_sim(directory.path(), &["scenario", "3"]);
+    // R + W <= N: a quorum is none.
+    let weak = told(&scenario)
+        .replace("\"read_quorum\":2", "\"read_quorum\":1")
+        .replace("\"write_quorum\":2", "\"write_quorum\":1");
+    assert_ne!(weak, told(&scenario));
+    std::fs::write(directory.path().join("weak.json"), weak).expect("saved");
+    let output = rondo_sim(directory.path(), &["replay", "weak.json", "--quiet"]);
+    assert_eq!(output.status.code(), Some(10), "{}", told(&output));
+    assert!(told(&output).contains("linearizable at event"), "{}", told(&output));
+}
+
+#[test]
+fn bad_input_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let scenario = told(&rondo_sim(directory.path(), &["scenario", "5"]));
+    let file = |name: &str, text: String| {
+        std::fs::write(directory.path().join(name), text).expect("saved");
+    };
+    file("broken.json", "{".to_owned());
+    file("newer.json", scenario.replace("\"version\": 1", "\"version\": 9"));
+    file("stranger.json", scenario.replace("\"node\":0", "\"node\":77"));
+    file("extra.json", scenario.replace("\"version\": 1", "\"version\": 1, \"wings\": 2"));
+    for (arguments, expect) in [
+        (["run", "--seeds", "5..5"].as_slice(), "the range is empty"),
+        (&["run", "--seeds", "a..b"], "is not a seed"),
+        (&["replay", "nowhere.json"], "cannot be read"),
+        (&["replay", "broken.json"], "not a scenario"),
+        (&["replay", "newer.json"], "another version"),
+        (&["replay", "stranger.json"], "a node that is not there"),
+        (&["replay", "extra.json"], "unknown field `wings`"),
+    ] {
+        let output = rondo_sim(directory.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(expect), "{arguments:?}: {error}");
+    }
+}
