@@ -21,12 +21,14 @@ use crate::faults;
 use crate::history::{Final, Trouble};
 use crate::rt;
 use crate::scenario::{Action, Operation};
-use crate::world::{Event, Shared, World};
+use crate::world::{Event, Node, Shared, World};
 
 /// How long the healed cluster may take to become ready, in milliseconds.
 const READY_MS: u64 = 30_000;
 /// How long what was in flight may take to end, in milliseconds.
 const SETTLE_MS: u64 = 60_000;
+/// Between two tries of a read, in milliseconds.
+const PAUSE_MS: u64 = 100;
 /// How long one read of every key may take, repetitions included, in milliseconds.
 const READ_MS: u64 = 20_000;
 
@@ -67,7 +69,8 @@ fn stuck(shared: &Shared, what: String) {
 }
 
 fn all_ready(world: &World) -> bool {
-    world.nodes.iter().all(|node| node.status.as_ref().is_some_and(|status| status.ready))
+    let is_ready = |node: &Node| node.status.as_ref().is_some_and(|status| status.ready);
+    world.nodes.iter().all(|node| !node.stopping && is_ready(node))
 }
 
 fn what_is_missing(world: &World) -> String {
@@ -101,6 +104,10 @@ async fn read(shared: &Shared, level: Level, mut wanted: Vec<(u32, u32)>) {
         drop(world);
         if let Some((key, node)) = wanted.first().filter(|_| rt::now() >= give_up) {
             return stuck(shared, format!("k{key} cannot be read at {level} through n{node}"));
+        }
+        if !wanted.is_empty() {
+            // A node that refuses does so at once: without a pause no time would ever pass.
+            until(shared, PAUSE_MS, |_| false).await;
         }
     }
 }

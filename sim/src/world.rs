@@ -29,6 +29,9 @@ use crate::tap::Tap;
 /// The cluster's secret: peers and context tokens are authenticated with it.
 pub const SECRET: &[u8] = b"the simulated cluster's secret";
 
+/// The most events of a run; a usual one has some thousands.
+const EVENTS_MAX: u64 = 5_000_000;
+
 /// A world that several hands hold.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<World>>);
@@ -216,6 +219,7 @@ impl World {
         text: impl FnOnce() -> String,
     ) -> Stamp {
         self.events += 1;
+        assert!(self.events <= EVENTS_MAX, "after {EVENTS_MAX} events the run has not ended");
         let mut bytes = [0; 28];
         bytes[..8].copy_from_slice(&rt::now().0.to_le_bytes());
         bytes[8..12].copy_from_slice(&node.to_le_bytes());
