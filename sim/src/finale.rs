@@ -91,17 +91,10 @@ async fn read(shared: &Shared, level: Level, mut wanted: Vec<(u32, u32)>) {
         }
         let ended = |world: &World| world.waiting.is_empty() && world.calls_ahead == 0;
         until(shared, SETTLE_MS, ended).await;
-        let world = shared.lock();
-        if world.is_over() {
+        if shared.lock().is_over() {
             return;
         }
-        let ops = &world.history.ops[first..];
-        wanted = ops
-            .iter()
-            .filter(|op| op.read().is_none())
-            .map(|op| (op.key, op.attempts[0].node))
-            .collect();
-        drop(world);
+        wanted = unread(&shared.lock(), first);
         if let Some((key, node)) = wanted.first().filter(|_| rt::now() >= give_up) {
             return stuck(shared, format!("k{key} cannot be read at {level} through n{node}"));
         }
@@ -110,6 +103,12 @@ async fn read(shared: &Shared, level: Level, mut wanted: Vec<(u32, u32)>) {
             until(shared, PAUSE_MS, |_| false).await;
         }
     }
+}
+
+/// What the operations from the `first` on meant to read and did not.
+fn unread(world: &World, first: usize) -> Vec<(u32, u32)> {
+    let ops = world.history.ops[first..].iter().filter(|op| op.read().is_none());
+    ops.map(|op| (op.key, op.attempts[0].node)).collect()
 }
 
 fn submit(world: &mut World, level: Level, key: u32, node: u32) {
