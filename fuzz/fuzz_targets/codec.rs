@@ -11,6 +11,7 @@ use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::codec;
+use rondo_core::config::DOT_MAX;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
@@ -132,7 +133,7 @@ fn version(u: &mut Unstructured<'_>) -> Result<Version> {
 fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
     let mut entries = several(u, 6, |u| {
         let versions = several(u, 3, version)?;
-        let n = u.int_in_range(versions.len().max(1) as u64..=1 << 40)?;
+        let n = u.int_in_range(versions.len().max(1) as u64..=DOT_MAX)?;
         Ok(Entry { actor: ActorId(u.arbitrary()?), n, versions: versions.into() })
     })?;
     entries.sort_by_key(|entry| entry.actor);
@@ -141,7 +142,7 @@ fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
 }
 
 fn clock(u: &mut Unstructured<'_>) -> Result<Clock> {
-    let entries = several(u, 8, |u| Ok((ActorId(u.arbitrary()?), u.arbitrary()?)))?;
+    let entries = several(u, 8, |u| Ok((ActorId(u.arbitrary()?), u.int_in_range(0..=DOT_MAX)?)))?;
     Ok(Clock::new(entries))
 }
 

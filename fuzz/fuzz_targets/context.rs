@@ -6,7 +6,7 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rondo_core::config::CONTEXT_BYTES_MAX;
+use rondo_core::config::{CONTEXT_BYTES_MAX, DOT_MAX};
 use rondo_core::id::{ActorId, KeyspaceId};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Clock;
@@ -41,7 +41,7 @@ fuzz_target!(|input: Input| {
             assert!(Context::open(&token, b"secret", KeyspaceId(1), b"key").is_err());
         }
         Input::Sealed { entries, highest, keyspace, key, secret, change } => {
-            let entries = entries.into_iter().map(|(actor, n)| (ActorId(actor), n));
+            let entries = entries.into_iter().map(|(actor, n)| (ActorId(actor), n % (DOT_MAX + 1)));
             let context = Context { clock: Clock::new(entries), highest: Hlc(highest) };
             let keyspace = KeyspaceId(keyspace);
             let Some(token) = context.seal(&secret, keyspace, &key) else {
