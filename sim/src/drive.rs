@@ -59,7 +59,8 @@ async fn idle(shared: &Shared, until: Time) {
 
 fn happen(shared: &Shared, event: Event) {
     match event {
-        Event::Deliver { from, to, class, bytes } => {
+        Event::Deliver { to, life: Some(life), .. } if life != epoch(shared, to) => {}
+        Event::Deliver { from, to, class, bytes, .. } => {
             deliver(&mut shared.lock(), from, to, class, bytes);
         }
         Event::Datagram { from, to, bytes } => datagram(&mut shared.lock(), from, to, bytes),
@@ -70,6 +71,10 @@ fn happen(shared: &Shared, event: Event) {
         Event::Undo(fault) => faults::undo(shared, fault),
         Event::AskStatus => ask_status(shared),
     }
+}
+
+fn epoch(shared: &Shared, node: u32) -> u32 {
+    shared.lock().nodes[node as usize].epoch
 }
 
 fn deliver(world: &mut World, from: u32, to: u32, class: Class, bytes: Bytes) {

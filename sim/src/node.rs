@@ -246,12 +246,17 @@ struct Port {
 
 impl Port {
     /// Hands bytes to the network, and whatever arrives to the agenda.
-    fn carry(&self, to: u32, bytes: usize, event: impl Fn() -> Event) {
+    ///
+    /// Copies are made on one connection, which does not outlive its receiver's process: so both are for the life that
+    /// the receiver has now. A single message may wait for the next connection.
+    fn carry(&self, to: u32, bytes: usize, event: impl Fn(Option<u32>) -> Event) {
         let mut guard = self.shared.lock();
         let world = &mut *guard;
         let now = rt::now();
-        for at in world.net.send(&mut world.dice, now, (self.node, to), bytes) {
-            world.agenda.push(at, event());
+        let arrivals = world.net.send(&mut world.dice, now, (self.node, to), bytes);
+        let life = (arrivals.len() > 1).then_some(world.nodes[to as usize].epoch);
+        for at in arrivals {
+            world.agenda.push(at, event(life));
         }
     }
 
@@ -270,7 +275,10 @@ impl Network for Port {
         let class = message.class;
         let bytes = Bytes::from(message.parts.concat());
         let from = self.node;
-        self.carry(to, bytes.len(), || Event::Deliver { from, to, class, bytes: bytes.clone() });
+        self.carry(to, bytes.len(), |life| {
+            let bytes = bytes.clone();
+            Event::Deliver { from, to, life, class, bytes }
+        });
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
@@ -278,7 +286,7 @@ impl Network for Port {
             return;
         };
         let from = self.node;
-        self.carry(to, bytes.len(), || Event::Datagram { from, to, bytes: bytes.clone() });
+        self.carry(to, bytes.len(), |_| Event::Datagram { from, to, bytes: bytes.clone() });
     }
 
     fn route(&self, node: NodeId, address: &Address) {

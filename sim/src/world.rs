@@ -40,8 +40,8 @@ pub struct Shared(Arc<Mutex<World>>);
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the variants say what their fields are")]
 pub enum Event {
-    /// A message arrives.
-    Deliver { from: u32, to: u32, class: Class, bytes: Bytes },
+    /// A message arrives, at this life of the receiver where one is named.
+    Deliver { from: u32, to: u32, life: Option<u32>, class: Class, bytes: Bytes },
     /// A datagram arrives.
     Datagram { from: u32, to: u32, bytes: Bytes },
     /// A disk ends what a node's incarnation started.
