@@ -108,6 +108,14 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         let (file, offset, what) = (&lost.file, lost.offset, &lost.what);
         tracing::error!(file, offset, "acknowledged data is damaged: {what}");
     }
+    if !found.lost.is_empty() {
+        // It would answer "not found" for what it acknowledged, and other nodes would count that answer.
+        return Err(Failure::failed(
+            format!("acknowledged data in {} is damaged", dir.display()),
+            "the log names the places; restore the directory from a backup, and leave this node down until then: \
+             the others go on without it",
+        ));
+    }
     if found.torn_bytes > 0 {
         tracing::info!(bytes = found.torn_bytes, "writes that were not synced before are gone");
     }
@@ -116,7 +124,7 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         id: data.node,
         name: data.name.clone(),
         boot: data.boot,
-        clean: data.clean && found.lost.is_empty(),
+        clean: data.clean,
         dir,
         closer: Some(Closer(data)),
     })

@@ -181,3 +181,25 @@ fn an_oversized_value_is_413_for_a_client_that_sends_it_whole() {
     let broken = node.ask("PUT /kv/k", &["Content-Type: application/json"], br#"{"value":"#);
     assert_eq!(broken.status, 400, "{}", broken.text());
 }
+
+#[test]
+fn a_store_with_damaged_data_is_not_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    for number in 0..50 {
+        assert_eq!(node.put(&format!("/v1/kv/default/k{number}"), &[b'v'; 200]).status, 204);
+    }
+    let port = node.port;
+    node.kill();
+    let data = dir.path().join("alpha").join("data");
+    let files = std::fs::read_dir(&data).expect("the engine's directory");
+    let file = files.map(|file| file.expect("a file").path()).max().expect("a data file");
+    let mut bytes = std::fs::read(&file).expect("readable");
+    let middle = bytes.windows(200).position(|w| w == [b'v'; 200]).expect("a value") + 100;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, bytes).expect("writable");
+    let ended = Node::start_at(dir.path(), "alpha", port, &[]).err().expect("it does not start");
+    assert!(ended.contains("is damaged"), "{ended}");
+    assert!(ended.contains("the others go on without it"), "{ended}");
+}
