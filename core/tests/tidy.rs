@@ -22,15 +22,11 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Files with more code for a reason.
-const LONG_FILES: [(&str, &str); 3] = [
+const LONG_FILES: [(&str, &str); 2] = [
     ("core/src/request/coordinator.rs", "all ways in and out of one table of operations"),
     (
         "engines/src/bitcask/recovery.rs",
         "what may be lost at a start is one argument, told in order",
-    ),
-    (
-        "engines/src/mem_disk.rs",
-        "one disk: what a call changes and what a crash leaves of it, side by side",
     ),
 ];
 
