@@ -19,6 +19,12 @@ mod search;
 
 mod linearizable;
 
+mod freshness;
+
+mod siblings;
+
+mod resurrection;
+
 mod convergence;
 
 mod deadlines;
@@ -45,13 +51,16 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&History) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 8] = [
+pub const ALL: [Oracle; 11] = [
     ("nodes", nodes::check),
     ("dots-unique", dots_unique::check),
     ("no-invention", no_invention::check),
     ("coverage", coverage::check),
     ("no-lost-write", no_lost_write::check),
     ("linearizable", linearizable::check),
+    ("freshness", freshness::check),
+    ("siblings", siblings::check),
+    ("resurrection", resurrection::check),
     ("convergence", convergence::check),
     ("deadlines", deadlines::check),
 ];
