@@ -51,6 +51,18 @@ impl<E> Agenda<E> {
         self.waiting = Some((until, waker));
     }
 
+    /// Lets the entries that are `wanted` happen at `latest` where they would have come later, in their order.
+    pub fn hurry(&mut self, latest: Time, wanted: impl Fn(&E) -> bool) {
+        let late = self.entries.split_off(&(Time(latest.0 + 1), 0));
+        for ((at, place), event) in late {
+            if wanted(&event) {
+                self.push(latest, event);
+            } else {
+                self.entries.insert((at, place), event);
+            }
+        }
+    }
+
     /// Keeps the entries that `wanted` says to keep.
     pub fn retain(&mut self, wanted: impl Fn(&E) -> bool) {
         self.entries.retain(|_, event| wanted(event));
@@ -74,6 +86,18 @@ mod tests {
         assert_eq!(agenda.pop_due(Time(9)), None);
         let order: String = std::iter::from_fn(|| agenda.pop_due(Time(20))).collect();
         assert_eq!(order, "abcd");
+    }
+
+    #[test]
+    fn what_is_hurried_keeps_its_order_and_leaves_the_rest() {
+        let mut agenda = Agenda::default();
+        for (at, name) in [(40, 'd'), (30, 'x'), (20, 'c'), (5, 'a')] {
+            agenda.push(Time(at), name);
+        }
+        agenda.hurry(Time(10), |&name| name != 'x');
+        let due: String = std::iter::from_fn(|| agenda.pop_due(Time(10))).collect();
+        assert_eq!(due, "acd");
+        assert_eq!(agenda.next_at(), Some(Time(30)));
     }
 
     struct Count(AtomicU64);

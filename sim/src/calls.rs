@@ -42,6 +42,10 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
         return end(world, op, attempt, Answer::Refused("nobody listens".to_owned()));
     };
     world.agenda.push(due.plus_ms(1), Event::GiveUp { op, attempt });
+    if operation.vanishes_ms > 0 {
+        let at = rt::now().plus_ms(u64::from(operation.vanishes_ms));
+        world.agenda.push(at, Event::Vanish { op, attempt });
+    }
     let request = Clients::request(world.op(op), operation.named, attempt as u32 + 1, deadline_ms);
     let back = shared.clone();
     let sink = Box::new(move |reply| answered(&back, (node, epoch), op, attempt, reply));
@@ -73,6 +77,16 @@ fn give_up(world: &mut World, op: usize, attempt: usize) {
     }
 }
 
+/// A client is gone: it waits for nothing any more, and nobody is there to be told the answer.
+pub fn vanish(world: &mut World, op: usize, attempt: usize) {
+    if world.waiting.remove(&(op, attempt)) {
+        let node = world.op(op).attempts[attempt].node;
+        world.note("vanish", node, &[attempt as u8], || format!("op {op}'s client"));
+        world.op(op).attempts[attempt].due = None;
+        world.vanished.insert(op);
+    }
+}
+
 /// A node's process ends: whoever waits for it learns nothing more.
 pub fn hang_up(world: &mut World, node: u32) {
     let waiting: Vec<(usize, usize)> = world.waiting.iter().copied().collect();
@@ -98,7 +112,7 @@ pub fn put_off(world: &mut World, node: u32, by_ms: u64) {
 
 fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usize, reply: Reply) {
     let mut world = shared.lock();
-    if world.nodes[node as usize].epoch != epoch {
+    if world.nodes[node as usize].epoch != epoch || world.vanished.contains(&op) {
         return;
     }
     let answer = match reply {

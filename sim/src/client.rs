@@ -20,7 +20,7 @@ use crate::scenario::{Action, Operation, Over};
 /// The keyspace `default` has this id.
 const KEYSPACE: KeyspaceId = KeyspaceId(1);
 /// How long values are at least, in bytes: long enough that a torn write tears one.
-const VALUE_BYTES: usize = 40;
+const VALUE_BYTES: u32 = 40;
 
 /// All clients of a run.
 #[derive(Debug)]
@@ -56,11 +56,11 @@ impl Clients {
 
     /// The record of an operation that begins now; it is the `id`-th.
     pub fn begin(&self, id: usize, operation: &Operation, dice: &mut Dice) -> Op {
-        let Operation { client, key, level, action, .. } = *operation;
-        let mut bits = || u128::from(dice.next(Stream::Request, id as u32, 0).bits());
-        let request = RequestId(bits() << 64 | bits());
+        let Operation { client, key, level, action, bytes, .. } = *operation;
+        let mut draw = || u128::from(dice.next(Stream::Request, id as u32, 0).bits());
+        let request = RequestId(draw() << 64 | draw());
         let value = match action {
-            Action::Put { .. } => history::value(id, client, VALUE_BYTES),
+            Action::Put { .. } => history::value(id, client, bytes.max(VALUE_BYTES) as usize),
             Action::Get | Action::Delete { .. } => Bytes::new(),
         };
         let sent = self.context(client, key, action);
@@ -137,6 +137,8 @@ mod tests {
             action: Action::Put { over },
             named: true,
             retries: Vec::new(),
+            bytes: 0,
+            vanishes_ms: 0,
         }
     }
 
@@ -156,6 +158,14 @@ mod tests {
         assert_eq!(sent(&clients, Over::Nothing), Some(Context::default()));
         assert_eq!(sent(&clients, Over::Stale), Some(context(1)));
         assert_eq!(sent(&clients, Over::Last), Some(context(2)));
+    }
+
+    #[test]
+    fn a_value_is_as_long_as_asked() {
+        let clients = Clients::new(b"secret".to_vec());
+        let large = Operation { bytes: 5_000, ..put(Over::Blind) };
+        let bytes = |operation| clients.begin(7, operation, &mut Dice::new(1)).value.len();
+        assert_eq!((bytes(&large), bytes(&put(Over::Blind))), (5_000, 40));
     }
 
     #[test]

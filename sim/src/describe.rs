@@ -6,6 +6,8 @@ use rondo_core::id::OpId;
 use rondo_core::message::Message;
 use rondo_core::version::dvv::VersionSet;
 
+use crate::scenario::Said;
+
 /// What a message says.
 #[must_use]
 pub fn message(bytes: &Bytes) -> String {
@@ -33,6 +35,22 @@ pub fn message(bytes: &Bytes) -> String {
         Message::LayoutOffer { .. } => "layout offer".to_owned(),
         Message::LayoutRequest => "layout request".to_owned(),
     }
+}
+
+/// What kind of message it is.
+#[must_use]
+pub fn said(bytes: &Bytes) -> Said {
+    codec::decode(bytes).map_or(Said::Other, |envelope| match envelope.message {
+        Message::Query { .. } => Said::Query,
+        Message::QueryReply { .. } => Said::QueryReply,
+        Message::Read { .. } => Said::Read,
+        Message::ReadReply { .. } | Message::DigestReply { .. } => Said::ReadReply,
+        Message::Merge { .. } => Said::Merge,
+        Message::MergeAck { .. } => Said::MergeAck,
+        Message::Forward { .. } => Said::Forward,
+        Message::ForwardReply { .. } => Said::ForwardReply,
+        _ => Said::Other,
+    })
 }
 
 /// What a key's state holds: for each actor the discard floor, then its versions' HLCs.

@@ -3,7 +3,10 @@
 //! The disk itself, with its page cache and its list of unsynced operations, is `MemDisk`; nothing here
 //! touches bytes. Left out: I/O errors, full disks, bit rot.
 
-use rondo_engines::mem_disk::{CrashPoint, Fate, MemDisk, Op};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rondo_engines::mem_disk::{CrashPoint, Fate, Fault, MemDisk, Op};
 
 use crate::draw::{Dice, Draw, Stream};
 use crate::rt::Time;
@@ -27,8 +30,56 @@ pub fn set_cold(disk: &MemDisk, disks: &Disks, seed: u64, node: u32) {
     });
 }
 
+/// What lets the power of a disk go at one of its operations. Clones are the same fuse.
+#[derive(Clone, Debug, Default)]
+pub struct Fuse(Arc<Mutex<Burns>>);
+
+#[derive(Debug, Default)]
+struct Burns {
+    /// The fault that lit it, and operations until it blows.
+    left: Option<(usize, u64)>,
+    /// The fault whose fuse has blown.
+    blown: Option<usize>,
+}
+
+impl Fuse {
+    /// The fuse of a disk; it becomes the disk's fault hook.
+    #[must_use]
+    pub fn of(disk: &MemDisk) -> Fuse {
+        let fuse = Fuse::default();
+        let hook = fuse.clone();
+        disk.set_fault_hook(move |_, _, _| hook.burn().then_some(Fault::PowerOff));
+        fuse
+    }
+
+    /// The power goes after so many more operations, by this fault.
+    pub fn light(&self, fault: usize, operations: u64) {
+        *self.burns() = Burns { left: Some((fault, operations)), blown: None };
+    }
+
+    /// Puts it out; answers whose it was when it had blown.
+    pub fn put_out(&self) -> Option<usize> {
+        std::mem::take(&mut *self.burns()).blown
+    }
+
+    fn burn(&self) -> bool {
+        let mut burns = self.burns();
+        match &mut burns.left {
+            Some((fault, 0)) => burns.blown = Some(*fault),
+            Some((_, left)) => *left -= 1,
+            None => {}
+        }
+        burns.blown.is_some()
+    }
+
+    fn burns(&self) -> MutexGuard<'_, Burns> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The power of one disk goes; answers how many unsynced operations were lost or torn.
 pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u32) -> u64 {
+    let mut grown = BTreeSet::new();
     let kept = dice.next(Stream::Fate, node, 0).below(disk.unsynced_count() as u64 + 1);
     let mut lost = 0;
     disk.crash(&mut |point| {
@@ -39,6 +90,13 @@ pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u
                 torn(&point, dice.next(Stream::Fate, node, 1))
             }
             scenario::Fate::Prefix => Fate::Lost,
+            scenario::Fate::Torn => match point.op {
+                Op::Write { .. } => Fate::Sectors(dice.next(Stream::Fate, node, 1).bits()),
+                _ => Fate::Kept,
+            },
+            scenario::Fate::LoseNames if is_name(&point.op) => Fate::Lost,
+            scenario::Fate::LoseGrowth => without_growth(&mut grown, &point),
+            scenario::Fate::LoseNames => Fate::Kept,
             scenario::Fate::Subset => match dice.next(Stream::Fate, node, 2).below(4) {
                 0 => torn(&point, dice.next(Stream::Fate, node, 1)),
                 1 => Fate::Sectors(dice.next(Stream::Fate, node, 1).bits()),
@@ -50,6 +108,22 @@ pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u
         fate
     });
     lost
+}
+
+const fn is_name(op: &Op) -> bool {
+    matches!(op, Op::CreateDir | Op::Create | Op::Link | Op::Rename | Op::Remove)
+}
+
+/// Loses new lengths, and what was written to a file after it had grown. `grown` are the files that have.
+fn without_growth(grown: &mut BTreeSet<String>, point: &CrashPoint) -> Fate {
+    match point.op {
+        Op::SetLen(_) | Op::Allocate(_) => {
+            grown.insert(point.path.clone());
+            Fate::Lost
+        }
+        Op::Write { .. } if grown.contains(&point.path) => Fate::Lost,
+        _ => Fate::Kept,
+    }
 }
 
 fn torn(point: &CrashPoint, draw: Draw) -> Fate {

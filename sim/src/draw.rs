@@ -26,6 +26,10 @@ pub enum Stream {
     Request = 7,
     /// Whether a read must wait for the device.
     Cold = 8,
+    /// What a fault of links does to a message.
+    Mischief = 9,
+    /// Whether and where a datagram is corrupted.
+    Corrupt = 10,
 }
 
 /// All dice of one run.

@@ -67,6 +67,7 @@ fn happen(shared: &Shared, event: Event) {
         Event::Disk { node, epoch, work } => disk_done(&mut shared.lock(), node, epoch, work),
         Event::Call { op, attempt } => calls::call(shared, op, attempt),
         Event::GiveUp { op, attempt } => calls::give_up_when_due(&mut shared.lock(), op, attempt),
+        Event::Vanish { op, attempt } => calls::vanish(&mut shared.lock(), op, attempt),
         Event::Strike(fault) => faults::strike(shared, fault),
         Event::Undo(fault) => faults::undo(shared, fault),
         Event::AskStatus => ask_status(shared),
@@ -81,7 +82,7 @@ fn deliver(world: &mut World, from: u32, to: u32, class: Class, bytes: Bytes) {
     let Some(sender) = world.nodes[from as usize].id else {
         return;
     };
-    if !world.net.deliver(from, to) {
+    if !world.net.deliver(rt::now(), from, to) {
         return;
     }
     world.note("message", to, &bytes, || format!("from n{from}: {}", describe::message(&bytes)));
@@ -91,7 +92,7 @@ fn deliver(world: &mut World, from: u32, to: u32, class: Class, bytes: Bytes) {
 }
 
 fn datagram(world: &mut World, from: u32, to: u32, bytes: Bytes) {
-    if !world.net.deliver(from, to) {
+    if !world.net.deliver(rt::now(), from, to) {
         return;
     }
     world.note("datagram", to, &bytes, || format!("from n{from}"));

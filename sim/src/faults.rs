@@ -8,11 +8,13 @@ use crate::disk;
 use crate::history::Trouble;
 use crate::node;
 use crate::rt::{self, Time};
-use crate::scenario::Kind;
+use crate::scenario::{Fate, Kind, Trigger};
 use crate::world::{Event, Shared, World};
 
 /// How long after a request to stop a node must have stopped, in milliseconds.
 const STOP_MS: u64 = 10_000;
+/// How soon after the heal everything arrives that was held, in milliseconds: as late as a usual message may be.
+const HURRY_MS: u64 = 1_000;
 
 /// A fault strikes.
 pub fn strike(shared: &Shared, fault: usize) {
@@ -22,16 +24,29 @@ pub fn strike(shared: &Shared, fault: usize) {
         return;
     }
     let kind = world.scenario.faults[fault].what.clone();
-    let family = world.scenario.faults[fault].family().to_owned();
-    world.note("fault", first_node(&kind), family.as_bytes(), || format!("{kind:?}"));
-    *world.struck.entry(family).or_default() += 1;
-    let ends_after_ms = apply(world, &kind);
+    let name = world.scenario.faults[fault].name().to_owned();
+    world.note("fault", first_node(&kind), name.as_bytes(), || format!("{kind:?}"));
+    *world.struck.entry(name).or_default() += 1;
+    follow(world, fault);
+    let ends_after_ms = apply(world, fault, &kind);
     if let Some(ms) = ends_after_ms {
         world.agenda.push(rt::now().plus_ms(ms), Event::Undo(fault));
     }
 }
 
-/// A fault ends.
+/// The faults that were to come after this one get their time.
+fn follow(world: &mut World, fault: usize) {
+    for (at, next) in world.scenario.faults.iter().enumerate() {
+        match next.when {
+            Trigger::After { fault: before, ms } if before == fault => {
+                world.agenda.push(rt::now().plus_ms(ms), Event::Strike(at));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A fault ends, or has its next turn.
 pub fn undo(shared: &Shared, fault: usize) {
     let mut guard = shared.lock();
     let world = &mut *guard;
@@ -39,9 +54,19 @@ pub fn undo(shared: &Shared, fault: usize) {
     world.note("mend", first_node(&kind), &[], || format!("fault {fault}"));
     match kind {
         Kind::Cut { links, .. } => world.net.mend(&links),
+        Kind::Links { .. } => world.net.calm(fault),
         Kind::SlowDisk { node, .. } => world.nodes[node as usize].slow_ms = 0,
+        Kind::SlowCpu { node, .. } => world.nodes[node as usize].turn_us = 0,
+        Kind::Freeze { node, .. } => world.nodes[node as usize].clock.thaw(rt::now()),
+        Kind::Drift { node, .. } => world.nodes[node as usize].clock.drift(rt::now(), None),
+        Kind::Steps { node, by_ms, times, every_ms } => {
+            world.nodes[node as usize].clock.jump(by_ms);
+            if turn(world, fault) + 1 < times {
+                world.agenda.push(rt::now().plus_ms(every_ms), Event::Undo(fault));
+            }
+        }
         Kind::Pause { node, .. } => resume(world, node),
-        Kind::Jump { .. } => {}
+        Kind::Jump { .. } | Kind::Reset { .. } | Kind::StallDisk { .. } => {}
         Kind::PowerLoss { nodes, .. } => {
             drop(guard);
             nodes.into_iter().for_each(|node| node::start(shared, node));
@@ -49,6 +74,20 @@ pub fn undo(shared: &Shared, fault: usize) {
         Kind::Kill { node, .. } => {
             drop(guard);
             node::start(shared, node);
+        }
+        Kind::CrashLoop { node, times, up_ms, down_ms } => {
+            let starts = !world.nodes[node as usize].is_up();
+            let is_last = starts && turn(world, fault) >= times;
+            if !is_last {
+                let ms = if starts { up_ms } else { down_ms };
+                world.agenda.push(rt::now().plus_ms(ms), Event::Undo(fault));
+            }
+            if starts {
+                drop(guard);
+                node::start(shared, node);
+            } else {
+                kill(world, node);
+            }
         }
         Kind::Restart { node, .. } => {
             let machine = &world.nodes[node as usize];
@@ -73,6 +112,10 @@ pub fn heal(shared: &Shared) {
     world.healed = true;
     world.net.heal();
     // Nodes that are being stopped are started again by what remains of their fault.
+    // What was held arrives soon, and disks that stood still go on.
+    world.agenda.hurry(rt::now().plus_ms(HURRY_MS), |event| {
+        matches!(event, Event::Deliver { .. } | Event::Datagram { .. } | Event::Disk { .. })
+    });
     let faults = world.scenario.faults.clone();
     world.agenda.retain(|event| match event {
         Event::Strike(_) => false,
@@ -81,8 +124,17 @@ pub fn heal(shared: &Shared) {
     });
     let nodes = 0..world.scenario.cluster.nodes;
     for node in nodes.clone() {
-        world.nodes[node as usize].slow_ms = 0;
-        world.nodes[node as usize].paused_until = Time::default();
+        if world.nodes[node as usize].fuse.put_out().is_some() {
+            // Its power has gone and it has not noticed yet.
+            lose_power(world, node, Fate::LoseAll);
+        }
+        let machine = &mut world.nodes[node as usize];
+        machine.slow_ms = 0;
+        machine.turn_us = 0;
+        machine.stalled_until = Time::default();
+        machine.paused_until = Time::default();
+        machine.clock.thaw(rt::now());
+        machine.clock.drift(rt::now(), None);
         resume(world, node);
     }
     drop(guard);
@@ -90,23 +142,33 @@ pub fn heal(shared: &Shared) {
 }
 
 /// Breaks what the fault breaks; answers after how many milliseconds that ends.
-fn apply(world: &mut World, kind: &Kind) -> Option<u64> {
+fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
     match kind {
         Kind::Cut { links, for_ms, .. } => {
             world.net.cut(links);
             Some(*for_ms)
         }
+        Kind::Links { links, how, for_ms } => {
+            let now = rt::now();
+            world.net.spoil(fault, links, *how, (now, now.plus_ms(*for_ms)));
+            Some(*for_ms)
+        }
+        Kind::Reset { links } => {
+            let is_here = |from, to| links.contains(&(from, to));
+            world.agenda.retain(|event| match event {
+                Event::Deliver { from, to, .. } | Event::Datagram { from, to, .. } => {
+                    !is_here(*from, *to)
+                }
+                _ => true,
+            });
+            None
+        }
         Kind::PowerLoss { nodes, fate, down_ms } => {
-            for &node in nodes {
-                end_process(world, node);
-                let disk = world.nodes[node as usize].disk.clone();
-                world.writes_lost += disk::lose_power(&disk, *fate, &mut world.dice, node);
-            }
+            nodes.iter().for_each(|&node| lose_power(world, node, *fate));
             Some(*down_ms)
         }
-        Kind::Kill { node, down_ms } => {
-            end_process(world, *node);
-            world.nodes[*node as usize].disk.kill();
+        Kind::Kill { node, down_ms } | Kind::CrashLoop { node, down_ms, .. } => {
+            kill(world, *node);
             Some(*down_ms)
         }
         Kind::Restart { node, down_ms } => stop(world, *node).then_some(*down_ms),
@@ -121,11 +183,51 @@ fn apply(world: &mut World, kind: &Kind) -> Option<u64> {
             world.nodes[*node as usize].clock.jump(*by_ms);
             None
         }
+        // The first step comes at once, the others as turns.
+        Kind::Steps { node, by_ms, times, every_ms } => {
+            world.nodes[*node as usize].clock.jump(*by_ms);
+            (*times > 1).then_some(*every_ms)
+        }
+        Kind::Freeze { node, for_ms } => {
+            world.nodes[*node as usize].clock.freeze(rt::now());
+            Some(*for_ms)
+        }
+        Kind::Drift { node, ppm, for_ms } => {
+            world.nodes[*node as usize].clock.drift(rt::now(), Some(*ppm));
+            Some(*for_ms)
+        }
+        Kind::SlowCpu { node, by_us, for_ms } => {
+            world.nodes[*node as usize].turn_us = *by_us;
+            Some(*for_ms)
+        }
+        Kind::StallDisk { node, for_ms } => {
+            let machine = &mut world.nodes[*node as usize];
+            machine.stalled_until = machine.stalled_until.max(rt::now().plus_ms(*for_ms));
+            None
+        }
         Kind::SlowDisk { node, by_ms, for_ms } => {
             world.nodes[*node as usize].slow_ms = *by_ms;
             Some(*for_ms)
         }
     }
+}
+
+/// Counts a turn of a fault that works by turns; answers how many it has had.
+fn turn(world: &mut World, fault: usize) -> u32 {
+    let turns = world.turns.entry(fault).or_default();
+    *turns += 1;
+    *turns
+}
+
+fn lose_power(world: &mut World, node: u32, fate: Fate) {
+    end_process(world, node);
+    let disk = world.nodes[node as usize].disk.clone();
+    world.writes_lost += disk::lose_power(&disk, fate, &mut world.dice, node);
+}
+
+fn kill(world: &mut World, node: u32) {
+    end_process(world, node);
+    world.nodes[node as usize].disk.kill();
 }
 
 fn end_process(world: &mut World, node: u32) {
@@ -159,12 +261,20 @@ fn resume(world: &mut World, node: u32) {
 
 fn first_node(kind: &Kind) -> u32 {
     match kind {
-        Kind::Cut { links, .. } => links.first().map_or(0, |link| link.0),
+        Kind::Cut { links, .. } | Kind::Links { links, .. } | Kind::Reset { links } => {
+            links.first().map_or(0, |link| link.0)
+        }
         Kind::PowerLoss { nodes, .. } => nodes.first().copied().unwrap_or(0),
         Kind::Kill { node, .. }
+        | Kind::CrashLoop { node, .. }
         | Kind::Restart { node, .. }
         | Kind::Pause { node, .. }
+        | Kind::SlowCpu { node, .. }
         | Kind::Jump { node, .. }
-        | Kind::SlowDisk { node, .. } => *node,
+        | Kind::Steps { node, .. }
+        | Kind::Freeze { node, .. }
+        | Kind::Drift { node, .. }
+        | Kind::SlowDisk { node, .. }
+        | Kind::StallDisk { node, .. } => *node,
     }
 }

@@ -116,7 +116,18 @@ fn submit(world: &mut World, level: Level, key: u32, node: u32) {
     let client = world.scenario.clients();
     let (action, named, retries) = (Action::Get, false, Vec::new());
     let op = world.operations.len();
-    world.operations.push(Operation { at_us, client, node, key, level, action, named, retries });
+    world.operations.push(Operation {
+        at_us,
+        client,
+        node,
+        key,
+        level,
+        action,
+        named,
+        retries,
+        bytes: 0,
+        vanishes_ms: 0,
+    });
     world.calls_ahead += 1;
     world.agenda.push(rt::now(), Event::Call { op, attempt: 0 });
 }

@@ -15,6 +15,8 @@ pub mod draw;
 
 pub mod scenario;
 
+pub mod catalogue;
+
 pub mod generator;
 
 pub mod clock;

@@ -2,24 +2,35 @@
 //!
 //! It moves bytes only and knows no message. Each message draws its own delay, so messages overtake each other. A
 //! cut is a set of directed links; it is asked at sending and again at delivery, so what is on its way when a
-//! link is cut is lost too. Cuts are counted: a link is whole when every cut that named it has ended.
-//! Left out: bandwidth, connections (half-open, refused), corruption (the real framing has checksums).
+//! link is cut is lost too. Cuts are counted: a link is whole when every cut that named it has ended. Mischief is kept
+//! by the fault that made it, and what several do to one link adds up.
+//! Left out: bandwidth, connections (half-open, refused), corrupted messages (the real framing has checksums).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
 use crate::draw::{Dice, Stream};
 use crate::rt::Time;
-use crate::scenario::{Links, Shape};
+use crate::scenario::{Links, Mischief, Said, Shape};
 
 /// All links between the nodes.
 #[derive(Debug)]
 pub struct Net {
     links: Links,
     cuts: BTreeMap<(u32, u32), u32>,
+    mischief: BTreeMap<usize, Spell>,
     /// What happened to messages.
     pub counts: Counts,
+}
+
+/// Some links behave badly for a while.
+#[derive(Debug)]
+struct Spell {
+    links: BTreeSet<(u32, u32)>,
+    how: Mischief,
+    since: Time,
+    until: Time,
 }
 
 /// What happened to messages.
@@ -37,45 +48,107 @@ pub struct Counts {
     pub duplicated: u64,
     /// Bytes handed to the network.
     pub bytes: u64,
+    /// Held until their links let everything go.
+    pub held: u64,
+    /// Datagrams with a bit that was flipped.
+    pub corrupted: u64,
+}
+
+/// What is known of a message that is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// When.
+    pub at: Time,
+    /// From whom to whom.
+    pub link: (u32, u32),
+    /// Its length.
+    pub bytes: usize,
+    /// What it says, where somebody wants to know.
+    pub said: Option<Said>,
 }
 
 impl Net {
     /// Whole links.
     #[must_use]
     pub fn new(links: Links) -> Net {
-        Net { links, cuts: BTreeMap::new(), counts: Counts::default() }
+        Net { links, cuts: BTreeMap::new(), mischief: BTreeMap::new(), counts: Counts::default() }
     }
 
     /// When the copies of a message that is sent now arrive.
-    pub fn send(
-        &mut self,
-        dice: &mut Dice,
-        now: Time,
-        (from, to): (u32, u32),
-        bytes: usize,
-    ) -> SmallVec<[Time; 2]> {
+    pub fn send(&mut self, dice: &mut Dice, sent: Sent) -> SmallVec<[Time; 2]> {
+        let (from, to) = sent.link;
         self.counts.sent += 1;
-        self.counts.bytes += bytes as u64;
+        self.counts.bytes += sent.bytes as u64;
         let mut arrivals = SmallVec::new();
-        if self.is_cut(from, to) {
+        if self.is_cut(sent.at, from, to) {
             self.counts.cut += 1;
             return arrivals;
         }
-        if dice.next(Stream::Loss, from, to).happens(self.links.loss_ppm) {
+        let worse = self.worse(dice, sent);
+        let is_lost = dice.next(Stream::Loss, from, to).happens(self.links.loss_ppm);
+        if is_lost || worse.is_lost {
             self.counts.lost += 1;
             return arrivals;
         }
-        arrivals.push(now.plus_us(self.delay(dice, from, to)));
-        if dice.next(Stream::Duplicate, from, to).happens(self.links.duplicate_ppm) {
+        let arrival = |delay_us: u64| sent.at.plus_us(delay_us).plus_ms(worse.late_ms);
+        let arrival = |delay_us: u64| arrival(delay_us).max(worse.held_until);
+        self.counts.held += u64::from(worse.held_until > sent.at);
+        arrivals.push(arrival(self.delay(dice, from, to)));
+        let is_doubled = dice.next(Stream::Duplicate, from, to).happens(self.links.duplicate_ppm);
+        if is_doubled || worse.is_doubled {
             self.counts.duplicated += 1;
-            arrivals.push(now.plus_us(self.delay(dice, from, to)));
+            arrivals.push(arrival(self.delay(dice, from, to)));
         }
         arrivals
     }
 
+    /// What mischief does to a message that is sent now.
+    fn worse(&self, dice: &mut Dice, sent: Sent) -> Worse {
+        let (from, to) = sent.link;
+        let mut worse = Worse::default();
+        let mut happens = |ppm| dice.next(Stream::Mischief, from, to).happens(ppm);
+        for spell in self.mischief.values().filter(|spell| spell.links.contains(&sent.link)) {
+            match spell.how {
+                Mischief::Lose { ppm } => worse.is_lost |= happens(ppm),
+                Mischief::Double { ppm } => worse.is_doubled |= happens(ppm),
+                Mischief::Slow { by_ms } => worse.late_ms += by_ms,
+                Mischief::Bimodal { ppm, by_ms } if happens(ppm) => worse.late_ms += by_ms,
+                Mischief::Clog => worse.held_until = worse.held_until.max(spell.until),
+                Mischief::Hold { kind } if sent.said == Some(kind) => {
+                    worse.held_until = worse.held_until.max(spell.until);
+                }
+                Mischief::Bimodal { .. }
+                | Mischief::Hold { .. }
+                | Mischief::Flap { .. }
+                | Mischief::Corrupt { .. } => {}
+            }
+        }
+        worse
+    }
+
+    /// The bit that is flipped in a datagram of so many bytes, if one is.
+    pub fn corrupts(
+        &mut self,
+        dice: &mut Dice,
+        (from, to): (u32, u32),
+        bytes: usize,
+    ) -> Option<u64> {
+        let spells = self.mischief.values().filter(|spell| spell.links.contains(&(from, to)));
+        let ppm: u32 = spells
+            .filter_map(|spell| match spell.how {
+                Mischief::Corrupt { ppm } => Some(ppm),
+                _ => None,
+            })
+            .max()?;
+        let mut draw = || dice.next(Stream::Corrupt, from, to);
+        let flips = draw().happens(ppm);
+        self.counts.corrupted += u64::from(flips);
+        flips.then(|| draw().below(bytes as u64 * 8))
+    }
+
     /// Whether what is on its way arrives now.
-    pub fn deliver(&mut self, from: u32, to: u32) -> bool {
-        let cut = self.is_cut(from, to);
+    pub fn deliver(&mut self, now: Time, from: u32, to: u32) -> bool {
+        let cut = self.is_cut(now, from, to);
         if cut {
             self.counts.cut += 1;
         } else {
@@ -100,14 +173,45 @@ impl Net {
         }
     }
 
-    /// Ends all cuts, all losses and the long tail, for good.
+    /// These links behave badly; `fault` names it.
+    pub fn spoil(
+        &mut self,
+        fault: usize,
+        links: &[(u32, u32)],
+        how: Mischief,
+        (since, until): (Time, Time),
+    ) {
+        let links = links.iter().copied().collect();
+        self.mischief.insert(fault, Spell { links, how, since, until });
+    }
+
+    /// Ends what a fault does to links.
+    pub fn calm(&mut self, fault: usize) {
+        self.mischief.remove(&fault);
+    }
+
+    /// Whether some messages are treated by what they say.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.mischief.values().any(|spell| matches!(spell.how, Mischief::Hold { .. }))
+    }
+
+    /// Ends all cuts, all mischief, all losses and the long tail, for good.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.mischief.clear();
         self.links = Links { loss_ppm: 0, duplicate_ppm: 0, tail_ppm: 0, ..self.links.clone() };
     }
 
-    fn is_cut(&self, from: u32, to: u32) -> bool {
+    fn is_cut(&self, now: Time, from: u32, to: u32) -> bool {
+        let flapped = |spell: &Spell| match spell.how {
+            Mischief::Flap { every_ms } if spell.links.contains(&(from, to)) => {
+                (now.ms().saturating_sub(spell.since.ms()) / every_ms).is_multiple_of(2)
+            }
+            _ => false,
+        };
         self.cuts.get(&(from, to)).is_some_and(|&count| count > 0)
+            || self.mischief.values().any(flapped)
     }
 
     /// How long one message takes, in microseconds.
@@ -124,6 +228,15 @@ impl Net {
         };
         links.delay_min_us + above + tail
     }
+}
+
+/// What mischief does to one message.
+#[derive(Default)]
+struct Worse {
+    is_lost: bool,
+    is_doubled: bool,
+    late_ms: u64,
+    held_until: Time,
 }
 
 #[cfg(test)]
@@ -144,7 +257,11 @@ mod tests {
 
     fn arrivals(net: &mut Net, count: usize) -> Vec<SmallVec<[Time; 2]>> {
         let mut dice = Dice::new(3);
-        (0..count).map(|_| net.send(&mut dice, Time::at_ms(5), (0, 1), 8)).collect()
+        (0..count).map(|_| net.send(&mut dice, sent((0, 1), None))).collect()
+    }
+
+    fn sent(link: (u32, u32), said: Option<Said>) -> Sent {
+        Sent { at: Time::at_ms(5), link, bytes: 8, said }
     }
 
     #[test]
@@ -165,11 +282,74 @@ mod tests {
         net.cut(&[(0, 1)]);
         net.cut(&[(0, 1), (1, 2)]);
         assert!(arrivals(&mut net, 1)[0].is_empty());
-        assert!(net.deliver(1, 0), "the other direction is whole");
+        assert!(net.deliver(Time::at_ms(5), 1, 0), "the other direction is whole");
         net.mend(&[(0, 1)]);
-        assert!(!net.deliver(0, 1), "one cut is left");
+        assert!(!net.deliver(Time::at_ms(5), 0, 1), "one cut is left");
         net.mend(&[(0, 1), (1, 2)]);
-        assert!(net.deliver(0, 1));
+        assert!(net.deliver(Time::at_ms(5), 0, 1));
+    }
+
+    /// A thousand messages under a spell of 100 ms: the network, and how late each copy is, in milliseconds.
+    fn under(how: Mischief, link: (u32, u32), said: Option<Said>) -> (Net, Vec<u64>) {
+        let mut net = Net::new(Links { tail_ppm: 0, ..links(0, 0) });
+        net.spoil(3, &[(0, 1)], how, (Time::at_ms(5), Time::at_ms(105)));
+        let mut dice = Dice::new(3);
+        let late = |at: Time| (at.0 - Time::at_ms(5).0) / 1_000_000;
+        let send = |_| net.send(&mut dice, sent(link, said));
+        let all = (0..1_000).flat_map(send).map(late).collect();
+        (net, all)
+    }
+
+    #[test]
+    fn each_mischief_does_what_it_says_to_its_links_alone() {
+        type Shows = fn(&Net, &[u64]) -> bool;
+        let half = 500_000;
+        let table: [(Mischief, Shows); 7] = [
+            (Mischief::Flap { every_ms: 10 }, |net, late| {
+                late.is_empty() && net.counts.cut == 1_000
+            }),
+            (Mischief::Lose { ppm: half }, |net, _| (400..600).contains(&net.counts.lost)),
+            (Mischief::Double { ppm: half }, |_, late| (1_400..1_600).contains(&late.len())),
+            (Mischief::Slow { by_ms: 40 }, |_, late| late.iter().all(|&ms| (40..60).contains(&ms))),
+            (Mischief::Bimodal { ppm: half, by_ms: 40 }, |_, late| {
+                (400..600).contains(&late.iter().filter(|&&ms| ms >= 40).count())
+            }),
+            (Mischief::Clog, |net, late| {
+                late.iter().all(|&ms| ms == 100) && net.counts.held == 1_000
+            }),
+            (Mischief::Hold { kind: Said::Merge }, |_, late| late.iter().all(|&ms| ms == 100)),
+        ];
+        for (how, shows) in table {
+            let (net, late) = under(how, (0, 1), Some(Said::Merge));
+            assert!(shows(&net, &late), "{how:?} {late:?}");
+            let (_, other) = under(how, (1, 0), Some(Said::Merge));
+            assert!(other.len() == 1_000 && other.iter().all(|&ms| ms < 20), "{how:?} elsewhere");
+            let mut calmed = under(how, (0, 1), Some(Said::Merge)).0;
+            calmed.calm(3);
+            assert!(arrivals(&mut calmed, 100).iter().all(|copies| copies.len() == 1), "{how:?}");
+        }
+        let (_, late) = under(Mischief::Hold { kind: Said::Merge }, (0, 1), Some(Said::Query));
+        assert!(late.iter().all(|&ms| ms < 20), "another kind is not held");
+    }
+
+    #[test]
+    fn a_flapping_link_is_whole_every_other_turn() {
+        let (mut net, _) = under(Mischief::Flap { every_ms: 10 }, (0, 1), None);
+        let whole: Vec<bool> =
+            [6, 14, 15, 24, 25].map(|ms| net.deliver(Time::at_ms(ms), 0, 1)).into();
+        assert_eq!(whole, [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn a_corrupted_datagram_names_a_bit_that_it_has() {
+        let (mut net, _) = under(Mischief::Corrupt { ppm: 500_000 }, (0, 1), None);
+        let mut dice = Dice::new(4);
+        let bits: Vec<u64> =
+            (0..1_000).filter_map(|_| net.corrupts(&mut dice, (0, 1), 8)).collect();
+        assert!((400..600).contains(&bits.len()) && bits.iter().all(|&bit| bit < 64));
+        assert_eq!(net.corrupts(&mut dice, (1, 0), 8), None);
+        net.heal();
+        assert_eq!(net.corrupts(&mut dice, (0, 1), 8), None);
     }
 
     #[test]

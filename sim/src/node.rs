@@ -5,7 +5,7 @@
 //! collected and gets its duration here; a panic of the host ends the node, not the world.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -29,8 +29,9 @@ use crate::describe;
 use crate::disk;
 use crate::draw::Stream;
 use crate::history::Trouble;
+use crate::net::Sent;
 use crate::rt::{self, Process};
-use crate::scenario::{EngineName, Trigger};
+use crate::scenario::{EngineName, Kind, Said, Trigger};
 use crate::tap::{self, Tap};
 use crate::world::{Event, SECRET, Shared, World};
 
@@ -71,9 +72,15 @@ async fn life(shared: Shared, node: u32) {
     if world.nodes[node as usize].epoch != epoch {
         return;
     }
+    let lost_power = world.nodes[node as usize].fuse.put_out();
     let was_asked = world.nodes[node as usize].stopping;
     world.note("exit", node, &[], || format!("{ended:?}"));
     match ended {
+        // The rest of the power loss strikes now: it ends what else it names and says when all come back.
+        Ok(_) if lost_power.is_some() => {
+            let strikes = lost_power.map(Event::Strike);
+            strikes.into_iter().for_each(|strike| world.agenda.push(rt::now(), strike));
+        }
         Ok(Ok(())) if was_asked => {}
         Ok(Ok(())) => {
             let text = "it ended although nobody asked".to_owned();
@@ -86,12 +93,22 @@ async fn life(shared: Shared, node: u32) {
     calls::hang_up(&mut world, node);
 }
 
+/// Waits between two turns of a slow processor.
+type Nap = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Runs a node's future; the text of its panic when it panics.
 async fn watched<F: Future>(shared: &Shared, node: u32, future: F) -> Result<F::Output, String> {
     let mut future = pin!(future);
+    let mut nap: Option<Nap> = None;
     std::future::poll_fn(|context: &mut Context<'_>| {
+        if let Some(nap) = &mut nap {
+            std::task::ready!(nap.as_mut().poll(context));
+        }
         let turn = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         collect_disk_work(shared, node);
+        // A slow processor gives the next turn late.
+        let turn_us = shared.lock().nodes[node as usize].turn_us;
+        nap = (turn_us > 0).then(|| Box::pin(rt::sleep_until(rt::now().plus_us(turn_us))) as Nap);
         match turn {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
@@ -110,7 +127,9 @@ fn collect_disk_work(shared: &Shared, node: u32) {
         let (epoch, slow_ms, is_sync) = (machine.epoch, machine.slow_ms, work.is_sync());
         machine.syncs += u64::from(is_sync);
         let n = machine.syncs;
+        let stalled_until = machine.stalled_until;
         let at = disk::done_at(&world.scenario.disks, &mut world.dice, node, rt::now(), slow_ms);
+        let at = at.max(stalled_until);
         world.agenda.push(at, Event::Disk { node, epoch, work });
         if is_sync {
             world.trigger(|when| when == Trigger::OnSyncPending { node, n });
@@ -131,6 +150,10 @@ fn boot(
     for (bytes, draw) in seed.chunks_mut(8).zip(draws) {
         bytes.copy_from_slice(&draw.to_le_bytes());
     }
+    let machine = &mut world.nodes[node as usize];
+    machine.lives += 1;
+    let life = machine.lives;
+    light_fuse(world, node, life);
     let machine = &mut world.nodes[node as usize];
     let store = open(world.scenario.cluster.engine, machine.disk.clone(), node, draws)?;
     let Store { engine, directory, clean } = store;
@@ -153,6 +176,24 @@ fn boot(
         inbox: reader,
     };
     Ok((parts, directory))
+}
+
+/// A life begins: the faults that wait for it strike, or lie in wait for an operation of its disk.
+fn light_fuse(world: &mut World, node: u32, life: u64) {
+    let begins = |when: Trigger| matches!(when, Trigger::OnBoot { node: of, n, .. } if (of, n) == (node, life));
+    if world.healed {
+        return;
+    }
+    for (at, fault) in
+        world.scenario.faults.iter().enumerate().filter(|(_, fault)| begins(fault.when))
+    {
+        match (&fault.what, fault.when) {
+            (Kind::PowerLoss { .. }, Trigger::OnBoot { ops, .. }) => {
+                world.nodes[node as usize].fuse.light(at, ops);
+            }
+            _ => world.agenda.push(rt::now(), Event::Strike(at)),
+        }
+    }
 }
 
 /// How nodes spell the address of a node.
@@ -249,15 +290,40 @@ impl Port {
     ///
     /// Copies are made on one connection, which does not outlive its receiver's process: so both are for the life that
     /// the receiver has now. A single message may wait for the next connection.
-    fn carry(&self, to: u32, bytes: usize, event: impl Fn(Option<u32>) -> Event) {
+    fn carry(
+        &self,
+        to: u32,
+        said: impl Fn() -> Said,
+        bytes: usize,
+        event: impl Fn(Option<u32>) -> Event,
+    ) {
         let mut guard = self.shared.lock();
         let world = &mut *guard;
-        let now = rt::now();
-        let arrivals = world.net.send(&mut world.dice, now, (self.node, to), bytes);
+        let link = (self.node, to);
+        let said = (world.listens || world.net.listens()).then(said);
+        let arrivals = world.net.send(&mut world.dice, Sent { at: rt::now(), link, bytes, said });
         let life = (arrivals.len() > 1).then_some(world.nodes[to as usize].epoch);
         for at in arrivals {
             world.agenda.push(at, event(life));
         }
+        if let Some(kind) = said.filter(|_| world.listens) {
+            let n = world.messages.entry((kind, link.0, link.1)).or_default();
+            *n += 1;
+            let is_it = Trigger::OnMessage { kind, from: link.0, to: link.1, n: *n };
+            world.trigger(|when| when == is_it);
+        }
+    }
+
+    /// A datagram as it arrives: with a flipped bit where a fault says so.
+    fn corrupted(&self, to: u32, bytes: Bytes) -> Bytes {
+        let mut guard = self.shared.lock();
+        let world = &mut *guard;
+        let Some(bit) = world.net.corrupts(&mut world.dice, (self.node, to), bytes.len()) else {
+            return bytes;
+        };
+        let mut bytes = bytes.to_vec();
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+        Bytes::from(bytes)
     }
 
     /// Whether the life that this port belongs to goes on.
@@ -275,7 +341,8 @@ impl Network for Port {
         let class = message.class;
         let bytes = Bytes::from(message.parts.concat());
         let from = self.node;
-        self.carry(to, bytes.len(), |life| {
+        let said = || describe::said(&bytes);
+        self.carry(to, said, bytes.len(), |life| {
             let bytes = bytes.clone();
             Event::Deliver { from, to, life, class, bytes }
         });
@@ -286,7 +353,9 @@ impl Network for Port {
             return;
         };
         let from = self.node;
-        self.carry(to, bytes.len(), |_| Event::Datagram { from, to, bytes: bytes.clone() });
+        let bytes = self.corrupted(to, bytes);
+        let event = |_| Event::Datagram { from, to, bytes: bytes.clone() };
+        self.carry(to, || Said::Datagram, bytes.len(), event);
     }
 
     fn route(&self, node: NodeId, address: &Address) {

@@ -5,6 +5,9 @@
 //! `seed` (see `draw`). Times are milliseconds or microseconds since the world began.
 //! Left out: what a run must show; that is the oracles' business and the same for all.
 
+mod fault;
+
+pub use fault::{Fate, Fault, Kind, Mischief, Said, Trigger};
 use rondo_core::layout::keyspace::Level;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -15,6 +18,8 @@ pub const VERSION: u32 = 1;
 pub const NODES_MAX: u32 = 7;
 /// The most operations or faults a scenario may have.
 pub const ITEMS_MAX: usize = 100_000;
+/// The longest value of an operation, in bytes.
+pub const VALUE_BYTES_MAX: u32 = 64 << 10;
 /// The longest run, in milliseconds.
 pub const HEAL_AT_MS_MAX: u64 = 600_000;
 
@@ -155,6 +160,12 @@ pub struct Operation {
     /// What the client does when an attempt does not end well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retries: Vec<Retry>,
+    /// How long its value is at least, in bytes; 0 leaves it at the usual length.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u32,
+    /// After how many milliseconds the client vanishes: it learns no answer and never tries again. 0: it stays.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub vanishes_ms: u32,
 }
 
 /// Another attempt with the same name.
@@ -199,110 +210,9 @@ pub enum Over {
     Stale,
 }
 
-/// Something that goes wrong, once.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fault {
-    /// When.
-    pub when: Trigger,
-    /// What.
-    pub what: Kind,
-}
-
-/// When a fault strikes. Random times miss windows of milliseconds; triggers hit them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Trigger {
-    /// At a time.
-    At {
-        /// In milliseconds.
-        ms: u64,
-    },
-    /// At once after the n-th acknowledged write of the run, from 1.
-    OnAck {
-        /// The number.
-        n: u64,
-    },
-    /// While the n-th sync of a node is on its way, from 1.
-    OnSyncPending {
-        /// The node.
-        node: u32,
-        /// The number.
-        n: u64,
-    },
-}
-
-/// What goes wrong.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Kind {
-    /// These directed links carry nothing.
-    Cut {
-        /// What people call this cut: isolate, split, bridge, one-way.
-        name: String,
-        /// (from, to).
-        links: Vec<(u32, u32)>,
-        /// For how long, in milliseconds.
-        for_ms: u64,
-    },
-    /// These nodes lose power together; they come back after a while.
-    PowerLoss {
-        /// The nodes.
-        nodes: Vec<u32>,
-        /// What becomes of what was not synced.
-        fate: Fate,
-        /// For how long they are down, in milliseconds.
-        down_ms: u64,
-    },
-    /// A process is killed; its files are as it left them.
-    Kill {
-        /// The node.
-        node: u32,
-        /// For how long it is down, in milliseconds.
-        down_ms: u64,
-    },
-    /// A process is asked to stop, and started again.
-    Restart {
-        /// The node.
-        node: u32,
-        /// How long it is down at least, in milliseconds.
-        down_ms: u64,
-    },
-    /// A process does not run; its clock goes on and its messages queue up.
-    Pause {
-        /// The node.
-        node: u32,
-        /// For how long, in milliseconds.
-        for_ms: u64,
-    },
-    /// A node's wall clock jumps.
-    Jump {
-        /// The node.
-        node: u32,
-        /// How far; backward when negative; in milliseconds.
-        by_ms: i64,
-    },
-    /// A node's syncs and cold reads take longer.
-    SlowDisk {
-        /// The node.
-        node: u32,
-        /// By how much, in milliseconds.
-        by_ms: u64,
-        /// For how long, in milliseconds.
-        for_ms: u64,
-    },
-}
-
-/// What becomes of the operations that no sync has covered when the power goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fate {
-    /// All are lost.
-    LoseAll,
-    /// The first ones are kept, up to a random one, which may be torn.
-    Prefix,
-    /// Each is kept, lost or torn on its own.
-    Subset,
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Scenario {
@@ -358,11 +268,31 @@ impl Scenario {
             self.faults.iter().all(|fault| fault.nodes().into_iter().all(known)),
             "a fault strikes a node that is not there",
         )?;
+        let bytes_ok = self.operations.iter().all(|op| op.bytes <= VALUE_BYTES_MAX);
+        says(bytes_ok, "a value is longer than 64 KiB")?;
+        self.faults.iter().enumerate().try_for_each(|(at, fault)| fault.check(at, &self.faults))?;
         let ends = self.faults.iter().any(|fault| fault.ends_a_process());
         says(
             self.cluster.engine != EngineName::Memory || !ends,
             "the memory engine keeps nothing, so no fault may end a process",
         )
+    }
+
+    /// Takes a fault out, and with it those that were to follow it.
+    pub fn remove_fault(&mut self, at: usize) {
+        self.faults.remove(at);
+        let mut orphans = Vec::new();
+        for (index, fault) in self.faults.iter_mut().enumerate() {
+            if let Trigger::After { fault: before, .. } = &mut fault.when {
+                if *before == at {
+                    orphans.push(index);
+                } else if *before > at {
+                    *before -= 1;
+                }
+            }
+        }
+        // A follower stands behind what it follows, so the last one is removed first and moves no other orphan.
+        orphans.into_iter().rev().for_each(|orphan| self.remove_fault(orphan));
     }
 
     /// The number of clients.
@@ -385,47 +315,6 @@ impl Action {
         match self {
             Action::Get => None,
             Action::Put { over } | Action::Delete { over } => Some(over),
-        }
-    }
-}
-
-impl Fault {
-    /// The nodes that the fault speaks of.
-    #[must_use]
-    pub fn nodes(&self) -> Vec<u32> {
-        let mut nodes = match &self.what {
-            Kind::Cut { links, .. } => links.iter().flat_map(|&(from, to)| [from, to]).collect(),
-            Kind::PowerLoss { nodes, .. } => nodes.clone(),
-            Kind::Kill { node, .. }
-            | Kind::Restart { node, .. }
-            | Kind::Pause { node, .. }
-            | Kind::Jump { node, .. }
-            | Kind::SlowDisk { node, .. } => vec![*node],
-        };
-        if let Trigger::OnSyncPending { node, .. } = self.when {
-            nodes.push(node);
-        }
-        nodes
-    }
-
-    /// Whether a process loses its memory.
-    #[must_use]
-    pub const fn ends_a_process(&self) -> bool {
-        matches!(self.what, Kind::PowerLoss { .. } | Kind::Kill { .. } | Kind::Restart { .. })
-    }
-
-    /// The family, for counting.
-    #[must_use]
-    pub fn family(&self) -> &str {
-        match &self.what {
-            Kind::Cut { name, .. } => name,
-            Kind::PowerLoss { nodes, .. } if nodes.len() > 1 => "correlated power loss",
-            Kind::PowerLoss { .. } => "power loss",
-            Kind::Kill { .. } => "kill",
-            Kind::Restart { .. } => "restart",
-            Kind::Pause { .. } => "pause",
-            Kind::Jump { .. } => "clock jump",
-            Kind::SlowDisk { .. } => "slow disk",
         }
     }
 }

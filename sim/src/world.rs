@@ -18,12 +18,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::agenda::Agenda;
 use crate::client::Clients;
 use crate::clock::SkewedClock;
-use crate::disk;
+use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
 use crate::history::{History, Op, Stamp, Trouble};
 use crate::net::Net;
 use crate::rt::{self, Process, Time};
-use crate::scenario::{Operation, Scenario, Trigger};
+use crate::scenario::{Operation, Said, Scenario, Trigger};
 use crate::tap::Tap;
 
 /// The cluster's secret: peers and context tokens are authenticated with it.
@@ -54,6 +54,8 @@ pub enum Event {
     Strike(usize),
     /// A fault ends.
     Undo(usize),
+    /// A client vanishes while it waits for an attempt.
+    Vanish { op: usize, attempt: usize },
     /// Somebody asks every node how it is.
     AskStatus,
 }
@@ -78,6 +80,14 @@ pub struct World {
     pub history: History,
     /// Attempts that clients wait for: (operation, attempt).
     pub waiting: BTreeSet<(usize, usize)>,
+    /// Operations whose client is gone.
+    pub vanished: BTreeSet<usize>,
+    /// How often each fault that works by turns has had its turn.
+    pub turns: BTreeMap<usize, u32>,
+    /// Messages counted for the triggers that wait for one.
+    pub messages: BTreeMap<(Said, u32, u32), u64>,
+    /// Whether a fault waits for a message.
+    pub listens: bool,
     /// Calls that stand in the agenda.
     pub calls_ahead: usize,
     /// Acknowledged writes so far.
@@ -115,6 +125,14 @@ pub struct Node {
     pub syncs: u64,
     /// What its disk adds to every wait, in milliseconds.
     pub slow_ms: u64,
+    /// Until when its disk ends nothing.
+    pub stalled_until: Time,
+    /// Between two of its turns at least, in microseconds.
+    pub turn_us: u64,
+    /// Lives so far.
+    pub lives: u64,
+    /// The power loss that waits for an operation of its disk.
+    pub fuse: Fuse,
     /// Until when it is paused.
     pub paused_until: Time,
     /// Whether it was asked to stop.
@@ -148,6 +166,10 @@ impl Shared {
             clients: Clients::new(SECRET.to_vec()),
             history: History::default(),
             waiting: BTreeSet::new(),
+            vanished: BTreeSet::new(),
+            turns: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            listens: scenario.faults.iter().any(|fault| listens(fault.when)),
             calls_ahead: scenario.operations.len(),
             acks: 0,
             struck: BTreeMap::new(),
@@ -168,10 +190,15 @@ impl Shared {
     }
 }
 
+const fn listens(when: Trigger) -> bool {
+    matches!(when, Trigger::OnMessage { .. })
+}
+
 impl Node {
     fn new(scenario: &Scenario, node: u32) -> Node {
         let disk = MemDisk::new();
         disk::set_cold(&disk, &scenario.disks, scenario.seed, node);
+        let fuse = Fuse::of(&disk);
         let boot_ns = draw::keyed(scenario.seed, Stream::Boot, node, 0, 0).below(1 << 40);
         Node {
             process: None,
@@ -184,6 +211,10 @@ impl Node {
             routes: BTreeMap::new(),
             syncs: 0,
             slow_ms: 0,
+            stalled_until: Time::default(),
+            turn_us: 0,
+            lives: 0,
+            fuse,
             paused_until: Time::default(),
             stopping: false,
             stop_by: Time::default(),
@@ -205,6 +236,7 @@ impl Node {
         self.status = None;
         self.routes.clear();
         self.stopping = false;
+        self.fuse.put_out();
         self.paused_until = Time::default();
     }
 }

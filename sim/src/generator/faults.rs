@@ -3,53 +3,11 @@
 
 use std::ops::Range;
 
+use crate::catalogue;
 use crate::generator::{Mode, Rng};
-use crate::scenario::{Cluster, EngineName, Fate, Fault, Kind, Trigger};
+use crate::scenario::{Cluster, EngineName, Fate, Fault, Kind, Mischief, Said, Trigger};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Family {
-    Isolate,
-    Split,
-    Bridge,
-    OneWay,
-    PowerLoss,
-    CorrelatedPowerLoss,
-    Kill,
-    Restart,
-    Pause,
-    Jump,
-    SlowDisk,
-}
-
-const FAMILIES: [Family; 11] = [
-    Family::Isolate,
-    Family::Split,
-    Family::Bridge,
-    Family::OneWay,
-    Family::PowerLoss,
-    Family::CorrelatedPowerLoss,
-    Family::Kill,
-    Family::Restart,
-    Family::Pause,
-    Family::Jump,
-    Family::SlowDisk,
-];
-
-/// The families' names, sorted.
-#[cfg(test)]
-pub(super) const FAMILIES_SORTED: [&str; 11] = [
-    "bridge",
-    "clock jump",
-    "correlated power loss",
-    "isolate",
-    "kill",
-    "one-way",
-    "pause",
-    "power loss",
-    "restart",
-    "slow disk",
-    "split",
-];
+type Name = &'static str;
 
 /// All faults of a run with so many operations.
 pub(super) fn faults(
@@ -59,37 +17,56 @@ pub(super) fn faults(
     operations: u64,
     window_ms: Range<u64>,
 ) -> Vec<Fault> {
-    let possible: Vec<Family> =
-        FAMILIES.into_iter().filter(|family| family.is_possible(cluster)).collect();
-    let chosen: Vec<Family> = match mode {
-        Mode::Few => (0..rng.below(5)).map(|_| rng.pick(&possible)).collect(),
-        Mode::Uniform => {
-            let count = |rng: &mut Rng| rng.below(3);
-            possible.iter().flat_map(|&family| vec![family; count(rng) as usize]).collect()
-        }
-        Mode::Swarm => {
-            let swarm: Vec<Family> = possible.iter().copied().filter(|_| rng.percent(35)).collect();
-            let count = if swarm.is_empty() { 0 } else { rng.log(1, 25) };
-            (0..count).map(|_| rng.pick(&swarm)).collect()
-        }
+    let possible: Vec<Name> = catalogue::FAULTS
+        .iter()
+        .map(|entry| entry.name)
+        .filter(|name| is_possible(name, cluster))
+        .collect();
+    let count = match mode {
+        Mode::Few => rng.below(5),
+        Mode::Uniform => rng.between(5, 18),
+        Mode::Swarm | Mode::Mutation => rng.log(1, 25),
     };
+    let among = if mode == Mode::Swarm { swarm(rng, &possible) } else { possible };
     let place = Place { cluster, operations, window_ms };
-    chosen.into_iter().map(|family| place.fault(rng, family)).collect()
+    let mut faults: Vec<Fault> = Vec::new();
+    if among.is_empty() {
+        return faults;
+    }
+    for _ in 0..count {
+        let name = rng.pick(&among);
+        let mut fault = place.fault(rng, name);
+        // Troubles seldom come alone: some follow another closely.
+        if !faults.is_empty() && matches!(fault.when, Trigger::At { .. }) && rng.percent(20) {
+            let before = rng.below(faults.len() as u64) as usize;
+            fault.when = Trigger::After { fault: before, ms: rng.log(1, 500) };
+        }
+        faults.push(fault);
+    }
+    faults
 }
 
-impl Family {
-    fn is_possible(self, cluster: &Cluster) -> bool {
-        let ends_a_process = matches!(
-            self,
-            Family::PowerLoss | Family::CorrelatedPowerLoss | Family::Kill | Family::Restart
-        );
-        let nodes_min = match self {
-            Family::Bridge => 3,
-            Family::Isolate | Family::Split | Family::OneWay | Family::CorrelatedPowerLoss => 2,
-            _ => 1,
-        };
-        cluster.nodes >= nodes_min && !(ends_a_process && cluster.engine == EngineName::Memory)
-    }
+/// Some families, and of each some kinds.
+fn swarm(rng: &mut Rng, possible: &[Name]) -> Vec<Name> {
+    let mut families: Vec<Name> = catalogue::FAULTS.iter().map(|entry| entry.family).collect();
+    families.dedup();
+    families.retain(|_| rng.percent(55));
+    let chosen = catalogue::FAULTS.iter().filter(|entry| families.contains(&entry.family));
+    let chosen = chosen.filter(|entry| possible.contains(&entry.name));
+    chosen.map(|entry| entry.name).filter(|_| rng.percent(45)).collect()
+}
+
+fn is_possible(name: Name, cluster: &Cluster) -> bool {
+    let family = catalogue::FAULTS.iter().find(|entry| entry.name == name).map(|e| e.family);
+    let nodes_min = match (name, family) {
+        ("ring", _) => 4,
+        ("bridge", _) => 3,
+        ("correlated power loss", _) | (_, Some("partition" | "link")) => 2,
+        _ => 1,
+    };
+    let ends_a_process =
+        family == Some("power") || ["kill", "crash loop", "restart"].contains(&name);
+    cluster.nodes >= nodes_min && !(ends_a_process && cluster.engine == EngineName::Memory)
 }
 
 /// Where and when faults may strike.
@@ -100,55 +77,148 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn fault(&self, rng: &mut Rng, family: Family) -> Fault {
+    fn fault(&self, rng: &mut Rng, name: Name) -> Fault {
+        let node = rng.node(self.cluster.nodes);
+        let what = self.process_or_clock(rng, name, node);
+        let what = what.unwrap_or_else(|| self.network_or_power(rng, name, node));
+        Fault { when: self.trigger(rng, name, node), what }
+    }
+
+    fn process_or_clock(&self, rng: &mut Rng, name: Name, node: u32) -> Option<Kind> {
+        let for_ms = rng.log(20, 3_000);
+        let down_ms = rng.log(5, 2_000);
+        let by_ms = rng.log(10, 20_000) as i64;
+        Some(match name {
+            "kill" => Kind::Kill { node, down_ms },
+            "crash loop" => {
+                let (times, up_ms) = (rng.between(2, 5) as u32, rng.log(2, 600));
+                Kind::CrashLoop { node, times, up_ms, down_ms: rng.log(5, 300) }
+            }
+            "restart" => Kind::Restart { node, down_ms },
+            "pause" => Kind::Pause { node, for_ms },
+            "long pause" => Kind::Pause { node, for_ms: rng.between(10_000, 30_000) },
+            "slow cpu" => Kind::SlowCpu { node, by_us: rng.log(300, 40_000), for_ms },
+            "slow disk" => Kind::SlowDisk { node, by_ms: rng.log(5, 400), for_ms },
+            "stalled disk" => Kind::StallDisk { node, for_ms },
+            "forward jump" => Kind::Jump { node, by_ms },
+            "backward jump" => Kind::Jump { node, by_ms: -by_ms },
+            "clock steps" => {
+                let (times, every_ms) = (rng.between(2, 8) as u32, rng.log(10, 600));
+                let by_ms = rng.log(1, 200) as i64;
+                let by_ms = if rng.percent(50) { by_ms } else { -by_ms };
+                Kind::Steps { node, by_ms, times, every_ms }
+            }
+            "clock freeze" => Kind::Freeze { node, for_ms },
+            "drift change" => {
+                let ppm = rng.log(100, 50_000) as i32;
+                Kind::Drift { node, ppm: if rng.percent(50) { ppm } else { -ppm }, for_ms }
+            }
+            _ => return None,
+        })
+    }
+
+    fn network_or_power(&self, rng: &mut Rng, name: Name, node: u32) -> Kind {
         let nodes = self.cluster.nodes;
         let for_ms = rng.log(20, 3_000);
         let down_ms = rng.log(5, 2_000);
-        let node = rng.node(nodes);
-        let what = match family {
-            Family::Isolate | Family::Split | Family::Bridge | Family::OneWay => {
-                let (name, links) = cut(rng, family, nodes);
-                Kind::Cut { name: name.to_owned(), links, for_ms }
+        let alone = |fate| Kind::PowerLoss { nodes: vec![node], fate, down_ms };
+        let ppm = rng.log(50_000, 900_000) as u32;
+        let by_ms = rng.log(5, 1_000);
+        let how = match name {
+            "power loss" => return alone(Fate::LoseAll),
+            "power loss with a prefix" => return alone(Fate::Prefix),
+            "power loss with a subset" => return alone(Fate::Subset),
+            "torn sectors" => return alone(Fate::Torn),
+            "lost names" => return alone(Fate::LoseNames),
+            "lost growth" => return alone(Fate::LoseGrowth),
+            "crash in recovery" => return alone(fate(rng)),
+            "correlated power loss" => {
+                return Kind::PowerLoss { nodes: several(rng, nodes), fate: fate(rng), down_ms };
             }
-            Family::PowerLoss => Kind::PowerLoss { nodes: vec![node], fate: fate(rng), down_ms },
-            Family::CorrelatedPowerLoss => {
-                Kind::PowerLoss { nodes: several(rng, nodes), fate: fate(rng), down_ms }
-            }
-            Family::Kill => Kind::Kill { node, down_ms },
-            Family::Restart => Kind::Restart { node, down_ms },
-            Family::Pause => Kind::Pause { node, for_ms },
-            Family::Jump => Kind::Jump { node, by_ms: jump(rng) },
-            Family::SlowDisk => Kind::SlowDisk { node, by_ms: rng.log(5, 400), for_ms },
+            "reset" => return Kind::Reset { links: some_links(rng, nodes) },
+            "flapping" => Mischief::Flap { every_ms: rng.log(2, 400) },
+            "loss burst" => Mischief::Lose { ppm },
+            "duplicate burst" => Mischief::Double { ppm },
+            "slow link" => Mischief::Slow { by_ms },
+            "bimodal delay" => Mischief::Bimodal { ppm, by_ms },
+            "clog" => Mischief::Clog,
+            "held messages" => Mischief::Hold { kind: said(rng) },
+            "corrupted datagrams" => Mischief::Corrupt { ppm },
+            _ => return Kind::Cut { name: name.to_owned(), links: cut(rng, name, nodes), for_ms },
         };
-        Fault { when: self.trigger(rng, family, node), what }
+        Kind::Links { links: some_links(rng, nodes), how, for_ms }
     }
 
-    fn trigger(&self, rng: &mut Rng, family: Family, node: u32) -> Trigger {
+    fn trigger(&self, rng: &mut Rng, name: Name, node: u32) -> Trigger {
         let at = Trigger::At { ms: rng.between(self.window_ms.start / 3, self.window_ms.end) };
-        let share = match family {
-            Family::PowerLoss | Family::CorrelatedPowerLoss => 70,
-            Family::Kill => 50,
-            Family::Pause | Family::Isolate => 20,
+        let family = catalogue::FAULTS.iter().find(|entry| entry.name == name).map(|e| e.family);
+        let share = match (name, family) {
+            ("crash in recovery", _) => {
+                // A start takes some tens of operations; a later one is in the midst of the node's work.
+                let (n, ops) = (rng.between(1, 3), rng.log(1, 120));
+                return Trigger::OnBoot { node, n, ops };
+            }
+            (_, Some("power")) => 70,
+            ("kill" | "crash loop", _) => 50,
+            ("pause" | "isolate" | "reset" | "clog", _) => 35,
             _ => 0,
         };
         if !rng.percent(share) {
             return at;
         }
-        if rng.percent(60) {
+        match rng.below(10) {
             // About half the operations are writes.
-            return Trigger::OnAck { n: rng.between(1, (self.operations / 3).max(1)) };
+            0..5 => Trigger::OnAck { n: rng.between(1, (self.operations / 3).max(1)) },
+            5..8 => Trigger::OnSyncPending { node, n: rng.log(2, self.operations.max(3)) },
+            _ if self.cluster.nodes < 2 => at,
+            _ => {
+                let other = (node + 1 + rng.node(self.cluster.nodes - 1)) % self.cluster.nodes;
+                let (from, to) = if rng.percent(50) { (node, other) } else { (other, node) };
+                let n = rng.log(1, (self.operations / 4).max(2));
+                Trigger::OnMessage { kind: said(rng), from, to, n }
+            }
         }
-        Trigger::OnSyncPending { node, n: rng.log(2, self.operations.max(3)) }
     }
+}
+
+fn said(rng: &mut Rng) -> Said {
+    rng.pick(&[
+        Said::Query,
+        Said::QueryReply,
+        Said::Read,
+        Said::ReadReply,
+        Said::Merge,
+        Said::Merge,
+        Said::MergeAck,
+        Said::Forward,
+        Said::ForwardReply,
+        Said::Datagram,
+    ])
+}
+
+/// All links, those of one node, or any.
+fn some_links(rng: &mut Rng, nodes: u32) -> Vec<(u32, u32)> {
+    let mut links: Vec<(u32, u32)> =
+        (0..nodes).flat_map(|a| (0..nodes).map(move |b| (a, b))).filter(|(a, b)| a != b).collect();
+    let node = rng.node(nodes);
+    match rng.below(4) {
+        0 => {}
+        1 => links.retain(|&(from, to)| from == node || to == node),
+        2 => links.retain(|&(from, _)| from == node),
+        _ => {
+            let kept = rng.below(links.len() as u64) as usize;
+            let mut at = 0;
+            links.retain(|_| {
+                at += 1;
+                at == kept + 1 || rng.percent(30)
+            });
+        }
+    }
+    links
 }
 
 fn fate(rng: &mut Rng) -> Fate {
     rng.pick(&[Fate::LoseAll, Fate::LoseAll, Fate::Prefix, Fate::Subset])
-}
-
-fn jump(rng: &mut Rng) -> i64 {
-    let by_ms = rng.log(10, 20_000) as i64;
-    if rng.percent(50) { by_ms } else { -by_ms }
 }
 
 /// All of the nodes, or some two or more.
@@ -164,7 +234,7 @@ fn several(rng: &mut Rng, nodes: u32) -> Vec<u32> {
 }
 
 /// The directed links of a cut.
-fn cut(rng: &mut Rng, family: Family, nodes: u32) -> (&'static str, Vec<(u32, u32)>) {
+fn cut(rng: &mut Rng, name: Name, nodes: u32) -> Vec<(u32, u32)> {
     let mut order: Vec<u32> = (0..nodes).collect();
     for at in (1..order.len()).rev() {
         order.swap(at, rng.below(at as u64 + 1) as usize);
@@ -173,22 +243,28 @@ fn cut(rng: &mut Rng, family: Family, nodes: u32) -> (&'static str, Vec<(u32, u3
         let pairs = left.iter().flat_map(|&a| right.iter().flat_map(move |&b| [(a, b), (b, a)]));
         pairs.collect()
     };
-    match family {
-        Family::Isolate => ("isolate", both_ways(&order[..1], &order[1..])),
-        Family::Bridge => {
+    match name {
+        "isolate" => both_ways(&order[..1], &order[1..]),
+        "bridge" => {
             // The last node reaches both sides, which do not reach each other.
             let sides = &order[..order.len() - 1];
             let (left, right) = sides.split_at(sides.len() / 2);
-            ("bridge", both_ways(left, right))
+            both_ways(left, right)
         }
-        Family::OneWay => {
+        "one-way" => {
             let (left, right) = order.split_at(rng.between(1, u64::from(nodes) - 1) as usize);
-            let pairs = left.iter().flat_map(|&a| right.iter().map(move |&b| (a, b)));
-            ("one-way", pairs.collect())
+            left.iter().flat_map(|&a| right.iter().map(move |&b| (a, b))).collect()
         }
+        "ring" => {
+            let apart = |a: usize, b: usize| (a + order.len() - b) % order.len();
+            let far = |a, b| a != b && apart(a, b) != 1 && apart(b, a) != 1;
+            let places = (0..order.len()).flat_map(|a| (0..order.len()).map(move |b| (a, b)));
+            places.filter(|&(a, b)| far(a, b)).map(|(a, b)| (order[a], order[b])).collect()
+        }
+        "random links" => some_links(rng, nodes),
         _ => {
             let (left, right) = order.split_at(order.len() / 2);
-            ("split", both_ways(left, right))
+            both_ways(left, right)
         }
     }
 }

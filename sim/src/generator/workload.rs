@@ -1,5 +1,7 @@
 //! What clients do: bursts of operations on one key, as dense as the network is slow, so that they overlap.
 //!
+//! Some runs have a hot key, some large values, some clients that vanish, some clients that delete and recreate.
+//!
 //! Keys are of three kinds. *Registers* are written at `quorum` and `all` in every way, and must be linearizable. *Sets* are
 //! written with contexts only, so it is known exactly which siblings they must have. *Loose* keys are
 //! mostly written at `one`.
@@ -28,21 +30,67 @@ pub(super) fn operations(
     let keys = keys(rng);
     let clients = rng.between(2, 8) as u32;
     let wanted = rng.log(80, 280) as usize;
+    let habits = Habits::new(rng);
     let mut operations = Vec::new();
     while operations.len() < wanted {
         let start_us = rng.between(window_ms.start * 1_000, window_ms.end * 1_000);
         // From one to some twenty network delays: long enough to meet a half-done write.
         let spread_us = (links.delay_min_us + links.delay_mean_us) * rng.log(1, 20);
-        let key = rng.below(keys.len() as u64) as usize;
+        let key = if rng.percent(habits.hot) { 0 } else { rng.below(keys.len() as u64) as usize };
         for _ in 0..rng.between(2, 14) {
             let key = if rng.percent(92) { key } else { rng.below(keys.len() as u64) as usize };
             let at_us = start_us + rng.below(spread_us);
             let (client, kind) = (rng.below(u64::from(clients)) as u32, keys[key]);
-            operations.push(operation(rng, cluster, at_us, client, (key as u32, kind)));
+            let mut made = operation(rng, cluster, at_us, client, (key as u32, kind));
+            habits.change(rng, &mut made);
+            if matches!(made.action, Action::Put { .. }) && rng.percent(habits.recreates) {
+                operations.push(deleted_before(rng, &made));
+            }
+            operations.push(made);
         }
     }
     operations.sort_by_key(|operation| operation.at_us);
     operations
+}
+
+/// What is unusual about a run's clients, in percent.
+struct Habits {
+    /// Bursts on the first key.
+    hot: u64,
+    /// Puts of some KiB.
+    large: u64,
+    /// Clients that do not wait.
+    vanish: u64,
+    /// Puts that follow a delete.
+    recreates: u64,
+}
+
+impl Habits {
+    fn new(rng: &mut Rng) -> Habits {
+        let mut sometimes = |runs, share| if rng.percent(runs) { share } else { 0 };
+        Habits {
+            hot: sometimes(20, 80),
+            large: sometimes(12, 10),
+            vanish: sometimes(25, 6),
+            recreates: sometimes(20, 8),
+        }
+    }
+
+    fn change(&self, rng: &mut Rng, operation: &mut Operation) {
+        if matches!(operation.action, Action::Put { .. }) && rng.percent(self.large) {
+            operation.bytes = rng.log(2 << 10, 16 << 10) as u32;
+        }
+        if rng.percent(self.vanish) {
+            operation.vanishes_ms = rng.log(1, 50) as u32;
+        }
+    }
+}
+
+/// The same client's delete of the same key, shortly before.
+fn deleted_before(rng: &mut Rng, operation: &Operation) -> Operation {
+    let over = operation.action.over().unwrap_or(Over::Last);
+    let at_us = operation.at_us.saturating_sub(rng.log(100, 20_000));
+    Operation { at_us, action: Action::Delete { over }, bytes: 0, ..operation.clone() }
 }
 
 fn keys(rng: &mut Rng) -> Vec<Kind> {
@@ -77,7 +125,8 @@ fn operation(
         false => Vec::new(),
     };
     let node = rng.node(cluster.nodes);
-    Operation { at_us, client, node, key, level, action, named, retries }
+    let (bytes, vanishes_ms) = (0, 0);
+    Operation { at_us, client, node, key, level, action, named, retries, bytes, vanishes_ms }
 }
 
 fn retry(rng: &mut Rng, cluster: &Cluster) -> Retry {
