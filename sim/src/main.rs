@@ -29,6 +29,8 @@ enum Command {
     Scenario(command::scenario::Args),
     /// Replays every scenario in a directory; each must pass.
     Corpus(command::corpus::Args),
+    /// Lists every kind of trouble that the generator makes.
+    Faults(command::faults::Args),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Report(args) => args.run(),
         Command::Scenario(args) => args.run(),
         Command::Corpus(args) => args.run(),
+        Command::Faults(args) => args.run(),
     };
     code.map_or_else(
         |error| {
