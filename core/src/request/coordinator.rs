@@ -413,7 +413,12 @@ impl Coordinator {
                     };
                     match round.issue(facts, self.me, around.replica, around.held, env) {
                         Ok(then) => next = then,
-                        Err(Trouble::Fatal(error)) => return Err(error),
+                        Err(Trouble::Fatal(error)) => {
+                            // What the disk has of the write may be there after the next start.
+                            let reply = unknown(facts);
+                            self.end(id, reply, around, env);
+                            return Err(error);
+                        }
                         Err(Trouble::Cold(ticket)) => {
                             around.cold.push((facts.key.clone(), ticket, id));
                             return Ok(());
@@ -512,11 +517,14 @@ fn timed_out(phase: &Phase, facts: &Facts) -> Reply {
     match phase {
         Phase::Put(round) => round.timed_out(facts),
         Phase::Read(round) => round.timed_out(facts),
-        Phase::Forwarded(_) => {
-            let needed = u8::try_from(facts.write_needs()).unwrap_or(u8::MAX);
-            Reply::Indeterminate { acks: 0, needed }
-        }
+        Phase::Forwarded(_) => unknown(facts),
     }
+}
+
+/// The outcome of a write that may have happened, although nobody has said so.
+fn unknown(facts: &Facts) -> Reply {
+    let needed = u8::try_from(facts.write_needs()).unwrap_or(u8::MAX);
+    Reply::Indeterminate { acks: 0, needed }
 }
 
 /// Positions of the primaries, the best to ask first: this node, then those that are up, then the rest.
