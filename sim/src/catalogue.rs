@@ -72,8 +72,11 @@ pub const FAULTS: &[Entry] = &[
     entry("clock", "drift change", "a node's clocks run at another rate for a while"),
 ];
 
+/// Whether a scenario contains a kind.
+type IsThere = fn(&Scenario) -> bool;
+
 /// Kinds that hold for a whole run, or are made of operations, with what shows that a scenario contains them.
-const OTHERS: &[(Entry, fn(&Scenario) -> bool)] = &[
+const OTHERS: &[(Entry, IsThere)] = &[
     (entry("link", "loss", "any message may be lost"), |made| made.links.loss_ppm > 0),
     (entry("link", "duplicate", "any message may arrive twice"), |made| {
         made.links.duplicate_ppm > 0

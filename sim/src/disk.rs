@@ -164,10 +164,42 @@ mod tests {
                 match fate {
                     scenario::Fate::LoseAll => assert_eq!((left.len(), lost), (5, 5)),
                     scenario::Fate::Prefix => assert!(b"abcdefghij".starts_with(&left)),
-                    scenario::Fate::Subset => assert!(left.len() <= 10),
+                    _ => assert!(left.len() <= 10),
                 }
             }
         }
+    }
+
+    #[test]
+    fn names_growth_and_sectors_are_lost_on_their_own() {
+        let fate = |fate| {
+            let disk = half_synced();
+            let file = disk.open("log", Open::Existing).expect("there");
+            disk.allocate(&file, 4_096).expect("allocated");
+            disk.write_at(&file, &[&[b'x'; 2_048]], 10).expect("written");
+            disk.open("new", Open::New).expect("a new file");
+            lose_power(&disk, fate, &mut Dice::new(1), 0);
+            (disk.content("log").expect("the name was synced"), disk.content("new").is_some())
+        };
+        let (log, new) = fate(scenario::Fate::LoseNames);
+        assert!(log.len() == 4_096 && log[2_057] == b'x' && !new);
+        let (log, new) = fate(scenario::Fate::LoseGrowth);
+        assert!(log == b"abcdefghij" && new, "{log:?}");
+        let (log, _) = fate(scenario::Fate::Torn);
+        let kept = log.iter().filter(|&&byte| byte == b'x').count();
+        assert!((1..2_048).contains(&kept), "{kept}");
+    }
+
+    #[test]
+    fn a_fuse_blows_once_after_so_many_operations() {
+        let disk = MemDisk::new();
+        let fuse = Fuse::of(&disk);
+        fuse.light(7, 2);
+        let works = || disk.list("").is_ok();
+        assert_eq!([works(), works(), works(), works()], [true, true, false, false]);
+        assert_eq!(fuse.put_out(), Some(7));
+        disk.crash_lose_all();
+        assert!(works() && fuse.put_out().is_none(), "the power is back");
     }
 
     #[test]
