@@ -17,11 +17,7 @@ pub(super) fn faults(
     operations: u64,
     window_ms: Range<u64>,
 ) -> Vec<Fault> {
-    let possible: Vec<Name> = catalogue::FAULTS
-        .iter()
-        .map(|entry| entry.name)
-        .filter(|name| is_possible(name, cluster))
-        .collect();
+    let possible = possible(cluster);
     let count = match mode {
         Mode::Few => rng.below(5),
         Mode::Uniform => rng.between(5, 18),
@@ -44,6 +40,27 @@ pub(super) fn faults(
         faults.push(fault);
     }
     faults
+}
+
+/// One more fault.
+pub(super) fn another(
+    rng: &mut Rng,
+    cluster: &Cluster,
+    operations: u64,
+    window_ms: Range<u64>,
+) -> Option<Fault> {
+    let among: Vec<Name> =
+        possible(cluster).into_iter().filter(|name| *name != "long pause").collect();
+    let place = Place { cluster, operations, window_ms };
+    (!among.is_empty()).then(|| {
+        let name = rng.pick(&among);
+        place.fault(rng, name)
+    })
+}
+
+fn possible(cluster: &Cluster) -> Vec<Name> {
+    let names = catalogue::FAULTS.iter().map(|entry| entry.name);
+    names.filter(|name| is_possible(name, cluster)).collect()
 }
 
 /// Some families, and of each some kinds.

@@ -1,11 +1,13 @@
 //! From a seed to a scenario, and nothing else: the run draws nothing for operations and faults.
 //!
-//! Three ways to make one rotate with the seed. *Swarm*: a random subset of fault families at random rates (Groce et al.,
+//! Four ways to make one rotate with the seed. *Swarm*: a random subset of fault families at random rates (Groce et al.,
 //! "Swarm Testing", 2012). *Few*: at most four faults, because most real failures need no more (Yuan et al., OSDI 2014).
-//! *Uniform*: a little of everything. Sizes and rates are drawn on a logarithmic scale, so that both
+//! *Uniform*: a little of everything. *Mutation*: a scenario that once showed a bug, changed here and there. Sizes and rates are drawn on a logarithmic scale, so that both
 //! milliseconds and seconds are common.
 
 mod faults;
+
+mod mutation;
 
 mod workload;
 
@@ -35,7 +37,11 @@ const OPERATIONS_FROM_MS: u64 = 1_500;
 /// The scenario of a seed.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
-    let mode = [Mode::Swarm, Mode::Few, Mode::Uniform][(seed % 3) as usize];
+    let modes = [Mode::Swarm, Mode::Few, Mode::Uniform, Mode::Mutation];
+    let mode = modes[(seed % 4) as usize];
+    if mode == Mode::Mutation {
+        return mutation::scenario(seed);
+    }
     let mut rng = Rng::new(seed, 1);
     let cluster = cluster(&mut rng);
     let heal_at_ms = rng.log(5_000, 15_000);

@@ -1,0 +1,99 @@
+//! Mutation: a scenario that once showed a bug, changed here and there, because where there was one bug there are more.
+//!
+//! The list of scenarios is part of the program, so that a seed means the same wherever it runs. Each change keeps what
+//! `Scenario::check` asks for: nodes that exist, operations in order of time, followers behind what they follow.
+
+use crate::generator::{Rng, faults};
+use crate::scenario::{Scenario, Trigger};
+
+/// The scenarios, sorted by name.
+const CORPUS: [(&str, &str); 4] = [
+    ("dead-actor", include_str!("../../corpus/dead-actor.json")),
+    ("forward-twice", include_str!("../../corpus/forward-twice.json")),
+    ("found-attempt", include_str!("../../corpus/found-attempt.json")),
+    ("overtaken-cold-read", include_str!("../../corpus/overtaken-cold-read.json")),
+];
+
+/// One of the scenarios, changed by the seed's dice.
+pub(super) fn scenario(seed: u64) -> Scenario {
+    let mut rng = Rng::new(seed, 7);
+    let (name, text) = rng.pick(&CORPUS);
+    let mut made = Scenario::from_json(text).expect("the corpus is checked by a test");
+    made.seed = seed;
+    made.story = format!("made by the generator: mutation of {name}");
+    for _ in 0..rng.between(1, 6) {
+        change(&mut rng, &mut made);
+    }
+    made.operations.sort_by_key(|operation| operation.at_us);
+    made
+}
+
+fn change(rng: &mut Rng, made: &mut Scenario) {
+    let count = made.faults.len() as u64;
+    match rng.below(8) {
+        0 if count > 0 => made.remove_fault(rng.below(count) as usize),
+        1 if count > 0 => {
+            let mut copy = rng.pick(&made.faults);
+            copy.when = move_by(rng, copy.when);
+            made.faults.push(copy);
+        }
+        2 if count > 0 => {
+            let at = rng.below(count) as usize;
+            made.faults[at].when = move_by(rng, made.faults[at].when);
+        }
+        3 => shift_operations(rng, made),
+        4 => made.cluster.deadline_ms = rng.log(300, 2_500),
+        5 => made.cluster.hedge_ms = rng.log(5, 100),
+        6 => made.links.delay_mean_us = rng.log(200, 12_000),
+        _ => {
+            let window = made.heal_at_ms / 5..made.heal_at_ms.max(2) - 1;
+            let operations = made.operations.len() as u64;
+            let another = faults::another(rng, &made.cluster, operations, window);
+            made.faults.extend(another);
+        }
+    }
+}
+
+/// The same trigger a little earlier or later.
+fn move_by(rng: &mut Rng, when: Trigger) -> Trigger {
+    let mut near = |n: u64, by: u64| (n + rng.between(0, 2 * by)).saturating_sub(by).max(1);
+    match when {
+        Trigger::At { ms } => Trigger::At { ms: near(ms, 500) },
+        Trigger::OnAck { n } => Trigger::OnAck { n: near(n, 4) },
+        Trigger::OnSyncPending { node, n } => Trigger::OnSyncPending { node, n: near(n, 4) },
+        Trigger::OnMessage { kind, from, to, n } => {
+            Trigger::OnMessage { kind, from, to, n: near(n, 4) }
+        }
+        Trigger::After { fault, ms } => Trigger::After { fault, ms: near(ms, 50) },
+        Trigger::OnBoot { node, n, ops } => Trigger::OnBoot { node, n, ops: near(ops, 8) },
+    }
+}
+
+/// Some of the operations come earlier or later, by up to 20 ms.
+fn shift_operations(rng: &mut Rng, made: &mut Scenario) {
+    for operation in &mut made.operations {
+        if rng.percent(20) {
+            operation.at_us = (operation.at_us + rng.below(40_000)).saturating_sub(20_000);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mutants_keep_the_bounds_and_differ() {
+        assert!(CORPUS.is_sorted_by_key(|(name, _)| *name));
+        for (name, text) in CORPUS {
+            Scenario::from_json(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+        for seed in 0..500 {
+            let made = scenario(seed);
+            made.check().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert!(made.faults.len() < 30 && made == scenario(seed));
+        }
+        let changed = (0..100).filter(|&seed| scenario(seed).faults != scenario(seed + 100).faults);
+        assert!(changed.count() > 80);
+    }
+}
