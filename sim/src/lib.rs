@@ -55,4 +55,6 @@ pub mod run;
 
 pub mod campaign;
 
+pub mod shrink;
+
 pub mod report;

@@ -25,6 +25,8 @@ enum Command {
     Replay(command::replay::Args),
     /// Prints the consistency report of a saved scenario or a seed.
     Report(command::report::Args),
+    /// Makes a failing scenario small and saves it as target/sim/NAME.min.json.
+    Shrink(command::shrink::Args),
     /// Prints the scenario of a seed.
     Scenario(command::scenario::Args),
     /// Replays every scenario in a directory; each must pass.
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Command::Run(args) => args.run(),
         Command::Replay(args) => args.run(),
         Command::Report(args) => args.run(),
+        Command::Shrink(args) => args.run(),
         Command::Scenario(args) => args.run(),
         Command::Corpus(args) => args.run(),
         Command::Faults(args) => args.run(),

@@ -8,8 +8,10 @@ pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod run;
 pub(crate) mod scenario;
+pub(crate) mod shrink;
 
 use std::fs;
+use std::time::Duration;
 
 use rondo_sim::generator;
 use rondo_sim::run::Outcome;
@@ -38,4 +40,24 @@ fn tell(outcome: &Outcome) {
     for violation in &outcome.violations {
         println!("  {} at event {}: {}", violation.oracle, violation.at, violation.what);
     }
+}
+
+fn all_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, Into::into)
+}
+
+/// `500ms`, `30s`, `10m`, `2h`; a number alone is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = match unit {
+        "ms" => Some(1),
+        "" | "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let ms = number.parse::<u64>().ok().zip(unit_ms).and_then(|(n, unit)| n.checked_mul(unit));
+    ms.map(Duration::from_millis)
+        .ok_or_else(|| format!("{text:?} is not a time: write 500ms, 30s, 10m or 2h"))
 }

@@ -13,6 +13,8 @@ use rondo_sim::scenario::Scenario;
 use rondo_sim::verdict::Verdict;
 use serde_json::json;
 
+use super::all_processors;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// `from..to`, the end excluded; or one seed.
@@ -31,8 +33,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
-        let all = || std::thread::available_parallelism().map_or(1, Into::into);
-        let jobs = self.jobs.unwrap_or_else(all);
+        let jobs = self.jobs.unwrap_or_else(all_processors);
         Campaign::new(self.seeds, self.json, self.until_fail).run(jobs)
     }
 }
