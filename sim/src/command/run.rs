@@ -1,9 +1,9 @@
 //! `run`: many seeds, told in their order, and how to see each failure again.
 
-use std::fs;
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rondo_sim::campaign;
@@ -13,28 +13,43 @@ use rondo_sim::scenario::Scenario;
 use rondo_sim::verdict::Verdict;
 use serde_json::json;
 
-use super::all_processors;
+use super::shrink::{limits, save, save_small};
+use super::{all_processors, duration};
+
+/// How many failures of a run are shrunk, and how long each may take.
+const SHRUNK_MAX: u64 = 3;
+const SHRINK_TIME: Duration = Duration::from_secs(20);
+const SHRINK_TRIES: u64 = 5_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// `from..to`, the end excluded; or one seed.
-    #[arg(long, value_parser = range)]
-    seeds: (u64, u64),
+    /// `from..to`, the end excluded; or one seed. With --time and without seeds: 0 and on.
+    #[arg(long, value_parser = range, required_unless_present = "time")]
+    seeds: Option<(u64, u64)>,
+    /// Start no further seed after this time, as in 30s or 10m.
+    #[arg(long, value_parser = duration)]
+    time: Option<Duration>,
     /// Threads; as many as there are processors when absent.
     #[arg(long)]
     jobs: Option<usize>,
-    /// One JSON object a seed, in the order of the seeds, and a summary.
+    /// One JSON object a seed, in the order of the seeds, and a summary. Shrinks nothing.
     #[arg(long)]
     json: bool,
     /// Stop at the first seed that fails.
     #[arg(long)]
     until_fail: bool,
+    /// Leave failures as large as they are.
+    #[arg(long)]
+    no_shrink: bool,
 }
 
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
-        let jobs = self.jobs.unwrap_or_else(all_processors);
-        Campaign::new(self.seeds, self.json, self.until_fail).run(jobs)
+        Campaign::new(self).run()
+    }
+
+    fn range(&self) -> (u64, u64) {
+        self.seeds.unwrap_or((0, u64::MAX))
     }
 }
 
@@ -57,10 +72,9 @@ fn range(text: &str) -> Result<(u64, u64), String> {
 }
 
 /// A run over many seeds, and what it has shown so far.
-struct Campaign {
-    seeds: (u64, u64),
-    json: bool,
-    until_fail: bool,
+struct Campaign<'a> {
+    args: &'a Args,
+    jobs: usize,
     bar: ProgressBar,
     started: Instant,
     passed: u64,
@@ -69,38 +83,46 @@ struct Campaign {
     worst: Verdict,
 }
 
-impl Campaign {
-    fn new(seeds: (u64, u64), json: bool, until_fail: bool) -> Campaign {
+impl Campaign<'_> {
+    fn new(args: &Args) -> Campaign<'_> {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} · {msg}");
-        let bar = ProgressBar::with_draw_target(Some(seeds.1 - seeds.0), target)
-            .with_style(style.expect("the template is right"));
-        let (passed, failed, lived_ms, worst) = (0, 0, 0, Verdict::Pass);
+        let (len, template) = match args.seeds {
+            Some((from, to)) => (Some(to - from), "{bar:30} {pos}/{len} · {msg}"),
+            None => (None, "{spinner} {pos} · {msg}"),
+        };
+        let style = ProgressStyle::with_template(template).expect("the template is right");
         Campaign {
-            seeds,
-            json,
-            until_fail,
-            bar,
+            args,
+            jobs: args.jobs.unwrap_or_else(all_processors),
+            bar: ProgressBar::with_draw_target(len, target).with_style(style),
             started: Instant::now(),
-            passed,
-            failed,
-            lived_ms,
-            worst,
+            passed: 0,
+            failed: 0,
+            lived_ms: 0,
+            worst: Verdict::Pass,
         }
     }
 
-    fn run(mut self, jobs: usize) -> Result<u8, String> {
-        let (from, to) = self.seeds;
-        if !self.json {
-            println!("seeds {from}..{to} on {jobs} threads, until_fail={}", self.until_fail);
+    fn run(mut self) -> Result<u8, String> {
+        let Args { json, until_fail, no_shrink, time, .. } = *self.args;
+        if !json {
+            let seeds =
+                self.args.seeds.map_or("0..".to_owned(), |(from, to)| format!("{from}..{to}"));
+            let time = time.map_or(String::new(), |time| format!(", {} s", time.as_secs_f64()));
+            let jobs = self.jobs;
+            println!(
+                "seeds {seeds}{time} on {jobs} threads, until_fail={until_fail} shrink={}",
+                !no_shrink
+            );
         }
         let mut error = None;
-        campaign::run_seeds(self.seeds, jobs, |scenario, outcome| {
+        campaign::run_seeds(self.args.range(), self.jobs, |scenario, outcome| {
             error = self.count(scenario, &outcome).err();
-            error.is_none() && !(self.until_fail && self.failed > 0)
+            let is_late = time.is_some_and(|time| self.started.elapsed() >= time);
+            error.is_none() && !is_late && !(until_fail && self.failed > 0)
         });
         self.bar.finish_and_clear();
         self.summary();
@@ -110,7 +132,7 @@ impl Campaign {
     fn count(&mut self, scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
         self.lived_ms += outcome.lived.ms();
         self.worst = self.worst.min(outcome.verdict);
-        if self.json {
+        if self.args.json {
             let first = outcome.violations.first();
             let line = json!({
                 "seed": scenario.seed,
@@ -128,7 +150,7 @@ impl Campaign {
             self.failed += 1;
             self.fail(scenario, outcome)?;
         }
-        self.bar.set_message(format!("{} sim-s · {} failed", self.lived_ms / 1_000, self.failed));
+        self.bar.set_message(format!("{} · {} failed", simulated(self.lived_ms), self.failed));
         self.bar.inc(1);
         Ok(())
     }
@@ -136,35 +158,55 @@ impl Campaign {
     /// Saves the scenario of a failure and says how to see it again.
     fn fail(&self, scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
         let file = PathBuf::from(format!("target/sim/{}.json", scenario.seed));
-        let saved =
-            fs::create_dir_all("target/sim").and_then(|()| fs::write(&file, scenario.to_json()));
-        saved.map_err(|error| format!("{} cannot be written: {error}", file.display()))?;
-        if self.json {
+        save(&file, &scenario.to_json())?;
+        if self.args.json {
             return Ok(());
         }
+        let first = outcome.violations.first();
+        let evidence = first.map_or("", |violation| violation.what.as_str());
+        let oracle = first.map_or("", |violation| violation.oracle);
+        let (gist, commit) = (report::gist(scenario), commit());
         self.bar.suspend(|| {
-            let first = outcome.violations.first();
-            let evidence = first.map_or("", |violation| violation.what.as_str());
-            let oracle = first.map_or("", |violation| violation.oracle);
             println!("FAIL seed {}  {oracle}  {evidence}", scenario.seed);
-            println!("  scenario  {}  hash {:016x}", report::gist(scenario), outcome.hash);
+            println!("  scenario  {gist}  commit {commit}  hash {:016x}", outcome.hash);
             println!("  replay    cargo run --release -p sim -- replay {}", file.display());
         });
+        if !self.args.no_shrink && self.failed <= SHRUNK_MAX {
+            let limits = limits(self.jobs, SHRINK_TRIES, SHRINK_TIME);
+            let small = save_small(scenario, outcome, &scenario.seed.to_string(), limits)?;
+            self.bar.suspend(|| println!("  {}  {}", small.told, small.file.display()));
+        }
         Ok(())
     }
 
     fn summary(&self) {
-        let (seeds, seconds) = (self.passed + self.failed, self.started.elapsed().as_secs_f64());
-        let simulated = self.lived_ms / 1_000;
-        if self.json {
+        let (seeds, took) = (self.passed + self.failed, self.started.elapsed().as_secs_f64());
+        if self.args.json {
             let line = json!({
-                "seeds": seeds, "failed": self.failed, "simulated_s": simulated, "seconds": seconds,
-                "verdict": self.worst.word(),
+                "seeds": seeds, "failed": self.failed, "simulated_s": self.lived_ms / 1_000,
+                "seconds": took, "verdict": self.worst.word(),
             });
             println!("{line}");
             return;
         }
-        let failed = self.failed;
-        println!("{seeds} seeds, {failed} failed; {simulated} simulated s in {seconds:.1} s");
+        let (failed, lived) = (self.failed, simulated(self.lived_ms));
+        println!("{seeds} seeds, {failed} failed; {lived} in {took:.1} s");
     }
+}
+
+/// Simulated time as people say it.
+fn simulated(ms: u64) -> String {
+    match ms {
+        0..600_000 => format!("{} sim-s", ms / 1_000),
+        600_000..36_000_000 => format!("{} sim-min", ms / 60_000),
+        _ => format!("{} sim-h", ms / 3_600_000),
+    }
+}
+
+/// The commit of the working directory, for whoever reads the failure later.
+fn commit() -> String {
+    let git = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
+    let told = git.ok().filter(|output| output.status.success());
+    let text = told.and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map_or_else(|| "unknown".to_owned(), |text| text.trim().to_owned())
 }
