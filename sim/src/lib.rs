@@ -9,6 +9,8 @@ compile_error!(
      overrides that file: unset it, or add `--cfg madsim` to it."
 );
 
+pub mod check;
+
 pub mod rt;
 
 pub mod draw;

@@ -33,6 +33,8 @@ enum Command {
     Corpus(command::corpus::Args),
     /// Lists every kind of trouble that the generator makes.
     Faults(command::faults::Args),
+    /// Judges a recorded history: linearizable or not.
+    Check(command::check::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Scenario(args) => args.run(),
         Command::Corpus(args) => args.run(),
         Command::Faults(args) => args.run(),
+        Command::Check(args) => args.run(),
     };
     code.map_or_else(
         |error| {
