@@ -15,6 +15,8 @@ pub mod rt;
 
 pub mod draw;
 
+pub mod mutants;
+
 pub mod scenario;
 
 pub mod catalogue;

@@ -21,6 +21,8 @@ struct Cli {
 enum Command {
     /// Runs a range of seeds.
     Run(command::run::Args),
+    /// Builds planted bugs and looks how soon each is caught.
+    Mutants(command::mutants::Args),
     /// Runs one scenario twice and prints every event.
     Replay(command::replay::Args),
     /// Prints the consistency report of a saved scenario or a seed.
@@ -40,6 +42,7 @@ enum Command {
 fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => args.run(),
+        Command::Mutants(args) => args.run(),
         Command::Replay(args) => args.run(),
         Command::Report(args) => args.run(),
         Command::Shrink(args) => args.run(),

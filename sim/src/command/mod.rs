@@ -5,6 +5,7 @@
 pub(crate) mod check;
 pub(crate) mod corpus;
 pub(crate) mod faults;
+pub(crate) mod mutants;
 pub(crate) mod replay;
 pub(crate) mod report;
 pub(crate) mod run;
