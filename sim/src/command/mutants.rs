@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rondo_sim::mutants::{self, HANDFUL, Limits, Mutant, Outcome, Results, Row, Workshop};
 
+use super::duration;
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only those whose name fits; `*` stands for any text.
@@ -119,18 +121,4 @@ fn root() -> Result<PathBuf, String> {
     let here = std::env::current_dir().map_err(|error| error.to_string())?;
     let root = here.ancestors().find(|directory| directory.join("sim/mutants").is_dir());
     root.map(Path::to_owned).ok_or("run it inside a clone of the repository".to_owned())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.trim_end_matches(char::is_alphabetic).len();
-    let (number, unit) = text.split_at(unit);
-    let seconds = match unit {
-        "" | "s" => Some(1),
-        "m" => Some(60),
-        _ => None,
-    };
-    let seconds = seconds.zip(number.parse::<u64>().ok()).map(|(unit, number)| unit * number);
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| format!("{text:?} is no duration: write 90s or 10m"))
 }
