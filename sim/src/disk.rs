@@ -52,7 +52,7 @@ impl Fuse {
         fuse
     }
 
-    /// The power goes after so many more operations, by this fault.
+    /// The power goes after so many more operations, by this fault; a fuse that was lit before is out.
     pub fn light(&self, fault: usize, operations: u64) {
         *self.burns() = Burns { left: Some((fault, operations)), blown: None };
     }

@@ -16,17 +16,17 @@ fn report_of(seed: u64) -> String {
 
 #[test]
 fn the_report_of_a_quiet_run() {
-    insta::assert_snapshot!(report_of(4));
+    insta::assert_snapshot!(report_of(132));
 }
 
 #[test]
 fn the_report_of_a_run_with_power_losses_on_bitcask() {
-    insta::assert_snapshot!(report_of(44));
+    insta::assert_snapshot!(report_of(84));
 }
 
 #[test]
 fn the_report_of_a_run_with_cuts_in_memory() {
-    insta::assert_snapshot!(report_of(36));
+    insta::assert_snapshot!(report_of(76));
 }
 
 #[test]

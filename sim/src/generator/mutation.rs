@@ -7,11 +7,12 @@ use crate::generator::{Rng, faults};
 use crate::scenario::{Scenario, Trigger};
 
 /// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 4] = [
+const CORPUS: [(&str, &str); 5] = [
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("forward-twice", include_str!("../../corpus/forward-twice.json")),
     ("found-attempt", include_str!("../../corpus/found-attempt.json")),
     ("overtaken-cold-read", include_str!("../../corpus/overtaken-cold-read.json")),
+    ("refused-but-written", include_str!("../../corpus/refused-but-written.json")),
 ];
 
 /// One of the scenarios, changed by the seed's dice.
