@@ -5,9 +5,9 @@
 //! whose way from the root was lost is lost with it.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
-use super::files::parent;
-use super::{ChangedFile, Entry, FileChange, MemDisk, Op, SECTOR, State};
+use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, Op, SECTOR, State, parent};
 
 /// An operation that no sync has covered when the power goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -71,6 +71,26 @@ impl MemDisk {
             }
         }
         state.start_again_from_durable();
+    }
+
+    /// Another disk with the same content, un-synced operations included. Nothing is open on it, and it has
+    /// no hooks.
+    #[must_use]
+    pub fn fork(&self) -> MemDisk {
+        let state = self.state();
+        let copy = State {
+            incarnation: state.incarnation + 1,
+            power_off: false,
+            operations: state.operations,
+            sequence: state.sequence,
+            next_inode: state.next_inode,
+            inodes: state.inodes.iter().map(|(&inode, file)| (inode, file.fork())).collect(),
+            names: state.names.clone(),
+            durable_names: state.durable_names.clone(),
+            name_changes: state.name_changes.clone(),
+            ..State::default()
+        };
+        MemDisk { state: Arc::new(Mutex::new(copy)) }
     }
 
     /// A crash that loses everything that was not synced.
@@ -144,6 +164,19 @@ impl State {
             }
         }
         self.collect_garbage();
+    }
+}
+
+impl Inode {
+    fn fork(&self) -> Inode {
+        let Inode { path, current, durable, changes, open: _ } = self;
+        Inode {
+            path: path.clone(),
+            current: current.clone(),
+            durable: durable.clone(),
+            changes: changes.clone(),
+            open: Arc::default(),
+        }
     }
 }
 

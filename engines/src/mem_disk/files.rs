@@ -14,6 +14,7 @@ use super::crash::Fate;
 use super::faults::Fault;
 use super::{
     ChangedFile, Entry, FileChange, Inode, MemDisk, MemFile, NameChange, Op, Pending, State, Work,
+    parent,
 };
 
 impl Disk for MemDisk {
@@ -256,8 +257,4 @@ impl NameChange {
 pub(super) fn slice_at(image: &[u8], offset: u64, len: usize) -> &[u8] {
     let start = image.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
     &image[start..image.len().min(start.saturating_add(len))]
-}
-
-pub(super) fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

@@ -146,6 +146,7 @@ enum Entry {
     File(u64),
 }
 
+#[derive(Clone)]
 struct FileChange {
     sequence: u64,
     /// A sync that covered it failed: no later one will.
@@ -153,6 +154,7 @@ struct FileChange {
     what: ChangedFile,
 }
 
+#[derive(Clone)]
 enum ChangedFile {
     Write { offset: u64, bytes: Vec<u8> },
     SetLen(u64),
@@ -160,6 +162,7 @@ enum ChangedFile {
 }
 
 /// Names that go, then names that come: as one step, so that a rename is atomic.
+#[derive(Clone)]
 struct NameChange {
     sequence: u64,
     op: Op,
@@ -343,4 +346,8 @@ impl State {
         let open = |file: &Inode| Arc::strong_count(&file.open) > 1;
         self.inodes.retain(|inode, file| named.contains(inode) || open(file));
     }
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }

@@ -1,0 +1,228 @@
+//! Lives of an engine, a few steps long, and what each of them has promised when the power goes.
+//!
+//! Every write stores its serial number, so that no two states of a store are equal by accident and a
+//! mixed or invented value equals none. What fails may have happened: the history has it either way.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::env::DiskDone;
+use rondo_core::error::{Error, Result};
+use rondo_core::id::{Lsn, SyncId};
+use rondo_engines::mem_disk::MemDisk;
+
+/// Where the store lies on its disk.
+pub(crate) const DIR: &str = "store";
+/// Longer than a sector, so that one write of it can be torn.
+const LONG: usize = 700;
+
+/// The engine that is tried.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject {
+    /// Opens the store in a directory, or makes one; also answers what it calls lost.
+    pub(crate) open: fn(&MemDisk, &str) -> Result<(Box<dyn Engine>, Vec<String>)>,
+    /// Removes what the engine must be able to make anew.
+    pub(crate) forget: fn(&MemDisk),
+}
+
+/// One step of a life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    PutA,
+    PutB,
+    /// Fills a file, so that the next is begun.
+    LongA,
+    DeleteA,
+    /// One batch: a put of one key and a deletion of the other.
+    Both,
+    Flush,
+    /// Started, and left to run beside what comes.
+    StartSync,
+    EndSync,
+    Sync,
+    /// All background work there is.
+    Maintain,
+    Checkpoint,
+    /// Closes and opens again.
+    Reopen,
+}
+
+/// All steps.
+pub(crate) const ALPHABET: [Step; 12] = [
+    Step::PutA,
+    Step::PutB,
+    Step::LongA,
+    Step::DeleteA,
+    Step::Both,
+    Step::Flush,
+    Step::StartSync,
+    Step::EndSync,
+    Step::Sync,
+    Step::Maintain,
+    Step::Checkpoint,
+    Step::Reopen,
+];
+
+/// What a life begins with. No power is lost in it: it is there to be lost, merged or hidden.
+pub(crate) const BEGINNINGS: [&[Step]; 3] = [
+    &[],
+    // Sealed files with hints, closed cleanly.
+    &[Step::LongA, Step::PutB, Step::LongA, Step::Reopen],
+    // A sealed file full of dead records, a tombstone in the next, nothing merged yet.
+    &[Step::PutB, Step::LongA, Step::LongA, Step::DeleteA, Step::LongA, Step::Both, Step::Sync],
+];
+
+/// What a store holds: for each key its head and body.
+pub(crate) type Content = BTreeMap<Bytes, (Bytes, Bytes)>;
+
+/// What must be found after a power loss.
+#[derive(Clone, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Expected {
+    /// The state after what is synced, and after each later write.
+    pub(crate) states: Vec<Content>,
+    /// Directories with finished checkpoints, and what they hold.
+    pub(crate) copies: Vec<(String, Content)>,
+}
+
+/// A life under way.
+pub(crate) struct Life {
+    pub(crate) disk: MemDisk,
+    subject: Subject,
+    engine: Box<dyn Engine>,
+    /// The state after each write; the Lsn where the write has returned.
+    history: Vec<(Option<Lsn>, Content)>,
+    /// So many of the writes are durable.
+    synced: usize,
+    copies: Vec<(String, Content)>,
+    syncs: u64,
+}
+
+impl Life {
+    pub(crate) fn start(subject: Subject, disk: MemDisk) -> Result<Life> {
+        let (engine, _) = (subject.open)(&disk, DIR)?;
+        let history = vec![(Some(engine.durable()), Content::new())];
+        Ok(Life { disk, subject, engine, history, synced: 0, copies: Vec::new(), syncs: 0 })
+    }
+
+    /// What may be found when nothing has ever been written.
+    pub(crate) fn nothing() -> Expected {
+        Expected { states: vec![Content::new()], copies: Vec::new() }
+    }
+
+    pub(crate) fn step(&mut self, step: Step) -> Result<()> {
+        let result = self.try_step(step);
+        // Also in a step that failed: what an engine calls durable must be found.
+        let durable = self.engine.durable();
+        let covered = self.history.iter().rposition(|(lsn, _)| lsn.is_some_and(|l| l <= durable));
+        self.synced = self.synced.max(covered.unwrap_or(0));
+        result
+    }
+
+    pub(crate) fn expected(&self) -> Expected {
+        let states = self.history[self.synced..].iter().map(|(_, state)| state.clone());
+        Expected { states: states.collect(), copies: self.copies.clone() }
+    }
+
+    fn try_step(&mut self, step: Step) -> Result<()> {
+        let serial = self.history.len();
+        match step {
+            Step::PutA => self.write(&[put("a", serial, 0)]),
+            Step::PutB => self.write(&[put("b", serial, 0)]),
+            Step::LongA => self.write(&[put("a", serial, LONG)]),
+            Step::DeleteA => self.write(&[delete("a")]),
+            Step::Both => self.write(&[put("a", serial, 0), delete("b")]),
+            Step::Flush => self.engine.flush(),
+            Step::StartSync => self.start_sync(),
+            Step::EndSync => self.end_sync(),
+            Step::Sync => {
+                self.end_sync()?;
+                self.start_sync()?;
+                self.end_sync()
+            }
+            Step::Maintain => maintain(&mut *self.engine),
+            Step::Checkpoint => {
+                let dir = format!("copy-{}", self.copies.len());
+                self.engine.checkpoint(&dir)?;
+                self.copies.push((dir, self.state().clone()));
+                Ok(())
+            }
+            Step::Reopen => {
+                // A store is closed with nothing under way.
+                self.end_sync()?;
+                self.engine.close()?;
+                self.synced = self.history.len() - 1;
+                self.disk.kill();
+                (self.engine, _) = (self.subject.open)(&self.disk, DIR)?;
+                Ok(())
+            }
+        }
+    }
+
+    fn state(&self) -> &Content {
+        &self.history.last().expect("there is a first state").1
+    }
+
+    fn write(&mut self, changes: &[Change]) -> Result<()> {
+        self.history.push((None, after(self.state(), changes)));
+        let lsn = self.engine.write(&Batch { changes: changes.into() })?;
+        self.history.last_mut().expect("pushed just now").0 = Some(lsn);
+        Ok(())
+    }
+
+    fn start_sync(&mut self) -> Result<()> {
+        self.syncs += 1;
+        match self.engine.start_sync(SyncId(self.syncs)) {
+            // One is under way.
+            Err(Error::Full(_)) => Ok(()),
+            started => started.map(drop),
+        }
+    }
+
+    fn end_sync(&mut self) -> Result<()> {
+        for done in self.disk.run_pending() {
+            if let DiskDone::Synced { id, result } = done {
+                self.engine.synced(id, result)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Background work until there is none, or none before the next sync.
+pub(crate) fn maintain(engine: &mut dyn Engine) -> Result<()> {
+    for _ in 0..100 {
+        if !engine.maintain(1 << 20)?.more {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// A store's content after `changes`.
+pub(crate) fn after(content: &Content, changes: &[Change]) -> Content {
+    let mut content = content.clone();
+    for change in changes {
+        match change {
+            Change::Put { key, head, body } => {
+                content.insert(key.clone(), (head.clone(), body.concat().into()));
+            }
+            Change::Delete { key } => drop(content.remove(key)),
+        }
+    }
+    content
+}
+
+/// A put that says which write it is, at both ends.
+pub(crate) fn put(key: &'static str, serial: usize, filler: usize) -> Change {
+    let body = format!("{serial}{}{key}{serial}", ".".repeat(filler));
+    Change::Put {
+        key: Bytes::from_static(key.as_bytes()),
+        head: Bytes::from(format!("h{serial}")),
+        body: [Bytes::from(body)].into_iter().collect(),
+    }
+}
+
+pub(crate) fn delete(key: &'static str) -> Change {
+    Change::Delete { key: Bytes::from_static(key.as_bytes()) }
+}
