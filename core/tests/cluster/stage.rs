@@ -28,7 +28,10 @@ pub(crate) struct SlowEngine {
     durable: Lsn,
     syncing: Option<(SyncId, Lsn)>,
     pub(crate) cold: bool,
-    cold_keys: Vec<Bytes>,
+    /// So many reads more are cold, and those after them are not.
+    pub(crate) cold_gets: usize,
+    /// What was found at the moment of each ticket: that, and nothing newer, is what its read brings.
+    tickets: Vec<Lookup>,
     reading: Vec<ReadId>,
 }
 
@@ -40,7 +43,8 @@ impl SlowEngine {
             durable: Lsn(0),
             syncing: None,
             cold: false,
-            cold_keys: Vec::new(),
+            cold_gets: 0,
+            tickets: Vec::new(),
             reading: Vec::new(),
         }
     }
@@ -51,9 +55,10 @@ impl Engine for SlowEngine {
         self.get(key)
     }
     fn get(&mut self, key: &[u8]) -> Result<Lookup> {
-        if self.cold {
-            self.cold_keys.push(Bytes::copy_from_slice(key));
-            let file = self.cold_keys.len() as u64 - 1;
+        if self.cold || self.cold_gets > 0 {
+            self.cold_gets = self.cold_gets.saturating_sub(1);
+            self.tickets.push(self.inner.get(key)?);
+            let file = self.tickets.len() as u64 - 1;
             return Ok(Lookup::Cold(ReadTicket { file, offset: 0, len: 0 }));
         }
         self.inner.get(key)
@@ -63,8 +68,7 @@ impl Engine for SlowEngine {
         Ok(())
     }
     fn finish_read(&mut self, ticket: ReadTicket, _: Bytes) -> Result<Lookup> {
-        let key = self.cold_keys[ticket.file as usize].clone();
-        self.inner.get(&key)
+        Ok(self.tickets[ticket.file as usize].clone())
     }
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
         self.written = self.inner.write(batch)?;

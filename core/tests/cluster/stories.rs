@@ -1,6 +1,7 @@
 //! The stories. Each is a scenario that a simpler design gets wrong.
 
 use insta::assert_snapshot;
+use rondo_core::layout::keyspace::Level;
 use rondo_core::message::{Action, Request};
 
 use crate::stage::{Stage, get, put, request};
@@ -113,7 +114,7 @@ fn a_clock_far_off_stops_writes_at_one_and_nothing_else() {
     stage.set_wall_offset(1, 60_000);
     stage.pass(200);
     stage.transcript();
-    let one = || Request { level: Some(rondo_core::layout::keyspace::Level::One), ..put("x") };
+    let one = || Request { level: Some(Level::One), ..put("x") };
     stage.ask(1, one());
     stage.ask(2, one());
     stage.settle();
@@ -174,6 +175,33 @@ fn a_second_attempt_never_writes_twice() {
 }
 
 #[test]
+fn a_found_attempt_is_told_only_what_it_knew() {
+    let empty = || Some(rondo_core::version::context::Context::default());
+    let with = |value: &'static str, id, attempt| Request {
+        id: rondo_core::id::RequestId(id),
+        named: true,
+        attempt,
+        ..request(Action::Put {
+            value: value.into(),
+            content_type: bytes::Bytes::new(),
+            context: empty(),
+        })
+    };
+    let mut stage = Stage::formed(3);
+    stage.ask(1, with("x", 7, 1));
+    stage.settle();
+    stage.say("somebody else writes a sibling that the first writer never sees");
+    stage.ask(2, with("y", 8, 1));
+    stage.settle();
+    stage.transcript();
+    stage.ask(3, with("x", 7, 2));
+    stage.settle();
+    let told = stage.transcript();
+    let told = told.lines().find(|line| line.starts_with("client 3 ←")).unwrap();
+    assert_snapshot!(told, @"client 3 ← Stored, knows {a1:1}");
+}
+
+#[test]
 fn too_few_replicas_before_the_event_is_unavailable_and_after_it_indeterminate() {
     let mut stage = Stage::formed(3);
     stage.cut = vec![(1, 2), (1, 3)];
@@ -196,7 +224,7 @@ fn too_few_replicas_before_the_event_is_unavailable_and_after_it_indeterminate()
 fn a_failed_sync_stops_the_node_and_releases_nothing() {
     let mut stage = Stage::formed(3);
     stage.cut = vec![(1, 2), (1, 3)];
-    stage.ask(1, Request { level: Some(rondo_core::layout::keyspace::Level::One), ..put("x") });
+    stage.ask(1, Request { level: Some(Level::One), ..put("x") });
     assert!(stage.fail_sync(1).is_err());
     stage.abandon(1);
     assert_snapshot!(stage.transcript());
@@ -218,6 +246,47 @@ fn a_cold_record_is_read_elsewhere_while_the_node_goes_on() {
     stage.end_reads(asked);
     stage.deliver(asked, 1);
     assert_snapshot!(stage.transcript());
+}
+
+#[test]
+fn a_cold_read_that_a_write_has_overtaken_is_not_shown() {
+    let empty = Some(rondo_core::version::context::Context::default());
+    let (value, content_type) = ("mine".into(), bytes::Bytes::new());
+    let mine = request(Action::Put { value, content_type, context: empty });
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("old"));
+    stage.settle();
+    stage.ask(1, mine);
+    stage.engine(1).cold = true;
+    // Issued and acknowledged elsewhere; its merge waits at n1 for the device.
+    let write_elsewhere = |stage: &mut Stage, at: usize, value| {
+        let other = 5 - at;
+        stage.ask(at, put(value));
+        stage.lose(at, 1);
+        stage.deliver(at, other);
+        stage.deliver(other, at);
+        stage.sync(at);
+        stage.deliver(at, other);
+        stage.sync(other);
+        stage.deliver(other, at);
+        assert!(stage.deliver(at, 1), "the merge");
+    };
+    write_elsewhere(&mut stage, 2, "first");
+    // Between the two merges, n1's own put comes to wait for the same read.
+    stage.deliver(1, 2);
+    stage.deliver(2, 1);
+    write_elsewhere(&mut stage, 3, "second");
+    // The put is found cold once more, and the second merge right after it is not.
+    stage.engine(1).cold_gets = 1;
+    stage.end_reads(1);
+    stage.end_reads(1);
+    stage.settle();
+    stage.transcript();
+    stage.ask(1, Request { level: Some(Level::One), ..get() });
+    assert_snapshot!(stage.transcript(), @r"
+    client 5 → n1 get k
+    client 5 ← Found mine | second, knows {a1:2 a2:1 a3:1}
+    ");
 }
 
 #[test]

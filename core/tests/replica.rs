@@ -1,0 +1,128 @@
+//! The local copy of a node over several lives: an actor whose dots may be lost issues no more, not even after
+//! a clean end. What a cold read may bring is told in `cluster/stories.rs`.
+
+use bytes::Bytes;
+use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::engine::{Batch, Change, Engine, MemoryEngine};
+use rondo_core::env::{Address, Mono, Wall};
+use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, NodeId, PartitionId, RequestId};
+use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
+use rondo_core::replica::{Covers, Issued, Replica, data_key};
+use rondo_core::step::Env;
+use rondo_core::version::dvv::{Clock, Version};
+use rondo_core::version::hlc::Hlc;
+
+const PARTITION: PartitionId = PartitionId(0);
+
+/// A store, and numbers that are all different.
+#[derive(Default)]
+struct World {
+    engine: MemoryEngine,
+    random: u64,
+}
+
+impl Env for World {
+    fn mono(&self) -> Mono {
+        Mono(0)
+    }
+    fn wall(&self) -> Wall {
+        Wall(1_000_000)
+    }
+    fn random(&mut self) -> u64 {
+        self.random += 1;
+        self.random
+    }
+    fn engine(&mut self) -> &mut dyn Engine {
+        &mut self.engine
+    }
+    fn send(&mut self, _: NodeId, _: Envelope) {}
+    fn datagram(&mut self, _: &Address, _: &Gossip) {}
+    fn route(&mut self, _: NodeId, _: &Address) {}
+    fn reply(&mut self, _: ClientTag, _: Reply) {}
+}
+
+impl World {
+    /// The next life; `clean` when the last one was ended cleanly.
+    fn start(&mut self, clean: bool) -> Replica {
+        Replica::load(&config(clean), &mut self.engine).unwrap()
+    }
+
+    fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
+        let version = |hlc| Version::value(hlc, RequestId(1), Bytes::new(), "v".into());
+        let covers = Covers::Only(Clock::default());
+        replica.issue(key, PARTITION, covers, Hlc(0), version, self).unwrap()
+    }
+
+    /// A power loss takes a write that had been told to others.
+    fn lose(&mut self, key: &KeyRef) {
+        let changes = [Change::Delete { key: data_key(key) }].into_iter().collect();
+        self.engine.write(&Batch { changes }).unwrap();
+    }
+}
+
+fn config(clean: bool) -> NodeConfig {
+    NodeConfig {
+        id: NodeId(1),
+        name: "n1".to_owned(),
+        boot: BootEpoch(1),
+        clean,
+        cluster: "c".to_owned(),
+        peer_address: Address::default(),
+        client_address: Address::default(),
+        seeds: Vec::new(),
+        bootstrap_expect: 1,
+        partitions: 1,
+        replicas: 3,
+        read_quorum: 2,
+        write_quorum: 2,
+        weight: 1,
+        zone: String::new(),
+        deadline_ms: 1_000,
+        hedge_ms: 10,
+        resend_ms: 100,
+        heartbeat_ms: 100,
+        dead_ms: 1_000,
+        durability: Durability::Batch,
+    }
+}
+
+fn key(name: &'static str) -> KeyRef {
+    KeyRef { keyspace: KeyspaceId(0), key: Bytes::from_static(name.as_bytes()) }
+}
+
+#[test]
+fn an_actor_lives_on_after_a_clean_end() {
+    let mut world = World::default();
+    let mut replica = world.start(false);
+    let first = world.issue(&mut replica, &key("k")).dot;
+    let mut replica = world.start(true);
+    let second = world.issue(&mut replica, &key("k")).dot;
+    assert_eq!((second.actor, second.n), (first.actor, first.n + 1));
+}
+
+#[test]
+fn an_actor_that_died_in_an_unclean_start_stays_dead_after_a_clean_end() {
+    let mut world = World::default();
+    let mut replica = world.start(false);
+    let lost = world.issue(&mut replica, &key("k")).dot;
+    world.lose(&key("k"));
+    drop(world.start(false));
+    let mut replica = world.start(true);
+    let next = world.issue(&mut replica, &key("k")).dot;
+    assert_ne!(next, lost, "a dot was issued twice");
+}
+
+#[test]
+fn an_actor_that_a_peer_has_outrun_stays_dead_after_a_clean_end() {
+    let mut world = World::default();
+    let mut replica = world.start(false);
+    let told = world.issue(&mut replica, &key("k"));
+    let other = world.issue(&mut replica, &key("other"));
+    world.lose(&key("k"));
+    world.lose(&key("other"));
+    replica.merge(&key("k"), PARTITION, &told.delta, &mut world).unwrap();
+    assert_eq!(replica.actors_replaced(), 1, "it was seen that dots are lost here");
+    let mut replica = world.start(true);
+    let next = world.issue(&mut replica, &key("other")).dot;
+    assert_ne!(next, other.dot, "a dot was issued twice");
+}
