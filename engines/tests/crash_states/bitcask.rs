@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use rondo_core::engine::Engine;
 use rondo_core::env::Disk;
 use rondo_core::error::Result;
 use rondo_engines::bitcask::{Bitcask, Options};
 use rondo_engines::mem_disk::MemDisk;
 
-use crate::workload::{DIR, Subject};
+use crate::workload::{DIR, Opened, Subject};
 
 /// Bitcask with tiny files, no fixed limit of dead bytes, and a buffer of a few records.
 pub(crate) const BITCASK: Subject = Subject { open, forget };
 
-fn open(disk: &MemDisk, dir: &str) -> Result<(Box<dyn Engine>, Vec<String>)> {
+fn open(disk: &MemDisk, dir: &str) -> Result<Opened> {
     let options = Options {
         file_bytes_max: 1000,
         allocate_bytes: 512,

@@ -17,11 +17,14 @@ pub(crate) const DIR: &str = "store";
 /// Longer than a sector, so that one write of it can be torn.
 const LONG: usize = 700;
 
+/// An engine, and what it calls lost.
+pub(crate) type Opened = (Box<dyn Engine>, Vec<String>);
+
 /// The engine that is tried.
 #[derive(Clone, Copy)]
 pub(crate) struct Subject {
-    /// Opens the store in a directory, or makes one; also answers what it calls lost.
-    pub(crate) open: fn(&MemDisk, &str) -> Result<(Box<dyn Engine>, Vec<String>)>,
+    /// Opens the store in a directory, or makes one.
+    pub(crate) open: fn(&MemDisk, &str) -> Result<Opened>,
     /// Removes what the engine must be able to make anew.
     pub(crate) forget: fn(&MemDisk),
 }
