@@ -3,7 +3,9 @@
 //! A text is known by two polynomial hashes, so that appending is a multiplication and a state has no length: two
 //! texts count as equal when 122 bits agree, which is as safe as the search's memory of where it has been.
 
-use crate::check::history::{Value, What};
+use std::collections::BTreeSet;
+
+use crate::check::history::{Event, Value, What};
 
 /// What a key holds between operations, and what an operation makes of it.
 pub trait Model {
@@ -18,6 +20,12 @@ pub trait Model {
 
     /// The state as a well mixed number.
     fn digest(&self, state: Self::State) -> u128;
+
+    /// The digests of all states from which what these operations read can still be reached without a write that replaces
+    /// what is there; `None` when that is not worth knowing.
+    fn reaching(&self, _events: &[Event]) -> Option<BTreeSet<u128>> {
+        None
+    }
 }
 
 /// A register with compare-and-set. Without any, it is a register.
@@ -54,6 +62,7 @@ impl Model for Register {
 pub struct Text {
     initial: Rope,
     values: Vec<Rope>,
+    texts: Vec<String>,
 }
 
 /// A text by its hashes, and what a text before it is multiplied with.
@@ -70,8 +79,9 @@ impl Text {
     /// Over these values; `initial` is one of them.
     #[must_use]
     pub fn new(values: &[String], initial: Value) -> Text {
+        let texts = values.to_vec();
         let values: Vec<Rope> = values.iter().map(|text| Rope::of(text)).collect();
-        Text { initial: values[initial.0 as usize], values }
+        Text { initial: values[initial.0 as usize], values, texts }
     }
 
     fn rope(&self, value: Value) -> Rope {
@@ -81,10 +91,13 @@ impl Text {
 
 impl Rope {
     fn of(text: &str) -> Rope {
-        let empty = Rope { hash: [0; 2], shift: [1; 2] };
-        text.bytes().fold(empty, |rope, byte| {
-            rope.followed_by(Rope { hash: [u64::from(byte) + 1; 2], shift: BASES })
-        })
+        text.bytes().fold(Rope::EMPTY, Rope::with)
+    }
+
+    const EMPTY: Rope = Rope { hash: [0; 2], shift: [1; 2] };
+
+    fn with(self, byte: u8) -> Rope {
+        self.followed_by(Rope { hash: [u64::from(byte) + 1; 2], shift: BASES })
     }
 
     fn followed_by(self, tail: Rope) -> Rope {
@@ -117,6 +130,21 @@ impl Model for Text {
 
     fn digest(&self, state: Rope) -> u128 {
         mixed(u128::from(state.hash[0]) << 64 | u128::from(state.hash[1]))
+    }
+
+    /// A text that begins no text that was read is never read, however it grows.
+    fn reaching(&self, events: &[Event]) -> Option<BTreeSet<u128>> {
+        let mut reaching = BTreeSet::from([self.digest(Rope::EMPTY)]);
+        for event in events {
+            if let What::Read(seen) = event.what {
+                let mut rope = Rope::EMPTY;
+                for byte in self.texts[seen.0 as usize].bytes() {
+                    rope = rope.with(byte);
+                    reaching.insert(self.digest(rope));
+                }
+            }
+        }
+        Some(reaching)
     }
 }
 

@@ -10,6 +10,7 @@
 //!   later stays possible.
 //! - An unknown write whose value nobody saw is left out, unless a refused compare-and-set may have met it; of unknown
 //!   operations that do the same, the one called first is tried first; one that would change nothing is not tried.
+//! - A text that begins nothing that was read is given up where a read has to come before the next write.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -30,6 +31,8 @@ pub struct Search<'a, M: Model> {
     at: usize,
     stack: Vec<Taken<M::State>>,
     visited: HashSet<u128, BuildHasherDefault<Mixed>>,
+    /// The states from which something that was read can be reached without a write.
+    reaching: Option<BTreeSet<u128>>,
 }
 
 struct Op {
@@ -81,7 +84,8 @@ impl<'a, M: Model> Search<'a, M> {
         let left = events.iter().filter(|event| !event.is_unknown()).count();
         let (state, at) = (model.initial(), list[HEAD].next);
         let (stack, visited) = (Vec::new(), HashSet::default());
-        Search { model, ops, list, left, state, taken: 0, at, stack, visited }
+        let reaching = model.reaching(&events);
+        Search { model, ops, list, left, state, taken: 0, at, stack, visited, reaching }
     }
 
     /// Goes on for at most `steps`: whether there is an order; `None` when that is not known yet.
@@ -114,6 +118,7 @@ impl<'a, M: Model> Search<'a, M> {
         let is_behind = op.twin.is_some_and(|twin| !self.ops[twin].is_taken);
         let after = if is_behind { None } else { self.model.step(self.state, op.what) };
         let after = after.filter(|after| !(is_unknown && *after == self.state));
+        let after = after.filter(|after| !self.is_dead(*after));
         let is_forced = op.what.is_effectless();
         let taken = self.taken ^ op.number;
         match after {
@@ -125,6 +130,24 @@ impl<'a, M: Model> Search<'a, M> {
             }
             _ => self.at = self.list[node].next,
         }
+    }
+
+    /// Whether a read that is left must come before any write that is left, but cannot.
+    fn is_dead(&self, state: M::State) -> bool {
+        let is_reaching = |all: &BTreeSet<u128>| all.contains(&self.model.digest(state));
+        if self.reaching.as_ref().is_none_or(is_reaching) {
+            return false;
+        }
+        let mut at = self.list[HEAD].next;
+        while at != HEAD {
+            let node = self.list[at];
+            match self.ops[node.op].what {
+                What::Read(_) if node.is_end => return true,
+                What::Write(_) | What::Cas { .. } if at != self.at => return false,
+                _ => at = node.next,
+            }
+        }
+        false
     }
 
     /// Gives the last choice back, and everything after it; whether there was one.
