@@ -37,6 +37,8 @@ pub mod history;
 
 pub mod describe;
 
+pub mod trace;
+
 pub mod client;
 
 pub mod world;
@@ -62,3 +64,5 @@ pub mod campaign;
 pub mod shrink;
 
 pub mod report;
+
+pub mod html;

@@ -302,6 +302,7 @@ impl Port {
         let link = (self.node, to);
         let said = (world.listens || world.net.listens()).then(said);
         let arrivals = world.net.send(&mut world.dice, Sent { at: rt::now(), link, bytes, said });
+        world.trace_sent(link, &arrivals, || event(None));
         let life = (arrivals.len() > 1).then_some(world.nodes[to as usize].epoch);
         for at in arrivals {
             world.agenda.push(at, event(life));

@@ -10,6 +10,7 @@ use crate::node;
 use crate::oracle::{self, Violation};
 use crate::rt::{self, Time};
 use crate::scenario::Scenario;
+use crate::trace::Line;
 use crate::verdict::Verdict;
 use crate::world::Shared;
 
@@ -39,7 +40,7 @@ pub struct Outcome {
     /// What clients saw.
     pub history: History,
     /// One line for each event, when it was asked for.
-    pub transcript: Vec<String>,
+    pub transcript: Vec<Line>,
 }
 
 /// Runs a scenario on a fresh thread. A panic of the simulator itself is told as a crash.

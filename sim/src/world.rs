@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use crate::agenda::Agenda;
 use crate::client::Clients;
 use crate::clock::SkewedClock;
+use crate::describe;
 use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
 use crate::history::{History, Op, Stamp, Trouble};
@@ -25,6 +26,7 @@ use crate::net::Net;
 use crate::rt::{self, Process, Time};
 use crate::scenario::{Operation, Said, Scenario, Trigger};
 use crate::tap::Tap;
+use crate::trace::{Line, Trace};
 
 /// The cluster's secret: peers and context tokens are authenticated with it.
 pub const SECRET: &[u8] = b"the simulated cluster's secret";
@@ -100,7 +102,7 @@ pub struct World {
     pub writes_lost: u64,
     events: u64,
     hash: u64,
-    transcript: Option<Vec<String>>,
+    trace: Option<Trace>,
 }
 
 /// One node and its machine.
@@ -177,7 +179,7 @@ impl Shared {
             writes_lost: 0,
             events: 0,
             hash: scenario.seed,
-            transcript: with_transcript.then(Vec::new),
+            trace: with_transcript.then(Trace::default),
             scenario,
         };
         Shared(Arc::new(Mutex::new(world)))
@@ -258,9 +260,8 @@ impl World {
         bytes[12..20].copy_from_slice(&xxh3_64(kind.as_bytes()).to_le_bytes());
         bytes[20..].copy_from_slice(&xxh3_64(detail).to_le_bytes());
         self.hash = xxh3_64_with_seed(&bytes, self.hash);
-        if let Some(lines) = &mut self.transcript {
-            let (at, text) = (rt::now().text(), text());
-            lines.push(format!("{:>6} {at:>13} n{node} {kind:<9} {text}", self.events));
+        if let Some(trace) = &mut self.trace {
+            trace.noted(self.events, rt::now(), node, kind, text());
         }
         Stamp(self.events)
     }
@@ -306,8 +307,15 @@ impl World {
         (self.events, self.hash)
     }
 
-    /// The transcript so far, when one is kept.
-    pub fn take_transcript(&mut self) -> Vec<String> {
-        self.transcript.take().unwrap_or_default()
+    /// A message was handed to the network, which has decided when its copies arrive.
+    pub fn trace_sent(&mut self, link: (u32, u32), arrivals: &[Time], event: impl Fn() -> Event) {
+        if let (Some(trace), Event::Deliver { bytes, .. }) = (&mut self.trace, event()) {
+            trace.sent(link, rt::now(), arrivals, describe::message(&bytes));
+        }
+    }
+
+    /// The transcript, when one was kept.
+    pub fn take_transcript(&mut self) -> Vec<Line> {
+        self.trace.take().map(|trace| trace.into_lines(rt::now())).unwrap_or_default()
     }
 }

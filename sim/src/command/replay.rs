@@ -12,6 +12,9 @@ pub(crate) struct Args {
     /// Print no events, only the verdict.
     #[arg(long)]
     quiet: bool,
+    /// Print the events up to this one.
+    #[arg(long, value_name = "EVENT")]
+    until: Option<u64>,
 }
 
 impl Args {
@@ -19,7 +22,8 @@ impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
         let scenario = load(&self.what)?;
         let first = run::run(&scenario, !self.quiet);
-        for line in &first.transcript {
+        let until = self.until.unwrap_or(u64::MAX);
+        for line in first.transcript.iter().take_while(|it| it.event.unwrap_or(0) <= until) {
             println!("{line}");
         }
         let again = run::run(&scenario, false);

@@ -1,21 +1,31 @@
 //! `report`: the consistency report of one run.
 
+use std::path::PathBuf;
+
+use rondo_sim::html;
 use rondo_sim::report;
 use rondo_sim::run;
 
 use super::load;
+use super::shrink::save;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A saved scenario, or a seed.
     what: String,
+    /// Write a page with a picture of the run to this file too.
+    #[arg(long)]
+    html: Option<PathBuf>,
 }
 
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
         let scenario = load(&self.what)?;
-        let outcome = run::run(&scenario, false);
+        let outcome = run::run(&scenario, self.html.is_some());
         print!("{}", report::text(&scenario, &outcome));
+        if let Some(file) = &self.html {
+            save(file, &html::page(&scenario, &outcome))?;
+        }
         Ok(outcome.verdict.exit_code())
     }
 }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rondo_sim::campaign;
+use rondo_sim::html;
 use rondo_sim::report;
-use rondo_sim::run::Outcome;
+use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
 use rondo_sim::verdict::Verdict;
 use serde_json::json;
@@ -174,7 +175,10 @@ impl Campaign<'_> {
         if !self.args.no_shrink && self.failed <= SHRUNK_MAX {
             let limits = limits(self.jobs, SHRINK_TRIES, SHRINK_TIME);
             let small = save_small(scenario, outcome, &scenario.seed.to_string(), limits)?;
-            self.bar.suspend(|| println!("  {}  {}", small.told, small.file.display()));
+            let page = PathBuf::from(format!("target/sim/{}.html", scenario.seed));
+            save(&page, &html::page(&small.scenario, &run::run(&small.scenario, true)))?;
+            let (file, page) = (small.file.display(), page.display());
+            self.bar.suspend(|| println!("  {}  {file}  report {page}", small.told));
         }
         Ok(())
     }

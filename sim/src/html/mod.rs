@@ -1,0 +1,182 @@
+//! One failing run as one page that needs nothing else: the picture, what is wrong, the report, the events.
+//!
+//! The page speaks of the key that the first violation names, because a whole run cannot be read: what happened around that
+//! key is drawn and listed, the rest is counted. Every text from the run is escaped; there is no script.
+
+mod diagram;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::report;
+use crate::run::Outcome;
+use crate::scenario::Scenario;
+use crate::trace::Line;
+
+const STYLE: &str = "
+:root{color-scheme:light dark;--ink:#1c1e21;--dim:#6b7280;--line:#d4d7dc;--paper:#fff;--bad:#c81e1e;--ok:#2563eb;--client:#0f766e}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--dim:#9aa1ac;--line:#3a3f47;--paper:#15171a;--bad:#ff6b6b;--ok:#7aa7ff;--client:#4fd1c5}}
+body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:2rem auto;max-width:1400px;padding:0 1rem}
+h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}pre,td,text{font-family:ui-monospace,monospace;font-size:12px}
+pre{white-space:pre-wrap;border:1px solid var(--line);padding:.8rem}table{border-collapse:collapse}td{padding:1px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+.bad{color:var(--bad)}.dim{color:var(--dim)}figure{margin:0;overflow-x:auto}svg text{fill:var(--ink)}svg text.small{font-size:10px;fill:var(--dim)}
+svg .lane{stroke:var(--line)}svg .msg{stroke:var(--ok);marker-end:url(#tip)}svg .lost{stroke:var(--bad);stroke-dasharray:4 3}svg .call{stroke:var(--client);stroke-width:6;opacity:.55}
+svg .down{fill:url(#down)}svg .paused{fill:url(#paused)}svg .fault{stroke:var(--bad);stroke-dasharray:2 4}svg text.bad{fill:var(--bad)}
+";
+/// How many events the table has at most.
+const ROWS_MAX: usize = 1_500;
+
+/// The page of a run whose trace was kept.
+#[must_use]
+pub fn page(scenario: &Scenario, outcome: &Outcome) -> String {
+    let key = failing_key(outcome);
+    let story = story(&outcome.transcript, key);
+    let mut page =
+        String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+    let title = format!("seed {}: {}", scenario.seed, outcome.verdict.word());
+    let _ = write!(
+        page,
+        "<title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
+    );
+    let _ = writeln!(
+        page,
+        "<p class=\"dim\">{}, hash {:016x}</p>",
+        escaped(&report::gist(scenario)),
+        outcome.hash
+    );
+    page.push_str("<h2>What is wrong</h2>\n<ul id=\"violations\">\n");
+    for violation in &outcome.violations {
+        let what = escaped(&violation.what);
+        let _ = writeln!(
+            page,
+            "<li><b class=\"bad\">{}</b> at event {}: {what}</li>",
+            violation.oracle, violation.at
+        );
+    }
+    let about = key.map_or("all keys".to_owned(), |key| format!("k{key}"));
+    let rest = outcome.transcript.len() - story.len();
+    let _ = writeln!(
+        page,
+        "</ul>\n<h2>What happened to {about}</h2>\n<p class=\"dim\">{rest} lines of the run are about \
+        something else and not shown. Time goes down; long silences are shortened.</p>"
+    );
+    let _ = writeln!(page, "<figure>{}</figure>", diagram::svg(scenario, outcome, &story, key));
+    let _ =
+        writeln!(page, "<h2>Report</h2>\n<pre>{}</pre>", escaped(&report::text(scenario, outcome)));
+    page.push_str("<h2>Events</h2>\n<table id=\"events\">\n");
+    for line in story.iter().take(ROWS_MAX) {
+        let class =
+            if matches!(line.kind.as_str(), "lost" | "fault" | "trouble") { "bad" } else { "" };
+        let event = line.event.map_or(String::new(), |event| event.to_string());
+        let (at, node, kind, text) =
+            (line.at.text(), line.node, escaped(&line.kind), escaped(&line.text));
+        let _ = writeln!(
+            page,
+            "<tr class=\"{class}\"><td>{event}<td>{at}<td>n{node}<td>{kind}<td>{text}</tr>"
+        );
+    }
+    page.push_str("</table>\n");
+    if story.len() > ROWS_MAX {
+        let _ = writeln!(page, "<p>{} more are left out.</p>", story.len() - ROWS_MAX);
+    }
+    page.push_str("</body></html>\n");
+    page
+}
+
+/// The first key that the evidence names.
+fn failing_key(outcome: &Outcome) -> Option<u32> {
+    outcome.violations.iter().find_map(|violation| key_in(&violation.what))
+}
+
+fn key_in(text: &str) -> Option<u32> {
+    text.split(|c: char| !c.is_ascii_alphanumeric())
+        .find_map(|word| word.strip_prefix('k')?.parse().ok())
+}
+
+/// The lines about a key, and those about whole nodes.
+fn story(lines: &[Line], key: Option<u32>) -> Vec<&Line> {
+    // Answers name only the question, so the questions say which key each is about.
+    let mut about: BTreeMap<&str, u32> = BTreeMap::new();
+    for line in lines {
+        if let (Some(name), Some(key)) = (question(line), key_in(&line.text)) {
+            about.entry(name).or_insert(key);
+        }
+    }
+    let belongs = |line: &&Line| match line.kind.as_str() {
+        "disk" | "datagram" => false,
+        "message" | "lost" | "store" | "call" | "answer" | "final" => {
+            let asked = question(line).and_then(|name| about.get(name).copied());
+            let of = asked.or_else(|| key_in(&line.text));
+            of.is_some() && (key.is_none() || of == key)
+        }
+        _ => true,
+    };
+    lines.iter().filter(belongs).collect()
+}
+
+/// What the messages, or the client's lines, of one question have in common.
+fn question(line: &Line) -> Option<&str> {
+    match line.kind.as_str() {
+        "message" | "lost" => line.text.split(' ').find(|word| word.starts_with('#')),
+        "call" | "answer" => line.text.split(" attempt").next(),
+        _ => None,
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generator;
+    use crate::oracle::Violation;
+    use crate::run;
+
+    fn made() -> (Scenario, Outcome) {
+        let scenario = generator::scenario(4);
+        let mut outcome = run::run(&scenario, true);
+        outcome.violations =
+            vec![Violation::of_the_simulator("k1: <script>\"x\" & y</script>".into())];
+        (scenario, outcome)
+    }
+
+    #[test]
+    fn the_page_is_whole_and_fetches_nothing() {
+        let (scenario, outcome) = made();
+        let page = page(&scenario, &outcome);
+        assert!(page.contains("k1: &lt;script&gt;&quot;x&quot; &amp; y&lt;/script&gt;"));
+        for stranger in ["<script", "http:", "https:", "src=", "@import"] {
+            assert!(!page.contains(stranger), "{stranger}");
+        }
+        for tag in ["svg", "table", "ul", "pre", "figure", "html"] {
+            let opened = page.matches(&format!("<{tag}")).count();
+            assert_eq!((opened, page.matches(&format!("</{tag}>")).count()), (1, 1), "{tag}");
+        }
+        let lanes = page.matches("class=\"lane\"").count();
+        assert_eq!(lanes, scenario.cluster.nodes as usize + 1, "the nodes and the clients");
+        assert!(page.contains("class=\"msg\"") && page.contains("class=\"call\""));
+    }
+
+    #[test]
+    fn only_lines_about_the_key_are_told_answers_too() {
+        let (_, outcome) = made();
+        let story = story(&outcome.transcript, Some(1));
+        assert!(
+            story
+                .iter()
+                .any(|line| line.text.contains(" state ") || line.text.contains(" highest "))
+        );
+        let stranger = |line: &&&Line| line.kind == "store" && key_in(&line.text) != Some(1);
+        assert_eq!(story.iter().find(stranger), None);
+    }
+
+    #[test]
+    fn a_trace_does_not_change_the_run() {
+        let scenario = generator::scenario(4);
+        let (with, without) = (run::run(&scenario, true), run::run(&scenario, false));
+        assert_eq!(with.hash, without.hash);
+        assert!(!with.transcript.is_empty() && without.transcript.is_empty());
+    }
+}
