@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::id::{NodeId, ReadId, SyncId};
+use crate::probe::Probe;
 
 /// Monotonic time of one node, in nanoseconds since some moment before it started. For timers.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -85,7 +86,7 @@ impl Outbound {
 
 /// Messages to other nodes: at most once, in any order, perhaps never. What arrives goes into the
 /// inbox of the host.
-pub trait Network: Send + Sync + 'static {
+pub trait Network: Probe + Send + Sync + 'static {
     /// Sends `message` over the link to `to`; dropped when there is no link or its queue is full.
     fn send(&self, to: NodeId, message: Outbound);
     /// Sends one datagram. An address that does not resolve is a lost datagram.
@@ -109,7 +110,7 @@ pub enum Open {
 /// After a power loss, what was written since the last sync of a file may be there in any part;
 /// a name that was made, renamed or removed since the last `sync_dir` of its directory may be there or
 /// not; a length that was set since the last sync may be lost.
-pub trait Disk: Send + Sync + 'static {
+pub trait Disk: Probe + Send + Sync + 'static {
     /// An open file.
     type File: Clone + Send + Sync + 'static;
 

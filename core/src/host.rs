@@ -20,16 +20,20 @@ use rand_core::{RngCore, SeedableRng};
 use crate::codec;
 use crate::config::NodeConfig;
 use crate::engine::Engine;
-use crate::env::{Address, Clock, DiskDone, Mono, Network, Wall};
+use crate::env::{Address, Class, Clock, DiskDone, Mono, Network, Wall};
 use crate::error::Result;
 use crate::id::{ClientTag, NodeId};
 use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
 use crate::message::{Envelope, Gossip, Reply};
 use crate::node::Node;
+use crate::probe::{Buggify, Probe, Sometimes};
 use crate::step::{Env, Input};
+use crate::{buggify, sometimes};
 
 /// How many inputs are stepped before the sync is started and time is looked at again.
 const BATCH_MAX: usize = 1024;
+/// How late an alarm may ring in the simulator, in milliseconds.
+const LATE_MS: u64 = 20;
 
 /// Everything a node runs on.
 pub struct Parts<C: Clock, N: Network> {
@@ -83,20 +87,33 @@ impl<C: Clock, N: Network> Host<C, N> {
         let mut rang = false;
         loop {
             let deadline = self.node.next_deadline();
+            let deadline = if buggify!(self.world, AlarmEarly) { Mono(0) } else { deadline };
             // An alarm that rings early is harmless; setting it again for every input is not.
             if rang || deadline < alarm_time {
+                let late_ms = if buggify!(self.world, AlarmLate) { LATE_MS } else { 0 };
+                let deadline = deadline.plus_ms(late_ms);
                 alarm_time = deadline;
                 alarm = Box::pin(clock.sleep_until(deadline));
             }
+            let limit = if buggify!(self.world, InboxBatchOfOne) { 1 } else { BATCH_MAX };
             let inbox = &mut self.inbox;
-            let arrived =
-                |context: &mut Context<'_>| arrivals(inbox, alarm.as_mut(), &mut batch, context);
+            let arrived = |context: &mut Context<'_>| {
+                arrivals(inbox, alarm.as_mut(), &mut batch, limit, context)
+            };
             rang = poll_fn(arrived).await;
             self.world.look_at(clock);
+            let early = rang && self.world.mono < self.node.next_deadline();
+            sometimes!(self.world, AlarmRangWithNothingDue, early);
+            sometimes!(self.world, BatchEndedFull, batch.len() == limit);
             let outcome = batch
                 .drain(..)
                 .try_for_each(|arrival| take(arrival, &mut self.node, &mut self.world))
-                .and_then(|()| self.node.step(Input::Tick, &mut self.world));
+                .and_then(|()| {
+                    if buggify!(self.world, TickSkipped) {
+                        return Ok(());
+                    }
+                    self.node.step(Input::Tick, &mut self.world)
+                });
             if let Err(error) = outcome {
                 self.node.abandon(&mut self.world);
                 return Err(error);
@@ -113,9 +130,10 @@ fn arrivals(
     inbox: &mut InboxReader,
     alarm: Pin<&mut impl Future<Output = ()>>,
     batch: &mut Vec<Arrival>,
+    limit: usize,
     context: &mut Context<'_>,
 ) -> Poll<bool> {
-    match inbox.poll_batch(context, batch, BATCH_MAX) {
+    match inbox.poll_batch(context, batch, limit) {
         Poll::Ready(()) => Poll::Ready(false),
         Poll::Pending => alarm.poll(context).map(|()| true),
     }
@@ -124,14 +142,20 @@ fn arrivals(
 /// Turns an arrival into a step.
 fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> Result<()> {
     let input = match arrival {
+        Arrival::Peer(..) if buggify!(world, MessageMalformed) => Input::Malformed,
         Arrival::Peer(from, bytes) => {
             codec::decode(&bytes).map_or(Input::Malformed, |envelope| Input::Peer(from, envelope))
         }
+        Arrival::Datagram(..) if buggify!(world, GossipMalformed) => Input::Malformed,
         Arrival::Datagram(_, bytes) => {
             codec::decode_gossip(&bytes, &world.secret).map_or(Input::Malformed, Input::Gossip)
         }
         Arrival::Disk(DiskDone::Synced { id, result }) => Input::Synced(id, result),
         Arrival::Disk(DiskDone::Read { id, result }) => Input::ReadDone(id, result),
+        Arrival::Client(Ask::Request(_, sink)) if buggify!(world, ClientLaneFull) => {
+            sink.reply(Reply::Overloaded { reason: "too many requests wait".to_owned() });
+            return Ok(());
+        }
         Arrival::Client(Ask::Request(request, sink)) => {
             world.tags += 1;
             world.sinks.insert(world.tags, sink);
@@ -169,6 +193,18 @@ impl<N: Network> World<N> {
     }
 }
 
+impl<N: Network> Probe for World<N> {
+    const PROBED: bool = N::PROBED;
+
+    fn fires(&self, site: Buggify) -> bool {
+        self.network.fires(site)
+    }
+
+    fn met(&self, site: Sometimes) {
+        self.network.met(site);
+    }
+}
+
 impl<N: Network> Env for World<N> {
     fn mono(&self) -> Mono {
         self.mono
@@ -187,11 +223,26 @@ impl<N: Network> Env for World<N> {
     }
 
     fn send(&mut self, to: NodeId, envelope: Envelope) {
-        self.network.send(to, codec::encode(&envelope));
+        let message = codec::encode(&envelope);
+        if buggify!(self, MessageDropped) {
+            return;
+        }
+        // Only of what may arrive twice: a request that is passed on must not outlive its connection.
+        if message.class == Class::Reply && buggify!(self, ReplySentTwice) {
+            self.network.send(to, message.clone());
+        }
+        self.network.send(to, message);
     }
 
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
-        self.network.datagram(to, codec::encode_gossip(gossip, &self.secret));
+        if buggify!(self, DatagramDropped) {
+            return;
+        }
+        let bytes = codec::encode_gossip(gossip, &self.secret);
+        if buggify!(self, DatagramSentTwice) {
+            self.network.datagram(to, bytes.clone());
+        }
+        self.network.datagram(to, bytes);
     }
 
     fn route(&mut self, node: NodeId, address: &Address) {

@@ -8,6 +8,8 @@ pub mod error;
 
 pub mod id;
 
+pub mod probe;
+
 pub mod env;
 
 pub mod config;

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::env::{Address, Mono, Wall};
 use crate::id::{ClientTag, NodeId, ReadId, SyncId};
 use crate::message::{Envelope, Gossip, Reply, Request};
+use crate::probe::Probe;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub enum Input {
 }
 
 /// The effects of a step, and what it may ask the world.
-pub trait Env {
+pub trait Env: Probe {
     /// Monotonic time; the same for the whole step.
     fn mono(&self) -> Mono;
     /// Wall time; the same for the whole step.

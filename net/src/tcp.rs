@@ -17,6 +17,7 @@ use rondo_core::config::{NAME_BYTES_MAX, NODES_MAX};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
+use rondo_core::probe::Probe;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
@@ -150,6 +151,9 @@ impl TcpNetwork {
         }
     }
 }
+
+/// Nobody watches the real world.
+impl Probe for TcpNetwork {}
 
 impl Network for TcpNetwork {
     fn send(&self, to: NodeId, message: Outbound) {

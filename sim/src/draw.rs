@@ -30,6 +30,8 @@ pub enum Stream {
     Mischief = 9,
     /// Whether and where a datagram is corrupted.
     Corrupt = 10,
+    /// Whether a site takes its rare path.
+    Buggify = 11,
 }
 
 /// All dice of one run.

@@ -111,6 +111,7 @@ pub fn heal(shared: &Shared) {
     world.history.healed = world.note("heal", 0, &[], String::new);
     world.healed = true;
     world.net.heal();
+    world.probes.heal();
     // Nodes that are being stopped are started again by what remains of their fault.
     // What was held arrives soon, and disks that stood still go on.
     world.agenda.hurry(rt::now().plus_ms(HURRY_MS), |event| {

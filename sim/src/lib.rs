@@ -29,6 +29,8 @@ pub mod net;
 
 pub mod disk;
 
+pub mod probes;
+
 pub mod tap;
 
 pub mod agenda;

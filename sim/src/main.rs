@@ -23,6 +23,8 @@ enum Command {
     Run(command::run::Args),
     /// Builds planted bugs and looks how soon each is caught.
     Mutants(command::mutants::Args),
+    /// Runs seeds and prints how often each site in the product's code was reached.
+    Coverage(command::coverage::Args),
     /// Runs one scenario twice and prints every event.
     Replay(command::replay::Args),
     /// Prints the consistency report of a saved scenario or a seed.
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(args) => args.run(),
         Command::Mutants(args) => args.run(),
+        Command::Coverage(args) => args.run(),
         Command::Replay(args) => args.run(),
         Command::Report(args) => args.run(),
         Command::Shrink(args) => args.run(),

@@ -17,6 +17,7 @@ use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
+use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_core::replica;
 use rondo_engines::bitcask::{self, Bitcask};
 use rondo_engines::data_dir::{DataDir, NewIdentity};
@@ -166,12 +167,13 @@ fn boot(
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
+    let watch = world.probes.of(node);
     let parts = Parts {
         config: config(world, node, id, boot, clean),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
         clock,
-        network: Port { shared: shared.clone(), node, epoch },
+        network: Port { shared: shared.clone(), node, epoch, watch },
         seed,
         inbox: reader,
     };
@@ -283,6 +285,19 @@ struct Port {
     shared: Shared,
     node: u32,
     epoch: u32,
+    watch: Arc<dyn Watch>,
+}
+
+impl Probe for Port {
+    const PROBED: bool = true;
+
+    fn fires(&self, site: Buggify) -> bool {
+        self.watch.fires(site)
+    }
+
+    fn met(&self, site: Sometimes) {
+        self.watch.met(site);
+    }
 }
 
 impl Port {

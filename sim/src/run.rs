@@ -8,6 +8,7 @@ use crate::history::History;
 use crate::net::Counts;
 use crate::node;
 use crate::oracle::{self, Violation};
+use crate::probes::Coverage;
 use crate::rt::{self, Time};
 use crate::scenario::Scenario;
 use crate::trace::Line;
@@ -37,6 +38,8 @@ pub struct Outcome {
     pub writes_lost: u64,
     /// Syncs of all disks.
     pub syncs: u64,
+    /// What the sites in the product's code did.
+    pub coverage: Coverage,
     /// What clients saw.
     pub history: History,
     /// One line for each event, when it was asked for.
@@ -82,6 +85,7 @@ async fn live(shared: &Shared) -> Outcome {
         struck: std::mem::take(&mut world.struck),
         writes_lost: world.writes_lost,
         syncs: world.nodes.iter().map(|node| node.syncs).sum(),
+        coverage: world.probes.coverage(),
         history: std::mem::take(&mut world.history),
         transcript: world.take_transcript(),
         ..Outcome::empty()
@@ -101,6 +105,7 @@ impl Outcome {
             struck: BTreeMap::new(),
             writes_lost: 0,
             syncs: 0,
+            coverage: Coverage::default(),
             history: History::default(),
             transcript: Vec::new(),
         }

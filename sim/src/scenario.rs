@@ -9,6 +9,7 @@ mod fault;
 
 pub use fault::{Fate, Fault, Kind, Mischief, Said, Trigger};
 use rondo_core::layout::keyspace::Level;
+use rondo_core::probe::Buggify;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,6 +46,9 @@ pub struct Scenario {
     pub operations: Vec<Operation>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// The sites in the product's code that may take their rare path, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub buggify: Vec<String>,
     /// When everything is healed and the final checks begin.
     pub heal_at_ms: u64,
 }
@@ -271,6 +275,11 @@ impl Scenario {
         let bytes_ok = self.operations.iter().all(|op| op.bytes <= VALUE_BYTES_MAX);
         says(bytes_ok, "a value is longer than 64 KiB")?;
         self.faults.iter().enumerate().try_for_each(|(at, fault)| fault.check(at, &self.faults))?;
+        let site = |name: &String| Buggify::SITES.iter().any(|site| site.name == name);
+        says(
+            self.buggify.iter().all(site),
+            "buggify names a site that this program does not have: take it out",
+        )?;
         let ends = self.faults.iter().any(|fault| fault.ends_a_process());
         says(
             self.cluster.engine != EngineName::Memory || !ends,

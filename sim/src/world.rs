@@ -23,6 +23,7 @@ use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
 use crate::history::{History, Op, Stamp, Trouble};
 use crate::net::Net;
+use crate::probes::Probes;
 use crate::rt::{self, Process, Time};
 use crate::scenario::{Operation, Said, Scenario, Trigger};
 use crate::tap::Tap;
@@ -72,6 +73,8 @@ pub struct World {
     pub dice: Dice,
     /// The links.
     pub net: Net,
+    /// What the sites in the product's code did.
+    pub probes: Probes,
     /// What will happen.
     pub agenda: Agenda<Event>,
     /// The nodes.
@@ -149,7 +152,8 @@ impl Shared {
     /// A world in which nothing has happened yet.
     #[must_use]
     pub fn new(scenario: Scenario, with_transcript: bool) -> Shared {
-        let nodes = (0..scenario.cluster.nodes).map(|node| Node::new(&scenario, node)).collect();
+        let nodes: Vec<Node> =
+            (0..scenario.cluster.nodes).map(|node| Node::new(&scenario, node)).collect();
         let mut agenda = Agenda::default();
         for (op, operation) in scenario.operations.iter().enumerate() {
             agenda.push(Time(operation.at_us * 1_000), Event::Call { op, attempt: 0 });
@@ -159,10 +163,15 @@ impl Shared {
                 agenda.push(Time::at_ms(ms), Event::Strike(at));
             }
         }
+        let probes = Probes::new(&scenario);
+        for (node, machine) in nodes.iter().enumerate() {
+            machine.disk.set_watch(probes.of(node as u32));
+        }
         let world = World {
             operations: scenario.operations.clone(),
             dice: Dice::new(scenario.seed),
             net: Net::new(scenario.links.clone()),
+            probes,
             agenda,
             nodes,
             clients: Clients::new(SECRET.to_vec()),

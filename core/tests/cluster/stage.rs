@@ -18,6 +18,7 @@ use rondo_core::error::{Error, Result};
 use rondo_core::id::{BootEpoch, ClientTag, Lsn, NodeId, ReadId, RequestId, SyncId};
 use rondo_core::message::{Action, Envelope, Gossip, Message, Reply, Request};
 use rondo_core::node::Node;
+use rondo_core::probe::Probe;
 use rondo_core::step::{Env, Input};
 use rondo_core::version::dvv::VersionSet;
 
@@ -126,6 +127,8 @@ struct ActorEnv<'a> {
     engine: &'a mut SlowEngine,
     shared: Rc<RefCell<Shared>>,
 }
+
+impl Probe for ActorEnv<'_> {}
 
 impl Env for ActorEnv<'_> {
     fn mono(&self) -> Mono {

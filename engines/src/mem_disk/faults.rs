@@ -4,6 +4,9 @@
 //! those pages count as clean and no later sync makes them durable. Left out: who decides, and why.
 
 use std::io;
+use std::sync::Arc;
+
+use rondo_core::probe::Watch;
 
 use super::{ChangedFile, MemDisk, Op, State};
 
@@ -33,6 +36,11 @@ impl MemDisk {
     /// Asks `hook(path, offset, len)` whether a `try_read_at` would block. It must not use the disk.
     pub fn set_cold_hook(&self, hook: impl FnMut(&str, u64, usize) -> bool + Send + 'static) {
         self.state().cold = Some(Box::new(hook));
+    }
+
+    /// Lets `watch` decide and count at the sites of whatever runs on this disk. It must not use the disk.
+    pub fn set_watch(&self, watch: Arc<dyn Watch>) {
+        self.state().watch = Some(watch);
     }
 
     /// Removes both hooks.

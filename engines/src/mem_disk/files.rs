@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rondo_core::env::{Disk, Open};
 use rondo_core::id::{ReadId, SyncId};
+use rondo_core::probe::{Buggify, Probe, Sometimes};
 
 use super::crash::Fate;
 use super::faults::Fault;
@@ -16,6 +17,20 @@ use super::{
     ChangedFile, Entry, FileChange, Inode, MemDisk, MemFile, NameChange, Op, Pending, State, Work,
     parent,
 };
+
+impl Probe for MemDisk {
+    const PROBED: bool = true;
+
+    fn fires(&self, site: Buggify) -> bool {
+        self.state().watch.as_ref().is_some_and(|watch| watch.fires(site))
+    }
+
+    fn met(&self, site: Sometimes) {
+        if let Some(watch) = &self.state().watch {
+            watch.met(site);
+        }
+    }
+}
 
 impl Disk for MemDisk {
     type File = MemFile;

@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use rondo_core::env::DiskDone;
 use rondo_core::id::{ReadId, SyncId};
+use rondo_core::probe::Watch;
 
 pub use self::crash::{CrashPoint, Fate};
 pub use self::faults::Fault;
@@ -129,6 +130,7 @@ struct State {
     pending: Vec<Pending>,
     fault: Option<FaultHook>,
     cold: Option<ColdHook>,
+    watch: Option<Arc<dyn Watch>>,
 }
 
 #[derive(Default)]

@@ -13,3 +13,5 @@ mod killed;
 mod real_data;
 
 mod commands;
+
+mod probes;

@@ -4,6 +4,7 @@
 
 pub(crate) mod check;
 pub(crate) mod corpus;
+pub(crate) mod coverage;
 pub(crate) mod faults;
 pub(crate) mod mutants;
 pub(crate) mod replay;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rondo_sim::campaign;
 use rondo_sim::html;
+use rondo_sim::probes::Coverage;
 use rondo_sim::report;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
@@ -54,7 +55,7 @@ impl Args {
     }
 }
 
-fn range(text: &str) -> Result<(u64, u64), String> {
+pub(crate) fn range(text: &str) -> Result<(u64, u64), String> {
     let number = |text: &str| {
         text.parse::<u64>()
             .map_err(|_| format!("{text:?} is not a seed: seeds are numbers, as in 0..500"))
@@ -81,6 +82,7 @@ struct Campaign<'a> {
     passed: u64,
     failed: u64,
     lived_ms: u64,
+    coverage: Coverage,
     worst: Verdict,
 }
 
@@ -103,6 +105,7 @@ impl Campaign<'_> {
             passed: 0,
             failed: 0,
             lived_ms: 0,
+            coverage: Coverage::default(),
             worst: Verdict::Pass,
         }
     }
@@ -132,6 +135,7 @@ impl Campaign<'_> {
 
     fn count(&mut self, scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
         self.lived_ms += outcome.lived.ms();
+        self.coverage.add(&outcome.coverage);
         self.worst = self.worst.min(outcome.verdict);
         if self.args.json {
             let first = outcome.violations.first();
@@ -189,12 +193,14 @@ impl Campaign<'_> {
             let line = json!({
                 "seeds": seeds, "failed": self.failed, "simulated_s": self.lived_ms / 1_000,
                 "seconds": took, "verdict": self.worst.word(),
+                "never_reached": self.coverage.never(),
             });
             println!("{line}");
             return;
         }
         let (failed, lived) = (self.failed, simulated(self.lived_ms));
         println!("{seeds} seeds, {failed} failed; {lived} in {took:.1} s");
+        println!("{}", self.coverage.summary());
     }
 }
 

@@ -13,6 +13,8 @@ mod workload;
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
+use rondo_core::probe::Buggify;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::scenario::{
     Cluster, Disks, EngineName, Fault, Kind, Links, Scenario, Shape, Skew, VERSION,
@@ -55,9 +57,34 @@ pub fn scenario(seed: u64) -> Scenario {
     // A long pause must have its time: the heal would end it.
     let longest_ms = faults.iter().filter_map(long_pause_ms).max().unwrap_or(0);
     let heal_at_ms = heal_at_ms + longest_ms;
+    let buggify = buggify(&mut Rng::new(seed, 7));
     let story = format!("made by the generator: {mode:?}").to_lowercase();
     let version = VERSION;
-    Scenario { version, story, seed, cluster, links, disks, clocks, operations, faults, heal_at_ms }
+    Scenario {
+        version,
+        story,
+        seed,
+        cluster,
+        links,
+        disks,
+        clocks,
+        operations,
+        faults,
+        buggify,
+        heal_at_ms,
+    }
+}
+
+/// In three of four scenarios a quarter of the sites is on. (Those of the corpus stay as they are.)
+fn buggify(rng: &mut Rng) -> Vec<String> {
+    if rng.percent(25) {
+        return Vec::new();
+    }
+    // By name: a new site changes nothing for the others.
+    let bits = rng.below(1 << 62);
+    let is_on = |name: &str| xxh3_64_with_seed(name.as_bytes(), bits).is_multiple_of(4);
+    let names = Buggify::SITES.iter().map(|site| site.name);
+    names.filter(|name| is_on(name)).map(str::to_owned).collect()
 }
 
 fn long_pause_ms(fault: &Fault) -> Option<u64> {
@@ -182,6 +209,18 @@ mod tests {
             let read = Scenario::from_json(&made.to_json()).expect("it reads what it wrote");
             assert_eq!(read, made);
             assert_eq!(scenario(seed), made);
+        }
+    }
+
+    #[test]
+    fn sites_are_on_in_most_scenarios_and_each_in_some() {
+        let all: Vec<Scenario> = (0..400).map(scenario).collect();
+        let quiet = all.iter().filter(|scenario| scenario.buggify.is_empty()).count();
+        assert!((140..220).contains(&quiet), "{quiet}");
+        for site in Buggify::SITES {
+            let has = |scenario: &&Scenario| scenario.buggify.iter().any(|name| name == site.name);
+            let on = all.iter().filter(has).count();
+            assert!((30..90).contains(&on), "{} in {on} of 400", site.name);
         }
     }
 
