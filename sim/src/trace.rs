@@ -55,11 +55,16 @@ impl Trace {
     pub fn noted(&mut self, event: u64, at: Time, node: u32, kind: &str, text: String) {
         let from = text.strip_prefix("from n").filter(|_| matches!(kind, "message" | "datagram"));
         let from = from.and_then(|rest| rest.split([':', ' ']).next()?.parse::<u32>().ok());
-        let sent = from.map(|from| {
-            let on_the_way = self.on_the_way.remove(&(from, node, at));
-            (from, on_the_way.map_or(at, |(sent, _)| sent))
-        });
+        let sent = from.map(|from| (from, self.arrived(from, node, at, &text).unwrap_or(at)));
         self.lines.push(Line { event: Some(event), at, node, kind: kind.to_owned(), text, sent });
+    }
+
+    /// When a message that arrives now was sent. Timers are coarse: it may have been due a little earlier.
+    fn arrived(&mut self, from: u32, to: u32, at: Time, text: &str) -> Option<Time> {
+        let due = self.on_the_way.range((from, to, Time::default())..=(from, to, at));
+        let mut same = due.filter(|(_, (_, said))| text.ends_with(said.as_str()));
+        let key = same.next_back().map(|(&key, _)| key)?;
+        self.on_the_way.remove(&key).map(|(sent, _)| sent)
     }
 
     /// All lines in order of time. What should have arrived by `now` and did not was lost.
@@ -90,7 +95,7 @@ mod tests {
         let (soon, late) = (Time::at_ms(5), Time::at_ms(9));
         trace.sent((0, 1), Time::at_ms(1), &[soon, late], "read k3".to_owned());
         trace.sent((0, 2), Time::at_ms(2), &[], "read k3".to_owned());
-        trace.noted(7, soon, 1, "message", "from n0: read k3".to_owned());
+        trace.noted(7, soon.plus_us(1), 1, "message", "from n0: read k3".to_owned());
         let lines = trace.into_lines(Time::at_ms(20));
         let told: Vec<_> =
             lines.iter().map(|line| (line.kind.as_str(), line.node, line.sent)).collect();
@@ -102,6 +107,6 @@ mod tests {
                 ("lost", 1, Some((0, Time::at_ms(1)))),
             ]
         );
-        assert_eq!(lines[1].to_string(), "     7       5.000ms n1 message   from n0: read k3");
+        assert_eq!(lines[1].to_string(), "     7       5.001ms n1 message   from n0: read k3");
     }
 }

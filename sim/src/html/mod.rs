@@ -178,5 +178,12 @@ mod tests {
         let (with, without) = (run::run(&scenario, true), run::run(&scenario, false));
         assert_eq!(with.hash, without.hash);
         assert!(!with.transcript.is_empty() && without.transcript.is_empty());
+        let messages = |it: &&Line| it.kind == "message";
+        let instant = |it: &&Line| it.sent.is_some_and(|(_, sent)| sent == it.at);
+        let (all, wrong) = (
+            with.transcript.iter().filter(messages).count(),
+            with.transcript.iter().filter(messages).filter(instant).count(),
+        );
+        assert!(all > 0 && wrong == 0, "{wrong} of {all} messages took no time");
     }
 }
