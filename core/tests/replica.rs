@@ -7,6 +7,7 @@ use rondo_core::engine::{Batch, Change, Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, NodeId, PartitionId, RequestId};
 use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
+use rondo_core::probe::Probe;
 use rondo_core::replica::{Covers, Issued, Replica, data_key};
 use rondo_core::step::Env;
 use rondo_core::version::dvv::{Clock, Version};
@@ -20,6 +21,8 @@ struct World {
     engine: MemoryEngine,
     random: u64,
 }
+
+impl Probe for World {}
 
 impl Env for World {
     fn mono(&self) -> Mono {
