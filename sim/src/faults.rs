@@ -177,6 +177,8 @@ fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
             let machine = &mut world.nodes[*node as usize];
             machine.process.filter(|_| machine.inbox.is_some())?.pause();
             machine.paused_until = machine.paused_until.max(rt::now().plus_ms(*for_ms));
+            // One that is stopping has its time to stop after the pause.
+            machine.stop_by = machine.stop_by.max(machine.paused_until.plus_ms(STOP_MS));
             calls::put_off(world, *node, *for_ms);
             Some(*for_ms)
         }

@@ -2,7 +2,8 @@
 //!
 //! Four ways to make one rotate with the seed. *Swarm*: a random subset of fault families at random rates (Groce et al.,
 //! "Swarm Testing", 2012). *Few*: at most four faults, because most real failures need no more (Yuan et al., OSDI 2014).
-//! *Uniform*: a little of everything. *Mutation*: a scenario that once showed a bug, changed here and there. Sizes and rates are drawn on a logarithmic scale, so that both
+//! *Uniform*: a little of everything. *Mutation*: a scenario that once showed a bug, changed here and there. Sizes and
+//! rates are drawn on a logarithmic scale, so that both
 //! milliseconds and seconds are common.
 
 mod faults;
