@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::buggify;
 use crate::codec;
 use crate::config::NodeConfig;
 use crate::engine::Engine;
@@ -27,8 +28,8 @@ use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
 use crate::message::{Envelope, Gossip, Reply};
 use crate::node::Node;
 use crate::probe::{Buggify, Probe, Sometimes};
+use crate::sometimes;
 use crate::step::{Env, Input};
-use crate::{buggify, sometimes};
 
 /// How many inputs are stepped before the sync is started and time is looked at again.
 const BATCH_MAX: usize = 1024;

@@ -46,7 +46,13 @@ pub(super) fn svg(
     diagram.out
 }
 
-const DEFS: &str = "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"var(--ok)\"/></marker><pattern id=\"down\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><path d=\"M0 0V6\" stroke=\"var(--bad)\" stroke-width=\"2\"/></pattern><pattern id=\"paused\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\"><path d=\"M0 0V6\" stroke=\"var(--dim)\" stroke-width=\"2\"/></pattern></defs>";
+const DEFS: &str = "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" \
+    markerHeight=\"7\" orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"var(--ok)\"/></marker><pattern \
+    id=\"down\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" \
+    patternTransform=\"rotate(45)\"><path d=\"M0 0V6\" stroke=\"var(--bad)\" \
+    stroke-width=\"2\"/></pattern><pattern id=\"paused\" width=\"6\" height=\"6\" \
+    patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(-45)\"><path d=\"M0 0V6\" stroke=\"var(--dim)\" \
+    stroke-width=\"2\"/></pattern></defs>";
 
 /// Where each time is drawn.
 fn places(times: &BTreeSet<Time>) -> BTreeMap<Time, f64> {
@@ -84,7 +90,8 @@ impl Diagram<'_> {
             let x = LEFT - LANE / 2.0 + lane as f64 * LANE;
             let _ = write!(
                 self.out,
-                "<text x=\"{x}\" y=\"20\" text-anchor=\"middle\">{name}</text><line class=\"lane\" x1=\"{x}\" x2=\"{x}\" y1=\"30\" y2=\"{height}\"/>"
+                "<text x=\"{x}\" y=\"20\" text-anchor=\"middle\">{name}</text>\
+                     <line class=\"lane\" x1=\"{x}\" x2=\"{x}\" y1=\"30\" y2=\"{height}\"/>"
             );
         }
     }
@@ -150,7 +157,8 @@ impl Diagram<'_> {
                     (self.y(attempt.called_at), self.y(end).max(self.y(attempt.called_at) + 4.0));
                 let _ = write!(
                     self.out,
-                    "<line class=\"call\" x1=\"{x}\" x2=\"{x}\" y1=\"{from}\" y2=\"{to}\"><title>op {id} through n{}</title></line>",
+                    "<line class=\"call\" x1=\"{x}\" x2=\"{x}\" y1=\"{from}\" y2=\"{to}\">\
+                         <title>op {id} through n{}</title></line>",
                     attempt.node
                 );
             }
@@ -174,7 +182,8 @@ impl Diagram<'_> {
                 let right = LEFT + LANE * f64::from(self.scenario.cluster.nodes + 1);
                 write!(
                     self.out,
-                    "<line class=\"fault\" x1=\"0\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/><text class=\"bad\" x=\"2\" y=\"{}\">{} {short}<title>{text}</title></text>",
+                    "<line class=\"fault\" x1=\"0\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/>\
+                         <text class=\"bad\" x=\"2\" y=\"{}\">{} {short}<title>{text}</title></text>",
                     y - 2.0,
                     line.kind
                 )
@@ -182,7 +191,8 @@ impl Diagram<'_> {
             ("store" | "final", _) => {
                 write!(
                     self.out,
-                    "<circle cx=\"{x}\" cy=\"{y}\" r=\"3\" fill=\"var(--ink)\"/><text class=\"small\" x=\"{}\" y=\"{}\">{short}<title>{text}</title></text>",
+                    "<circle cx=\"{x}\" cy=\"{y}\" r=\"3\" fill=\"var(--ink)\"/>\
+                         <text class=\"small\" x=\"{}\" y=\"{}\">{short}<title>{text}</title></text>",
                     x + 9.0,
                     y + 3.0
                 )

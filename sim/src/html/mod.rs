@@ -15,13 +15,18 @@ use crate::trace::Line;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--ink:#1c1e21;--dim:#6b7280;--line:#d4d7dc;--paper:#fff;--bad:#c81e1e;--ok:#2563eb;--client:#0f766e}
-@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--dim:#9aa1ac;--line:#3a3f47;--paper:#15171a;--bad:#ff6b6b;--ok:#7aa7ff;--client:#4fd1c5}}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--dim:#9aa1ac;--line:#3a3f47;--paper:#15171a;--bad:#ff6b6b;
+--ok:#7aa7ff;--client:#4fd1c5}}
 body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);margin:2rem auto;max-width:1400px;padding:0 1rem}
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}pre,td,text{font-family:ui-monospace,monospace;font-size:12px}
-pre{white-space:pre-wrap;border:1px solid var(--line);padding:.8rem}table{border-collapse:collapse}td{padding:1px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
-.bad{color:var(--bad)}.dim{color:var(--dim)}figure{margin:0;overflow-x:auto}svg text{fill:var(--ink)}svg text.small{font-size:10px;fill:var(--dim)}
-svg .lane{stroke:var(--line)}svg .msg{stroke:var(--ok);marker-end:url(#tip)}svg .lost{stroke:var(--bad);stroke-dasharray:4 3}svg .call{stroke:var(--client);stroke-width:6;opacity:.55}
-svg .down{fill:url(#down)}svg .paused{fill:url(#paused)}svg .fault{stroke:var(--bad);stroke-dasharray:2 4}svg text.bad{fill:var(--bad)}
+pre{white-space:pre-wrap;border:1px solid var(--line);padding:.8rem}table{border-collapse:collapse}
+td{padding:1px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+.bad{color:var(--bad)}.dim{color:var(--dim)}figure{margin:0;overflow-x:auto}svg text{fill:var(--ink)}
+svg text.small{font-size:10px;fill:var(--dim)}
+svg .lane{stroke:var(--line)}svg .msg{stroke:var(--ok);marker-end:url(#tip)}svg .lost{stroke:var(--bad);stroke-dasharray:4 3}
+svg .call{stroke:var(--client);stroke-width:6;opacity:.55}
+svg .down{fill:url(#down)}svg .paused{fill:url(#paused)}svg .fault{stroke:var(--bad);stroke-dasharray:2 4}
+svg text.bad{fill:var(--bad)}
 ";
 /// How many events the table has at most.
 const ROWS_MAX: usize = 1_500;
