@@ -263,21 +263,5 @@ fn resume(world: &mut World, node: u32) {
 }
 
 fn first_node(kind: &Kind) -> u32 {
-    match kind {
-        Kind::Cut { links, .. } | Kind::Links { links, .. } | Kind::Reset { links } => {
-            links.first().map_or(0, |link| link.0)
-        }
-        Kind::PowerLoss { nodes, .. } => nodes.first().copied().unwrap_or(0),
-        Kind::Kill { node, .. }
-        | Kind::CrashLoop { node, .. }
-        | Kind::Restart { node, .. }
-        | Kind::Pause { node, .. }
-        | Kind::SlowCpu { node, .. }
-        | Kind::Jump { node, .. }
-        | Kind::Steps { node, .. }
-        | Kind::Freeze { node, .. }
-        | Kind::Drift { node, .. }
-        | Kind::SlowDisk { node, .. }
-        | Kind::StallDisk { node, .. } => *node,
-    }
+    kind.nodes().first().copied().unwrap_or(0)
 }

@@ -285,11 +285,11 @@ pub enum Fate {
     LoseGrowth,
 }
 
-impl Fault {
-    /// The nodes that the fault speaks of.
+impl Kind {
+    /// The nodes that it strikes.
     #[must_use]
     pub fn nodes(&self) -> Vec<u32> {
-        let mut nodes = match &self.what {
+        match self {
             Kind::Cut { links, .. } | Kind::Links { links, .. } | Kind::Reset { links } => {
                 links.iter().flat_map(|&(from, to)| [from, to]).collect()
             }
@@ -305,7 +305,15 @@ impl Fault {
             | Kind::Drift { node, .. }
             | Kind::SlowDisk { node, .. }
             | Kind::StallDisk { node, .. } => vec![*node],
-        };
+        }
+    }
+}
+
+impl Fault {
+    /// The nodes that the fault speaks of.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<u32> {
+        let mut nodes = self.what.nodes();
         match self.when {
             Trigger::OnSyncPending { node, .. } | Trigger::OnBoot { node, .. } => nodes.push(node),
             Trigger::OnMessage { from, to, .. } => nodes.extend([from, to]),

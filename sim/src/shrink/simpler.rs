@@ -236,9 +236,9 @@ mod tests {
             links: links.to_vec(),
             for_ms,
         };
-        assert_eq!(
-            whats,
-            [&cut(&[(0, 1), (1, 0)], 50), &cut(&[(1, 0)], 100), &cut(&[(0, 1)], 100),]
-        );
+        let wanted = [cut(&[(0, 1), (1, 0)], 50), cut(&[(1, 0)], 100), cut(&[(0, 1)], 100)];
+        // In which order the fields are tried is for serde_json to say, whose maps a feature of another crate may reorder.
+        assert_eq!(whats.len(), wanted.len());
+        assert!(wanted.iter().all(|kind| whats.contains(&kind)), "{whats:?}");
     }
 }
