@@ -12,6 +12,7 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::buggify;
 use crate::cluster::agreement::Agreement;
 use crate::cluster::membership::Membership;
 use crate::config::{DEADLINE_MS_MAX, NodeConfig};
@@ -21,11 +22,12 @@ use crate::error::Result;
 use crate::held::{Held, Release};
 use crate::id::{NodeId, OpId, ReadId, SyncId};
 use crate::layout::keyspace;
-use crate::message::{Envelope, KeyRef, Message};
+use crate::message::{Envelope, KeyRef, Message, Reply};
 use crate::replica::{Replica, Trouble};
 use crate::request::coordinator::{Coordinator, Surroundings};
 use crate::request::forwards::Forwards;
 use crate::request::operation::Asker;
+use crate::sometimes;
 use crate::status::{Counters, LayoutStatus, MemberStatus, Status};
 use crate::step::{Env, Input};
 
@@ -120,6 +122,7 @@ impl Node {
             Input::ReadDone(id, result) => self.on_read_done(id, result, env)?,
             Input::Tick => self.tick(env)?,
             Input::Stop => {
+                sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
                 self.coordinator.stop();
                 self.stop_by = Some(env.mono().plus_ms(DEADLINE_MS_MAX));
             }
@@ -176,10 +179,18 @@ impl Node {
         }
         if now >= self.next_maintain {
             env.engine().flush()?;
-            let more = env.engine().maintain(MAINTAIN_BYTES)?.more;
+            let budget = if buggify!(env, MaintainBudgetOfOne) { 1 } else { MAINTAIN_BYTES };
+            let more = env.engine().maintain(budget)?.more || buggify!(env, MaintainAtOnce);
             self.next_maintain = now.plus_ms(if more { 1 } else { MAINTAIN_MS });
+            if buggify!(env, MaintainPutOff) {
+                self.next_maintain = now.plus_ms(10 * MAINTAIN_MS);
+            }
         }
         self.settle(env)?;
+        sometimes!(env, CrowdWaitedForASync, self.held.next_deadline().is_some_and(|at| at > now));
+        if buggify!(env, SyncPutOff) {
+            return Ok(());
+        }
         let released = self.held.start(now, env.engine())?;
         self.release(released);
         Ok(())
@@ -191,13 +202,18 @@ impl Node {
             Message::Query { op, .. } | Message::Read { op, .. } | Message::Merge { op, .. } => {
                 Some(*op)
             }
-            Message::Forward { op, .. } if !self.forwards.take_on(from, *op) => return Ok(()),
+            Message::Forward { op, .. } if !self.forwards.take_on(from, *op) => {
+                sometimes!(env, ForwardRepeated);
+                return Ok(());
+            }
             Message::Forward { op, .. } => Some(*op),
             _ => None,
         };
         if let Some(op) = fenced
-            && !self.agreement.on_envelope(layout, env.engine())?
+            && (buggify!(env, StaleLayoutSaid)
+                || !self.agreement.on_envelope(layout, env.engine())?)
         {
+            sometimes!(env, LayoutQuestionFenced, self.agreement.live().is_none());
             self.counters.stale_layouts += 1;
             self.out.push_back((from, Message::StaleLayout { op }));
             return Ok(());
@@ -210,10 +226,17 @@ impl Node {
             Message::Query { .. } | Message::Read { .. } | Message::Merge { .. } => {
                 self.serve(from, message, env)
             }
+            Message::Forward { op, .. } if buggify!(env, ForwardRefused) => {
+                let reason = "the primary refuses what is passed on to it".to_owned();
+                let reply = Reply::Unavailable { reason };
+                self.out.push_back((from, Message::ForwardReply { op, reply }));
+                Ok(())
+            }
             Message::Forward { op, request } => {
                 let (coordinator, mut around) = self.split();
                 coordinator.begin(Asker::Peer(from, op), request, &mut around, env)
             }
+            Message::LayoutOffer { .. } if buggify!(env, LayoutOfferIgnored) => Ok(()),
             Message::LayoutOffer { layout } => self.agreement.on_offer(layout, env.engine()),
             Message::LayoutRequest => {
                 self.agreement.on_request(from, env);
@@ -233,10 +256,15 @@ impl Node {
             Message::Merge { op, key, .. } => (*op, key),
             _ => return Ok(()),
         };
+        if buggify!(env, QuestionRefused) {
+            self.out.push_back((from, Message::Failed { op }));
+            return Ok(());
+        }
         match self.consult(&message, env) {
             Ok((answer, None)) => self.out.push_back((from, answer)),
             Ok((answer, Some(lsn))) => self.held.until(lsn, Release::Send(from, answer)),
             Err(Trouble::Cold(ticket)) => {
+                sometimes!(env, ColdQuestion);
                 let key = key.clone();
                 self.park(key, ticket, Parked::Message(from, message), env)?;
             }
@@ -260,7 +288,7 @@ impl Node {
             }
             Message::Read { op, key, digest_only } => {
                 let loaded = self.replica.read(key, env.engine())?;
-                let answer = if *digest_only {
+                let answer = if *digest_only && !buggify!(env, StateInsteadOfDigest) {
                     Message::DigestReply { op: *op, digest: loaded.state.digest() }
                 } else {
                     Message::ReadReply { op: *op, state: loaded.state }
@@ -278,11 +306,15 @@ impl Node {
             _ => unreachable!("only questions about a key are served"),
         };
         let durable = env.engine().durable();
+        let merged = matches!(message, Message::Merge { .. });
+        sometimes!(env, ReadNotDurableYet, !merged && lsn > durable);
         Ok((answer, (lsn > durable).then_some(lsn)))
     }
 
     fn on_synced(&mut self, id: SyncId, result: io::Result<()>, env: &mut impl Env) -> Result<()> {
         let released = self.held.synced(id, result, env.engine())?;
+        sometimes!(env, SyncCoveredSeveral, released.len() > 1);
+        sometimes!(env, SyncLeftSomeWaiting, !self.held.is_empty());
         self.release(released);
         Ok(())
     }
@@ -304,12 +336,13 @@ impl Node {
         parked: Parked,
         env: &mut impl Env,
     ) -> Result<()> {
-        if self.parked >= PARKED_MAX {
+        if self.parked >= PARKED_MAX || buggify!(env, ParkingFull) {
             self.replica.forget(&key);
             return Ok(());
         }
         self.parked += 1;
         if let Some(read) = self.cold_reads.values_mut().find(|read| read.key == key) {
+            sometimes!(env, ColdReadShared);
             read.parked.push(parked);
             return Ok(());
         }
@@ -333,7 +366,10 @@ impl Node {
         self.parked -= parked.len();
         let engine = env.engine();
         match result.map_err(Into::into).and_then(|bytes| engine.finish_read(ticket, bytes)) {
-            Ok(found) => self.replica.warm_up(&key, ticket, found),
+            Ok(found) => {
+                let wanted = self.replica.warm_up(&key, ticket, found);
+                sometimes!(env, ColdReadOvertaken, !wanted);
+            }
             Err(_) => {
                 self.replica.forget(&key);
                 return self.refuse(parked, env);
@@ -377,6 +413,7 @@ impl Node {
     fn settle(&mut self, env: &mut impl Env) -> Result<()> {
         loop {
             for (key, ticket, op) in std::mem::take(&mut self.cold) {
+                sometimes!(env, ColdIssue);
                 self.park(key, ticket, Parked::Issue(op), env)?;
             }
             let Some((to, message)) = self.out.pop_front() else {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::buggify;
 use crate::codec;
 use crate::config::{
     ACTORS_MAX, BODY_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX,
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
 use crate::layout::keyspace;
 use crate::message::KeyRef;
+use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::{Clock, Dot, Version, VersionSet};
 use crate::version::hlc::{Hlc, HybridClock};
@@ -162,11 +164,13 @@ impl Replica {
     }
 
     /// A cold read brought this. It is shown to `read` until `cool_down`, unless the key has been written
-    /// since the ticket was given: then it may be old, and whoever waits asks the engine again.
-    pub fn warm_up(&mut self, key: &KeyRef, ticket: ReadTicket, found: Lookup) {
-        if self.awaited.remove(key) == Some(ticket) {
+    /// since the ticket was given: then it may be old, and whoever waits asks the engine again. Says whether it is shown.
+    pub fn warm_up(&mut self, key: &KeyRef, ticket: ReadTicket, found: Lookup) -> bool {
+        let wanted = self.awaited.remove(key) == Some(ticket);
+        if wanted {
             self.warm = Some((key.clone(), found));
         }
+        wanted
     }
 
     /// A cold read brought nothing.
@@ -193,9 +197,14 @@ impl Replica {
             incoming.entry(actor).is_some_and(|entry| entry.n > here)
         });
         self.clock.observe(incoming.highest_hlc(), env.wall());
+        sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());
         if !state.merge(incoming) {
+            sometimes!(env, MergeBroughtNothing);
+            sometimes!(env, MergeNotDurableYet, lsn > env.engine().durable());
+            sometimes!(env, MergeWasOutdated, state.digest() != incoming.digest());
             return Ok(lsn);
         }
+        sometimes!(env, MergeMadeSiblings, state.versions().count() > 1);
         let mut changes = SmallVec::new();
         if outrun {
             self.actors.remove(&partition);
@@ -235,11 +244,26 @@ impl Replica {
         };
         let (actor, fresh) = self.actor(partition, &known, &state, env);
         let wall = env.wall();
+        let was_deleted = env.probed() && is_deleted(&state);
         let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
         let dot = state.put(&known, actor, version(hlc));
         check_bounds(&state)?;
+        sometimes!(env, KeyBroughtBack, was_deleted && !is_deleted(&state));
+        sometimes!(
+            env,
+            TombstoneOverNothing,
+            is_deleted(&state) && dot.n == 1 && known.entries().is_empty()
+        );
+        sometimes!(env, DotAboveTheClock, hlc > self.clock.last());
+        sometimes!(env, ClockBehindItsLastReading, Hlc::at(wall).wall_ms() < hlc.wall_ms());
+        sometimes!(env, ClockCounted, hlc.0 & 0xffff != 0);
+        sometimes!(env, ActorBorn, !self.actors.contains_key(&partition));
 
         let mark = self.clock.reservation(self.clock.last());
+        let again = mark.is_none() && buggify!(env, ReservationRepeated);
+        // Never a lower mark than one that is on its way to the disk.
+        let mark =
+            if again { HybridClock::new(Hlc(0)).reservation(self.clock.last()) } else { mark };
         let mut changes = SmallVec::new();
         changes.push(store(key, &state)?);
         if fresh {
@@ -287,7 +311,7 @@ impl Replica {
     ) -> (ActorId, bool) {
         if let Some(&actor) = self.actors.get(&partition) {
             let here = state.entry(actor).map_or(0, |entry| entry.n);
-            if known.get(actor) <= here && here < DOT_MAX {
+            if known.get(actor) <= here && here < DOT_MAX && !buggify!(env, ActorReplaced) {
                 return (actor, false);
             }
             // It stays until the new one is stored in its place: the write may be refused.
@@ -295,6 +319,11 @@ impl Replica {
         }
         (ActorId(env.random()), true)
     }
+}
+
+fn is_deleted(state: &VersionSet) -> bool {
+    let mut versions = state.versions().peekable();
+    versions.peek().is_some() && versions.all(|(_, version)| version.tombstone)
 }
 
 /// The engine key of a client's key.

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use rondo_core::config::NAME_BYTES_MAX;
 use rondo_core::env::{Disk, Open};
 use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::{buggify, sometimes};
 
 const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
@@ -137,11 +138,14 @@ impl<D: Disk> DataDir<D> {
             false => return Err(DataDirError::Unreadable { file: BOOT, why: "it is missing" }),
         };
         let clean = has(CLEAN) && read_clean(&*disk)? == (identity.store, last);
+        let clean = clean && !buggify!(disk, CleanMarkIgnored);
+        sometimes!(disk, OpenedClean, clean);
         if has(CLEAN) {
             disk.remove(CLEAN)?;
             disk.sync_dir("")?;
         }
-        let boot = BootEpoch(last.0 + 1);
+        let step = if buggify!(disk, BootEpochsSkipped) { 7 } else { 1 };
+        let boot = BootEpoch(last.0 + step);
         write(&*disk, BOOT, sealed(b"rondobt", &[&boot.0.to_le_bytes()]))?;
         let NewIdentity { node, store, name, cluster } = identity;
         Ok(DataDir { disk, store, node, name, cluster, boot, clean })

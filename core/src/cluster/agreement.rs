@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::buggify;
 use crate::cluster::membership::Membership;
 use crate::codec;
 use crate::config::NodeConfig;
@@ -25,6 +26,7 @@ use crate::id::{Lsn, NodeId};
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
 use crate::message::{Envelope, Message};
+use crate::sometimes;
 use crate::step::Env;
 
 /// How often a layout is offered to a member that has not endorsed it, in milliseconds.
@@ -141,7 +143,9 @@ impl Agreement {
     /// Forms, offers, and learns that the layout is live, by what the members say.
     pub fn tick(&mut self, members: &Membership, env: &mut impl Env) -> Result<()> {
         let now = env.mono();
-        if self.endorsed.is_none() && self.may_form(members, now) {
+        let may_form = self.endorsed.is_none() && self.may_form(members, now);
+        if may_form && !buggify!(env, FormationPutOff) {
+            sometimes!(env, LayoutFormed);
             let roles = roles(members, now);
             let keyspaces = vec![Keyspace::default_keyspace()];
             let layout = Layout::first(self.partitions, self.wanted, roles, keyspaces);
@@ -152,6 +156,7 @@ impl Agreement {
             return Ok(());
         };
         if endorsed.stored > durable {
+            sometimes!(env, LayoutUnsyncedAtHeartbeat);
             return Ok(());
         }
         let same = |node: &NodeId| {
@@ -162,11 +167,13 @@ impl Agreement {
         endorsed.endorsers.extend(new);
         endorsed.endorsers.insert(self.me);
         let all = endorsed.layout.roles().iter().all(|r| endorsed.endorsers.contains(&r.node));
-        if !endorsed.live && (all || said_live) {
+        if !endorsed.live && (all || said_live) && !buggify!(env, LayoutLiveLate) {
+            sometimes!(env, LayoutSaidToBeLive, !all);
             make_live(endorsed, env.engine())?;
         }
         if now >= self.next_offer {
-            self.next_offer = now.plus_ms(OFFER_MS);
+            let pause_ms = if buggify!(env, LayoutOfferRepeated) { 0 } else { OFFER_MS };
+            self.next_offer = now.plus_ms(pause_ms);
             self.offer_to_others(members, env);
         }
         Ok(())

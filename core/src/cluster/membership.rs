@@ -11,11 +11,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::buggify;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono};
 use crate::id::NodeId;
 use crate::layout::LayoutRef;
 use crate::message::{Gossip, Introduction};
+use crate::sometimes;
 use crate::step::Env;
 
 /// Introductions of others in one datagram; they take turns.
@@ -141,7 +143,16 @@ impl Membership {
             return;
         }
         self.next_beat = now.plus_ms(self.heartbeat_ms);
+        if buggify!(env, HeartbeatEarly) {
+            self.next_beat = now.plus_ms(self.heartbeat_ms / 10 + 1);
+        }
+        if buggify!(env, HeartbeatLate) {
+            self.next_beat = now.plus_ms(self.heartbeat_ms * 10);
+        }
         self.beats += 1;
+        if buggify!(env, HeartbeatSkipped) {
+            return;
+        }
         let gossip = Gossip {
             cluster: self.cluster.clone(),
             me: self.me.clone(),
@@ -149,7 +160,7 @@ impl Membership {
             layout,
             live,
             hears: self.alive(now),
-            others: self.others(),
+            others: if buggify!(env, GossipOfNobody) { Vec::new() } else { self.others() },
         };
         for peer in self.peers.values() {
             env.datagram(&peer.introduction.peer_address, &gossip);
@@ -174,6 +185,8 @@ impl Membership {
             self.meet(introduction, env);
         }
         if let Some(peer) = self.peers.get_mut(&node) {
+            let silent_ms = peer.heard.map(|heard| env.mono().ms_since(heard));
+            sometimes!(env, PeerCameBack, silent_ms.is_some_and(|ms| ms > self.dead_ms));
             peer.heard = Some(env.mono());
             peer.hears = hears;
             peer.layout = layout;
@@ -195,10 +208,16 @@ impl Membership {
         if node == self.me.node {
             return;
         }
+        if buggify!(env, IntroductionIgnored) {
+            return;
+        }
         let full = self.peers.len() >= NODES_MAX;
         match self.peers.get_mut(&node) {
             Some(peer) if peer.introduction.boot >= introduction.boot => return,
-            Some(peer) => peer.introduction = introduction.clone(),
+            Some(peer) => {
+                sometimes!(env, PeerRestarted);
+                peer.introduction = introduction.clone();
+            }
             None if full => return,
             None => {
                 let layout = LayoutRef::default();

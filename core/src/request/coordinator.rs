@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::buggify;
 use crate::cluster::membership::Membership;
 use crate::config::{
     CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, DRIFT_MS_MAX, KEY_BYTES_MAX, NodeConfig,
@@ -29,6 +30,7 @@ use crate::request::get::ReadRound;
 use crate::request::operation::{Asker, Facts, Next, Patience};
 use crate::request::put::PutRound;
 use crate::request::quorum::Primaries;
+use crate::sometimes;
 use crate::status::Counters;
 use crate::step::Env;
 
@@ -132,33 +134,70 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let facts = match self.admit(request, around, env.mono()) {
+        let admitted = match buggify!(env, AdmissionRefused) {
+            true => Err(overloaded("too many requests in flight, says the simulator")),
+            false => self.admit(request, around, env.mono()),
+        };
+        let mut facts = match admitted {
             Ok(facts) => facts,
             Err(reply) => {
+                sometimes!(env, RequestRefusedAtOnce, matches!(reply, Reply::Unavailable { .. }));
                 around.counters.count(&reply);
                 answer(asker, reply, around, env);
                 return Ok(());
             }
         };
+        if buggify!(env, DeadlineClose) {
+            facts.deadline = env.mono().plus_ms(facts.deadline.ms_since(env.mono()) / 10 + 1);
+        }
         let writes = !matches!(facts.request.action, Action::Get);
         if writes && facts.primaries.position(self.me).is_none() {
             self.forward(asker, facts, around, env);
             return Ok(());
         }
         let named = writes && facts.request.named;
+        if named && buggify!(env, AttemptsFull) {
+            let reply = overloaded("too many are remembered, says the simulator");
+            around.counters.count(&reply);
+            answer(asker, reply, around, env);
+            return Ok(());
+        }
+        let begun = self.attempts.get(facts.request.id) == Some(&Attempt::NoneIssued);
+        sometimes!(env, AttemptBegunAnew, named && begun);
         let find = match self.earlier_attempt(&facts, asker, named) {
-            Earlier::Joined => return Ok(()),
+            Earlier::Joined => {
+                sometimes!(env, AttemptJoined);
+                return Ok(());
+            }
             Earlier::Known(reply) => {
+                sometimes!(env, AttemptKnownAsStored);
                 answer(asker, reply, around, env);
                 return Ok(());
             }
             Earlier::Search => true,
-            Earlier::None => false,
+            Earlier::None => named && buggify!(env, FirstAttemptSearched),
         };
+        sometimes!(env, AttemptSearched, find && facts.request.attempt > 1);
         if named {
             self.attempts.begin(facts.request.id, facts.id);
         }
-        let order = order(&facts, self.me, around.members, env.mono());
+        self.open(asker, facts, find, around, env)
+    }
+
+    /// Begins the rounds of a request that is coordinated here; with `find`, by the search for an earlier attempt's dot.
+    fn open(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        find: bool,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let mut order = order(&facts, self.me, around.members, env.mono());
+        if buggify!(env, RemoteAskedFirst) {
+            order.reverse();
+        }
+        let writes = !matches!(facts.request.action, Action::Get);
         let (phase, next, patience) = if writes && !find {
             let round = PutRound::new(&facts);
             let next = round.begin(&facts);
@@ -168,6 +207,7 @@ impl Coordinator {
             let next = round.begin(&facts, &order);
             (Phase::Read(Box::new(round)), next, self.patience.hedge_ms)
         };
+        let patience = if buggify!(env, HedgeAtOnce) { 0 } else { patience };
         let id = facts.id;
         let timer = env.mono().plus_ms(patience).min(facts.deadline);
         self.insert(Operation { facts, askers: [asker].into_iter().collect(), timer, phase });
@@ -186,6 +226,7 @@ impl Coordinator {
             return Ok(());
         };
         let Some(operation) = self.operations.get_mut(&id.seq) else {
+            sometimes!(env, StaleReplyIgnored);
             return Ok(());
         };
         let Operation { facts, phase, .. } = operation;
@@ -196,6 +237,7 @@ impl Coordinator {
             (Phase::Forwarded(to), Message::StaleLayout { .. } | Message::Failed { .. })
                 if *to == from =>
             {
+                sometimes!(env, ForwardFenced);
                 Next::End(Reply::Unavailable {
                     reason: "the primary it was passed on to is not in this layout yet".to_owned(),
                 })
@@ -240,9 +282,16 @@ impl Coordinator {
             };
             let Operation { facts, phase, timer, .. } = operation;
             let next = if now >= facts.deadline {
+                meet_timeout(phase, env);
                 Next::End(timed_out(phase, facts))
             } else {
-                *timer = now.plus_ms(self.patience.resend_ms).min(facts.deadline);
+                sometimes!(env, ReadHedged, matches!(phase, Phase::Read(_)));
+                sometimes!(env, QuestionAskedAgain, matches!(phase, Phase::Put(_)));
+                let resend_ms = self.patience.resend_ms;
+                let resend_ms =
+                    if buggify!(env, ResendEarly) { resend_ms / 10 + 1 } else { resend_ms };
+                let resend_ms = if buggify!(env, ResendLate) { resend_ms * 10 } else { resend_ms };
+                *timer = now.plus_ms(resend_ms).min(facts.deadline);
                 self.timers.insert((*timer, sequence));
                 match phase {
                     Phase::Put(round) => Next::Ask(round.unanswered(facts)),
@@ -263,6 +312,7 @@ impl Coordinator {
             let Some(operation) = self.operations.get(&id.seq) else {
                 continue;
             };
+            sometimes!(env, RequestAbandoned);
             let reply = timed_out(&operation.phase, &operation.facts);
             self.end(id, reply, around, env);
         }
@@ -341,11 +391,14 @@ impl Coordinator {
         let now = env.mono();
         let mut up =
             facts.primaries.nodes().iter().filter(|&&node| around.members.is_alive(node, now));
-        let (Asker::Client(_), Some(&to)) = (asker, up.next()) else {
+        let first = up.next();
+        let first = if buggify!(env, ForwardToTheLast) { up.next_back().or(first) } else { first };
+        let (Asker::Client(_), Some(&to)) = (asker, first) else {
             let reply = unavailable("no primary of the key can be reached");
             around.counters.count(&reply);
             return answer(asker, reply, around, env);
         };
+        sometimes!(env, PutPassedOn);
         around.counters.forwards += 1;
         let mut request = facts.request.clone();
         request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));
@@ -400,6 +453,10 @@ impl Coordinator {
                 Next::Ask(asks) => {
                     let nodes = facts.primaries.nodes();
                     let asks = asks.into_iter().map(|(at, message)| (nodes[at], message));
+                    let asks: SmallVec<[(NodeId, Message); 4]> = asks.collect();
+                    if buggify!(env, QuestionAskedTwice) {
+                        around.out.extend(asks.iter().cloned());
+                    }
                     around.out.extend(asks);
                     return Ok(());
                 }
@@ -438,9 +495,11 @@ impl Coordinator {
         self.timers.remove(&(timer, id.seq));
         let now = env.mono();
         let micros = now.0.saturating_sub(facts.started.0) / 1_000;
+        let writes = !matches!(facts.request.action, Action::Get);
         around.counters.count(&reply);
         match &phase {
             Phase::Read(round) => {
+                meet_read(&reply, round.repaired(), writes, env);
                 around.counters.gets += 1;
                 around.counters.get_us += micros;
                 around.counters.read_repairs += u64::from(round.repaired());
@@ -449,9 +508,11 @@ impl Coordinator {
                 around.counters.puts += 1;
                 around.counters.put_us += micros;
             }
-            Phase::Forwarded(_) => {}
+            Phase::Forwarded(_) => {
+                let refused = matches!(reply, Reply::Unavailable { .. });
+                sometimes!(env, ForwardAnsweredUnavailable, refused);
+            }
         }
-        let writes = !matches!(facts.request.action, Action::Get);
         if writes && facts.request.named && !matches!(phase, Phase::Forwarded(_)) {
             let outcome = match (&reply, &phase) {
                 (Reply::Stored { .. }, _) => Attempt::Stored(reply.clone()),
@@ -510,6 +571,27 @@ fn answered(message: &Message) -> Option<OpId> {
         | Message::StaleLayout { op }
         | Message::ForwardReply { op, .. } => Some(*op),
         _ => None,
+    }
+}
+
+/// Tells the simulator in which state an operation ran out of time.
+fn meet_timeout(phase: &Phase, env: &impl Env) {
+    sometimes!(env, ForwardTimedOut, matches!(phase, Phase::Forwarded(_)));
+    sometimes!(env, ReadTimedOut, matches!(phase, Phase::Read(_)));
+    if let Phase::Put(round) = phase {
+        sometimes!(env, PutTimedOutWithADot, round.issued());
+        sometimes!(env, PutTimedOutWithoutADot, !round.issued());
+    }
+}
+
+/// Tells the simulator how a read, or the search for a dot, ended.
+fn meet_read(reply: &Reply, repaired: bool, searched: bool, env: &impl Env) {
+    sometimes!(env, ReadRepaired, repaired);
+    sometimes!(env, SearchedDotFound, matches!(reply, Reply::Stored { .. }));
+    sometimes!(env, SearchedDotNotFound, searched && matches!(reply, Reply::Indeterminate { .. }));
+    sometimes!(env, ReadFoundNothing, matches!(reply, Reply::NotFound { .. }));
+    if let Reply::Found { siblings, .. } = reply {
+        sometimes!(env, ReadSawSiblings, siblings.len() > 1);
     }
 }
 

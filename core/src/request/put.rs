@@ -8,6 +8,8 @@
 //!
 //! Before step 2 nothing has happened, and the outcome of failing is `Unavailable`; after it, `Indeterminate`.
 
+use crate::buggify;
+use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
@@ -15,6 +17,7 @@ use crate::message::{Action, Message, Reply};
 use crate::replica::{Covers, Replica, Trouble};
 use crate::request::operation::{Facts, Next};
 use crate::request::quorum::Tally;
+use crate::sometimes;
 use crate::step::Env;
 use crate::version::context::Context;
 use crate::version::dvv::{Clock, Version, VersionSet};
@@ -138,6 +141,9 @@ impl PutRound {
         let PutRound::Query(query) = self else {
             return Ok(Next::Wait);
         };
+        if buggify!(env, IssueRefused) {
+            return Err(Trouble::Failed(Error::Full("the key is full, says the simulator")));
+        }
         let (covers, seen) = query.covers(facts);
         let version = |hlc| match &facts.request.action {
             Action::Put { value, content_type, .. } => {
@@ -153,6 +159,13 @@ impl PutRound {
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Message)> = others.map(|at| (at, merge.clone())).collect();
         held.until(issued.lsn, Release::Send(me, Message::MergeAck { op }));
+        sometimes!(env, MarkReserved, issued.mark.is_some());
+        sometimes!(env, PutByALaterPrimary, nodes[0] != me);
+        if buggify!(env, MergesHeldBack) {
+            for (at, message) in asks.drain(..) {
+                held.until(issued.lsn, Release::Send(nodes[at], message));
+            }
+        }
         if let Some(mark) = issued.mark {
             // The clock may not run ahead of its durable mark in anybody's eyes.
             held.until(issued.lsn, Release::ClockMark(mark));

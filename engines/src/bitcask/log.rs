@@ -14,6 +14,7 @@ use rondo_core::engine::{Batch, Change};
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
+use rondo_core::{buggify, sometimes};
 use smallvec::SmallVec;
 
 use super::hint::Summary;
@@ -112,6 +113,8 @@ impl<D: Disk> Bitcask<D> {
             (None, false) => self.keydir.insert(fingerprint, place),
             (None, true) => {}
         }
+        sometimes!(self.disk, RecordOverwritten, old.is_some() && !deleted);
+        sometimes!(self.disk, RecordDeleted, old.is_some() && deleted);
         if let Some(old) = old {
             self.add_live(old.file, -i64::from(old.len));
         }
@@ -136,13 +139,18 @@ impl<D: Disk> Bitcask<D> {
             Keys::Hint(_) => true,
         };
         let file_full = active.end + (size + MARK_LEN) as u64 > self.options.file_bytes_max;
-        if (table_full || file_full) && !active.is_empty() {
+        sometimes!(self.disk, FileSealed, file_full);
+        let full = table_full || file_full || buggify!(self.disk, FileRotatedEarly);
+        if full && !active.is_empty() {
             self.rotate()?;
         }
-        if self.active.buffer.len() + size > self.options.buffer_bytes_max {
+        let early = buggify!(self.disk, BufferWrittenEarly);
+        if self.active.buffer.len() + size > self.options.buffer_bytes_max || early {
             self.write_buffer()?;
         }
-        if self.active.buffer.is_empty() && self.durable > self.marked {
+        let again = self.durable > 0 && buggify!(self.disk, MarkRepeated);
+        if self.active.buffer.is_empty() && (self.durable > self.marked || again) {
+            sometimes!(self.disk, MarkWritten);
             self.append_mark();
         }
         Ok(())
@@ -164,7 +172,8 @@ impl<D: Disk> Bitcask<D> {
         let file = &self.files[&active.number].file;
         let end = active.flushed + active.buffer.len() as u64;
         let step = self.options.allocate_bytes;
-        if step > 0 && end > active.allocated {
+        let skipped = buggify!(self.disk, AllocationSkipped);
+        if step > 0 && end > active.allocated && !skipped {
             active.allocated = end.next_multiple_of(step);
             self.disk.allocate(file, active.allocated)?;
         }
@@ -180,7 +189,8 @@ impl<D: Disk> Bitcask<D> {
         self.write_buffer()?;
         self.cut_active()?;
         let tables = self.files.values().filter(|file| !file.is_sealed()).count();
-        if tables >= TABLES_MAX {
+        sometimes!(self.disk, TablesFull, tables >= TABLES_MAX);
+        if tables >= TABLES_MAX || buggify!(self.disk, HintsWrittenAtRotation) {
             // Nobody calls `maintain`, or writes come faster: what would be a step waits here.
             self.make_durable()?;
             self.write_hint_at_once(true)?;
@@ -233,6 +243,9 @@ impl<D: Disk> Bitcask<D> {
         self.write_buffer()?;
         self.cut_active()?;
         self.make_durable()?;
+        if buggify!(self.disk, HintSkippedAtClose) {
+            return Ok(self.disk.sync_dir(&self.dir)?);
+        }
         while self.write_hint_at_once(true)? > 0 {}
         Ok(self.disk.sync_dir(&self.dir)?)
     }
@@ -317,6 +330,7 @@ impl<D: Disk> Bitcask<D> {
         };
         let seed = file.seed;
         if busy == Some(number) {
+            sometimes!(self.disk, HintBegunAgain);
             // A hint that is half written is begun again.
             self.background = None;
         }

@@ -14,6 +14,7 @@ use rondo_core::engine::{Lookup, Page, ReadTicket, Record};
 use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId};
+use rondo_core::{buggify, sometimes};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -134,7 +135,11 @@ impl<D: Disk> Bitcask<D> {
         let offset = u64::from(place.offset);
         if place.file == self.active.number && offset >= self.active.flushed {
             let start = (offset - self.active.flushed) as usize;
+            sometimes!(self.disk, BufferRead);
             return Ok(Some(Bytes::copy_from_slice(&self.active.buffer[start..start + len])));
+        }
+        if may_be_cold && buggify!(self.disk, ReadForcedCold) {
+            return Ok(None);
         }
         let mut bytes = vec![0; len];
         let read = if may_be_cold {
@@ -211,10 +216,14 @@ impl<D: Disk> Bitcask<D> {
             let alive = !entry.deleted
                 && self.keydir.find(self.fingerprint(&key)).any(|other| other == place);
             if !alive {
+                sometimes!(self.disk, ScanPassedADeadEntry);
                 order.recycle(key);
                 continue;
             }
-            if page.records.len() >= limit || (bytes > 0 && bytes >= bytes_max) {
+            if page.records.len() >= limit
+                || (!page.records.is_empty() && buggify!(self.disk, ScanPageOfOne))
+                || (bytes > 0 && bytes >= bytes_max)
+            {
                 page.next = Some(key.into());
                 break;
             }

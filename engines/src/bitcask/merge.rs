@@ -27,6 +27,7 @@ use bytes::Bytes;
 use rondo_core::engine::Progress;
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::Result;
+use rondo_core::{buggify, sometimes};
 
 use super::keydir::Place;
 use super::record::{self, DELETE, END, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK, Parts};
@@ -103,6 +104,7 @@ impl<D: Disk> Bitcask<D> {
             Background::Hint(number, mut writer) => {
                 let bytes = self.step_hint(number, &mut writer, budget as usize)?;
                 if bytes > 0 {
+                    sometimes!(self.disk, HintWrittenInBackground);
                     (bytes, Some(Background::Hint(number, writer)))
                 } else {
                     self.finish_hint(number, writer)?;
@@ -116,6 +118,7 @@ impl<D: Disk> Bitcask<D> {
         };
         self.background = background;
         let waits = matches!(&self.background, Some(Background::Merge(m)) if m.waits(self.durable));
+        sometimes!(self.disk, MergeWaitedForASync, waits);
         Ok(Progress { bytes, more: !waits })
     }
 
@@ -151,6 +154,7 @@ impl<D: Disk> Bitcask<D> {
         let worth = dead > 0
             && dead >= self.options.merge_dead_bytes_min
             && dead.saturating_mul(100) >= percent.saturating_mul(all);
+        let worth = worth || (dead > 0 && buggify!(self.disk, MergeForLittle));
         if !worth && !too_many {
             return Vec::new();
         }
@@ -158,6 +162,9 @@ impl<D: Disk> Bitcask<D> {
         let idle = |file: &DataFile<D::File>| file.dead() * 200 < percent * file.end;
         while files.last().is_some_and(|(_, file)| idle(file) && !(too_many && small(file))) {
             files.pop();
+        }
+        if buggify!(self.disk, MergeOfOneFile) {
+            files.truncate(1);
         }
         files.into_iter().map(|(number, _)| number).collect()
     }
@@ -190,7 +197,10 @@ impl<D: Disk> Bitcask<D> {
             Phase::Remove => {
                 match merge.consumed.pop_front() {
                     Some(number) => self.remove_file(number)?,
-                    None if merge.inputs.is_empty() => return Ok((0, None)),
+                    None if merge.inputs.is_empty() => {
+                        sometimes!(self.disk, MergeEnded);
+                        return Ok((0, None));
+                    }
                     None => merge.phase = Phase::Copy(None),
                 }
                 0
@@ -233,7 +243,8 @@ impl<D: Disk> Bitcask<D> {
             merge.consumed.push_back(input);
             merge.offset = 0;
         }
-        if output.is_some_and(|number| self.is_full(number)) {
+        let full = output.is_some_and(|number| self.is_full(number));
+        if full || (output.is_some() && buggify!(self.disk, MergeOutputFull)) {
             merge.phase = self.end_output(output)?;
         }
         Ok(bytes)
@@ -264,6 +275,8 @@ impl<D: Disk> Bitcask<D> {
                     } else {
                         self.keydir.find(fingerprint).any(|place| place == old)
                     };
+                    sometimes!(self.disk, MergeFoundADeadRecord, !keep && !deleted);
+                    sometimes!(self.disk, MergeDroppedATombstone, !keep && deleted);
                     if keep {
                         let offset = (start + copied.buffer.len() as u64) as u32;
                         let head = &bytes[HEADER + header.key_len..header.body_at()];

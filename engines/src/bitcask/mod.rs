@@ -50,6 +50,7 @@ use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, Rea
 use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
+use rondo_core::{buggify, sometimes};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::hint::Hint;
@@ -268,13 +269,19 @@ impl<D: Disk> Engine for Bitcask<D> {
         if self.sync.is_some() {
             return Err(Error::Full("a sync is under way; wait for it"));
         }
+        if buggify!(self.disk, SyncWaitedFor) {
+            let result = self.make_durable();
+            self.poison_on_error(result)?;
+        }
         if self.durable == self.lsn {
+            sometimes!(self.disk, NothingToSync);
             return Ok(None);
         }
         let files = std::mem::take(&mut self.dirty);
         // A file that a merge has removed meanwhile was durable, and is durable elsewhere.
         let there = |number| self.files.get(number).map(|file| file.file.clone());
         let handles = files.iter().filter_map(there).collect();
+        sometimes!(self.disk, SyncCoveredTwoFiles, files.len() > 1);
         self.disk.start_sync(id, handles);
         self.sync = Some(Sync { id, lsn: self.lsn, files });
         Ok(Some(Lsn(self.lsn)))

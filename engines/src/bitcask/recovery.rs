@@ -35,6 +35,7 @@ use std::sync::Arc;
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
+use rondo_core::{buggify, sometimes};
 
 use super::hint::Hint;
 use super::keydir::{Keydir, Place};
@@ -122,6 +123,9 @@ pub(super) fn open<D: Disk>(
         }
         bitcask.files.insert(number, file);
     }
+    sometimes!(bitcask.disk, RecoveryFoundATornTail, follow.torn > 0);
+    sometimes!(bitcask.disk, RecoveryFoundAnEmptyFile, !empty.is_empty());
+    sometimes!(bitcask.disk, RecoveryTookAnUnsyncedTail, follow.last > follow.durable);
     bitcask.report_missing_end(&follow, bases.iter().flatten().count(), &mut opened);
     bitcask.lsn = follow.durable.max(follow.last);
     bitcask.durable = bitcask.lsn;
@@ -193,6 +197,7 @@ fn clear_remains<D: Disk>(disk: &D, dir: &str) -> Result<(BTreeSet<u32>, u32)> {
     for (number, kind) in &others {
         disk.remove(&file_path(dir, *number, kind))?;
     }
+    sometimes!(disk, RecoveryRemovedRemains, !others.is_empty());
     if !others.is_empty() {
         disk.sync_dir(dir)?;
     }
@@ -226,7 +231,7 @@ fn find_files<D: Disk>(
         let path = file_path(dir, found.number, "hint");
         let hint = Hint::open(disk, &path, record::seed(salt, found.number), found.len)?;
         // A damaged file is read, and reported, again.
-        found.hint = hint.filter(|hint| !hint.summary.damaged);
+        found.hint = hint.filter(|hint| !hint.summary.damaged && !buggify!(disk, HintDistrusted));
     }
     Ok((files, salt))
 }
@@ -273,6 +278,8 @@ impl<D: Disk> Bitcask<D> {
             None => Kind::Log,
         };
         let mut file = DataFile::empty(found.file, kind, seed);
+        sometimes!(self.disk, RecoveryUsedAHint, found.hint.is_some());
+        sometimes!(self.disk, RecoveryFoundADamagedHeader, found.header.is_none());
         if let Some(hint) = found.hint {
             let summary = hint.summary;
             if kind == Kind::Log {

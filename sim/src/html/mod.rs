@@ -139,19 +139,22 @@ mod tests {
     use crate::oracle::Violation;
     use crate::run;
 
-    fn made() -> (Scenario, Outcome) {
+    /// A run in which the key of the last operation is said to have failed.
+    fn made() -> (Scenario, Outcome, u32) {
         let scenario = generator::scenario(4);
+        let key = scenario.operations.last().expect("a workload").key;
         let mut outcome = run::run(&scenario, true);
-        outcome.violations =
-            vec![Violation::of_the_simulator("k1: <script>\"x\" & y</script>".into())];
-        (scenario, outcome)
+        let what = format!("k{key}: <script>\"x\" & y</script>");
+        outcome.violations = vec![Violation::of_the_simulator(what)];
+        (scenario, outcome, key)
     }
 
     #[test]
     fn the_page_is_whole_and_fetches_nothing() {
-        let (scenario, outcome) = made();
+        let (scenario, outcome, key) = made();
         let page = page(&scenario, &outcome);
-        assert!(page.contains("k1: &lt;script&gt;&quot;x&quot; &amp; y&lt;/script&gt;"));
+        let told = format!("k{key}: &lt;script&gt;&quot;x&quot; &amp; y&lt;/script&gt;");
+        assert!(page.contains(&told));
         for stranger in ["<script", "http:", "https:", "src=", "@import"] {
             assert!(!page.contains(stranger), "{stranger}");
         }
@@ -166,14 +169,14 @@ mod tests {
 
     #[test]
     fn only_lines_about_the_key_are_told_answers_too() {
-        let (_, outcome) = made();
-        let story = story(&outcome.transcript, Some(1));
+        let (_, outcome, key) = made();
+        let story = story(&outcome.transcript, Some(key));
         assert!(
             story
                 .iter()
                 .any(|line| line.text.contains(" state ") || line.text.contains(" highest "))
         );
-        let stranger = |line: &&&Line| line.kind == "store" && key_in(&line.text) != Some(1);
+        let stranger = |line: &&&Line| line.kind == "store" && key_in(&line.text) != Some(key);
         assert_eq!(story.iter().find(stranger), None);
     }
 
