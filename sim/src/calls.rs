@@ -10,11 +10,13 @@ use rondo_core::message::Reply;
 use crate::client::Clients;
 use crate::history::{Answer, Attempt, End};
 use crate::rt;
-use crate::scenario::{Operation, Trigger};
+use crate::scenario::{Fault, Kind, Operation, Scenario, Trigger};
 use crate::world::{Event, Shared, World};
 
-/// How long after its deadline an operation may end, in milliseconds: drifting timers and one late step.
-pub const SLACK_MS: u64 = 500;
+/// How long after its deadline an operation may end, in milliseconds: one late alarm, and one late step.
+const SLACK_MS: u64 = 150;
+/// The same on a node whose time or processor is meddled with.
+const BENT_SLACK_MS: u64 = 500;
 
 /// A client sends an attempt.
 pub fn call(shared: &Shared, op: usize, attempt: usize) {
@@ -33,7 +35,7 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     });
     let machine = &world.nodes[node as usize];
     let start = rt::now().max(machine.paused_until);
-    let due = start.plus_ms(deadline_ms + SLACK_MS);
+    let due = start.plus_ms(deadline_ms + slack_ms(&world.scenario, node));
     let (inbox, epoch) = (machine.inbox.clone(), machine.epoch);
     let record = Attempt { node, called, called_at: rt::now(), due: Some(due), end: None };
     world.op(op).attempts.push(record);
@@ -52,6 +54,18 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     // A refusal is answered at once, so the world must not be held.
     drop(guard);
     inbox.ask(Ask::Request(request, sink));
+}
+
+/// How late the answers of a node may be.
+fn slack_ms(scenario: &Scenario, node: u32) -> u64 {
+    let bends = |fault: &Fault| match fault.what {
+        Kind::Pause { node: of, .. }
+        | Kind::SlowCpu { node: of, .. }
+        | Kind::Freeze { node: of, .. }
+        | Kind::Drift { node: of, .. } => of == node,
+        _ => false,
+    };
+    if scenario.faults.iter().any(bends) { BENT_SLACK_MS } else { SLACK_MS }
 }
 
 /// A client's patience has ended, unless its node was paused meanwhile.

@@ -32,7 +32,7 @@ use crate::draw::Stream;
 use crate::history::Trouble;
 use crate::net::Sent;
 use crate::rt::{self, Process};
-use crate::scenario::{EngineName, Kind, Said, Trigger};
+use crate::scenario::{Disks, EngineName, Kind, Said, Trigger};
 use crate::tap::{self, Tap};
 use crate::world::{Event, SECRET, Shared, World};
 
@@ -156,7 +156,13 @@ fn boot(
     let life = machine.lives;
     light_fuse(world, node, life);
     let machine = &mut world.nodes[node as usize];
-    let store = open(world.scenario.cluster.engine, machine.disk.clone(), node, draws)?;
+    let store = open(
+        world.scenario.cluster.engine,
+        &world.scenario.disks,
+        machine.disk.clone(),
+        node,
+        draws,
+    )?;
     let Store { engine, directory, clean } = store;
     let (id, boot) = (directory.node, directory.boot);
     let tap = Tap::new(engine, observer(shared, node));
@@ -216,7 +222,13 @@ struct Store {
 }
 
 /// Opens what is on the disk, or makes it. `draws` become identities when there are none.
-fn open(kind: EngineName, disk: MemDisk, node: u32, draws: [u64; 5]) -> Result<Store, String> {
+fn open(
+    kind: EngineName,
+    disks: &Disks,
+    disk: MemDisk,
+    node: u32,
+    draws: [u64; 5],
+) -> Result<Store, String> {
     let disk = Arc::new(disk);
     let new = NewIdentity {
         node: NodeId(u128::from(draws[0]) << 64 | u128::from(draws[1])),
@@ -231,7 +243,7 @@ fn open(kind: EngineName, disk: MemDisk, node: u32, draws: [u64; 5]) -> Result<S
             Ok(Store { engine: Box::new(MemoryEngine::new()), directory, clean: false })
         }
         EngineName::Bitcask => {
-            let options = small_files(directory.store() as u64);
+            let options = small_files(directory.store() as u64, disks.file_kib);
             let (engine, opened) = Bitcask::open(disk, DATA, options)
                 .map_err(|error| format!("its store cannot be opened: {error}"))?;
             if let Some(lost) = opened.lost.first() {
@@ -243,12 +255,13 @@ fn open(kind: EngineName, disk: MemDisk, node: u32, draws: [u64; 5]) -> Result<S
 }
 
 /// Files so small that a short run fills and merges some.
-fn small_files(salt: u64) -> bitcask::Options {
+fn small_files(salt: u64, kib: u32) -> bitcask::Options {
+    let bytes = u64::from(kib) << 10;
     bitcask::Options {
-        file_bytes_max: 32 << 10,
-        allocate_bytes: 4 << 10,
-        buffer_bytes_max: 2 << 10,
-        merge_dead_bytes_min: 16 << 10,
+        file_bytes_max: bytes,
+        allocate_bytes: bytes / 8,
+        buffer_bytes_max: (bytes / 16) as usize,
+        merge_dead_bytes_min: bytes / 2,
         ..bitcask::Options::new(salt)
     }
 }

@@ -131,6 +131,14 @@ pub struct Disks {
     pub sync_max_us: u64,
     /// How many reads in a million must wait for the device.
     pub cold_ppm: u32,
+    /// The size of the engine's files, in KiB, 2 to 1,024. Small ones are filled, sealed and merged in a short run.
+    #[serde(default = "file_kib")]
+    pub file_kib: u32,
+}
+
+/// What scenarios say that are older than the field.
+const fn file_kib() -> u32 {
+    32
 }
 
 /// How wrong a node's clock is.
@@ -256,6 +264,7 @@ impl Scenario {
         says(self.clocks.len() == nodes as usize, "there is one clock for each node")?;
         says(self.heal_at_ms <= HEAL_AT_MS_MAX, "heal_at_ms is too late")?;
         says(self.disks.sync_min_us <= self.disks.sync_max_us, "the shortest sync is the longest")?;
+        says((2..=1_024).contains(&self.disks.file_kib), "the engine's files have 2 to 1,024 KiB")?;
         let in_order = self.operations.is_sorted_by_key(|op| op.at_us);
         says(in_order, "operations stand in order of time")?;
         says(self.operations.len().max(self.faults.len()) <= ITEMS_MAX, "there is too much to do")?;

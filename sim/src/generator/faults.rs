@@ -37,9 +37,23 @@ pub(super) fn faults(
             let before = rng.below(faults.len() as u64) as usize;
             fault.when = Trigger::After { fault: before, ms: rng.log(1, 500) };
         }
+        let is_stop = matches!(fault.what, Kind::Restart { .. });
         faults.push(fault);
+        if is_stop && cluster.engine == EngineName::Bitcask && rng.percent(30) {
+            faults.push(outage_after(rng, cluster, faults.len() - 1));
+        }
     }
     faults
+}
+
+/// A node is stopped in order, as for maintenance, and then its power is cut, and that of others perhaps.
+fn outage_after(rng: &mut Rng, cluster: &Cluster, stop: usize) -> Fault {
+    let what = Kind::PowerLoss {
+        nodes: (0..cluster.nodes).collect(),
+        fate: fate(rng),
+        down_ms: rng.log(5, 2_000),
+    };
+    Fault { when: Trigger::After { fault: stop, ms: rng.log(1, 400) }, what }
 }
 
 /// One more fault.

@@ -136,7 +136,8 @@ fn disks(rng: &mut Rng) -> Disks {
     let sync_min_us = rng.log(30, 1_000);
     let sync_max_us = sync_min_us + rng.log(100, 30_000);
     let cold_ppm = if rng.percent(35) { rng.log(10_000, 400_000) as u32 } else { 0 };
-    Disks { sync_min_us, sync_max_us, cold_ppm }
+    let file_kib = if rng.percent(50) { rng.log(2, 32) as u32 } else { 32 };
+    Disks { sync_min_us, sync_max_us, cold_ppm, file_kib }
 }
 
 fn clocks(rng: &mut Rng, nodes: u32) -> Vec<Skew> {

@@ -119,7 +119,7 @@ fn operation(
         (_, 0..6) if is_read => Level::One,
         _ => Level::Quorum,
     };
-    let named = !is_read && rng.percent(35);
+    let named = !is_read && rng.percent(40);
     let retries = match named {
         true => (0..rng.below(3)).map(|_| retry(rng, cluster)).collect(),
         false => Vec::new(),
@@ -130,7 +130,7 @@ fn operation(
 }
 
 fn retry(rng: &mut Rng, cluster: &Cluster) -> Retry {
-    Retry { after_ms: rng.log(1, 300), node: rng.node(cluster.nodes) }
+    Retry { after_ms: rng.log(1, 1_000), node: rng.node(cluster.nodes) }
 }
 
 fn over(rng: &mut Rng, kind: Kind) -> Over {
