@@ -13,8 +13,10 @@ use crate::rt;
 use crate::scenario::{Fault, Kind, Operation, Scenario, Trigger};
 use crate::world::{Event, Shared, World};
 
-/// How long after its deadline an operation may end, in milliseconds: one late alarm, and one late step.
-const SLACK_MS: u64 = 150;
+/// How long after its deadline an operation may end, in milliseconds: what a clock drifts by until then.
+const SLACK_MS: u64 = 20;
+/// The same when the node's alarm rings late now and then.
+const LATE_SLACK_MS: u64 = 150;
 /// The same on a node whose time or processor is meddled with.
 const BENT_SLACK_MS: u64 = 500;
 
@@ -65,7 +67,12 @@ fn slack_ms(scenario: &Scenario, node: u32) -> u64 {
         | Kind::Drift { node: of, .. } => of == node,
         _ => false,
     };
-    if scenario.faults.iter().any(bends) { BENT_SLACK_MS } else { SLACK_MS }
+    let delays = |site: &String| ["alarm-late", "tick-skipped"].contains(&site.as_str());
+    match (scenario.faults.iter().any(bends), scenario.buggify.iter().any(delays)) {
+        (true, _) => BENT_SLACK_MS,
+        (false, true) => LATE_SLACK_MS,
+        (false, false) => SLACK_MS,
+    }
 }
 
 /// A client's patience has ended, unless its node was paused meanwhile.
