@@ -100,6 +100,12 @@ impl SkewedClock {
         self.state().wall_at(global)
     }
 
+    /// How far the wall clock is ahead at a global moment, in milliseconds; negative when it is behind.
+    #[must_use]
+    pub fn ahead_ms(&self, global: Time) -> i64 {
+        self.wall_at(global).0.cast_signed() - WALL_BASE_MS - global.ms().cast_signed()
+    }
+
     /// The first global moment at which the monotonic clock shows `mono` or more.
     #[must_use]
     pub fn global_of(&self, mono: Mono) -> Time {

@@ -23,6 +23,8 @@ pub struct Line {
     pub text: String,
     /// Of a message: who sent it, and when.
     pub sent: Option<(u32, Time)>,
+    /// How far the node's wall clock was ahead of the world's, in milliseconds. Unknown for what is no event.
+    pub ahead_ms: Option<i64>,
 }
 
 /// The lines so far, and the messages on their way.
@@ -51,12 +53,20 @@ impl Trace {
         }
     }
 
-    /// An event happened.
-    pub fn noted(&mut self, event: u64, at: Time, node: u32, kind: &str, text: String) {
+    /// An event happened. `ahead_ms` is the error of the node's wall clock.
+    pub fn noted(
+        &mut self,
+        event: u64,
+        at: Time,
+        (node, ahead_ms): (u32, i64),
+        kind: &str,
+        text: String,
+    ) {
         let from = text.strip_prefix("from n").filter(|_| matches!(kind, "message" | "datagram"));
         let from = from.and_then(|rest| rest.split([':', ' ']).next()?.parse::<u32>().ok());
         let sent = from.map(|from| (from, self.arrived(from, node, at, &text).unwrap_or(at)));
-        self.lines.push(Line { event: Some(event), at, node, kind: kind.to_owned(), text, sent });
+        let (event, ahead_ms, kind) = (Some(event), Some(ahead_ms), kind.to_owned());
+        self.lines.push(Line { event, at, node, kind, text, sent, ahead_ms });
     }
 
     /// When a message that arrives now was sent. Timers are coarse: it may have been due a little earlier.
@@ -81,7 +91,8 @@ impl Trace {
 
     fn lost(&mut self, from: u32, to: u32, sent: Time, at: Time, text: String) {
         let (kind, text) = ("lost".to_owned(), format!("from n{from}: {text}"));
-        self.lines.push(Line { event: None, at, node: to, kind, text, sent: Some((from, sent)) });
+        let (node, sent) = (to, Some((from, sent)));
+        self.lines.push(Line { event: None, at, node, kind, text, sent, ahead_ms: None });
     }
 }
 
@@ -95,7 +106,7 @@ mod tests {
         let (soon, late) = (Time::at_ms(5), Time::at_ms(9));
         trace.sent((0, 1), Time::at_ms(1), &[soon, late], "read k3".to_owned());
         trace.sent((0, 2), Time::at_ms(2), &[], "read k3".to_owned());
-        trace.noted(7, soon.plus_us(1), 1, "message", "from n0: read k3".to_owned());
+        trace.noted(7, soon.plus_us(1), (1, -3), "message", "from n0: read k3".to_owned());
         let lines = trace.into_lines(Time::at_ms(20));
         let told: Vec<_> =
             lines.iter().map(|line| (line.kind.as_str(), line.node, line.sent)).collect();

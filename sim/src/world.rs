@@ -270,7 +270,9 @@ impl World {
         bytes[20..].copy_from_slice(&xxh3_64(detail).to_le_bytes());
         self.hash = xxh3_64_with_seed(&bytes, self.hash);
         if let Some(trace) = &mut self.trace {
-            trace.noted(self.events, rt::now(), node, kind, text());
+            let ahead_ms =
+                self.nodes.get(node as usize).map_or(0, |node| node.clock.ahead_ms(rt::now()));
+            trace.noted(self.events, rt::now(), (node, ahead_ms), kind, text());
         }
         Stamp(self.events)
     }

@@ -24,7 +24,9 @@ impl Args {
         let outcome = run::run(&scenario, self.html.is_some());
         print!("{}", report::text(&scenario, &outcome));
         if let Some(file) = &self.html {
-            save(file, &html::page(&scenario, &outcome))?;
+            let is_seed = self.what.parse::<u64>().is_ok();
+            let name = if is_seed { format!("seed {}", self.what) } else { self.what.clone() };
+            save(file, &html::page(&name, &scenario, &outcome))?;
         }
         Ok(outcome.verdict.exit_code())
     }

@@ -180,7 +180,9 @@ impl Campaign<'_> {
             let limits = limits(self.jobs, SHRINK_TRIES, SHRINK_TIME);
             let small = save_small(scenario, outcome, &scenario.seed.to_string(), limits)?;
             let page = PathBuf::from(format!("target/sim/{}.html", scenario.seed));
-            save(&page, &html::page(&small.scenario, &run::run(&small.scenario, true)))?;
+            let (name, run) =
+                (format!("seed {}, shrunk", scenario.seed), run::run(&small.scenario, true));
+            save(&page, &html::page(&name, &small.scenario, &run))?;
             let (file, page) = (small.file.display(), page.display());
             self.bar.suspend(|| println!("  {}  {file}  report {page}", small.told));
         }

@@ -1,6 +1,7 @@
 //! The space-time diagram: a lane for the clients and one for each node, time going down, an arrow for each message.
 //!
-//! Lost messages end red, dead and paused nodes are hatched, and beside each node stand its clock's error and what it stored.
+//! Lost messages end red, dead and paused nodes are hatched. Beside each node stands what it stored, and a strip bends with
+//! the error of its clock. What clients say stands on the left of their lane, what goes wrong on the right of all lanes.
 //! Steps of time are compressed: a step's height grows with the logarithm of its length.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,13 +13,21 @@ use crate::run::Outcome;
 use crate::scenario::{Fault, Kind, Scenario};
 use crate::trace::Line;
 
-const LANE: f64 = 210.0;
-const LEFT: f64 = 190.0;
+const LANE: f64 = 220.0;
+/// The width of the clients' lane, and of what is said about faults.
+const CLIENTS: f64 = 340.0;
+const FAULTS: f64 = 380.0;
 const TOP: f64 = 50.0;
+/// How far a strip is from its lane, and how far it bends to either side.
+const STRIP: f64 = 26.0;
+const BEND: f64 = 12.0;
+/// The least distance of two lines of text.
+const TEXT: f64 = 11.0;
 /// How many lines are drawn; the table has more.
 const DRAWN_MAX: usize = 500;
-/// How much of a text stands beside a lane.
+/// How much of a text stands beside a node's lane, and beside all lanes.
 const TEXT_MAX: usize = 30;
+const LONG_TEXT_MAX: usize = 44;
 
 /// The diagram of the lines of a story.
 pub(super) fn svg(
@@ -31,14 +40,20 @@ pub(super) fn svg(
     let mut times: BTreeSet<Time> =
         drawn.iter().flat_map(|line| [line.at, line.sent.map_or(line.at, |sent| sent.1)]).collect();
     times.insert(Time::default());
-    let mut diagram = Diagram { out: String::new(), places: places(&times), scenario };
-    let (width, height) =
-        (LEFT + LANE * f64::from(scenario.cluster.nodes + 1), diagram.height() + 30.0);
+    let mut diagram = Diagram {
+        out: String::new(),
+        places: places(&times),
+        scenario,
+        said_to: TOP,
+        failed_to: TOP,
+    };
+    let (width, height) = (diagram.right() + FAULTS, diagram.height() + 30.0);
     let _ = write!(
         diagram.out,
         "<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">{DEFS}"
     );
     diagram.lanes(height);
+    diagram.clocks(story);
     diagram.silences(drawn);
     diagram.calls(outcome, key);
     drawn.iter().for_each(|line| diagram.line(line));
@@ -69,6 +84,9 @@ struct Diagram<'a> {
     out: String,
     places: BTreeMap<Time, f64>,
     scenario: &'a Scenario,
+    /// Down to where the clients' texts go, and those about faults: the next one stands below.
+    said_to: f64,
+    failed_to: f64,
 }
 
 impl Diagram<'_> {
@@ -81,17 +99,52 @@ impl Diagram<'_> {
         self.places.range(at..).next().map_or(self.height(), |(_, &y)| y)
     }
 
+    /// Where the lanes end and the faults begin.
+    fn right(&self) -> f64 {
+        CLIENTS + LANE * f64::from(self.scenario.cluster.nodes)
+    }
+
     fn lanes(&mut self, height: f64) {
-        let clocks = self.scenario.clocks.iter().enumerate();
-        let names = clocks.map(|(node, clock)| {
-            format!("n{node}  clock {:+} ms, {:+} ppm", clock.offset_ms, clock.drift_ppm)
-        });
-        for (lane, name) in std::iter::once("clients".to_owned()).chain(names).enumerate() {
-            let x = LEFT - LANE / 2.0 + lane as f64 * LANE;
+        let nodes = (0..self.scenario.cluster.nodes).map(|node| (x_of(node), format!("n{node}")));
+        let clients = (CLIENTS - 40.0, "clients".to_owned());
+        for (x, name) in std::iter::once(clients).chain(nodes) {
             let _ = write!(
                 self.out,
                 "<text x=\"{x}\" y=\"20\" text-anchor=\"middle\">{name}</text>\
                      <line class=\"lane\" x1=\"{x}\" x2=\"{x}\" y1=\"30\" y2=\"{height}\"/>"
+            );
+        }
+    }
+
+    /// A strip for each clock: to the right of the dotted line it is ahead, to the left behind.
+    fn clocks(&mut self, lines: &[&Line]) {
+        let ahead = |line: &&&Line| line.ahead_ms.map(|ms| (line.node, line.at, ms));
+        let samples: Vec<(u32, Time, i64)> = lines.iter().filter_map(|line| ahead(&line)).collect();
+        let most = samples.iter().map(|(_, _, ms)| ms.unsigned_abs()).max().unwrap_or(0);
+        for node in 0..self.scenario.cluster.nodes {
+            let x = x_of(node) - STRIP;
+            let mut path = String::new();
+            let mut last = None;
+            for &(_, at, ms) in samples.iter().filter(|(of, _, _)| *of == node) {
+                let (bent, y) = (x + BEND * ms as f64 / most.max(1) as f64, self.y(at));
+                let step = if last.is_some() {
+                    format!("V{y:.1}H{bent:.1}")
+                } else {
+                    format!("M{bent:.1} {TOP}")
+                };
+                path.push_str(&step);
+                last = Some(ms);
+            }
+            let (end, ppm) = (self.height(), self.scenario.clocks[node as usize].drift_ppm);
+            let _ = write!(
+                self.out,
+                "<line class=\"true\" x1=\"{x}\" x2=\"{x}\" y1=\"{TOP}\" y2=\"{end}\"/>\
+                     <path class=\"clock\" d=\"{}\"><title>the clock of n{node}: {BEND} px are {most} ms; it drifts by \
+                     {ppm} ppm</title></path><text class=\"small\" x=\"{}\" y=\"36\" text-anchor=\"middle\">clock \
+                     {:+} ms</text>",
+                if path.is_empty() { format!("M{x} {TOP}") } else { format!("{path}V{end}") },
+                x_of(node),
+                last.unwrap_or(self.scenario.clocks[node as usize].offset_ms),
             );
         }
     }
@@ -152,7 +205,7 @@ impl Diagram<'_> {
                 op.attempts.iter().filter(|attempt| self.places.contains_key(&attempt.called_at))
             {
                 let end = attempt.end.as_ref().map_or(attempt.called_at, |end| end.at);
-                let x = LEFT - LANE / 2.0 + (id % 8) as f64 * 8.0 - 28.0;
+                let x = CLIENTS - 40.0 + (id % 8) as f64 * 8.0 - 28.0;
                 let (from, to) =
                     (self.y(attempt.called_at), self.y(end).max(self.y(attempt.called_at) + 4.0));
                 let _ = write!(
@@ -167,43 +220,50 @@ impl Diagram<'_> {
 
     fn line(&mut self, line: &Line) {
         let (x, y, text) = (x_of(line.node), self.y(line.at), escaped(&line.text));
-        let short: String = line.text.chars().take(TEXT_MAX).collect();
-        let short = escaped(&short);
+        let first = |most: usize| escaped(&line.text.chars().take(most).collect::<String>());
         let _ = match (line.kind.as_str(), line.sent) {
             (kind @ ("message" | "lost"), Some((from, sent))) => {
                 let class = if kind == "lost" { "lost" } else { "msg" };
                 let (x1, y1) = (x_of(from), self.y(sent));
+                // Near the receiver, where arrows that cross are apart.
+                let (at_x, at_y) = (x + (x1 - x) * 0.22, y + (y1 - y) * 0.22 - 2.0);
                 write!(
                     self.out,
-                    "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x}\" y2=\"{y}\"><title>{text}</title></line>"
+                    "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x}\" y2=\"{y}\"><title>{text}</title></line>\
+                         <text class=\"said\" x=\"{at_x}\" y=\"{at_y}\">{}</text>",
+                    escaped(said(&line.text))
                 )
             }
             ("fault" | "mend" | "heal" | "trouble", _) => {
-                let right = LEFT + LANE * f64::from(self.scenario.cluster.nodes + 1);
+                let (right, below) = (self.right(), (y + 3.0).max(self.failed_to + TEXT));
+                self.failed_to = below;
                 write!(
                     self.out,
                     "<line class=\"fault\" x1=\"0\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/>\
-                         <text class=\"bad\" x=\"2\" y=\"{}\">{} {short}<title>{text}</title></text>",
-                    y - 2.0,
-                    line.kind
+                         <text class=\"bad\" x=\"{}\" y=\"{below}\">{} {}<title>{text}</title></text>",
+                    right + 4.0,
+                    line.kind,
+                    first(LONG_TEXT_MAX)
                 )
             }
             ("store" | "final", _) => {
                 write!(
                     self.out,
                     "<circle cx=\"{x}\" cy=\"{y}\" r=\"3\" fill=\"var(--ink)\"/>\
-                         <text class=\"small\" x=\"{}\" y=\"{}\">{short}<title>{text}</title></text>",
+                         <text class=\"small\" x=\"{}\" y=\"{}\">{}<title>{text}</title></text>",
                     x + 9.0,
-                    y + 3.0
+                    y + 3.0,
+                    first(TEXT_MAX)
                 )
             }
             ("call" | "answer", _) => {
+                let below = (y + 3.0).max(self.said_to + TEXT);
+                self.said_to = below;
                 write!(
                     self.out,
-                    "<text class=\"small\" x=\"{}\" y=\"{}\">{} {short}<title>{text}</title></text>",
-                    2.0,
-                    y + 3.0,
-                    line.at.ms()
+                    "<text class=\"small\" x=\"2\" y=\"{below}\">{} {}<title>{text}</title></text>",
+                    line.at.ms(),
+                    first(LONG_TEXT_MAX).replace(" attempt 1:", ":")
                 )
             }
             _ => Ok(()),
@@ -212,7 +272,13 @@ impl Diagram<'_> {
 }
 
 fn x_of(node: u32) -> f64 {
-    LEFT + LANE / 2.0 + f64::from(node) * LANE
+    CLIENTS + LANE / 2.0 + f64::from(node) * LANE
+}
+
+/// What kind of message it is: `query` of `from n1: #1.1 query k0`.
+fn said(text: &str) -> &str {
+    let words = text.split(": ").nth(1).unwrap_or(text).split(' ');
+    words.into_iter().find(|word| !word.starts_with('#')).unwrap_or_default()
 }
 
 /// For how long a fault pauses its nodes, when it does.

@@ -26,19 +26,21 @@ svg text.small{font-size:10px;fill:var(--dim)}
 svg .lane{stroke:var(--line)}svg .msg{stroke:var(--ok);marker-end:url(#tip)}svg .lost{stroke:var(--bad);stroke-dasharray:4 3}
 svg .call{stroke:var(--client);stroke-width:6;opacity:.55}
 svg .down{fill:url(#down)}svg .paused{fill:url(#paused)}svg .fault{stroke:var(--bad);stroke-dasharray:2 4}
-svg text.bad{fill:var(--bad)}
+svg text.bad{fill:var(--bad)}svg text.said{font-size:9px;fill:var(--dim);text-anchor:middle}
+svg .clock{stroke:var(--client);fill:none}svg .true{stroke:var(--line);stroke-dasharray:1 3}
 ";
 /// How many events the table has at most.
 const ROWS_MAX: usize = 1_500;
 
-/// The page of a run whose trace was kept.
+/// The page of a run whose trace was kept. `name` is what people call it; a shrunk scenario may have another seed.
 #[must_use]
-pub fn page(scenario: &Scenario, outcome: &Outcome) -> String {
+pub fn page(name: &str, scenario: &Scenario, outcome: &Outcome) -> String {
     let key = failing_key(outcome);
     let story = story(&outcome.transcript, key);
     let mut page =
         String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
-    let title = format!("seed {}: {}", scenario.seed, outcome.verdict.word());
+    let title = format!("{name}: {}", outcome.verdict.word());
+    let title = escaped(&title);
     let _ = write!(
         page,
         "<title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn the_page_is_whole_and_fetches_nothing() {
         let (scenario, outcome, key) = made();
-        let page = page(&scenario, &outcome);
+        let page = page("seed 4", &scenario, &outcome);
         let told = format!("k{key}: &lt;script&gt;&quot;x&quot; &amp; y&lt;/script&gt;");
         assert!(page.contains(&told));
         for stranger in ["<script", "http:", "https:", "src=", "@import"] {
