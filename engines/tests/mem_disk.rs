@@ -249,3 +249,113 @@ fn wrong_names_are_errors() {
     assert_eq!(kind(disk.create_dir("a/b")), io::ErrorKind::NotADirectory);
     assert!(disk.list("no").unwrap().is_empty());
 }
+
+/// Numbers under what is asked.
+fn dice(mut bits: u64) -> impl FnMut(u64) -> u64 {
+    move |n| {
+        bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695);
+        (bits >> 33) % n
+    }
+}
+
+#[test]
+fn pages_are_lost_as_a_whole() {
+    let (disk, file) = disk_with_file();
+    disk.write_at(&file, &[&[b'x'; 12_288]], 0).unwrap();
+    disk.crash(&mut |_| Fate::Pages(0b101));
+    let left = disk.content("a").unwrap();
+    let page = |n: usize| left[n * 4_096..(n + 1) * 4_096].iter().all(|byte| *byte == b'x');
+    assert_eq!([page(0), page(1), page(2)], [true, false, true]);
+}
+
+#[test]
+fn what_is_written_anew_after_a_failed_sync_is_what_stays() {
+    for fate in [Fate::Kept, Fate::Lost] {
+        let (disk, file) = disk_with_file();
+        disk.write_at(&file, &[b"first"], 0).unwrap();
+        disk.start_sync(SyncId(1), vec![file.clone()]);
+        let _ = disk.fail(disk.take_pending().pop().unwrap(), io::ErrorKind::Other);
+        disk.write_at(&file, &[b"FIRST"], 0).unwrap();
+        disk.sync_now(&file).unwrap();
+        disk.crash(&mut |_| fate);
+        assert_eq!(content(&disk, "a"), "FIRST");
+    }
+}
+
+#[test]
+fn damage_is_done_at_rest_and_can_be_mended() {
+    for seed in 0..200 {
+        let (disk, file) = disk_with_file();
+        let mut below = dice(seed);
+        assert_eq!(disk.rot(&mut below), None, "nothing is at rest yet");
+        let old: Vec<u8> = (0..2_000_u32).map(|at| (at / 8) as u8).collect();
+        disk.write_at(&file, &[&old], 0).unwrap();
+        disk.sync_now(&file).unwrap();
+        disk.write_at(&file, &[&[b'n'; 600]], 2_000).unwrap();
+        disk.start_sync(SyncId(1), vec![file.clone()]);
+        let _ = disk.run_pending();
+        let sound = disk.content("a").unwrap();
+        let rot = disk.rot(&mut below).unwrap();
+        let bits = |one: &[u8], two: &[u8]| {
+            one.iter().zip(two).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>()
+        };
+        assert_eq!(bits(&sound, &disk.content("a").unwrap()), 1);
+        disk.crash_lose_all();
+        assert_eq!(bits(&sound, &disk.content("a").unwrap()), 1, "it is on the device");
+        disk.mend(&rot);
+        assert_eq!(disk.content("a").unwrap(), sound);
+    }
+}
+
+#[test]
+fn a_block_that_went_astray_is_missing_here_and_covers_another_there() {
+    let mut astray = 0;
+    for seed in 0..100 {
+        let (disk, file) = disk_with_file();
+        let old = vec![b'o'; 8_192];
+        disk.write_at(&file, &[&old], 0).unwrap();
+        disk.sync_now(&file).unwrap();
+        disk.write_at(&file, &[&[b'n'; 1_024]], 8_192).unwrap();
+        disk.start_sync(SyncId(1), vec![file.clone()]);
+        let _ = disk.run_pending();
+        let sound = disk.content("a").unwrap();
+        let damage = disk.misdirect(&mut dice(seed));
+        let spoilt = disk.content("a").unwrap();
+        if !damage.is_empty() {
+            astray += 1;
+            assert!(spoilt[8_192..].contains(&0), "a part of the new bytes is missing");
+            assert!(spoilt[..8_192].contains(&b'n') || spoilt[8_192..] != sound[8_192..]);
+        }
+        damage.iter().rev().for_each(|damage| disk.mend(damage));
+        assert_eq!(disk.content("a").unwrap(), sound);
+    }
+    assert!(astray > 50, "{astray}");
+}
+
+#[test]
+fn a_read_that_goes_astray_answers_with_other_bytes_once() {
+    let (disk, file) = disk_with_file();
+    let other = disk.open("b", Open::New).unwrap();
+    disk.write_at(&file, &[&[b'a'; 600]], 0).unwrap();
+    disk.write_at(&other, &[&[b'b'; 600]], 0).unwrap();
+    let mut bytes = [0; 600];
+    disk.set_fault_hook(|_, _, op| (*op == Op::Read).then_some(Fault::Elsewhere(1)));
+    assert_eq!(disk.read_at(&file, &mut bytes, 0).unwrap(), 600);
+    assert_eq!(bytes, [b'b'; 600]);
+    disk.clear_hooks();
+    disk.read_at(&file, &mut bytes, 0).unwrap();
+    assert_eq!(bytes, [b'a'; 600]);
+}
+
+#[test]
+fn a_disk_is_set_back_to_what_it_was() {
+    let (disk, file) = disk_with_file();
+    disk.write_at(&file, &[b"first"], 0).unwrap();
+    let before = disk.fork();
+    disk.write_at(&file, &[b"second"], 0).unwrap();
+    disk.remove("a").unwrap();
+    disk.set_back(&before);
+    assert_eq!(content(&disk, "a"), "first");
+    disk.crash_lose_all();
+    assert_eq!(content(&disk, "a"), "");
+}

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, Op, SECTOR, State, parent};
+use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, Op, PAGE, SECTOR, State, parent};
 
 /// An operation that no sync has covered when the power goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -32,6 +32,8 @@ pub enum Fate {
     /// The length it implies had, and of its sectors the i-th when bit `i % 64` is set; the others
     /// read as before. Operations that are not writes are kept.
     Sectors(u64),
+    /// The same for pages.
+    Pages(u64),
 }
 
 /// Where an un-synced operation is listed.
@@ -60,7 +62,7 @@ impl MemDisk {
             let fate = fate(CrashPoint { index, path, op });
             match place {
                 Place::Name(at) => {
-                    if matches!(fate, Fate::Kept | Fate::Sectors(_)) {
+                    if matches!(fate, Fate::Kept | Fate::Sectors(_) | Fate::Pages(_)) {
                         state.name_changes[at].apply(&mut state.durable_names);
                     }
                 }
@@ -91,6 +93,23 @@ impl MemDisk {
             ..State::default()
         };
         MemDisk { state: Arc::new(Mutex::new(copy)) }
+    }
+
+    /// Everything is as it was when `before` was forked; what is open gives errors from now on.
+    pub fn set_back(&self, before: &MemDisk) {
+        let before = before.fork();
+        let mut from = before.state();
+        let mut state = self.state();
+        state.incarnation += 1;
+        state.power_off = false;
+        state.pending.clear();
+        state.settled.clear();
+        state.next_inode = state.next_inode.max(from.next_inode);
+        state.sequence = state.sequence.max(from.sequence);
+        state.inodes = std::mem::take(&mut from.inodes);
+        state.names = std::mem::take(&mut from.names);
+        state.durable_names = std::mem::take(&mut from.durable_names);
+        state.name_changes = std::mem::take(&mut from.name_changes);
     }
 
     /// A crash that loses everything that was not synced.
@@ -195,10 +214,11 @@ impl FileChange {
 }
 
 fn write_with_fate(image: &mut Vec<u8>, offset: u64, bytes: &[u8], fate: Fate) {
-    let first_sector = offset / SECTOR;
+    let unit = if matches!(fate, Fate::Pages(_)) { PAGE } else { SECTOR };
+    let first = offset / unit;
     let bytes = match fate {
         Fate::Torn(sectors) => {
-            let end = first_sector.saturating_add(sectors).saturating_mul(SECTOR);
+            let end = first.saturating_add(sectors).saturating_mul(SECTOR);
             &bytes[..bytes.len().min(end.saturating_sub(offset) as usize)]
         }
         _ => bytes,
@@ -210,10 +230,10 @@ fn write_with_fate(image: &mut Vec<u8>, offset: u64, bytes: &[u8], fate: Fate) {
     image.resize(image.len().max(end as usize), 0);
     let mut at = offset;
     while at < end {
-        let sector = at / SECTOR;
-        let next = ((sector + 1) * SECTOR).min(end);
+        let block = at / unit;
+        let next = ((block + 1) * unit).min(end);
         let kept = match fate {
-            Fate::Sectors(mask) => mask >> ((sector - first_sector) % 64) & 1 == 1,
+            Fate::Sectors(mask) | Fate::Pages(mask) => mask >> ((block - first) % 64) & 1 == 1,
             _ => true,
         };
         if kept {

@@ -17,9 +17,14 @@ pub enum Fault {
     Fail(io::ErrorKind),
     /// A write stores only its first so many bytes and fails; anything else just fails.
     Cut(u64, io::ErrorKind),
+    /// A read answers with the bytes of another place, which the number chooses; anything else just fails.
+    Elsewhere(u64),
     /// Power is off: this and everything after it fails until `crash` is called.
     PowerOff,
 }
+
+/// What the error of an operation that a hook let fail says.
+pub const INJECTED: &str = "the simulated disk failed here";
 
 pub(super) type FaultHook = Box<dyn FnMut(u64, &str, &Op) -> Option<Fault> + Send>;
 pub(super) type ColdHook = Box<dyn FnMut(&str, u64, usize) -> bool + Send>;
@@ -78,7 +83,8 @@ impl State {
 
     pub(super) fn refuse(&mut self, fault: Fault) -> io::Error {
         match fault {
-            Fault::Fail(error) | Fault::Cut(_, error) => error.into(),
+            Fault::Fail(error) | Fault::Cut(_, error) => io::Error::new(error, INJECTED),
+            Fault::Elsewhere(_) => io::Error::other(INJECTED),
             Fault::PowerOff => {
                 self.power_off = true;
                 io::Error::other("the power is off")

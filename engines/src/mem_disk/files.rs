@@ -12,7 +12,7 @@ use rondo_core::id::{ReadId, SyncId};
 use rondo_core::probe::{Buggify, Probe, Sometimes};
 
 use super::crash::Fate;
-use super::faults::Fault;
+use super::faults::{Fault, INJECTED};
 use super::{
     ChangedFile, Entry, FileChange, Inode, MemDisk, MemFile, NameChange, Op, Pending, State, Work,
     parent,
@@ -132,10 +132,7 @@ impl Disk for MemDisk {
     fn read_at(&self, file: &MemFile, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut state = self.state();
         state.check(file.incarnation)?;
-        state.ask(file.inode, Op::Read)?;
-        let found = slice_at(&state.inodes[&file.inode].current, offset, buf.len());
-        buf[..found.len()].copy_from_slice(found);
-        Ok(found.len())
+        state.read(file.inode, buf, offset)
     }
 
     fn try_read_at(
@@ -196,7 +193,7 @@ impl MemDisk {
             (None, what) => (what, Ok(())),
             (Some(Fault::Cut(len, error)), ChangedFile::Write { offset, mut bytes }) => {
                 bytes.truncate(len as usize);
-                (ChangedFile::Write { offset, bytes }, Err(error.into()))
+                (ChangedFile::Write { offset, bytes }, Err(io::Error::new(error, INJECTED)))
             }
             (Some(fault), _) => return Err(state.refuse(fault)),
         };
@@ -246,6 +243,32 @@ impl FileChange {
     pub(super) fn apply(&self, image: &mut Vec<u8>) {
         self.apply_with_fate(image, Fate::Kept);
     }
+
+    /// Whether nothing of an earlier change can show once this one is durable, as far as it lies below it.
+    pub(super) fn replaces(&self, earlier: &FileChange) -> bool {
+        match &self.what {
+            ChangedFile::Write { .. } => {
+                let range = self.range();
+                earlier.range().is_some_and(|other| range.is_some_and(|range| meet(range, other)))
+            }
+            ChangedFile::SetLen(len) => {
+                earlier.range().is_none_or(|(offset, bytes)| offset + bytes > *len)
+            }
+            ChangedFile::Allocate(_) => false,
+        }
+    }
+
+    pub(super) const fn is_allocation(&self) -> bool {
+        matches!(self.what, ChangedFile::Allocate(_))
+    }
+
+    /// What a write covers: offset and length.
+    pub(super) fn range(&self) -> Option<(u64, u64)> {
+        match &self.what {
+            ChangedFile::Write { offset, bytes } => Some((*offset, bytes.len() as u64)),
+            _ => None,
+        }
+    }
 }
 
 impl NameChange {
@@ -267,6 +290,11 @@ impl NameChange {
         let come = self.come.iter().map(|(path, _)| path);
         self.gone.iter().chain(come).any(|path| parent(path) == dir)
     }
+}
+
+/// Whether two ranges (offset, length) have bytes in common.
+pub(super) const fn meet(one: (u64, u64), two: (u64, u64)) -> bool {
+    one.0 < two.0 + two.1 && two.0 < one.0 + one.1
 }
 
 pub(super) fn slice_at(image: &[u8], offset: u64, len: usize) -> &[u8] {

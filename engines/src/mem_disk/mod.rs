@@ -10,8 +10,8 @@
 //! names are all reachable. A name and the content behind it are independent, as POSIX has it: a
 //! synced file whose name was never synced is gone.
 //!
-//! After a failed sync the pages it covered are clean and not durable: no later sync covers them
-//! (<https://lwn.net/Articles/752063/>).
+//! After a failed sync the pages it covered are clean and not durable: no later sync covers them, unless they
+//! are written anew (<https://lwn.net/Articles/752063/>).
 //!
 //! A plain mutex guards the state because `Disk` takes `&self`; it is never held while anything
 //! waits. Left out: space limits (use a fault hook), permissions, sparse files.
@@ -21,6 +21,8 @@ mod faults;
 mod crash;
 
 mod files;
+
+mod damage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -33,12 +35,15 @@ use rondo_core::id::{ReadId, SyncId};
 use rondo_core::probe::Watch;
 
 pub use self::crash::{CrashPoint, Fate};
-pub use self::faults::Fault;
+pub use self::damage::Damage;
 use self::faults::{ColdHook, FaultHook};
+pub use self::faults::{Fault, INJECTED};
 use self::files::slice_at;
 
 /// What a device writes as a whole, in bytes: a torn write ends at a multiple of it.
 pub const SECTOR: u64 = 512;
+/// What the page cache writes as a whole, in bytes.
+pub const PAGE: u64 = 4_096;
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Default)]
@@ -128,6 +133,8 @@ struct State {
     durable_names: BTreeMap<String, Entry>,
     name_changes: Vec<NameChange>,
     pending: Vec<Pending>,
+    /// What the last sync made durable: inode, offset, length.
+    settled: Vec<(u64, u64, u64)>,
     fault: Option<FaultHook>,
     cold: Option<ColdHook>,
     watch: Option<Arc<dyn Watch>>,
@@ -197,6 +204,7 @@ impl MemDisk {
         let mut state = self.state();
         match pending.work {
             Work::Sync { id, files, until } => {
+                state.settled.clear();
                 let result = files.iter().try_for_each(|file| {
                     state.check(file.incarnation)?;
                     state.sync(file.inode, until)
@@ -204,10 +212,11 @@ impl MemDisk {
                 DiskDone::Synced { id, result }
             }
             Work::Read { id, file, offset, len } => {
+                let mut bytes = vec![0; len];
                 let result = state.check(file.incarnation).and_then(|()| {
-                    state.ask(file.inode, Op::Read)?;
-                    let content = &state.inodes[&file.inode].current;
-                    Ok(Bytes::copy_from_slice(slice_at(content, offset, len)))
+                    let found = state.read(file.inode, &mut bytes, offset)?;
+                    bytes.truncate(found);
+                    Ok(Bytes::from(bytes))
                 });
                 DiskDone::Read { id, result }
             }
@@ -317,16 +326,36 @@ impl State {
             return Err(self.refuse(fault));
         }
         let file = self.inodes.get_mut(&inode).expect("files being synced have content");
-        let mut kept = VecDeque::new();
+        let mut kept: VecDeque<FileChange> = VecDeque::new();
         for change in file.changes.drain(..) {
             if change.sequence < until && !change.doomed {
                 change.apply(&mut file.durable);
+                if let ChangedFile::Write { offset, bytes } = &change.what {
+                    self.settled.push((inode, *offset, bytes.len() as u64));
+                }
+                // What was doomed below it cannot come to the device any more.
+                kept.retain(|other| !(other.doomed && change.replaces(other)));
             } else {
                 kept.push_back(change);
             }
         }
         file.changes = kept;
         Ok(())
+    }
+
+    /// Reads what a file holds, or what a misled device takes for it.
+    fn read(&mut self, inode: u64, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let fault = self.ask_fault(inode, Op::Read);
+        if let Some(fault) = fault.filter(|fault| !matches!(fault, Fault::Elsewhere(_))) {
+            return Err(self.refuse(fault));
+        }
+        let found = slice_at(&self.inodes[&inode].current, offset, buf.len());
+        let count = found.len();
+        buf[..count].copy_from_slice(found);
+        if let Some(Fault::Elsewhere(bits)) = fault {
+            self.mislead(&mut buf[..count], offset, bits);
+        }
+        Ok(count)
     }
 
     fn file_named(&self, path: &str) -> io::Result<u64> {
