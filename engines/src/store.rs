@@ -59,7 +59,7 @@ pub fn open_store<D: Disk>(
     let (engine, lost): (Box<dyn Engine>, Vec<Lost>) = match kind {
         EngineKind::Memory => (Box::new(MemoryEngine::new()), Vec::new()),
         EngineKind::Bitcask => {
-            let options = Options::new(dir.store() as u64);
+            let options = Options { accept_losses: true, ..Options::new(dir.store() as u64) };
             let (engine, opened) =
                 Bitcask::open(disk, BITCASK_DIR, options).map_err(StoreError::Engine)?;
             (Box::new(engine), opened.lost)

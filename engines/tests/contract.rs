@@ -61,6 +61,7 @@ fn tiny() -> Options {
         buffer_bytes_max: 700,
         merge_dead_percent: 10,
         merge_dead_bytes_min: 0,
+        accept_losses: true,
         ..Options::new(0x5eed)
     }
 }

@@ -126,6 +126,7 @@ impl World {
         options.allocate_bytes = u64::from(input.allocate_bytes % 1024);
         options.buffer_bytes_max = usize::from(input.buffer_bytes % 1024);
         options.merge_dead_bytes_min = 64;
+        options.accept_losses = true;
         if input.collide {
             options.fingerprint = |key, _| key.first().map_or(0, |first| u32::from(first % 3));
         }

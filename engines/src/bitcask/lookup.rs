@@ -26,6 +26,9 @@ use super::{Bitcask, DataFile, Keys};
 /// Records up to this length are read whole even when only the head is asked for, in bytes.
 const WHOLE_BYTES_MAX: usize = 4096;
 
+/// As much of an old record is read to compare its key, in bytes: its head, most of the time.
+const COMPARED_BYTES: usize = 256;
+
 /// How much of a record is wanted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
@@ -97,19 +100,30 @@ impl<D: Disk> Bitcask<D> {
         Ok(None)
     }
 
-    /// Whether the record at `place` is of `key`.
+    /// Whether the record at `place` is of `key`. One that cannot be read is an error: taken for another key's it would
+    /// stay behind, and come back when it can be read again.
     fn is_key(&self, place: Place, key: &[u8]) -> Result<bool> {
         let file = self.file(place)?;
         if let Keys::Table(table) = &file.keys {
             return Ok(table.get(key).is_some_and(|entry| entry.offset == place.offset));
         }
         let mut bytes: SmallVec<[u8; 256]> = SmallVec::new();
-        bytes.resize(HEADER + key.len(), 0);
-        let read = self.disk.read_at(&file.file, &mut bytes, u64::from(place.offset))?;
-        let same = read == bytes.len()
-            && Header::decode(&bytes).is_some_and(|header| header.key_len == key.len())
-            && bytes[HEADER..] == *key;
-        Ok(same)
+        let mut len = COMPARED_BYTES.max(HEADER + key.len()).min(place.len as usize);
+        loop {
+            bytes.resize(len, 0);
+            let read = self.disk.read_at(&file.file, &mut bytes, u64::from(place.offset))?;
+            let header = if read == len { Header::decode(&bytes) } else { None };
+            let header = header.ok_or_else(|| self.corrupt(place, "no record is there"))?;
+            if bytes[HEADER..].starts_with(key) && header.key_len == key.len() {
+                return Ok(true);
+            }
+            if len >= header.body_at() || len == place.len as usize {
+                break;
+            }
+            len = header.body_at().min(place.len as usize);
+        }
+        let other = record::check_head(file.seed, &bytes);
+        other.map(|_| false).map_err(|what| self.corrupt(place, what))
     }
 
     /// The bytes of a record, or of its head; `None` when it is cold.

@@ -75,6 +75,9 @@ pub struct Options {
     pub merge_dead_percent: u64,
     /// ... and more than this, in bytes.
     pub merge_dead_bytes_min: u64,
+    /// Whether to go on with what is left when acknowledged data is gone. Else nothing on the disk is touched
+    /// then, so that somebody may still repair it, and the engine is of no use.
+    pub accept_losses: bool,
     /// A random number of the store. It is used for new stores; older ones know theirs.
     pub salt: u64,
     /// Hashes a key, with the salt. Any function will do; a bad one is slow.
@@ -92,6 +95,7 @@ impl Options {
             buffer_bytes_max: 1 << 20,
             merge_dead_percent: 35,
             merge_dead_bytes_min: 16 << 20,
+            accept_losses: false,
             salt,
             fingerprint: |key, salt| xxh3_64_with_seed(key, salt) as u32,
         }
@@ -112,8 +116,9 @@ pub struct Lost {
 /// What opening found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Opened {
-    /// Damage to data that was durable. When there is any, older versions of the lost records may have
-    /// come back: the caller must treat the store as one that was not closed cleanly.
+    /// Damage to data that was durable. When there is any, the engine is poisoned, unless losses are accepted:
+    /// then older versions of the lost records may have come back, and the caller must treat the store as
+    /// one that was not closed cleanly.
     pub lost: Vec<Lost>,
     /// Writes that had not been synced before a power loss and are gone, in bytes: no damage.
     pub torn_bytes: u64,
@@ -203,7 +208,7 @@ impl<D: Disk> Bitcask<D> {
     ///
     /// # Errors
     /// The disk's, and `UnknownVersion` for files of a newer program. Damage is no error: see
-    /// `Opened::lost`.
+    /// `Opened::lost` and `Options::accept_losses`.
     pub fn open(disk: Arc<D>, dir: &str, options: Options) -> Result<(Bitcask<D>, Opened)> {
         recovery::open(disk, dir, options)
     }

@@ -26,10 +26,19 @@
 //! the discarded files lies beyond a gap. Without the cut, a discarded record could later be covered
 //! by rule 1, when its Lsn has been given to another write.
 //!
+//! **Why what is read is written again.** After a failed sync the page cache shows writes that are not on the disk and
+//! that no later sync covers. A process that ended then, and starts again with the cache still there, would take
+//! them, call them durable and lose them. So of each log file everything behind the last record up to D is written
+//! anew before it is synced.
+//!
+//! **Losses change nothing.** Files are only looked at until all are known to be whole; what cannot be read now may be
+//! readable after a repair. (Files that were never finished are removed before.)
+//!
 //! Merged files have no order and are complete before they get their names: all sound records in them
 //! are taken, and all damage is a loss.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use rondo_core::env::{Disk, Open};
@@ -51,6 +60,8 @@ use super::{Active, Bitcask, DataFile, Keys, Lost, Opened, Options, file_path, l
 const LOSSES_MAX: usize = 16;
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
+/// What is written again is written in pieces of this, in bytes.
+const AGAIN_BYTES: u64 = 1 << 20;
 
 /// A data file as it was found.
 struct Found<F> {
@@ -66,7 +77,18 @@ struct Loaded {
     records: Vec<(Box<[u8]>, Entry)>,
     /// Where the data ends.
     end: u64,
+    /// Where what is durable for certain ends; 0 when that is nothing.
+    certain: u64,
     losses: Vec<(u64, String)>,
+}
+
+/// What opening has to do with a file whose records were read.
+struct Tail {
+    number: u32,
+    /// Write these bytes again.
+    again: Range<u64>,
+    /// Cut what was never promised.
+    cut: bool,
 }
 
 /// How far the log has been followed, over all its files.
@@ -105,7 +127,7 @@ pub(super) fn open<D: Disk>(
     let mut bitcask = new_bitcask(disk, dir, options, salt, next_number);
     let mut follow = Follow { durable, last: 0, known: false, broken: false, torn: 0 };
     let mut opened = Opened::default();
-    let mut empty = Vec::new();
+    let (mut empty, mut tails) = (Vec::new(), Vec::new());
     // For each log file its base; 0, which promises nothing, where the header is damaged.
     let bases: Vec<Option<u64>> = found
         .iter()
@@ -117,7 +139,8 @@ pub(super) fn open<D: Disk>(
     for (at, found) in found.into_iter().enumerate() {
         let next_base = bases[at + 1..].iter().flatten().next().copied();
         let number = found.number;
-        let file = bitcask.take_file(found, next_base, &mut follow, &mut opened)?;
+        let (file, tail) = bitcask.take_file(found, next_base, &mut follow, &mut opened)?;
+        tails.extend(tail);
         if file.is_empty() && !file.damaged {
             empty.push(number);
         }
@@ -127,6 +150,11 @@ pub(super) fn open<D: Disk>(
     sometimes!(bitcask.disk, RecoveryFoundAnEmptyFile, !empty.is_empty());
     sometimes!(bitcask.disk, RecoveryTookAnUnsyncedTail, follow.last > follow.durable);
     bitcask.report_missing_end(&follow, bases.iter().flatten().count(), &mut opened);
+    if !opened.lost.is_empty() && !options.accept_losses {
+        bitcask.poisoned = true;
+        return Ok((bitcask, opened));
+    }
+    tails.into_iter().try_for_each(|tail| bitcask.settle(tail))?;
     bitcask.lsn = follow.durable.max(follow.last);
     bitcask.durable = bitcask.lsn;
     bitcask.marked = bitcask.lsn;
@@ -263,14 +291,14 @@ fn durable_named<D: Disk>(disk: &D, salt: u64, found: &[Found<D::File>]) -> Resu
 }
 
 impl<D: Disk> Bitcask<D> {
-    /// Takes what survived of one file, and cuts off what was never promised.
+    /// Takes what survived of one file. Nothing on the disk is changed.
     fn take_file(
         &self,
         found: Found<D::File>,
         next_base: Option<u64>,
         follow: &mut Follow,
         opened: &mut Opened,
-    ) -> Result<DataFile<D::File>> {
+    ) -> Result<(DataFile<D::File>, Option<Tail>)> {
         let seed = record::seed(self.salt, found.number);
         let kind = match found.header {
             Some(header) => header.kind,
@@ -294,18 +322,15 @@ impl<D: Disk> Bitcask<D> {
                 (summary.end, summary.lsn_min, summary.lsn_max);
             file.tombstones = summary.tombstones;
             file.keys = Keys::Hint(hint);
-            return Ok(file);
+            return Ok((file, None));
         }
         let walk = Walk::new(&*self.disk, &file.file, seed, 0, found.len);
         let loaded = match kind {
             Kind::Log => follow.read_log(walk, found.header, next_base, found.len)?,
-            Kind::Merged => read_merged(walk)?,
+            Kind::Merged => read_unordered(walk, kind)?,
         };
-        if loaded.end < found.len {
-            self.disk.set_len(&file.file, loaded.end)?;
-        }
-        // Also what only the operating system held: from here on all of it counts as durable.
-        self.disk.sync_now(&file.file)?;
+        let again = if kind == Kind::Log { loaded.certain..loaded.end } else { 0..0 };
+        let tail = Tail { number: found.number, again, cut: loaded.end < found.len };
         file.end = loaded.end.max(FILE_HEADER as u64);
         file.damaged = !loaded.losses.is_empty();
         loaded.records.iter().for_each(|(_, entry)| file.note_lsn(entry.lsn));
@@ -313,7 +338,29 @@ impl<D: Disk> Bitcask<D> {
         file.tombstones = table.tombstones();
         file.keys = Keys::Table(table);
         opened.report(&self.path(found.number, "data"), loaded.losses);
-        Ok(file)
+        Ok((file, Some(tail)))
+    }
+
+    /// Makes durable what was taken of a file, and cuts off what was never promised.
+    fn settle(&self, tail: Tail) -> Result<()> {
+        let Tail { number, again, cut } = tail;
+        let file = &self.files[&number].file;
+        if cut {
+            self.disk.set_len(file, self.files[&number].end)?;
+        }
+        let mut at = again.start;
+        let mut bytes = Vec::new();
+        while at < again.end {
+            bytes.resize((again.end - at).min(AGAIN_BYTES) as usize, 0);
+            let read = self.disk.read_at(file, &mut bytes, at)?;
+            if read == 0 {
+                break;
+            }
+            self.disk.write_at(file, &[&bytes[..read]], at)?;
+            at += read as u64;
+        }
+        // Also what only the operating system held: from here on all of it counts as durable.
+        Ok(self.disk.sync_now(file)?)
     }
 
     /// Whether a file whose header is damaged ends as a merged file does.
@@ -404,12 +451,15 @@ impl<D: Disk> Bitcask<D> {
         Ok(())
     }
 
-    /// Reads a sealed file again and writes its hint anew.
+    /// Reads a sealed file again and writes its hint anew. What cannot be read must not be missing in the new hint.
     pub(super) fn rebuild_hint(&mut self, number: u32) -> Result<()> {
         let file = self.files.get_mut(&number).expect("a file whose hint was read");
         let walk = Walk::new(&*self.disk, &file.file, file.seed, 0, file.end);
-        let loaded = read_merged(walk)?;
-        file.damaged |= file.kind == Kind::Merged && !loaded.losses.is_empty();
+        let loaded = read_unordered(walk, file.kind)?;
+        if let Some((offset, what)) = loaded.losses.into_iter().next() {
+            let file = self.path(number, "data");
+            return Err(Error::Corrupt { file, offset, what });
+        }
         file.keys = Keys::Table(Table::from_records(loaded.records));
         while self.write_hint_at_once(false)? > 0 {}
         Ok(())
@@ -494,7 +544,7 @@ impl Follow {
             loaded.lose(at, first, if index == 0 { lsn - 1 } else { lsn });
         }
         loaded.take(record.key(), record.entry());
-        loaded.end = record.end();
+        (loaded.end, loaded.certain) = (record.end(), record.end());
         self.last = lsn;
         *partial = Partial {
             lsn,
@@ -593,7 +643,7 @@ impl Opened {
 
 impl Loaded {
     fn new() -> Loaded {
-        Loaded { records: Vec::new(), end: FILE_HEADER as u64, losses: Vec::new() }
+        Loaded { records: Vec::new(), end: FILE_HEADER as u64, certain: 0, losses: Vec::new() }
     }
 
     fn take(&mut self, key: &[u8], entry: Entry) {
@@ -612,8 +662,8 @@ impl Loaded {
     }
 }
 
-/// Takes all sound records of a file that was complete once.
-fn read_merged<D: Disk>(mut walk: Walk<'_, D>) -> Result<Loaded> {
+/// Takes all sound records of a file that was complete once, whatever their order. Only a merged one says where it ends.
+fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
     let mut loaded = Loaded::new();
     let mut ended = false;
     while let Some(item) = walk.next()? {
@@ -634,7 +684,7 @@ fn read_merged<D: Disk>(mut walk: Walk<'_, D>) -> Result<Loaded> {
             }
         }
     }
-    if !ended && loaded.losses.is_empty() {
+    if kind == Kind::Merged && !ended && loaded.losses.is_empty() {
         loaded.losses.push((walk.offset(), "the end of a merged file is missing".to_owned()));
     }
     Ok(loaded)

@@ -1,0 +1,171 @@
+//! What Bitcask promises on a disk that fails and then works again: what was durable stays, what was not is never called
+//! durable, and what cannot be read is neither absent nor taken for something else.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::engine::{Batch, Change, Engine, Lookup};
+use rondo_core::env::DiskDone;
+use rondo_core::error::{Error, Result};
+use rondo_core::id::SyncId;
+use rondo_engines::bitcask::{Bitcask, Opened, Options};
+use rondo_engines::mem_disk::{Fault, MemDisk, Op};
+
+fn options() -> Options {
+    Options { file_bytes_max: 1_500, allocate_bytes: 0, ..Options::new(7) }
+}
+
+fn open(disk: &MemDisk) -> Result<(Bitcask<MemDisk>, Opened)> {
+    Bitcask::open(Arc::new(disk.clone()), "store", options())
+}
+
+fn put(key: &'static str, value: String) -> Batch {
+    let body = [Bytes::from(value)].into_iter().collect();
+    let change = Change::Put { key: Bytes::from(key), head: Bytes::from_static(b"h"), body };
+    Batch { changes: [change].into_iter().collect() }
+}
+
+fn value(engine: &mut Bitcask<MemDisk>, key: &str) -> Result<Option<String>> {
+    Ok(match engine.get(key.as_bytes())? {
+        Lookup::Hit(record) => Some(String::from_utf8_lossy(&record.body).into_owned()),
+        Lookup::Miss => None,
+        Lookup::Cold(_) => panic!("no read is cold here"),
+    })
+}
+
+/// Makes all that was written durable.
+fn sync(disk: &MemDisk, engine: &mut Bitcask<MemDisk>, id: u64) -> Result<()> {
+    if engine.start_sync(SyncId(id))?.is_some() {
+        for done in disk.run_pending() {
+            let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
+            engine.synced(id, result)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_refused(op: &Op) -> bool {
+    matches!(op, Op::Write { .. } | Op::Allocate(_) | Op::Create | Op::CreateDir | Op::Link)
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_durable_after_the_next_start_or_gone() {
+    for first in [false, true] {
+        let disk = MemDisk::new();
+        let (mut engine, _) = open(&disk).unwrap();
+        if first {
+            engine.write(&put("a", "old".to_owned())).unwrap();
+            sync(&disk, &mut engine, 1).unwrap();
+        }
+        engine.write(&put("b", "doomed".to_owned())).unwrap();
+        disk.set_fault_hook(|_, _, op| (*op == Op::Sync).then_some(Fault::Fail(ErrorKind::Other)));
+        sync(&disk, &mut engine, 2).unwrap_err();
+        disk.clear_hooks();
+        disk.kill();
+        let (mut engine, opened) = open(&disk).unwrap();
+        let told = value(&mut engine, "b").unwrap();
+        assert!(engine.durable() >= opened.last, "what a start finds it calls durable");
+        engine.write(&put("c", "later".to_owned())).unwrap();
+        sync(&disk, &mut engine, 3).unwrap();
+        disk.crash_lose_all();
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!(opened.lost, []);
+        assert_eq!(value(&mut engine, "b").unwrap(), told);
+        assert_eq!(value(&mut engine, "c").unwrap().as_deref(), Some("later"));
+    }
+}
+
+#[test]
+fn a_start_that_misses_something_leaves_the_disk_as_it_is() {
+    let disk = MemDisk::new();
+    let (mut engine, _) = open(&disk).unwrap();
+    for n in 0..8 {
+        engine.write(&put("key", format!("{n}:{}", "x".repeat(100)))).unwrap();
+        sync(&disk, &mut engine, n + 1).unwrap();
+    }
+    drop(engine);
+    disk.kill();
+    let path = "store/0000000001.data";
+    let sound = disk.content(path).unwrap();
+    for byte in (60..sound.len() as u64).step_by(40) {
+        disk.flip_bit(path, byte, 1);
+        let spoilt = disk.content(path).unwrap();
+        let (mut engine, opened) = open(&disk).unwrap();
+        if opened.lost.is_empty() {
+            // Only what names the writes that are durable is damaged, or what no later write names.
+            return;
+        }
+        assert_eq!(disk.content(path).unwrap(), spoilt, "damage at {byte}");
+        assert!(matches!(value(&mut engine, "key"), Err(Error::Poisoned)));
+        disk.flip_bit(path, byte, 1);
+        disk.kill();
+    }
+    let (mut engine, opened) = open(&disk).unwrap();
+    assert_eq!((opened.lost.len(), opened.last.0), (0, 8));
+    assert!(value(&mut engine, "key").unwrap().unwrap().starts_with("7:"));
+}
+
+#[test]
+fn a_key_whose_old_record_cannot_be_read_is_not_written_beside_it() {
+    let mut refused = 0;
+    for bits in 0..24 {
+        let disk = MemDisk::new();
+        let (mut engine, _) = open(&disk).unwrap();
+        engine.write(&put("key", "old".to_owned())).unwrap();
+        engine.close().unwrap();
+        let (mut engine, _) = open(&disk).unwrap();
+        // From one of the files, some sectors on.
+        let elsewhere = (bits / 4) << 16 | bits % 4;
+        disk.set_fault_hook(move |_, _, op| {
+            (*op == Op::Read).then_some(Fault::Elsewhere(elsewhere))
+        });
+        let written = engine.write(&put("key", "new".to_owned()));
+        disk.clear_hooks();
+        let expected = if written.is_ok() { "new" } else { "old" };
+        refused += u32::from(matches!(written, Err(Error::Corrupt { .. })));
+        if written.is_ok() {
+            engine.close().unwrap();
+        }
+        disk.kill();
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!(opened.lost, []);
+        assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some(expected), "{bits}");
+    }
+    assert!(refused > 4, "{refused}");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_durable_and_works_again_when_there_is_room() {
+    for from in 0..400 {
+        let disk = MemDisk::new();
+        disk.set_fault_hook(move |number, _, op| {
+            (number >= from && is_refused(op)).then_some(Fault::Fail(ErrorKind::StorageFull))
+        });
+        let mut durable = None;
+        let result = open(&disk).and_then(|(mut engine, _)| {
+            for n in 0..12 {
+                engine.write(&put("key", format!("{n}:{}", "x".repeat(300))))?;
+                sync(&disk, &mut engine, n + 1)?;
+                durable = Some(n);
+                while engine.maintain(1 << 20)?.more {}
+            }
+            engine.close()
+        });
+        // Starting again while there is no room fails too, and harms nothing.
+        disk.kill();
+        let again = open(&disk);
+        assert!(result.is_ok() || again.is_err(), "full from {from} on");
+        disk.clear_hooks();
+        disk.crash_lose_all();
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!(opened.lost, [], "full from {from} on");
+        let found = value(&mut engine, "key").unwrap();
+        let found = found.map(|text| text.split(':').next().unwrap().parse().unwrap());
+        assert!(found >= durable, "full from {from} on: {found:?} < {durable:?}");
+        if result.is_ok() {
+            return;
+        }
+    }
+    panic!("the workload never ended");
+}
