@@ -1,7 +1,7 @@
 //! The disks' luck: how long syncs and cold reads take, and what a power loss leaves of what was not synced.
 //!
 //! The disk itself, with its page cache and its list of unsynced operations, is `MemDisk`; nothing here
-//! touches bytes. Left out: I/O errors, full disks, bit rot.
+//! touches bytes. Errors and damage are in `failing`.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rondo_engines::mem_disk::{CrashPoint, Fate, Fault, MemDisk, Op};
 
 use crate::draw::{Dice, Draw, Stream};
+use crate::failing::Failing;
 use crate::rt::Time;
 use crate::scenario::{self, Disks};
 
@@ -43,12 +44,16 @@ struct Burns {
 }
 
 impl Fuse {
-    /// The fuse of a disk; it becomes the disk's fault hook.
+    /// The fuse of a disk; with what else is wrong with the disk it becomes the disk's fault hook.
     #[must_use]
-    pub fn of(disk: &MemDisk) -> Fuse {
+    pub fn of(disk: &MemDisk, failing: &Failing) -> Fuse {
         let fuse = Fuse::default();
-        let hook = fuse.clone();
-        disk.set_fault_hook(move |_, _, _| hook.burn().then_some(Fault::PowerOff));
+        let (hook, failing) = (fuse.clone(), failing.clone());
+        disk.set_fault_hook(
+            move |_, _, op| {
+                if hook.burn() { Some(Fault::PowerOff) } else { failing.asked(op) }
+            },
+        );
         fuse
     }
 
@@ -92,6 +97,10 @@ pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u
             scenario::Fate::Prefix => Fate::Lost,
             scenario::Fate::Torn => match point.op {
                 Op::Write { .. } => Fate::Sectors(dice.next(Stream::Fate, node, 1).bits()),
+                _ => Fate::Kept,
+            },
+            scenario::Fate::TornPages => match point.op {
+                Op::Write { .. } => Fate::Pages(dice.next(Stream::Fate, node, 1).bits()),
                 _ => Fate::Kept,
             },
             scenario::Fate::LoseNames if is_name(&point.op) => Fate::Lost,
@@ -193,7 +202,7 @@ mod tests {
     #[test]
     fn a_fuse_blows_once_after_so_many_operations() {
         let disk = MemDisk::new();
-        let fuse = Fuse::of(&disk);
+        let fuse = Fuse::of(&disk, &Failing::new(1, 0));
         fuse.light(7, 2);
         let works = || disk.list("").is_ok();
         assert_eq!([works(), works(), works(), works()], [true, true, false, false]);

@@ -32,6 +32,8 @@ pub enum Stream {
     Corrupt = 10,
     /// Whether a site takes its rare path.
     Buggify = 11,
+    /// Which bytes a disk error strikes.
+    DiskError = 12,
 }
 
 /// All dice of one run.

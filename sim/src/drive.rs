@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use rondo_core::env::Class;
+use rondo_core::env::{Class, DiskDone};
 use rondo_core::inbox::Ask;
 use rondo_engines::mem_disk::Pending;
 
@@ -70,6 +70,7 @@ fn happen(shared: &Shared, event: Event) {
         Event::Vanish { op, attempt } => calls::vanish(&mut shared.lock(), op, attempt),
         Event::Strike(fault) => faults::strike(shared, fault),
         Event::Undo(fault) => faults::undo(shared, fault),
+        Event::Start(node) => node::start(shared, node),
         Event::AskStatus => ask_status(shared),
     }
 }
@@ -106,11 +107,20 @@ fn disk_done(world: &mut World, node: u32, epoch: u32, work: Pending) {
     if machine.epoch != epoch {
         return;
     }
+    let is_sync = work.is_sync();
     let done = machine.disk.complete(work);
+    let failed = matches!(
+        &done,
+        DiskDone::Synced { result: Err(_), .. } | DiskDone::Read { result: Err(_), .. }
+    );
+    let astray = if is_sync && !failed { machine.failing.synced(&machine.disk) } else { None };
     if let Some(inbox) = &machine.inbox {
         inbox.disk(done);
     }
-    world.note("disk", node, &[], || "done".to_owned());
+    world.note("disk", node, &[u8::from(failed)], || match astray {
+        Some(places) => format!("done, and a block went astray: {places}"),
+        None => if failed { "failed" } else { "done" }.to_owned(),
+    });
 }
 
 /// Asks every node that lives how it is, again and again.

@@ -9,7 +9,7 @@ use crate::history::Trouble;
 use crate::node;
 use crate::rt::{self, Time};
 use crate::scenario::{Fate, Kind, Trigger};
-use crate::world::{Event, Shared, World};
+use crate::world::{Event, Node, Shared, World};
 
 /// How long after a request to stop a node must have stopped, in milliseconds.
 const STOP_MS: u64 = 10_000;
@@ -57,6 +57,7 @@ pub fn undo(shared: &Shared, fault: usize) {
         Kind::Links { .. } => world.net.calm(fault),
         Kind::SlowDisk { node, .. } => world.nodes[node as usize].slow_ms = 0,
         Kind::SlowCpu { node, .. } => world.nodes[node as usize].turn_us = 0,
+        Kind::DiskError { node, .. } => world.nodes[node as usize].failing.end(fault),
         Kind::Freeze { node, .. } => world.nodes[node as usize].clock.thaw(rt::now()),
         Kind::Drift { node, .. } => world.nodes[node as usize].clock.drift(rt::now(), None),
         Kind::Steps { node, by_ms, times, every_ms } => {
@@ -134,6 +135,7 @@ pub fn heal(shared: &Shared) {
         machine.turn_us = 0;
         machine.stalled_until = Time::default();
         machine.paused_until = Time::default();
+        machine.failing.heal(&machine.disk);
         machine.clock.thaw(rt::now());
         machine.clock.drift(rt::now(), None);
         resume(world, node);
@@ -182,36 +184,54 @@ fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
             calls::put_off(world, *node, *for_ms);
             Some(*for_ms)
         }
-        Kind::Jump { node, by_ms } => {
-            world.nodes[*node as usize].clock.jump(*by_ms);
+        Kind::Jump { node, .. }
+        | Kind::Steps { node, .. }
+        | Kind::Freeze { node, .. }
+        | Kind::Drift { node, .. }
+        | Kind::SlowCpu { node, .. }
+        | Kind::StallDisk { node, .. }
+        | Kind::SlowDisk { node, .. }
+        | Kind::DiskError { node, .. } => disturb(&mut world.nodes[*node as usize], fault, kind),
+    }
+}
+
+/// Does something to a node's clock, processor or disk, while its process goes on.
+fn disturb(machine: &mut Node, fault: usize, kind: &Kind) -> Option<u64> {
+    match kind {
+        Kind::Jump { by_ms, .. } => {
+            machine.clock.jump(*by_ms);
             None
         }
         // The first step comes at once, the others as turns.
-        Kind::Steps { node, by_ms, times, every_ms } => {
-            world.nodes[*node as usize].clock.jump(*by_ms);
+        Kind::Steps { by_ms, times, every_ms, .. } => {
+            machine.clock.jump(*by_ms);
             (*times > 1).then_some(*every_ms)
         }
-        Kind::Freeze { node, for_ms } => {
-            world.nodes[*node as usize].clock.freeze(rt::now());
+        Kind::Freeze { for_ms, .. } => {
+            machine.clock.freeze(rt::now());
             Some(*for_ms)
         }
-        Kind::Drift { node, ppm, for_ms } => {
-            world.nodes[*node as usize].clock.drift(rt::now(), Some(*ppm));
+        Kind::Drift { ppm, for_ms, .. } => {
+            machine.clock.drift(rt::now(), Some(*ppm));
             Some(*for_ms)
         }
-        Kind::SlowCpu { node, by_us, for_ms } => {
-            world.nodes[*node as usize].turn_us = *by_us;
+        Kind::SlowCpu { by_us, for_ms, .. } => {
+            machine.turn_us = *by_us;
             Some(*for_ms)
         }
-        Kind::StallDisk { node, for_ms } => {
-            let machine = &mut world.nodes[*node as usize];
+        Kind::StallDisk { for_ms, .. } => {
             machine.stalled_until = machine.stalled_until.max(rt::now().plus_ms(*for_ms));
             None
         }
-        Kind::SlowDisk { node, by_ms, for_ms } => {
-            world.nodes[*node as usize].slow_ms = *by_ms;
+        Kind::DiskError { what, times, for_ms, .. } => {
+            machine.failing.begin(fault, *what, *times, 0, &machine.disk);
             Some(*for_ms)
         }
+        Kind::SlowDisk { by_ms, for_ms, .. } => {
+            machine.slow_ms = *by_ms;
+            Some(*for_ms)
+        }
+        _ => None,
     }
 }
 

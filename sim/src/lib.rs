@@ -27,6 +27,8 @@ pub mod clock;
 
 pub mod net;
 
+pub mod failing;
+
 pub mod disk;
 
 pub mod probes;

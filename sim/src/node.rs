@@ -39,6 +39,8 @@ use crate::world::{Event, SECRET, Shared, World};
 const CLUSTER: &str = "simulated";
 /// Where the engine keeps its files.
 const DATA: &str = "data";
+/// After how long a node is started again that its disk has ended, in milliseconds.
+const SUPERVISOR_MS: u64 = 500;
 
 /// Starts a node that is down; nothing happens when it is up.
 pub fn start(shared: &Shared, node: u32) {
@@ -76,6 +78,10 @@ async fn life(shared: Shared, node: u32) {
     let lost_power = world.nodes[node as usize].fuse.put_out();
     let was_asked = world.nodes[node as usize].stopping;
     world.note("exit", node, &[], || format!("{ended:?}"));
+    let by_disk = match &ended {
+        Ok(Err(text)) => world.nodes[node as usize].failing.explains(text),
+        _ => None,
+    };
     match ended {
         // The rest of the power loss strikes now: it ends what else it names and says when all come back.
         Ok(_) if lost_power.is_some() => {
@@ -83,6 +89,7 @@ async fn life(shared: Shared, node: u32) {
             strikes.into_iter().for_each(|strike| world.agenda.push(rt::now(), strike));
         }
         Ok(Ok(())) if was_asked => {}
+        Ok(Err(_)) if let Some(damaged) = by_disk => recover(&mut world, node, damaged),
         Ok(Ok(())) => {
             let text = "it ended although nobody asked".to_owned();
             world.trouble(node, Trouble::Error { node, text });
@@ -92,6 +99,17 @@ async fn life(shared: Shared, node: u32) {
     }
     world.nodes[node as usize].died();
     calls::hang_up(&mut world, node);
+}
+
+/// A node ended because of its disk: somebody repairs what is damaged and starts it again, as often as it takes.
+fn recover(world: &mut World, node: u32, damaged: bool) {
+    let machine = &world.nodes[node as usize];
+    machine.disk.kill();
+    if damaged {
+        machine.failing.mend(&machine.disk);
+        world.note("repair", node, &[], || "its data is put back".to_owned());
+    }
+    world.agenda.push(rt::now().plus_ms(SUPERVISOR_MS), Event::Start(node));
 }
 
 /// Waits between two turns of a slow processor.
@@ -154,16 +172,10 @@ fn boot(
     let machine = &mut world.nodes[node as usize];
     machine.lives += 1;
     let life = machine.lives;
+    machine.failing.new_life();
     light_fuse(world, node, life);
+    let Store { engine, directory, clean, .. } = open_whole(world, node, draws)?;
     let machine = &mut world.nodes[node as usize];
-    let store = open(
-        world.scenario.cluster.engine,
-        &world.scenario.disks,
-        machine.disk.clone(),
-        node,
-        draws,
-    )?;
-    let Store { engine, directory, clean } = store;
     let (id, boot) = (directory.node, directory.boot);
     let tap = Tap::new(engine, observer(shared, node));
     let (inbox, reader) = Inbox::new();
@@ -199,6 +211,11 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
             (Kind::PowerLoss { .. }, Trigger::OnBoot { ops, .. }) => {
                 world.nodes[node as usize].fuse.light(at, ops);
             }
+            (Kind::DiskError { node: of, what, times, .. }, Trigger::OnBoot { ops, .. }) => {
+                let machine = &world.nodes[*of as usize];
+                machine.failing.begin(at, *what, *times, ops, &machine.disk);
+                world.agenda.push(rt::now(), Event::Strike(at));
+            }
             _ => world.agenda.push(rt::now(), Event::Strike(at)),
         }
     }
@@ -219,6 +236,30 @@ struct Store {
     engine: Box<dyn Engine>,
     directory: DataDir<MemDisk>,
     clean: bool,
+    /// The last write in it; `None` when it keeps nothing.
+    last: Option<u64>,
+}
+
+/// Opens a node's store, which has to hold all that its engine has ever called durable.
+fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, String> {
+    let kind = world.scenario.cluster.engine;
+    let machine = &world.nodes[node as usize];
+    let (disk, durable) = (&machine.disk, machine.durable);
+    let disks = &world.scenario.disks;
+    let before = machine.failing.may_mislead().then(|| disk.fork());
+    let forgot = |store: &Store| store.last.filter(|&last| last < durable);
+    let mut store = open(kind, disks, disk.clone(), node, draws)?;
+    if let (Some(before), Some(_)) = (before, forgot(&store)) {
+        // No mark was behind what is damaged: to the engine it was a write that the last life did not finish.
+        disk.set_back(&before);
+        machine.failing.mend(disk);
+        store = open(kind, disks, disk.clone(), node, draws)?;
+        world.note("repair", node, &[], || "the end of its log was damaged: put back".to_owned());
+    }
+    match forgot(&store) {
+        Some(last) => Err(format!("its store ends with write {last}, but {durable} was durable")),
+        None => Ok(store),
+    }
 }
 
 /// Opens what is on the disk, or makes it. `draws` become identities when there are none.
@@ -240,7 +281,7 @@ fn open(
         .map_err(|error| format!("its data directory cannot be opened: {error}"))?;
     match kind {
         EngineName::Memory => {
-            Ok(Store { engine: Box::new(MemoryEngine::new()), directory, clean: false })
+            Ok(Store { engine: Box::new(MemoryEngine::new()), directory, clean: false, last: None })
         }
         EngineName::Bitcask => {
             let options = small_files(directory.store() as u64, disks.file_kib);
@@ -249,7 +290,8 @@ fn open(
             if let Some(lost) = opened.lost.first() {
                 return Err(format!("its store lost what was durable: {lost:?}"));
             }
-            Ok(Store { engine: Box::new(engine), clean: directory.clean, directory })
+            let last = Some(opened.last.0);
+            Ok(Store { engine: Box::new(engine), clean: directory.clean, directory, last })
         }
     }
 }

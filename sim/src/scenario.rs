@@ -7,7 +7,7 @@
 
 mod fault;
 
-pub use fault::{Fate, Fault, Kind, Mischief, Said, Trigger};
+pub use fault::{DiskError, Fate, Fault, Kind, Mischief, Said, Trigger};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::probe::Buggify;
 use serde::{Deserialize, Serialize};

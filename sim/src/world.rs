@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use rondo_core::engine::Engine as _;
 use rondo_core::env::Class;
 use rondo_core::id::NodeId;
 use rondo_core::inbox::Inbox;
@@ -21,6 +22,7 @@ use crate::clock::SkewedClock;
 use crate::describe;
 use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
+use crate::failing::Failing;
 use crate::history::{History, Op, Stamp, Trouble};
 use crate::net::Net;
 use crate::probes::Probes;
@@ -57,6 +59,8 @@ pub enum Event {
     Strike(usize),
     /// A fault ends.
     Undo(usize),
+    /// Somebody starts a node, if it is down.
+    Start(u32),
     /// A client vanishes while it waits for an attempt.
     Vanish { op: usize, attempt: usize },
     /// Somebody asks every node how it is.
@@ -138,6 +142,10 @@ pub struct Node {
     pub lives: u64,
     /// The power loss that waits for an operation of its disk.
     pub fuse: Fuse,
+    /// What is wrong with its disk.
+    pub failing: Failing,
+    /// The last write that its engine has called durable, over all lives.
+    pub durable: u64,
     /// Until when it is paused.
     pub paused_until: Time,
     /// Whether it was asked to stop.
@@ -209,7 +217,8 @@ impl Node {
     fn new(scenario: &Scenario, node: u32) -> Node {
         let disk = MemDisk::new();
         disk::set_cold(&disk, &scenario.disks, scenario.seed, node);
-        let fuse = Fuse::of(&disk);
+        let failing = Failing::new(scenario.seed, node);
+        let fuse = Fuse::of(&disk, &failing);
         let boot_ns = draw::keyed(scenario.seed, Stream::Boot, node, 0, 0).below(1 << 40);
         Node {
             process: None,
@@ -226,6 +235,8 @@ impl Node {
             turn_us: 0,
             lives: 0,
             fuse,
+            failing,
+            durable: 0,
             paused_until: Time::default(),
             stopping: false,
             stop_by: Time::default(),
@@ -243,6 +254,8 @@ impl Node {
     pub fn died(&mut self) {
         self.epoch += 1;
         self.inbox = None;
+        let durable = self.tap.as_ref().map_or(0, |tap| tap.durable().0);
+        self.durable = self.durable.max(durable);
         self.tap = None;
         self.status = None;
         self.routes.clear();

@@ -28,8 +28,8 @@
 //!
 //! **Why what is read is written again.** After a failed sync the page cache shows writes that are not on the disk and
 //! that no later sync covers. A process that ended then, and starts again with the cache still there, would take
-//! them, call them durable and lose them. So of each log file everything behind the last record up to D is written
-//! anew before it is synced.
+//! them, call them durable and lose them. So of each log file every sound record behind the last one up to D is
+//! written anew before the file is synced, from the bytes that were checked: what is read twice may differ.
 //!
 //! **Losses change nothing.** Files are only looked at until all are known to be whole; what cannot be read now may be
 //! readable after a repair. (Files that were never finished are removed before.)
@@ -38,7 +38,6 @@
 //! are taken, and all damage is a loss.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
 use std::sync::Arc;
 
 use rondo_core::env::{Disk, Open};
@@ -60,8 +59,6 @@ use super::{Active, Bitcask, DataFile, Keys, Lost, Opened, Options, file_path, l
 const LOSSES_MAX: usize = 16;
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
-/// What is written again is written in pieces of this, in bytes.
-const AGAIN_BYTES: u64 = 1 << 20;
 
 /// A data file as it was found.
 struct Found<F> {
@@ -77,8 +74,8 @@ struct Loaded {
     records: Vec<(Box<[u8]>, Entry)>,
     /// Where the data ends.
     end: u64,
-    /// Where what is durable for certain ends; 0 when that is nothing.
-    certain: u64,
+    /// Sound records, marks included, that may not be durable: where they lie, and their bytes.
+    uncertain: Vec<(u64, Vec<u8>)>,
     losses: Vec<(u64, String)>,
 }
 
@@ -86,7 +83,7 @@ struct Loaded {
 struct Tail {
     number: u32,
     /// Write these bytes again.
-    again: Range<u64>,
+    again: Vec<(u64, Vec<u8>)>,
     /// Cut what was never promised.
     cut: bool,
 }
@@ -112,6 +109,7 @@ struct Partial {
     next_index: u32,
     whole: bool,
     records: Vec<(Box<[u8]>, Entry)>,
+    bytes: Vec<(u64, Vec<u8>)>,
 }
 
 /// See `Bitcask::open`.
@@ -329,7 +327,8 @@ impl<D: Disk> Bitcask<D> {
             Kind::Log => follow.read_log(walk, found.header, next_base, found.len)?,
             Kind::Merged => read_unordered(walk, kind)?,
         };
-        let again = if kind == Kind::Log { loaded.certain..loaded.end } else { 0..0 };
+        let mut again = loaded.uncertain;
+        again.retain(|(at, _)| *at < loaded.end);
         let tail = Tail { number: found.number, again, cut: loaded.end < found.len };
         file.end = loaded.end.max(FILE_HEADER as u64);
         file.damaged = !loaded.losses.is_empty();
@@ -348,16 +347,8 @@ impl<D: Disk> Bitcask<D> {
         if cut {
             self.disk.set_len(file, self.files[&number].end)?;
         }
-        let mut at = again.start;
-        let mut bytes = Vec::new();
-        while at < again.end {
-            bytes.resize((again.end - at).min(AGAIN_BYTES) as usize, 0);
-            let read = self.disk.read_at(file, &mut bytes, at)?;
-            if read == 0 {
-                break;
-            }
-            self.disk.write_at(file, &[&bytes[..read]], at)?;
-            at += read as u64;
+        for (at, bytes) in again {
+            self.disk.write_at(file, &[&bytes], at)?;
         }
         // Also what only the operating system held: from here on all of it counts as durable.
         Ok(self.disk.sync_now(file)?)
@@ -477,6 +468,7 @@ impl Follow {
     ) -> Result<Loaded> {
         let mut loaded = Loaded::new();
         self.enter(header, &mut loaded);
+        loaded.doubt_header(header);
         let mut partial = Partial { whole: true, ..Partial::default() };
         let mut damage_at = None;
         while let Some(item) = walk.next()? {
@@ -485,6 +477,7 @@ impl Follow {
                 Item::Record { offset, header, bytes } if header.has(MARK) => {
                     if !self.broken && partial.whole {
                         loaded.end = offset + bytes.len() as u64;
+                        loaded.doubt(offset, bytes);
                     }
                 }
                 Item::Record { offset, header, bytes } => {
@@ -544,13 +537,14 @@ impl Follow {
             loaded.lose(at, first, if index == 0 { lsn - 1 } else { lsn });
         }
         loaded.take(record.key(), record.entry());
-        (loaded.end, loaded.certain) = (record.end(), record.end());
+        loaded.end = record.end();
+        loaded.uncertain.clear();
         self.last = lsn;
         *partial = Partial {
             lsn,
             next_index: u32::from(index) + 1,
             whole: record.header.has(LAST),
-            records: Vec::new(),
+            ..Partial::default()
         };
     }
 
@@ -573,7 +567,7 @@ impl Follow {
             let whole = partial.whole || partial.lsn <= self.durable;
             let expected = self.last.max(self.durable) + 1;
             self.broken = !whole || lsn != expected;
-            *partial = Partial { lsn, next_index: 0, whole: false, records: Vec::new() };
+            *partial = Partial { lsn, next_index: 0, whole: false, ..Partial::default() };
         }
         self.broken |= lsn != partial.lsn || u32::from(index) != partial.next_index;
         if self.broken {
@@ -581,10 +575,12 @@ impl Follow {
         }
         partial.next_index += 1;
         partial.records.push((record.key().into(), record.entry()));
+        partial.bytes.push((record.offset, record.bytes.to_vec()));
         if record.header.has(LAST) {
             partial.whole = true;
             loaded.records.append(&mut partial.records);
             loaded.end = record.end();
+            partial.bytes.drain(..).for_each(|(at, bytes)| loaded.doubt(at, &bytes));
             (self.last, self.known) = (lsn, true);
         }
     }
@@ -643,11 +639,24 @@ impl Opened {
 
 impl Loaded {
     fn new() -> Loaded {
-        Loaded { records: Vec::new(), end: FILE_HEADER as u64, certain: 0, losses: Vec::new() }
+        let (end, uncertain) = (FILE_HEADER as u64, Vec::new());
+        Loaded { records: Vec::new(), end, uncertain, losses: Vec::new() }
     }
 
     fn take(&mut self, key: &[u8], entry: Entry) {
         self.records.push((key.into(), entry));
+    }
+
+    /// The file's header is durable only if a record behind it is.
+    fn doubt_header(&mut self, header: Option<FileHeader>) {
+        self.uncertain.extend(header.map(|header| (0, header.encode().to_vec())));
+    }
+
+    fn doubt(&mut self, at: u64, bytes: &[u8]) {
+        match self.uncertain.last_mut() {
+            Some((from, last)) if *from + last.len() as u64 == at => last.extend_from_slice(bytes),
+            _ => self.uncertain.push((at, bytes.to_vec())),
+        }
     }
 
     fn lose(&mut self, at: u64, first: u64, last: u64) {

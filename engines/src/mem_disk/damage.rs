@@ -31,8 +31,18 @@ impl MemDisk {
         if files.is_empty() {
             return None;
         }
+        let bytes = |inode: &u64| state.inodes[inode].durable.len() as u64;
+        let all: u64 = files.iter().map(bytes).sum();
         for left in (0..TRIES).rev() {
-            let inode = files[below(files.len() as u64) as usize];
+            // Half of the time the larger ones: small files say whose the disk is, large ones hold the data.
+            let mut at = below(all);
+            let larger = files.iter().find(|inode| {
+                let here = at < bytes(inode);
+                at = at.saturating_sub(bytes(inode));
+                here
+            });
+            let any = files[below(files.len() as u64) as usize];
+            let inode = *larger.filter(|_| below(2) == 0).unwrap_or(&any);
             let file = &state.inodes[&inode];
             let offset = below(file.durable.len() as u64);
             let byte = file.durable[offset as usize];

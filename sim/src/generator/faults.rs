@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::catalogue;
 use crate::generator::{Mode, Rng};
-use crate::scenario::{Cluster, EngineName, Fate, Fault, Kind, Mischief, Said, Trigger};
+use crate::scenario::{Cluster, DiskError, EngineName, Fate, Fault, Kind, Mischief, Said, Trigger};
 
 type Name = &'static str;
 
@@ -95,8 +95,9 @@ fn is_possible(name: Name, cluster: &Cluster) -> bool {
         ("correlated power loss", _) | (_, Some("partition" | "link")) => 2,
         _ => 1,
     };
-    let ends_a_process =
-        family == Some("power") || ["kill", "crash loop", "restart"].contains(&name);
+    let ends_a_process = family == Some("power")
+        || ["kill", "crash loop", "restart"].contains(&name)
+        || disk_error(name).is_some();
     cluster.nodes >= nodes_min && !(ends_a_process && cluster.engine == EngineName::Memory)
 }
 
@@ -110,7 +111,11 @@ struct Place<'a> {
 impl Place<'_> {
     fn fault(&self, rng: &mut Rng, name: Name) -> Fault {
         let node = rng.node(self.cluster.nodes);
-        let what = self.process_or_clock(rng, name, node);
+        let what = disk_error(name).map(|what| {
+            let (times, for_ms) = (rng.between(1, 3) as u32, rng.log(20, 3_000));
+            Kind::DiskError { node, what, times, for_ms }
+        });
+        let what = what.or_else(|| self.process_or_clock(rng, name, node));
         let what = what.unwrap_or_else(|| self.network_or_power(rng, name, node));
         Fault { when: self.trigger(rng, name, node), what }
     }
@@ -160,6 +165,7 @@ impl Place<'_> {
             "power loss with a prefix" => return alone(Fate::Prefix),
             "power loss with a subset" => return alone(Fate::Subset),
             "torn sectors" => return alone(Fate::Torn),
+            "torn pages" => return alone(Fate::TornPages),
             "lost names" => return alone(Fate::LoseNames),
             "lost growth" => return alone(Fate::LoseGrowth),
             "crash in recovery" => return alone(fate(rng)),
@@ -189,6 +195,12 @@ impl Place<'_> {
                 let (n, ops) = (rng.between(1, 3), rng.log(1, 120));
                 return Trigger::OnBoot { node, n, ops };
             }
+            // Recovery reads and writes most.
+            _ if disk_error(name).is_some() && rng.percent(25) => {
+                let (n, ops) = (rng.between(1, 3), rng.log(1, 120));
+                return Trigger::OnBoot { node, n, ops };
+            }
+            _ if disk_error(name).is_some() => 50,
             (_, Some("power")) => 70,
             ("kill" | "crash loop", _) => 50,
             ("pause" | "isolate" | "reset" | "clog", _) => 35,
@@ -210,6 +222,10 @@ impl Place<'_> {
             }
         }
     }
+}
+
+fn disk_error(name: Name) -> Option<DiskError> {
+    DiskError::ALL.into_iter().find(|what| what.name() == name)
 }
 
 fn said(rng: &mut Rng) -> Said {

@@ -55,8 +55,8 @@ pub enum Trigger {
         /// How long after, in milliseconds.
         ms: u64,
     },
-    /// In the n-th life of a node, from 1. A power loss comes after so many operations of its disk, which is in
-    /// the midst of its recovery when they are few; other faults strike as the life begins.
+    /// In the n-th life of a node, from 1. A power loss or disk error comes after so many operations of its disk, which
+    /// is in the midst of its recovery when they are few; other faults strike as the life begins.
     OnBoot {
         /// The node.
         node: u32,
@@ -220,6 +220,45 @@ pub enum Kind {
         /// For how long, in milliseconds.
         for_ms: u64,
     },
+    /// A node's disk fails. A node that ends by it is started again until it stays.
+    DiskError {
+        /// The node.
+        node: u32,
+        /// How.
+        what: DiskError,
+        /// How often, from 1; a disk that is full or read-only refuses everything.
+        times: u32,
+        /// For how long at most, in milliseconds. Damage stays until somebody repairs it.
+        for_ms: u64,
+    },
+}
+
+/// How a disk fails.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskError {
+    /// Reads give errors.
+    Read,
+    /// Writes, and changes of a file's length, give errors.
+    Write,
+    /// Syncs give errors, and what they covered is never written.
+    Sync,
+    /// Names cannot be changed.
+    Rename,
+    /// Directories cannot be read, and no file opened or made.
+    Directory,
+    /// There is no room, until this is over.
+    Full,
+    /// Nothing can be written, until this is over.
+    ReadOnly,
+    /// Writes store a part and give errors.
+    ShortWrite,
+    /// Bits of files that were synced flip.
+    Rot,
+    /// A block of what a sync wrote lies in a wrong place, over another block.
+    WriteAstray,
+    /// A read answers with bytes of another place.
+    ReadAstray,
 }
 
 /// How links behave badly.
@@ -279,6 +318,8 @@ pub enum Fate {
     Subset,
     /// Of each write only some sectors are kept; all else is kept.
     Torn,
+    /// The same with pages of 4 KiB.
+    TornPages,
     /// Names that came or went are lost; what is in files is kept.
     LoseNames,
     /// Files are as long as when they were last synced; all else is kept.
@@ -304,7 +345,8 @@ impl Kind {
             | Kind::Freeze { node, .. }
             | Kind::Drift { node, .. }
             | Kind::SlowDisk { node, .. }
-            | Kind::StallDisk { node, .. } => vec![*node],
+            | Kind::StallDisk { node, .. }
+            | Kind::DiskError { node, .. } => vec![*node],
         }
     }
 }
@@ -331,6 +373,7 @@ impl Fault {
                 | Kind::Kill { .. }
                 | Kind::CrashLoop { .. }
                 | Kind::Restart { .. }
+                | Kind::DiskError { .. }
         )
     }
 
@@ -359,6 +402,7 @@ impl Fault {
             Kind::Drift { .. } => "drift change",
             Kind::SlowDisk { .. } => "slow disk",
             Kind::StallDisk { .. } => "stalled disk",
+            Kind::DiskError { what, .. } => what.name(),
         }
     }
 
@@ -379,6 +423,9 @@ impl Fault {
             Kind::Links { how: Mischief::Flap { every_ms }, .. } => {
                 says(every_ms > 0, "a flapping link needs turns of at least 1 ms")
             }
+            Kind::DiskError { times, .. } => {
+                says((1..=1_000).contains(&times), "a disk error strikes 1 to 1,000 times")
+            }
             Kind::SlowCpu { by_us, .. } => {
                 says(by_us <= 200_000, "a slow cpu waits at most 200,000 us")
             }
@@ -389,6 +436,41 @@ impl Fault {
 
 /// From when on a pause is a long one, in milliseconds: longer than it takes to be held for dead.
 const LONG_PAUSE_MS: u64 = 10_000;
+
+impl DiskError {
+    /// All of them.
+    pub const ALL: [DiskError; 11] = [
+        DiskError::Read,
+        DiskError::Write,
+        DiskError::Sync,
+        DiskError::Rename,
+        DiskError::Directory,
+        DiskError::Full,
+        DiskError::ReadOnly,
+        DiskError::ShortWrite,
+        DiskError::Rot,
+        DiskError::WriteAstray,
+        DiskError::ReadAstray,
+    ];
+
+    /// What people call it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            DiskError::Read => "read error",
+            DiskError::Write => "write error",
+            DiskError::Sync => "sync error",
+            DiskError::Rename => "rename error",
+            DiskError::Directory => "directory error",
+            DiskError::Full => "full disk",
+            DiskError::ReadOnly => "read-only disk",
+            DiskError::ShortWrite => "short write",
+            DiskError::Rot => "bit rot",
+            DiskError::WriteAstray => "misdirected write",
+            DiskError::ReadAstray => "misdirected read",
+        }
+    }
+}
 
 impl Mischief {
     const fn name(self) -> &'static str {
@@ -412,6 +494,7 @@ impl Fate {
             Fate::Prefix => "power loss with a prefix",
             Fate::Subset => "power loss with a subset",
             Fate::Torn => "torn sectors",
+            Fate::TornPages => "torn pages",
             Fate::LoseNames => "lost names",
             Fate::LoseGrowth => "lost growth",
         }

@@ -1,0 +1,273 @@
+//! What a fault does in a running world: one small scenario with it and without it, and the difference that can be seen.
+//!
+//! The oracles must be silent in all of them: the product promises to live through each. What is drawn, not written, is in
+//! the generator; that every kind is drawn is tested in `catalogue`.
+
+use rondo_core::layout::keyspace::Level;
+use rondo_engines::mem_disk::INJECTED;
+use rondo_sim::rt::Time;
+use rondo_sim::run::{self, Outcome};
+use rondo_sim::scenario::{
+    Action, Cluster, DiskError, Disks, EngineName, Fate, Fault, Kind, Links, Operation, Over, Said,
+    Scenario, Shape, Skew, Trigger, VERSION,
+};
+use rondo_sim::trace::Line;
+use rondo_sim::verdict::Verdict;
+
+/// When the faults of these scenarios strike that wait for nothing, in milliseconds.
+const AT_MS: u64 = 3_000;
+
+/// Three nodes, little delay, and in turn a put and a get of a few keys every 25 ms at node 0 and node 1.
+fn world(faults: Vec<Fault>) -> Scenario {
+    let operations = (0..120).map(|n| Operation {
+        at_us: (2_000 + 25 * u64::from(n)) * 1_000,
+        client: n % 2,
+        node: n / 2 % 2,
+        key: n / 2 % 3,
+        level: Level::Quorum,
+        action: if n % 2 == 0 { Action::Put { over: Over::Blind } } else { Action::Get },
+        named: false,
+        retries: Vec::new(),
+        bytes: 600,
+        vanishes_ms: 0,
+    });
+    Scenario {
+        version: VERSION,
+        story: "a fault by itself".to_owned(),
+        seed: 1,
+        cluster: Cluster {
+            nodes: 3,
+            replicas: 3,
+            read_quorum: 2,
+            write_quorum: 2,
+            partitions: 8,
+            engine: EngineName::Bitcask,
+            deadline_ms: 1_000,
+            hedge_ms: 20,
+            resend_ms: 50,
+            heartbeat_ms: 100,
+            dead_ms: 500,
+        },
+        links: Links {
+            shape: Shape::Uniform,
+            delay_min_us: 500,
+            delay_mean_us: 200,
+            loss_ppm: 0,
+            duplicate_ppm: 0,
+            tail_ppm: 0,
+            tail_ms: 1,
+        },
+        disks: Disks { sync_min_us: 2_000, sync_max_us: 3_000, cold_ppm: 0, file_kib: 32 },
+        clocks: vec![Skew { offset_ms: 0, drift_ppm: 0 }; 3],
+        operations: operations.collect(),
+        faults,
+        buggify: Vec::new(),
+        heal_at_ms: 6_000,
+    }
+}
+
+fn fault(when: Trigger, what: Kind) -> Fault {
+    Fault { when, what }
+}
+
+fn at(what: Kind) -> Vec<Fault> {
+    vec![fault(Trigger::At { ms: AT_MS }, what)]
+}
+
+/// A disk error of node 0.
+fn disk(what: DiskError, times: u32) -> Kind {
+    Kind::DiskError { node: 0, what, times, for_ms: 1_200 }
+}
+
+/// The same while node 0 starts again.
+fn at_start(what: DiskError, times: u32) -> Vec<Fault> {
+    let restart = fault(Trigger::At { ms: AT_MS }, Kind::Restart { node: 0, down_ms: 50 });
+    vec![restart, fault(Trigger::OnBoot { node: 0, n: 2, ops: 0 }, disk(what, times))]
+}
+
+fn run_it(scenario: &Scenario) -> Outcome {
+    scenario.check().expect("a good scenario");
+    let outcome = run::run(scenario, true);
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}: {:?}", scenario.faults, outcome.violations);
+    outcome
+}
+
+fn lines<'a>(outcome: &'a Outcome, kind: &'a str, node: u32) -> impl Iterator<Item = &'a Line> {
+    outcome.transcript.iter().filter(move |line| line.kind == kind && line.node == node)
+}
+
+/// Whether node 0 said something with this text when it ended.
+fn ended(outcome: &Outcome, text: &str) -> bool {
+    lines(outcome, "exit", 0).any(|line| line.text.contains(text))
+}
+
+fn boots(outcome: &Outcome) -> usize {
+    lines(outcome, "boot", 0).count()
+}
+
+/// Whether node 0 refused somebody's question about a key, at the moment.
+fn failed_a_question(outcome: &Outcome) -> bool {
+    let all = outcome.transcript.iter().filter(|line| line.kind == "message");
+    all.into_iter().any(|line| line.text.starts_with("from n0") && line.text.ends_with(" failed"))
+}
+
+/// The longest time between two such lines of node 0, in milliseconds.
+fn gap_ms(outcome: &Outcome, kind: &str) -> u64 {
+    let times: Vec<u64> = lines(outcome, kind, 0)
+        .map(|line| line.at.ms())
+        .filter(|ms| (2_100..5_000).contains(ms))
+        .collect();
+    times.windows(2).map(|two| two[1] - two[0]).max().unwrap_or(u64::MAX)
+}
+
+type Row = (&'static str, Vec<Fault>, fn(&Outcome) -> bool);
+
+/// Each fault alone shows what nothing shows in the same world without it.
+fn show(rows: Vec<Row>) {
+    let quiet = run_it(&world(Vec::new()));
+    for (name, faults, shows) in rows {
+        assert_eq!(faults.last().expect("a fault").name(), name);
+        let outcome = run_it(&world(faults));
+        assert!(outcome.struck.contains_key(name), "{name} struck nothing");
+        assert!(shows(&outcome), "{name} shows nothing: {:?}", outcome.struck);
+        assert!(!shows(&quiet), "{name} shows without the fault");
+    }
+}
+
+#[test]
+fn an_error_of_the_disk_ends_a_node_or_a_read_and_it_comes_back() {
+    let stops = |outcome: &Outcome| ended(outcome, INJECTED) && boots(outcome) >= 2;
+    let refuses = |outcome: &Outcome| {
+        ended(outcome, "cannot be opened") && ended(outcome, INJECTED) && boots(outcome) >= 2
+    };
+    let waits = |outcome: &Outcome| {
+        let tries = lines(outcome, "exit", 0).filter(|line| line.text.contains(INJECTED)).count();
+        tries >= 2 && boots(outcome) >= 2
+    };
+    show(vec![
+        ("read error", at(disk(DiskError::Read, 20)), failed_a_question),
+        ("write error", at(disk(DiskError::Write, 1)), stops),
+        ("sync error", at(disk(DiskError::Sync, 1)), stops),
+        ("rename error", at_start(DiskError::Rename, 1), refuses),
+        ("directory error", at_start(DiskError::Directory, 1), refuses),
+        ("full disk", at(disk(DiskError::Full, 1)), waits),
+        ("read-only disk", at(disk(DiskError::ReadOnly, 1)), waits),
+        ("short write", at(disk(DiskError::ShortWrite, 1)), stops),
+    ]);
+}
+
+#[test]
+fn damage_is_noticed_and_repaired() {
+    let repaired = |outcome: &Outcome| lines(outcome, "repair", 0).count() > 0;
+    let misled = |outcome: &Outcome| failed_a_question(outcome) || ended(outcome, "corrupt");
+    let astray = |outcome: &Outcome| lines(outcome, "disk", 0).any(|l| l.text.contains("astray"));
+    show(vec![
+        ("bit rot", at_start(DiskError::Rot, 30), repaired),
+        ("misdirected write", at(disk(DiskError::WriteAstray, 3)), astray),
+        ("misdirected read", at(disk(DiskError::ReadAstray, 30)), misled),
+        (
+            "torn pages",
+            vec![fault(
+                Trigger::OnSyncPending { node: 0, n: 20 },
+                Kind::PowerLoss { nodes: vec![0], fate: Fate::TornPages, down_ms: 100 },
+            )],
+            |outcome| outcome.writes_lost > 0,
+        ),
+    ]);
+}
+
+#[test]
+fn processes_and_disks_are_slow_or_end_again_and_again() {
+    let crash_loop = Kind::CrashLoop { node: 0, times: 3, up_ms: 60, down_ms: 40 };
+    let slow = Kind::SlowCpu { node: 0, by_us: 150_000, for_ms: 1_500 };
+    show(vec![
+        ("crash loop", at(crash_loop), |outcome| boots(outcome) >= 4),
+        ("slow cpu", at(slow), |outcome| gap_ms(outcome, "answer") > 120),
+        ("stalled disk", at(Kind::StallDisk { node: 0, for_ms: 700 }), |outcome| {
+            gap_ms(outcome, "disk") >= 650
+        }),
+    ]);
+}
+
+#[test]
+fn a_reset_loses_what_is_on_its_way_and_nothing_later() {
+    let when = Trigger::OnMessage { kind: Said::Merge, from: 0, to: 1, n: 3 };
+    let reset = fault(when, Kind::Reset { links: vec![(0, 1)] });
+    show(vec![("reset", vec![reset], |outcome| {
+        let merge =
+            |line: &&Line| line.text.contains("from n0: #") && line.text.contains(" merge k");
+        let lost: Vec<Time> = lines(outcome, "lost", 1).filter(merge).map(|line| line.at).collect();
+        let after = |at| lines(outcome, "message", 1).filter(merge).any(|line| line.at > at);
+        lost.len() == 1 && after(lost[0])
+    })]);
+}
+
+#[test]
+fn a_client_that_vanishes_learns_nothing() {
+    let mut scenario = world(Vec::new());
+    scenario.operations[40].vanishes_ms = 1;
+    let outcome = run_it(&scenario);
+    assert_eq!(outcome.transcript.iter().filter(|line| line.kind == "vanish").count(), 1);
+    let answered = |op: usize| outcome.history.ops[op].attempts[0].end.is_some();
+    assert!(!answered(40) && answered(38) && answered(42));
+}
+
+/// The line of the fault, and the lines before and after it.
+fn around(outcome: &Outcome) -> (&[Line], &Line, &[Line]) {
+    let place = outcome.transcript.iter().position(|line| line.kind == "fault").expect("it struck");
+    let (before, rest) = outcome.transcript.split_at(place);
+    (before, &rest[0], &rest[1..])
+}
+
+/// Whether both are the same moment: the world's task gets its turn some nanoseconds later.
+fn is_same(one: Time, two: Time) -> bool {
+    one.0.abs_diff(two.0) < 20_000
+}
+
+/// A fault that changes nothing, so that only its time is seen.
+fn mark(when: Trigger) -> Fault {
+    fault(when, Kind::Jump { node: 2, by_ms: 0 })
+}
+
+#[test]
+fn a_fault_strikes_when_its_trigger_says() {
+    let outcome = run_it(&world(vec![mark(Trigger::OnAck { n: 5 })]));
+    let (before, strike, _) = around(&outcome);
+    let is_ack = |line: &&Line| line.kind == "answer" && line.text.contains("stored");
+    let acks: Vec<&Line> = before.iter().filter(is_ack).collect();
+    assert!(acks.len() == 5 && is_same(acks[4].at, strike.at));
+
+    let outcome = run_it(&world(vec![mark(Trigger::OnSyncPending { node: 0, n: 4 })]));
+    let (before, strike, after) = around(&outcome);
+    let is_end = |line: &&Line| line.kind == "disk" && line.node == 0;
+    assert_eq!(before.iter().filter(is_end).count(), 3, "three syncs have ended");
+    let end = after.iter().find(is_end).expect("the fourth ends");
+    assert!((2_000..=3_000).contains(&((end.at.0 - strike.at.0) / 1_000)), "it had just begun");
+
+    let when = Trigger::OnMessage { kind: Said::Merge, from: 0, to: 1, n: 2 };
+    let outcome = run_it(&world(vec![mark(when)]));
+    let (before, strike, after) = around(&outcome);
+    let is_merge = |line: &&Line| {
+        let text = &line.text;
+        line.kind == "message"
+            && line.node == 1
+            && text.starts_with("from n0")
+            && text.contains(" merge k")
+    };
+    assert_eq!(before.iter().filter(is_merge).count(), 1, "one has arrived");
+    let second = after.iter().find(is_merge).expect("the second arrives");
+    let sent = second.sent.expect("it was sent").1;
+    assert!(is_same(sent, strike.at), "it had just been sent: {sent:?}, {:?}", strike.at);
+
+    let first = Trigger::At { ms: AT_MS };
+    let outcome = run_it(&world(vec![mark(first), mark(Trigger::After { fault: 0, ms: 70 })]));
+    let strikes: Vec<u64> = lines(&outcome, "fault", 2).map(|line| line.at.ms()).collect();
+    assert_eq!(strikes, [AT_MS, AT_MS + 70]);
+
+    let restart = fault(first, Kind::Restart { node: 0, down_ms: 50 });
+    let boot = mark(Trigger::OnBoot { node: 0, n: 2, ops: 0 });
+    let outcome = run_it(&world(vec![restart, boot]));
+    let second = lines(&outcome, "boot", 0).nth(1).expect("a second life");
+    let strike = lines(&outcome, "fault", 2).next().expect("it struck");
+    assert!(is_same(second.at, strike.at));
+}
