@@ -37,10 +37,18 @@ pub(super) fn faults(
             let before = rng.below(faults.len() as u64) as usize;
             fault.when = Trigger::After { fault: before, ms: rng.log(1, 500) };
         }
-        let is_stop = matches!(fault.what, Kind::Restart { .. });
+        let (what, last) = (fault.what.clone(), faults.len());
         faults.push(fault);
-        if is_stop && cluster.engine == EngineName::Bitcask && rng.percent(30) {
-            faults.push(outage_after(rng, cluster, faults.len() - 1));
+        match what {
+            Kind::Restart { .. } if cluster.engine == EngineName::Bitcask && rng.percent(30) => {
+                faults.push(outage_after(rng, cluster, last));
+            }
+            // What a disk error has left behind shows when the node starts again.
+            Kind::DiskError { node, .. } if rng.percent(40) => {
+                let when = Trigger::After { fault: last, ms: rng.log(5, 3_000) };
+                faults.push(Fault { when, what: place.end(rng, node) });
+            }
+            _ => {}
         }
     }
     faults
@@ -118,6 +126,14 @@ impl Place<'_> {
         let what = what.or_else(|| self.process_or_clock(rng, name, node));
         let what = what.unwrap_or_else(|| self.network_or_power(rng, name, node));
         Fault { when: self.trigger(rng, name, node), what }
+    }
+
+    /// Something that ends a node and lets it start again.
+    fn end(&self, rng: &mut Rng, node: u32) -> Kind {
+        let name =
+            rng.pick(&["power loss", "power loss", "power loss with a subset", "kill", "restart"]);
+        let what = self.process_or_clock(rng, name, node);
+        what.unwrap_or_else(|| self.network_or_power(rng, name, node))
     }
 
     fn process_or_clock(&self, rng: &mut Rng, name: Name, node: u32) -> Option<Kind> {
