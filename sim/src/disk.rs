@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_fuse_blows_once_after_so_many_operations() {
         let disk = MemDisk::new();
-        let fuse = Fuse::of(&disk, &Failing::new(1, 0));
+        let fuse = Fuse::of(&disk, &Failing::new(1, 0, &disk));
         fuse.light(7, 2);
         let works = || disk.list("").is_ok();
         assert_eq!([works(), works(), works(), works()], [true, true, false, false]);

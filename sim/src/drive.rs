@@ -113,7 +113,7 @@ fn disk_done(world: &mut World, node: u32, epoch: u32, work: Pending) {
         &done,
         DiskDone::Synced { result: Err(_), .. } | DiskDone::Read { result: Err(_), .. }
     );
-    let astray = if is_sync && !failed { machine.failing.synced(&machine.disk) } else { None };
+    let astray = if is_sync && !failed { machine.failing.synced() } else { None };
     if let Some(inbox) = &machine.inbox {
         inbox.disk(done);
     }

@@ -35,7 +35,8 @@ struct State {
     node: u32,
     draws: u64,
     errors: Vec<Active>,
-    damages: Vec<Damage>,
+    /// The disk itself.
+    disk: MemDisk,
     /// Reads of this life that went astray.
     astray: u64,
 }
@@ -64,22 +65,22 @@ const POISONED: &str = "the engine stopped after a failed sync";
 impl Failing {
     /// Nothing is wrong with the disk of `node` yet.
     #[must_use]
-    pub fn new(seed: u64, node: u32) -> Failing {
-        let (errors, damages) = (Vec::new(), Vec::new());
-        Failing(Arc::new(Mutex::new(State { seed, node, draws: 0, errors, damages, astray: 0 })))
+    pub fn new(seed: u64, node: u32, disk: &MemDisk) -> Failing {
+        let (errors, disk) = (Vec::new(), disk.clone());
+        Failing(Arc::new(Mutex::new(State { seed, node, draws: 0, errors, disk, astray: 0 })))
     }
 
     /// An error of the scenario begins, after so many operations; one that has begun goes on.
-    pub fn begin(&self, fault: usize, what: DiskError, times: u32, spared: u64, disk: &MemDisk) {
+    pub fn begin(&self, fault: usize, what: DiskError, times: u32, spared: u64) {
         let mut state = self.state();
         if state.errors.iter().any(|active| active.fault == fault) {
             return;
         }
         state.errors.push(Active { fault, what, spared, left: times });
         if what == DiskError::Rot {
+            let disk = state.disk.clone();
             for _ in 0..times {
-                let damage = disk.rot(&mut |n| state.draw(fault).below(n));
-                state.damages.extend(damage);
+                disk.rot(&mut |n| state.draw(fault).below(n));
             }
         }
     }
@@ -90,18 +91,17 @@ impl Failing {
     }
 
     /// Everything works, and all damage is undone.
-    pub fn heal(&self, disk: &MemDisk) {
-        self.mend(disk);
+    pub fn heal(&self) {
+        self.mend();
         let mut state = self.state();
         state.errors.clear();
         state.astray = 0;
     }
 
     /// Puts back what is damaged. Reads that go astray have an end too.
-    pub fn mend(&self, disk: &MemDisk) {
+    pub fn mend(&self) {
         let mut state = self.state();
-        // The last damage may lie over an earlier one.
-        std::mem::take(&mut state.damages).iter().rev().for_each(|damage| disk.mend(damage));
+        state.disk.mend();
         let astray = state.errors.iter_mut().filter(|active| active.what == DiskError::ReadAstray);
         astray.for_each(|active| active.left = 0);
     }
@@ -116,15 +116,15 @@ impl Failing {
     pub fn may_mislead(&self) -> bool {
         let state = self.state();
         let astray = |active: &Active| active.what == DiskError::ReadAstray && active.left > 0;
-        !state.damages.is_empty() || state.astray > 0 || state.errors.iter().any(astray)
+        state.astray > 0 || state.errors.iter().any(astray) || state.disk.is_damaged()
     }
 
     /// Whether a node that ends with this error ends because of its disk; then whether its data has to be repaired.
     #[must_use]
     pub fn explains(&self, error: &str) -> Option<bool> {
         let state = self.state();
-        let misled = !state.damages.is_empty() || state.astray > 0;
-        if misled && UNREADABLE.iter().any(|text| error.contains(text)) {
+        let is_unreadable = UNREADABLE.iter().any(|text| error.contains(text));
+        if is_unreadable && (state.astray > 0 || state.disk.is_damaged()) {
             return Some(true);
         }
         let is_injected = error.contains(INJECTED);
@@ -159,7 +159,7 @@ impl Failing {
     }
 
     /// A sync of the node's log has ended well: one of its blocks may lie in a wrong place. Answers where.
-    pub fn synced(&self, disk: &MemDisk) -> Option<String> {
+    pub fn synced(&self) -> Option<String> {
         let mut state = self.state();
         let is_due = |active: &&mut Active| {
             active.what == DiskError::WriteAstray && active.left > 0 && active.spared == 0
@@ -167,10 +167,10 @@ impl Failing {
         let active = state.errors.iter_mut().find(is_due)?;
         active.left -= 1;
         let fault = active.fault;
+        let disk = state.disk.clone();
         let damages = disk.misdirect(&mut |n| state.draw(fault).below(n));
         let place = |damage: &Damage| format!("{} at {}", damage.path, damage.offset);
         let told = damages.iter().map(place).collect::<Vec<_>>().join(" and ");
-        state.damages.extend(damages);
         (!told.is_empty()).then_some(told)
     }
 
@@ -221,13 +221,13 @@ mod tests {
 
     #[test]
     fn an_error_strikes_its_own_operations_so_often_and_a_full_disk_all() {
-        let (disk, failing) = (MemDisk::new(), Failing::new(1, 0));
-        failing.begin(0, DiskError::Write, 2, 1, &disk);
-        failing.begin(0, DiskError::Write, 2, 0, &disk);
+        let failing = Failing::new(1, 0, &MemDisk::new());
+        failing.begin(0, DiskError::Write, 2, 1);
+        failing.begin(0, DiskError::Write, 2, 0);
         let asked = |op: &Op| failing.asked(op).is_some();
         let told = [asked(&WRITE), asked(&Op::Read), asked(&WRITE), asked(&WRITE), asked(&WRITE)];
         assert_eq!(told, [false, false, true, true, false]);
-        failing.begin(1, DiskError::Full, 1, 0, &disk);
+        failing.begin(1, DiskError::Full, 1, 0);
         assert_eq!(failing.asked(&WRITE), Some(Fault::Fail(ErrorKind::StorageFull)));
         assert_eq!(failing.asked(&WRITE), Some(Fault::Fail(ErrorKind::StorageFull)));
         assert_eq!(failing.asked(&Op::Sync), None);
@@ -237,12 +237,12 @@ mod tests {
 
     #[test]
     fn an_end_is_explained_only_by_what_was_done_to_the_disk() {
-        let (disk, failing) = (MemDisk::new(), Failing::new(1, 0));
+        let failing = Failing::new(1, 0, &MemDisk::new());
         let lost = "its store lost what was durable: write 3";
         assert_eq!(failing.explains(lost), None);
         assert_eq!(failing.explains("ended: disk: no"), None);
         assert_eq!(failing.explains(&format!("ended: disk: {INJECTED}")), Some(false));
-        failing.begin(0, DiskError::ReadAstray, 1, 0, &disk);
+        failing.begin(0, DiskError::ReadAstray, 1, 0);
         assert_eq!(failing.explains(lost), None, "it has not struck yet");
         assert!(failing.asked(&Op::Read).is_some() && failing.explains(lost) == Some(true));
         failing.new_life();

@@ -135,7 +135,7 @@ pub fn heal(shared: &Shared) {
         machine.turn_us = 0;
         machine.stalled_until = Time::default();
         machine.paused_until = Time::default();
-        machine.failing.heal(&machine.disk);
+        machine.failing.heal();
         machine.clock.thaw(rt::now());
         machine.clock.drift(rt::now(), None);
         resume(world, node);
@@ -224,7 +224,7 @@ fn disturb(machine: &mut Node, fault: usize, kind: &Kind) -> Option<u64> {
             None
         }
         Kind::DiskError { what, times, for_ms, .. } => {
-            machine.failing.begin(fault, *what, *times, 0, &machine.disk);
+            machine.failing.begin(fault, *what, *times, 0);
             Some(*for_ms)
         }
         Kind::SlowDisk { by_ms, for_ms, .. } => {

@@ -106,7 +106,7 @@ fn recover(world: &mut World, node: u32, damaged: bool) {
     let machine = &world.nodes[node as usize];
     machine.disk.kill();
     if damaged {
-        machine.failing.mend(&machine.disk);
+        machine.failing.mend();
         world.note("repair", node, &[], || "its data is put back".to_owned());
     }
     world.agenda.push(rt::now().plus_ms(SUPERVISOR_MS), Event::Start(node));
@@ -213,7 +213,7 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
             }
             (Kind::DiskError { node: of, what, times, .. }, Trigger::OnBoot { ops, .. }) => {
                 let machine = &world.nodes[*of as usize];
-                machine.failing.begin(at, *what, *times, ops, &machine.disk);
+                machine.failing.begin(at, *what, *times, ops);
                 world.agenda.push(rt::now(), Event::Strike(at));
             }
             _ => world.agenda.push(rt::now(), Event::Strike(at)),
@@ -252,7 +252,7 @@ fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, St
     if let (Some(before), Some(_)) = (before, forgot(&store)) {
         // No mark was behind what is damaged: to the engine it was a write that the last life did not finish.
         disk.set_back(&before);
-        machine.failing.mend(disk);
+        machine.failing.mend();
         store = open(kind, disks, disk.clone(), node, draws)?;
         world.note("repair", node, &[], || "the end of its log was damaged: put back".to_owned());
     }

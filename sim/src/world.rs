@@ -217,7 +217,7 @@ impl Node {
     fn new(scenario: &Scenario, node: u32) -> Node {
         let disk = MemDisk::new();
         disk::set_cold(&disk, &scenario.disks, scenario.seed, node);
-        let failing = Failing::new(scenario.seed, node);
+        let failing = Failing::new(scenario.seed, node, &disk);
         let fuse = Fuse::of(&disk, &failing);
         let boot_ns = draw::keyed(scenario.seed, Stream::Boot, node, 0, 0).below(1 << 40);
         Node {

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use super::damage::Spoilt;
 use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, Op, PAGE, SECTOR, State, parent};
 
 /// An operation that no sync has covered when the power goes.
@@ -68,7 +69,11 @@ impl MemDisk {
                 }
                 Place::File(inode, at) => {
                     let file = state.inodes.get_mut(&inode).expect("listed just now");
-                    file.changes[at].apply_with_fate(&mut file.durable, fate);
+                    let Inode { changes, durable, spoilt, .. } = file;
+                    changes[at].apply_with_fate(durable, fate);
+                    for spoilt in spoilt.iter_mut().filter(|_| fate == Fate::Kept) {
+                        spoilt.written_anew(&changes[at], true);
+                    }
                 }
             }
         }
@@ -176,6 +181,7 @@ impl State {
         for file in self.inodes.values_mut() {
             file.changes.clear();
             file.current = file.durable.clone();
+            file.spoilt.iter_mut().for_each(Spoilt::lose_current);
         }
         for (path, entry) in self.names.clone() {
             if let Entry::File(inode) = entry {
@@ -188,12 +194,13 @@ impl State {
 
 impl Inode {
     fn fork(&self) -> Inode {
-        let Inode { path, current, durable, changes, open: _ } = self;
+        let Inode { path, current, durable, changes, spoilt, open: _ } = self;
         Inode {
             path: path.clone(),
             current: current.clone(),
             durable: durable.clone(),
             changes: changes.clone(),
+            spoilt: spoilt.clone(),
             open: Arc::default(),
         }
     }

@@ -2,22 +2,28 @@
 //! another block.
 //!
 //! Damage shows at once, in what is durable and in what is read, as if the page cache were empty; only bytes that no
-//! unsynced change touches are damaged, because those changes would mend it. Each damage can be undone where nobody has
-//! written since. Left out: who decides, and devices that lose whole writes of which nothing is written elsewhere.
+//! unsynced change touches are damaged, because those changes would mend it. What was there before is remembered for
+//! each damaged byte until somebody writes it anew, so damage can be undone at any time. Left out: who decides, and
+//! devices that lose whole writes of which nothing is written elsewhere.
 
 use super::files::{meet, slice_at};
-use super::{Entry, Inode, MemDisk, PAGE, SECTOR, State};
+use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, PAGE, SECTOR, State};
 
-/// Bytes at rest that are not what was written.
+/// Where bytes at rest are not what was written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Damage {
-    /// The file's name when it was damaged.
+    /// The file.
     pub path: String,
     /// The first damaged byte.
     pub offset: u64,
-    inode: u64,
-    before: Vec<u8>,
-    after: Vec<u8>,
+}
+
+/// What was where bytes are damaged; `None` where they were written anew.
+#[derive(Clone)]
+pub(super) struct Spoilt {
+    offset: u64,
+    current: Vec<Option<u8>>,
+    durable: Vec<Option<u8>>,
 }
 
 /// How often another place is tried before nothing is damaged.
@@ -48,7 +54,7 @@ impl MemDisk {
             let byte = file.durable[offset as usize];
             let rotten = byte ^ 1 << below(8);
             if file.rests((offset, 1)) && (byte != 0 || left == 0) {
-                return Some(state.spoil(inode, offset, vec![rotten]));
+                return Some(state.spoil(inode, offset, &[rotten]));
             }
         }
         None
@@ -74,8 +80,8 @@ impl MemDisk {
             let other = files[below(files.len() as u64) as usize];
             let victim = &state.inodes[&other];
             let place = below(victim.durable.len() as u64) / unit * unit;
-            let is_same = (inode, block) == (other, place);
-            if is_same || !file.rests((block, unit)) || !victim.rests((place, unit)) {
+            // In its own file it would be found where it lies, and rightly taken there.
+            if inode == other || !file.rests((block, unit)) || !victim.rests((place, unit)) {
                 continue;
             }
             // Of its own block the part that was written is as if it never had been; logs find zeroes there.
@@ -84,22 +90,31 @@ impl MemDisk {
             let room = (victim.durable.len() as u64 - place) as usize;
             let lost = vec![0; end.saturating_sub(start) as usize];
             let stray = bytes[..bytes.len().min(room)].to_vec();
-            return vec![state.spoil(inode, start, lost), state.spoil(other, place, stray)];
+            return vec![state.spoil(inode, start, &lost), state.spoil(other, place, &stray)];
         }
         Vec::new()
     }
 
-    /// Undoes a damage where the damaged bytes are still there.
-    pub fn mend(&self, damage: &Damage) {
-        let mut state = self.state();
-        let Some(file) = state.inodes.get_mut(&damage.inode) else {
-            return;
-        };
-        let start = damage.offset as usize;
-        for image in [&mut file.durable, &mut file.current] {
-            for (at, (before, after)) in damage.before.iter().zip(&damage.after).enumerate() {
-                if let Some(byte) = image.get_mut(start + at).filter(|byte| *byte == after) {
-                    *byte = *before;
+    /// Whether some bytes are damaged.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let state = self.state();
+        let left = |all: &[Option<u8>]| all.iter().any(Option::is_some);
+        let mut spoilt = state.inodes.values().flat_map(|file| &file.spoilt);
+        spoilt.any(|spoilt| left(&spoilt.current) || left(&spoilt.durable))
+    }
+
+    /// Undoes all damage.
+    pub fn mend(&self) {
+        for file in self.state().inodes.values_mut() {
+            // The last damage may lie over an earlier one.
+            for Spoilt { offset, current, durable } in file.spoilt.drain(..).rev() {
+                for (image, before) in [(&mut file.current, current), (&mut file.durable, durable)]
+                {
+                    let bytes = image.iter_mut().skip(offset as usize).zip(before);
+                    for (byte, before) in bytes {
+                        *byte = before.unwrap_or(*byte);
+                    }
                 }
             }
         }
@@ -119,17 +134,19 @@ impl State {
         inodes.filter(holds).collect()
     }
 
-    fn spoil(&mut self, inode: u64, offset: u64, after: Vec<u8>) -> Damage {
+    fn spoil(&mut self, inode: u64, offset: u64, after: &[u8]) -> Damage {
         let file = self.inodes.get_mut(&inode).expect("chosen among those that are there");
         let start = offset as usize;
-        let before = slice_at(&file.durable, offset, after.len()).to_vec();
-        for image in [&mut file.durable, &mut file.current] {
+        let spoil = |image: &mut Vec<u8>| {
             let end = image.len().min(start + after.len());
-            if start < end {
-                image[start..end].copy_from_slice(&after[..end - start]);
-            }
-        }
-        Damage { path: file.path.clone(), offset, inode, before, after }
+            let bytes = image.get_mut(start..end).unwrap_or_default();
+            let before = bytes.iter().copied().map(Some).collect();
+            bytes.copy_from_slice(&after[..bytes.len()]);
+            before
+        };
+        let (current, durable) = (spoil(&mut file.current), spoil(&mut file.durable));
+        file.spoilt.push(Spoilt { offset, current, durable });
+        Damage { path: file.path.clone(), offset }
     }
 
     /// Puts the bytes of another place over one page of what was read at `offset`; `bits` choose both.
@@ -158,5 +175,27 @@ impl Inode {
     fn rests(&self, range: (u64, u64)) -> bool {
         let touches = |other: Option<(u64, u64)>| other.is_none_or(|other| meet(range, other));
         !self.changes.iter().any(|change| !change.is_allocation() && touches(change.range()))
+    }
+}
+
+impl Spoilt {
+    /// What is read is what is durable, after a crash.
+    pub(super) fn lose_current(&mut self) {
+        self.current = self.durable.clone();
+    }
+
+    /// A change has come over what is read, or over what is durable.
+    pub(super) fn written_anew(&mut self, change: &FileChange, is_durable: bool) {
+        let bytes = if is_durable { &mut self.durable } else { &mut self.current };
+        for (at, byte) in (self.offset..).zip(bytes) {
+            let anew = match (&change.what, change.range()) {
+                (_, Some(range)) => meet(range, (at, 1)),
+                (ChangedFile::SetLen(len), _) => at >= *len,
+                _ => false,
+            };
+            if anew {
+                *byte = None;
+            }
+        }
     }
 }

@@ -201,6 +201,9 @@ impl MemDisk {
         let change = FileChange { sequence, doomed: false, what };
         let inode = state.inodes.get_mut(&file.inode).expect("open files have content");
         change.apply(&mut inode.current);
+        for spoilt in &mut inode.spoilt {
+            spoilt.written_anew(&change, false);
+        }
         inode.changes.push_back(change);
         result
     }

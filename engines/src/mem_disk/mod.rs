@@ -36,6 +36,7 @@ use rondo_core::probe::Watch;
 
 pub use self::crash::{CrashPoint, Fate};
 pub use self::damage::Damage;
+use self::damage::Spoilt;
 use self::faults::{ColdHook, FaultHook};
 pub use self::faults::{Fault, INJECTED};
 use self::files::slice_at;
@@ -146,6 +147,7 @@ struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
     changes: VecDeque<FileChange>,
+    spoilt: Vec<Spoilt>,
     open: Arc<()>,
 }
 
@@ -330,6 +332,9 @@ impl State {
         for change in file.changes.drain(..) {
             if change.sequence < until && !change.doomed {
                 change.apply(&mut file.durable);
+                for spoilt in &mut file.spoilt {
+                    spoilt.written_anew(&change, true);
+                }
                 if let ChangedFile::Write { offset, bytes } = &change.what {
                     self.settled.push((inode, *offset, bytes.len() as u64));
                 }
