@@ -249,17 +249,6 @@ impl History {
         self.ops.iter().map(|op| op.key + 1).max().unwrap_or(0)
     }
 
-    /// The operations on a key, with their ids, that were invoked.
-    pub fn of_key(&self, key: u32) -> impl Iterator<Item = (usize, &Op)> {
-        self.ops.iter().enumerate().filter(move |(_, op)| op.key == key && !op.attempts.is_empty())
-    }
-
-    /// Whether all that was ever written to a key was written at `quorum` or `all`.
-    #[must_use]
-    pub fn is_strict(&self, key: u32) -> bool {
-        self.of_key(key).all(|(_, op)| !op.writes() || op.level != Level::One)
-    }
-
     /// Notes every version of a state. `place` is only asked for news.
     pub fn sight(
         &mut self,

@@ -278,9 +278,9 @@ const fn kind(what: What) -> (u32, u32, u32) {
     }
 }
 
-/// What is hashed is mixed already.
+/// A hasher of 128-bit numbers that are mixed already; it has no randomness of its own.
 #[derive(Default)]
-struct Mixed(u64);
+pub struct Mixed(u64);
 
 impl Hasher for Mixed {
     fn finish(&self) -> u64 {

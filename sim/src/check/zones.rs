@@ -272,6 +272,18 @@ impl Conflict {
         all.dedup();
         all
     }
+
+    /// The same with other names for the operations.
+    #[must_use]
+    pub fn renamed(&self, name: impl Fn(u32) -> u32) -> Conflict {
+        let name = |at: u32| if at == BEGINNING { at } else { name(at) };
+        match *self {
+            Conflict::NeverWritten(one) => Conflict::NeverWritten(name(one)),
+            Conflict::FoundTwice(two) => Conflict::FoundTwice(two.map(name)),
+            Conflict::Backwards(two) => Conflict::Backwards(two.map(name)),
+            Conflict::Crossed(four) => Conflict::Crossed(four.map(name)),
+        }
+    }
 }
 
 impl fmt::Display for Conflict {

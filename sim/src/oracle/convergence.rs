@@ -1,18 +1,19 @@
 //! After the heal, and one read of each key at `all`, all primaries of a key hold the very same state.
 
 use crate::describe;
-use crate::history::{Final, History, Stamp};
+use crate::history::{Final, Stamp};
 use crate::oracle::Violation;
+use crate::oracle::index::Index;
 
 const NAME: &str = "convergence";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
-    let differ = |pair: &[Final]| pair[0].key == pair[1].key && pair[0].state != pair[1].state;
-    let mut finals = history.finals.clone();
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let differ = |pair: &[&Final]| pair[0].key == pair[1].key && pair[0].state != pair[1].state;
+    let mut finals: Vec<&Final> = index.history.finals.iter().collect();
     finals.sort_by_key(|last| (last.key, last.node));
-    let told = |pair: &[Final]| {
+    let told = |pair: &[&Final]| {
         let state = |last: &Final| format!("n{} {}", last.node, describe::state(&last.state));
-        format!("k{}: {} but {}", pair[0].key, state(&pair[0]), state(&pair[1]))
+        format!("k{}: {} but {}", pair[0].key, state(pair[0]), state(pair[1]))
     };
     let pairs = finals.windows(2).filter(|pair| differ(pair));
     pairs.map(|pair| Violation::safety(NAME, Stamp::NEVER, told(pair))).collect()
@@ -33,7 +34,7 @@ mod tests {
         made.ends(1, 0, &[(other, 7, 1)]);
         made.ends(0, 1, &[(put, 7, 1)]);
         made.ends(1, 1, &[]);
-        let told = check(&made.history());
+        let told = check(&Index::of(&made.history()));
         assert_eq!(told.len(), 1);
         assert!(told[0].what.starts_with("k1: n0 {0000:1[1@2.0]} but n1 {}"), "{}", told[0].what);
     }

@@ -4,54 +4,98 @@
 //! writes hide behind exactly this, which is why it is checked on its own, for reads and for the contexts that
 //! writes hand out. Deletes are not shown, so only puts are looked for; and a read of a key whose newest
 //! version may be a delete shows nothing, whatever stands beside it.
+//!
+//! Contexts are taken in order of time, and puts leave a list once they may have been overwritten, so that what is still in it
+//! below a context is either shown or wrong.
 
-use crate::history::{History, Op, Stamp};
+use crate::history::Stamp;
 use crate::oracle::Violation;
-use crate::oracle::overwritten::Writes;
-use crate::scenario::Action;
+use crate::oracle::index::{Index, Kind, OfKey};
+use crate::oracle::overwritten;
 
 const NAME: &str = "coverage";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
-    let mut wrong = Vec::new();
-    for key in 0..history.keys() {
-        let writes = Writes::of(history, key);
-        for (id, op) in history.of_key(key) {
-            wrong.extend(hidden(&writes, id, op));
-        }
-    }
-    wrong
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    index.keys.iter().flat_map(hidden).collect()
 }
 
-/// The puts that an operation's contexts cover without having shown them.
-fn hidden(writes: &Writes<'_>, id: usize, op: &Op) -> Vec<Violation> {
+/// The puts that contexts cover without having shown them.
+fn hidden(of: &OfKey) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    let shown = op.read().map(|(_, values, _)| values);
-    if shown.is_some_and(<[_]>::is_empty) && may_be_deleted(writes, op) {
-        return wrong;
-    }
-    for (at, context) in op.contexts() {
-        for (other_id, other) in writes.all() {
-            let is_shown = shown.unwrap_or_default().iter().any(|seen| seen.op == Some(other_id));
-            let is_put = matches!(other.action, Action::Put { .. });
-            let covered = writes.dot(other).is_some_and(|dot| context.clock.covers(dot));
-            let excused = other_id == id || is_shown || !is_put || !covered;
-            if !excused && !writes.may_have_overwritten(other, at) {
-                let key = op.key;
-                let what = format!(
-                    "k{key}: the context that op {id} was given covers op {other_id}, which it was \
-                     not shown and nobody had overwritten"
-                );
-                wrong.push(Violation::safety(NAME, at, what));
+    let deletes = of.facts.iter().filter(|fact| fact.kind == Kind::Delete && fact.happened());
+    let first_delete = deletes.map(|fact| fact.called).min().unwrap_or(Stamp::NEVER);
+    let mut puts = Puts::of(of);
+    for told in &of.told {
+        puts.leave_before(told.at);
+        let (own, shown) = (of.facts[told.place as usize].id, of.shown(told));
+        if told.is_read && shown.is_empty() && first_delete < told.at {
+            continue;
+        }
+        for &(slot, n) in of.clock(told.clock) {
+            let mut at = puts.next(slot, 0);
+            while let Some(&(_, place)) = puts.dots[slot as usize].get(at).filter(|dot| dot.0 <= n)
+            {
+                let other = of.facts[place as usize].id;
+                if other != own && !shown.contains(&other) {
+                    let key = of.key;
+                    let what = format!(
+                        "k{key}: the context that op {own} was given covers op {other}, which it was \
+                         not shown and nobody had overwritten"
+                    );
+                    wrong.push(Violation::safety(NAME, told.at, what));
+                }
+                at = puts.next(slot, at + 1);
             }
         }
     }
     wrong
 }
 
-fn may_be_deleted(writes: &Writes<'_>, read: &Op) -> bool {
-    let ended = read.read().map_or(Stamp::NEVER, |(ended, ..)| ended);
-    writes.all().any(|(_, op)| matches!(op.action, Action::Delete { .. }) && op.called() < ended)
+/// The puts that nobody may have overwritten yet, by dot.
+struct Puts {
+    /// For each slot the dots of all puts, sorted, and their places.
+    dots: Vec<Vec<(u64, u32)>>,
+    /// For each of them, one at or before the next that is still there.
+    next: Vec<Vec<usize>>,
+    /// When each leaves, the last one first, and where it stands.
+    leave: Vec<(Stamp, u32, usize)>,
+}
+
+impl Puts {
+    fn of(of: &OfKey) -> Puts {
+        let is_put = |&&(_, place): &&(u64, u32)| of.facts[place as usize].kind == Kind::Put;
+        let of_slot = |dots: &Vec<(u64, u32)>| dots.iter().filter(is_put).copied().collect();
+        let dots: Vec<Vec<(u64, u32)>> = of.dots.iter().map(of_slot).collect();
+        let gone = overwritten::may_be_gone(of);
+        let mut leave = Vec::new();
+        for (slot, dots) in (0..).zip(&dots) {
+            for (at, &(_, place)) in dots.iter().enumerate() {
+                leave.push((gone[place as usize].0, slot, at));
+            }
+        }
+        leave.sort_unstable_by(|one, other| other.cmp(one));
+        let next = dots.iter().map(|dots| (0..=dots.len()).collect()).collect();
+        Puts { dots, next, leave }
+    }
+
+    /// Those leave that may have been overwritten before `at`.
+    fn leave_before(&mut self, at: Stamp) {
+        while let Some((_, slot, at)) = self.leave.pop_if(|(from, ..)| *from < at) {
+            self.next[slot as usize][at] = at + 1;
+        }
+    }
+
+    /// The first at or after `at` that is still there.
+    fn next(&mut self, slot: u32, mut at: usize) -> usize {
+        let next = &mut self.next[slot as usize];
+        // Whoever walks by makes the way shorter for the next one.
+        while at < next.len() && next[at] != at {
+            let over = next[next[at]];
+            next[at] = over;
+            at = over;
+        }
+        at
+    }
 }
 
 #[cfg(test)]
@@ -69,7 +113,8 @@ mod tests {
         let two = made.put(0, 3, Some(4)).sent(Clock::default()).dot(7, 2).id();
         made.get(0, 5, 6, &[two, one]).knows(clock(7, 2));
         made.get(0, 7, 8, &[two]).knows(clock(7, 2));
-        let told: Vec<String> = check(&made.history()).into_iter().map(|v| v.what).collect();
+        let told: Vec<String> =
+            check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("k0: the context that op 3 was given covers op 0"), "{told:?}");
     }
@@ -80,7 +125,7 @@ mod tests {
         made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1);
         let two = made.put(0, 3, Some(4)).sent(clock(7, 1)).dot(7, 2).knows(clock(7, 2)).id();
         made.get(0, 5, 6, &[two]).knows(clock(7, 2));
-        assert_eq!(check(&made.history()), []);
+        assert_eq!(check(&Index::of(&made.history())), []);
     }
 
     #[test]
@@ -88,6 +133,6 @@ mod tests {
         let mut made = Made::default();
         made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1);
         made.put(0, 3, Some(4)).sent(Clock::default()).dot(7, 2).knows(clock(7, 2));
-        assert_eq!(check(&made.history()).len(), 1);
+        assert_eq!(check(&Index::of(&made.history())).len(), 1);
     }
 }

@@ -1,17 +1,18 @@
 //! Every operation is answered by its deadline, with some slack, as long as its node lives and is not paused.
 
-use crate::history::{Attempt, History, Op};
+use crate::history::{Attempt, Op};
 use crate::oracle::Violation;
+use crate::oracle::index::Index;
 use crate::verdict::Verdict;
 
 const NAME: &str = "deadlines";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
-    if !history.troubles.is_empty() {
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    if !index.history.troubles.is_empty() {
         // The run was cut short: nobody knows what would have been answered.
         return Vec::new();
     }
-    let ops = history.ops.iter().enumerate();
+    let ops = index.history.ops.iter().enumerate();
     ops.flat_map(|(id, op)| op.attempts.iter().filter_map(move |attempt| late(id, op, attempt)))
         .collect()
 }
@@ -41,7 +42,7 @@ mod tests {
         made.put(0, 1, Some(1_002));
         made.put(0, 1, None);
         let mut history = made.history();
-        let told: Vec<String> = check(&history).into_iter().map(|v| v.what).collect();
+        let told: Vec<String> = check(&Index::of(&history)).into_iter().map(|v| v.what).collect();
         assert_eq!(
             told,
             [
@@ -52,6 +53,6 @@ mod tests {
         for op in &mut history.ops {
             op.attempts[0].due = None;
         }
-        assert_eq!(check(&history), []);
+        assert_eq!(check(&Index::of(&history)), []);
     }
 }

@@ -8,44 +8,48 @@ use std::collections::BTreeMap;
 use rondo_core::id::RequestId;
 use rondo_core::version::dvv::Dot;
 
-use crate::history::{History, Sighting};
+use crate::history::Sighting;
 use crate::oracle::Violation;
+use crate::oracle::index::Index;
 
 const NAME: &str = "dots-unique";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    let mut dots: BTreeMap<(u32, RequestId), (Dot, &Sighting)> = BTreeMap::new();
-    for (&(key, dot), all) in &history.sightings {
-        let first = &all[0];
-        for other in &all[1..] {
-            let what = format!(
-                "k{key} dot {}: {} ({}) and {} ({})",
-                spelt(dot),
-                writer(history, first),
-                first.place,
-                writer(history, other),
-                other.place
-            );
-            wrong.push(Violation::safety(NAME, other.stamp, what));
-        }
-        for sighting in all {
-            let (known, before) = *dots.entry((key, sighting.request)).or_insert((dot, sighting));
+    // Of requests that no write made, and of writes of another key: each key by itself.
+    let mut strange: BTreeMap<(u32, RequestId), Dot> = BTreeMap::new();
+    let mut writers = index.writers.iter().copied();
+    for (&(key, dot), all) in &index.history.sightings {
+        for (at, sighting) in all.iter().enumerate() {
+            let op = writers.next().expect("one for each sighting");
+            if at > 0 {
+                wrong.push(same_dot(index, key, dot, [&all[0], sighting]));
+            }
+            let known = match index.dot(key, op) {
+                Some(dot) => dot,
+                None => *strange.entry((key, sighting.request)).or_insert(dot),
+            };
             if known != dot {
-                let (by, at) = (writer(history, sighting), before.stamp.max(sighting.stamp));
-                let (one, two) = (spelt(known), spelt(dot));
+                let by = writer(index, sighting);
+                let (one, two) = (spelt(dot.min(known)), spelt(dot.max(known)));
                 let what = format!("k{key}: {by} has two dots, {one} and {two}");
-                wrong.push(Violation::safety(NAME, at, what));
+                wrong.push(Violation::safety(NAME, sighting.stamp, what));
             }
         }
     }
     wrong
 }
 
-fn writer(history: &History, sighting: &Sighting) -> String {
-    match history.ops.iter().position(|op| op.request == sighting.request) {
-        Some(id) => format!("op {id}"),
+fn same_dot(index: &Index<'_>, key: u32, dot: Dot, [one, other]: [&Sighting; 2]) -> Violation {
+    let told = |sighting: &Sighting| format!("{} ({})", writer(index, sighting), sighting.place);
+    let what = format!("k{key} dot {}: {} and {}", spelt(dot), told(one), told(other));
+    Violation::safety(NAME, other.stamp, what)
+}
+
+fn writer(index: &Index<'_>, sighting: &Sighting) -> String {
+    match index.writer(sighting.request) {
         None => format!("request {}", sighting.request),
+        Some(id) => format!("op {id}"),
     }
 }
 
@@ -65,7 +69,8 @@ mod tests {
         made.put(0, 1, Some(2)).dot(7, 1);
         made.put(0, 3, Some(4)).dot(7, 1);
         made.put(0, 5, Some(6)).dot(7, 2).dot(8, 1);
-        let told: Vec<String> = check(&made.history()).into_iter().map(|v| v.what).collect();
+        let told: Vec<String> =
+            check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
         assert_eq!(
             told,
             [
@@ -80,6 +85,6 @@ mod tests {
         let mut made = Made::default();
         made.put(0, 1, Some(2)).dot(7, 1);
         made.put(1, 3, Some(4)).dot(7, 1);
-        assert_eq!(check(&made.history()), []);
+        assert_eq!(check(&Index::of(&made.history())), []);
     }
 }

@@ -6,63 +6,52 @@
 //! Left out: level `one`, which promises nothing of the kind; its staleness is a number in the report.
 
 use rondo_core::layout::keyspace::Level;
-use rondo_core::version::dvv::Clock;
 
-use crate::history::{History, Op, Stamp};
 use crate::oracle::Violation;
+use crate::oracle::index::{Fact, Index, OfKey, Told};
 
 const NAME: &str = "freshness";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
-    (0..history.keys()).flat_map(|key| of_key(history, key)).collect()
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    index.keys.iter().flat_map(of_key).collect()
 }
 
-/// Something that happened to a key at a strict level, in order of time.
-enum Moment<'a> {
-    /// A context was handed out.
-    Known(&'a Clock),
-    /// The read of this operation began; it ended later with this clock.
-    Began { id: usize, ended: Stamp, clock: &'a Clock },
-}
-
-fn of_key(history: &History, key: u32) -> Vec<Violation> {
-    let mut moments = Vec::new();
-    for (id, op) in history.of_key(key).filter(|(_, op)| op.level != Level::One) {
-        moments.extend(op.contexts().map(|(at, context)| (at, Moment::Known(&context.clock))));
-        moments.extend(began(id, op));
-    }
-    moments.sort_by_key(|&(at, _)| at);
-    let (mut known, mut wrong) = (Clock::default(), Vec::new());
-    for (_, moment) in moments {
-        match moment {
-            Moment::Known(clock) => known.join(clock),
-            Moment::Began { id, ended, clock } if !clock.dominates(&known) => {
-                wrong.push(Violation::safety(NAME, ended, behind(key, id, clock, &known)));
+fn of_key(of: &OfKey) -> Vec<Violation> {
+    let is_strict = |told: &&Told| of.facts[told.place as usize].level != Level::One;
+    let mut told = of.told.iter().filter(is_strict).peekable();
+    let mut reads: Vec<(&Fact, &Told)> = of.strict_reads().collect();
+    reads.sort_by_key(|(_, read)| read.began);
+    // What was known when the read began, and what the read knows, by slot.
+    let mut known = vec![0; of.actors()];
+    let mut knows = vec![0; of.actors()];
+    let mut wrong = Vec::new();
+    for (fact, read) in reads {
+        while let Some(earlier) = told.next_if(|told| told.at < read.began) {
+            for &(slot, n) in of.clock(earlier.clock) {
+                known[slot as usize] = n.max(known[slot as usize]);
             }
-            Moment::Began { .. } => {}
+        }
+        knows.fill(0);
+        for &(slot, n) in of.clock(read.clock) {
+            knows[slot as usize] = n;
+        }
+        if let Some(slot) = (0..known.len()).find(|&slot| knows[slot] < known[slot]) {
+            let (key, id, actor) = (of.key, fact.id, of.actor(slot as u32));
+            let (has, n) = (knows[slot], known[slot]);
+            let what = format!(
+                "k{key}: the read op {id} knows {has} dots of {actor}, but {n} were known before it \
+                 began"
+            );
+            wrong.push(Violation::safety(NAME, read.at, what));
         }
     }
     wrong
 }
 
-fn began(id: usize, op: &Op) -> Option<(Stamp, Moment<'_>)> {
-    let (ended, _, context) = op.read()?;
-    // Of several attempts the last one was answered, and it began last.
-    let attempt = op.attempts.iter().rfind(|attempt| attempt.called < ended)?;
-    Some((attempt.called, Moment::Began { id, ended, clock: &context.clock }))
-}
-
-fn behind(key: u32, id: usize, clock: &Clock, known: &Clock) -> String {
-    let missing = known.entries().iter().find(|&&(actor, n)| clock.get(actor) < n);
-    let &(actor, n) = missing.expect("it does not dominate");
-    let has = clock.get(actor);
-    format!(
-        "k{key}: the read op {id} knows {has} dots of {actor}, but {n} were known before it began"
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use rondo_core::version::dvv::Clock;
+
     use crate::oracle::made::{Made, clock};
 
     use super::*;
@@ -72,7 +61,8 @@ mod tests {
         let mut made = Made::default();
         let put = made.put(0, 1, Some(2)).knows(clock(7, 2)).id();
         made.get(0, 3, 4, &[put]).knows(clock(7, 1));
-        let told: Vec<String> = check(&made.history()).into_iter().map(|v| v.what).collect();
+        let told: Vec<String> =
+            check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
         let expect =
             "k0: the read op 1 knows 1 dots of 0000000000000007, but 2 were known before it began";
         assert_eq!(told, [expect]);
@@ -88,6 +78,6 @@ mod tests {
         made.get(0, 10, 11, &[put]).at_one().knows(Clock::default());
         made.get(0, 10, 11, &[put]).knows(clock(7, 2));
         made.get(1, 10, 11, &[]).knows(Clock::default());
-        assert_eq!(check(&made.history()), []);
+        assert_eq!(check(&Index::of(&made.history())), []);
     }
 }

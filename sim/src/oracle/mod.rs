@@ -3,6 +3,8 @@
 //! Oracles know no faults and no clocks, and faults know no oracles. Each has a test that it fires on a bad
 //! history made by hand, and one that it keeps silent on a good one.
 
+pub mod index;
+
 mod overwritten;
 
 mod nodes;
@@ -14,8 +16,6 @@ mod dots_unique;
 mod coverage;
 
 mod no_lost_write;
-
-mod search;
 
 mod linearizable;
 
@@ -33,6 +33,7 @@ mod deadlines;
 mod made;
 
 use crate::history::{History, Stamp};
+use crate::oracle::index::Index;
 use crate::verdict::Verdict;
 
 /// A promise that was broken, with the evidence.
@@ -48,7 +49,7 @@ pub struct Violation {
     pub what: String,
 }
 
-type Oracle = (&'static str, fn(&History) -> Vec<Violation>);
+type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
 pub const ALL: [Oracle; 11] = [
@@ -80,5 +81,6 @@ impl Violation {
 /// All violations in a history, by oracle. What a run that was cut short could not show is not held against it.
 #[must_use]
 pub fn check(history: &History) -> Vec<Violation> {
-    ALL.iter().flat_map(|(_, oracle)| oracle(history)).collect()
+    let index = Index::of(history);
+    ALL.iter().flat_map(|(_, oracle)| oracle(&index)).collect()
 }

@@ -1,95 +1,101 @@
 //! Nothing is invented: every value and every version that is ever seen was written to that key, by an
 //! operation that had been invoked, with exactly that content, and was not refused.
 
-use rondo_core::id::RequestId;
-use rondo_core::version::dvv::Version;
-use rondo_core::version::hlc::Hlc;
-
-use crate::history::{Answer, Fate, History, Op, Sighting, Stamp};
+use crate::history::{Fate, History, Op, Sighting, Stamp};
 use crate::oracle::Violation;
-use crate::scenario::Action;
+use crate::oracle::index::{Fact, Index, Kind, NOBODY, OfKey, Told};
 
 const NAME: &str = "no-invention";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
-    let answers = history.ops.iter().flat_map(|op| wrong_values(history, op));
-    let sightings = history.sightings.iter().flat_map(|(&(key, _), all)| {
-        all.iter().filter_map(move |sighting| wrong_sighting(history, key, sighting))
-    });
-    answers.chain(sightings).collect()
-}
-
-/// What is wrong with the values that a read answered.
-fn wrong_values(history: &History, read: &Op) -> Vec<Violation> {
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    for end in read.attempts.iter().filter_map(|attempt| attempt.end.as_ref()) {
-        let Answer::Found { values, .. } = &end.answer else {
-            continue;
+    for of in &index.keys {
+        for told in &of.told {
+            for &shown in of.shown(told) {
+                let writer = writer(index, of.key, shown);
+                if !writer.is_some_and(|fact| fact.called <= told.at && fact.happened()) {
+                    wrong.push(wrong_value(index.history, of, told, shown));
+                }
+            }
+        }
+    }
+    let sightings = index.history.sightings.iter();
+    let sightings = sightings.flat_map(|(&(key, _), all)| all.iter().map(move |one| (key, one)));
+    for (&op, (key, sighting)) in index.writers.iter().zip(sightings) {
+        let writer = writer(index, key, op);
+        let is_right = |fact: &Fact| {
+            fact.called <= sighting.stamp && fact.happened() && is_content_of(fact, sighting)
         };
-        for seen in values {
-            let told = match seen.op.map(|id| (id, &history.ops[id])) {
-                None => "a value that nobody wrote".to_owned(),
-                Some((id, op)) => match fault(op, read.key, end.stamp) {
-                    Some(fault) => format!("the value of op {id}, {fault}"),
-                    None => continue,
-                },
-            };
-            let what = format!("a read of k{} answered {told}", read.key);
-            wrong.push(Violation::safety(NAME, end.stamp, what));
+        if !writer.is_some_and(is_right) {
+            wrong.push(wrong_sighting(index, key, sighting, op));
         }
     }
     wrong
 }
 
-fn wrong_sighting(history: &History, key: u32, sighting: &Sighting) -> Option<Violation> {
-    let Sighting { stamp, place, .. } = sighting;
-    let writer = history.ops.iter().position(|op| op.request == sighting.request);
-    let told = match writer.map(|id| (id, &history.ops[id])) {
-        None => "a version that no request wrote".to_owned(),
-        Some((id, op)) => {
-            let fault = if is_content_of(op, sighting) {
-                fault(op, key, *stamp)?
-            } else {
-                "with another content".to_owned()
-            };
-            format!("a version of op {id}, {fault}")
-        }
+/// The fact of an operation, when it is one of this key and was invoked.
+fn writer<'a>(index: &'a Index<'_>, key: u32, op: u32) -> Option<&'a Fact> {
+    let of = index.keys.get(key as usize)?;
+    index.place(of, op).map(|place| &of.facts[place as usize])
+}
+
+fn is_content_of(fact: &Fact, sighting: &Sighting) -> bool {
+    match fact.kind {
+        Kind::Get => false,
+        Kind::Delete => sighting.tombstone,
+        Kind::Put => !sighting.tombstone && sighting.digest == fact.digest,
+    }
+}
+
+fn wrong_value(history: &History, of: &OfKey, told: &Told, shown: u32) -> Violation {
+    let told_of = match history.ops.get(shown as usize) {
+        None => "a value that nobody wrote".to_owned(),
+        Some(op) => format!("the value of op {shown}, {}", fault(op, of.key, told.at)),
     };
-    Some(Violation::safety(NAME, *stamp, format!("k{key}, {place}: {told}")))
+    let what = format!("a read of k{} answered {told_of}", of.key);
+    Violation::safety(NAME, told.at, what)
+}
+
+fn wrong_sighting(index: &Index<'_>, key: u32, sighting: &Sighting, op: u32) -> Violation {
+    let Sighting { stamp, place, .. } = sighting;
+    let told = if op == NOBODY {
+        "a version that no write's request wrote".to_owned()
+    } else {
+        let is_content = |fact: &Fact| is_content_of(fact, sighting);
+        let fault = match writer(index, key, op).is_none_or(is_content) {
+            true => fault(&index.history.ops[op as usize], key, *stamp),
+            false => "with another content".to_owned(),
+        };
+        format!("a version of op {op}, {fault}")
+    };
+    Violation::safety(NAME, *stamp, format!("k{key}, {place}: {told}"))
 }
 
 /// Why `op` cannot be what was seen of `key` at `stamp`.
-fn fault(op: &Op, key: u32, stamp: Stamp) -> Option<String> {
+fn fault(op: &Op, key: u32, stamp: Stamp) -> String {
     if op.key != key {
-        return Some(format!("which wrote k{}", op.key));
+        return format!("which wrote k{}", op.key);
     }
     if op.called() > stamp {
-        return Some("which had not been invoked".to_owned());
+        return "which had not been invoked".to_owned();
     }
-    (op.fate() == Fate::Refused).then(|| "which was refused".to_owned())
-}
-
-fn is_content_of(op: &Op, sighting: &Sighting) -> bool {
-    match op.action {
-        Action::Get => false,
-        Action::Delete { .. } => sighting.tombstone,
-        Action::Put { .. } => {
-            let none = bytes::Bytes::new();
-            let version = Version::value(Hlc(0), RequestId(0), none, op.value.clone());
-            !sighting.tombstone && sighting.digest == version.digest
-        }
+    match op.fate() {
+        Fate::Refused => "which was refused".to_owned(),
+        _ => "which writes nothing".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::history::Seen;
+    use rondo_core::version::hlc::Hlc;
+
+    use crate::history::{Answer, Seen};
     use crate::oracle::made::Made;
 
     use super::*;
 
     fn told(made: Made) -> Vec<String> {
-        check(&made.history()).into_iter().map(|violation| violation.what).collect()
+        check(&Index::of(&made.history())).into_iter().map(|violation| violation.what).collect()
     }
 
     #[test]
@@ -116,7 +122,7 @@ mod tests {
         let put = made.put(0, 1, Some(2)).dot(7, 1).id();
         made.get(0, 3, 4, &[put]);
         let mut history = made.history();
-        assert_eq!(check(&history), []);
+        assert_eq!(check(&Index::of(&history)), []);
         let Some(end) = &mut history.ops[1].attempts[0].end else { unreachable!("it ended") };
         if let Answer::Found { values, .. } = &mut end.answer {
             values.push(Seen { op: None, version: Hlc(3) });
@@ -124,7 +130,8 @@ mod tests {
         for all in history.sightings.values_mut() {
             all[0].digest ^= 1;
         }
-        let told: Vec<String> = check(&history).into_iter().map(|found| found.what).collect();
+        let told: Vec<String> =
+            check(&Index::of(&history)).into_iter().map(|found| found.what).collect();
         assert_eq!(
             told,
             [

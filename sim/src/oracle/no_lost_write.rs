@@ -3,34 +3,36 @@
 //! This holds for every level, because the simulated disks keep what was synced. It is asked of the states that
 //! the replicas hold at the end, deletes included.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use rondo_core::id::RequestId;
-
-use crate::history::{Fate, History, Stamp};
+use crate::history::{Final, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::overwritten::Writes;
+use crate::oracle::index::Index;
+use crate::oracle::overwritten;
 
 const NAME: &str = "no-lost-write";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
+    for last in &index.history.finals {
+        finals.entry(last.key).or_default().push(last);
+    }
     let mut wrong = Vec::new();
-    for key in 0..history.keys() {
-        let finals = history.finals.iter().filter(|last| last.key == key);
-        let versions = finals.clone().flat_map(|last| last.state.versions());
-        let there: BTreeSet<RequestId> = versions.map(|(_, version)| version.request).collect();
-        if finals.count() == 0 {
+    for of in &index.keys {
+        let Some(finals) = finals.get(&of.key) else {
             continue;
+        };
+        let gone = overwritten::may_be_gone(of);
+        let mut is_there = vec![false; of.facts.len()];
+        for place in finals.iter().flat_map(|last| index.held(of, &last.state)) {
+            is_there[place as usize] = true;
         }
-        let writes = Writes::of(history, key);
-        for (id, op) in writes.all() {
-            let Fate::Acked(at) = op.fate() else {
-                continue;
-            };
-            if !there.contains(&op.request) && !writes.may_have_overwritten(op, Stamp::NEVER) {
-                let level = op.level;
+        for (place, fact) in of.facts.iter().enumerate().filter(|(_, fact)| fact.happened()) {
+            let is_acked = fact.acked() < Stamp::NEVER;
+            if is_acked && gone[place].0 == Stamp::NEVER && !is_there[place] {
+                let (key, id, level) = (of.key, fact.id, fact.level);
                 let what = format!("k{key}: op {id}, acknowledged at {level}, is gone at the end");
-                wrong.push(Violation::safety(NAME, at, what));
+                wrong.push(Violation::safety(NAME, fact.acked(), what));
             }
         }
     }
@@ -53,7 +55,8 @@ mod tests {
         let there = made.put(0, 5, Some(6)).sent(Clock::default()).dot(8, 1).id();
         made.ends(0, 0, &[(there, 8, 1)]);
         made.ends(0, 1, &[]);
-        let told: Vec<String> = check(&made.history()).into_iter().map(|v| v.what).collect();
+        let told: Vec<String> =
+            check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
         assert_eq!(told, [format!("k0: op {lost}, acknowledged at quorum, is gone at the end")]);
     }
 
@@ -64,7 +67,7 @@ mod tests {
         made.put(0, 1, Some(2)).refused();
         let last = made.delete(0, 5, Some(6)).sent(clock(7, 1)).dot(8, 1).id();
         made.ends(0, 0, &[(last, 8, 1)]);
-        assert_eq!(check(&made.history()), []);
+        assert_eq!(check(&Index::of(&made.history())), []);
     }
 
     #[test]
@@ -73,6 +76,6 @@ mod tests {
         let put = made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1).id();
         made.delete(0, 5, Some(6)).sent(clock(7, 1)).dot(8, 1);
         made.ends(0, 0, &[(put, 7, 1)]);
-        assert_eq!(check(&made.history()).len(), 1);
+        assert_eq!(check(&Index::of(&made.history())).len(), 1);
     }
 }

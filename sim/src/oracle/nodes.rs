@@ -1,12 +1,13 @@
 //! No node panics or ends by itself, and the healed cluster does what it has to in time.
 
-use crate::history::{History, Stamp, Trouble};
+use crate::history::{Stamp, Trouble};
 use crate::oracle::Violation;
+use crate::oracle::index::Index;
 use crate::verdict::Verdict;
 
 const NAME: &str = "nodes";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let violation = |trouble: &Trouble| {
         let (verdict, what) = match trouble {
             Trouble::Panic { node, text } => (Verdict::Crash, format!("n{node} panicked: {text}")),
@@ -15,11 +16,13 @@ pub(super) fn check(history: &History) -> Vec<Violation> {
         };
         Violation { oracle: NAME, verdict, at: Stamp::NEVER, what }
     };
-    history.troubles.iter().map(violation).collect()
+    index.history.troubles.iter().map(violation).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::history::History;
+
     use super::*;
 
     #[test]
@@ -29,10 +32,11 @@ mod tests {
             Trouble::Error { node: 0, text: "ended: disk: no".to_owned() },
             Trouble::Stuck("not every node became ready".to_owned()),
         ];
-        let told = check(&History { troubles, ..History::default() });
+        let history = History { troubles, ..History::default() };
+        let told = check(&Index::of(&history));
         let verdicts: Vec<Verdict> = told.iter().map(|violation| violation.verdict).collect();
         assert_eq!(verdicts, [Verdict::Crash, Verdict::Crash, Verdict::Liveness]);
         assert_eq!(told[0].what, "n2 panicked: index out of bounds");
-        assert_eq!(check(&History::default()), []);
+        assert_eq!(check(&Index::of(&History::default())), []);
     }
 }

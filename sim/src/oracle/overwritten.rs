@@ -1,71 +1,144 @@
 //! Which write may have overwritten which: what the other oracles accept as the reason that a value is gone.
 //!
 //! A write with a context overwrites exactly what its context covers. A blind write overwrites what its coordinator
-//! found, which nobody outside knows: it may be any write that was invoked before the blind one ended. So the
-//! answer is exact for keys that are written with contexts only, and generous for others.
+//! found, which nobody outside knows: it *may* be any write that was invoked before the blind one ended, and at `quorum` and
+//! `all` it is *surely* every write that had been acknowledged at these levels before it began, because its query round met
+//! it. So the answer is exact for keys that are written with contexts only, and generous for others.
+//!
+//! Where stores were watched, a write overwrites at the moment at which its version is first stored, and one that was never
+//! stored overwrites nothing; elsewhere it may do so from its call to its end, or for ever when nobody knows how it ended.
+//!
+//! For each write the first moment is enough: it may be gone from the first moment at which one may have overwritten it,
+//! and must be gone from the first end of one that surely has. Contexts are taken in order of that moment, and
+//! what one of them covers is looked at once.
 
-use std::collections::BTreeMap;
+use rondo_core::layout::keyspace::Level;
 
-use rondo_core::id::RequestId;
-use rondo_core::version::dvv::Dot;
+use crate::history::Stamp;
+use crate::oracle::index::{Fact, NOBODY, OfKey};
 
-use crate::history::{Fate, History, Op, Stamp};
+/// The first overwriting of a write: when, and the place of who did it.
+pub(super) type First = (Stamp, u32);
 
-/// The writes of one key.
-pub(super) struct Writes<'a> {
-    writes: Vec<(usize, &'a Op)>,
-    dots: BTreeMap<RequestId, Dot>,
+/// For each operation of a key, by place, from when on it may be gone.
+pub(super) fn may_be_gone(of: &OfKey) -> Vec<First> {
+    let mut gone = vec![(Stamp::NEVER, NOBODY); of.facts.len()];
+    let by_call = by_call(of);
+    let moment = |&(_, place): &First| (span(of, place).0, place);
+    let mut by_moment: Vec<First> = by_call.iter().map(moment).collect();
+    by_moment.retain(|&(moment, _)| moment < Stamp::NEVER);
+    by_moment.sort();
+    covered(of, &by_moment, &mut gone);
+    may_be_blind(of, &by_call, &by_moment, &mut gone);
+    gone
 }
 
-impl<'a> Writes<'a> {
-    /// The writes of `key` that may have happened.
-    pub(super) fn of(history: &'a History, key: u32) -> Writes<'a> {
-        let happened = |op: &Op| op.writes() && op.fate() != Fate::Refused;
-        let writes = history.of_key(key).filter(|(_, op)| happened(op)).collect();
-        let range = (key, LOWEST)..=(key, HIGHEST);
-        let sightings = history.sightings.range(range);
-        let dots = sightings.flat_map(|(&(_, dot), all)| all.iter().map(move |s| (s.request, dot)));
-        Writes { writes, dots: dots.collect() }
+/// For each operation of a key, by place, from when on it must be gone.
+pub(super) fn must_be_gone(of: &OfKey) -> Vec<First> {
+    let mut gone = vec![(Stamp::NEVER, NOBODY); of.facts.len()];
+    let mut by_end: Vec<First> = Vec::new();
+    for (_, place) in by_call(of) {
+        let fact = &of.facts[place as usize];
+        if fact.level != Level::One && fact.acked() < Stamp::NEVER {
+            by_end.push((fact.acked(), place));
+        }
     }
+    surely_blind(of, &by_end, &mut gone);
+    by_end.sort();
+    covered(of, &by_end, &mut gone);
+    gone
+}
 
-    /// The writes with their ids.
-    pub(super) fn all(&self) -> impl Iterator<Item = (usize, &'a Op)> + '_ {
-        self.writes.iter().copied()
-    }
+/// The writes that may have taken place, by call.
+fn by_call(of: &OfKey) -> Vec<First> {
+    let writes = (0..).zip(&of.facts).filter(|(_, fact)| fact.happened());
+    let mut by_call: Vec<First> = writes.map(|(place, fact)| (fact.called, place)).collect();
+    by_call.sort();
+    by_call
+}
 
-    /// The dot of a write, when it was ever seen.
-    pub(super) fn dot(&self, op: &Op) -> Option<Dot> {
-        self.dots.get(&op.request).copied()
-    }
-
-    /// Whether some other write that was invoked before `until` may have overwritten this one.
-    pub(super) fn may_have_overwritten(&self, op: &Op, until: Stamp) -> bool {
-        self.writes.iter().any(|(_, other)| {
-            other.request != op.request && other.called() < until && self.may_cover(other, op)
-        })
-    }
-
-    /// Whether `other` may have covered `op`.
-    fn may_cover(&self, other: &Op, op: &Op) -> bool {
-        match &other.sent {
-            Some(context) => self.dot(op).is_some_and(|dot| context.clock.covers(dot)),
-            None => match other.fate() {
-                Fate::Acked(ended) => op.called() < ended,
-                Fate::Unknown => true,
-                Fate::Refused => false,
-            },
+/// Everything that the contexts of `writers` cover is gone from their moments on; the writers are in order.
+fn covered(of: &OfKey, writers: &[First], gone: &mut [First]) {
+    let mut next = vec![0; of.actors()];
+    // Writes that were passed over because nobody overwrites himself.
+    let mut kept: Vec<u32> = Vec::new();
+    for &(at, writer) in writers {
+        let Some(sent) = of.facts[writer as usize].sent else {
+            continue;
+        };
+        let first = |gone: &mut [First], place: u32| {
+            gone[place as usize] = gone[place as usize].min((at, writer));
+        };
+        let is_covered = |place: &u32| {
+            *place != writer
+                && of.facts[*place as usize].dot.is_some_and(|dot| of.covers(sent, dot))
+        };
+        for place in kept.extract_if(.., |place| is_covered(place)) {
+            first(gone, place);
+        }
+        for &(slot, n) in of.clock(sent) {
+            let (dots, next) = (&of.dots[slot as usize], &mut next[slot as usize]);
+            while let Some(&(_, place)) = dots.get(*next).filter(|dot| dot.0 <= n) {
+                *next += 1;
+                match place == writer {
+                    true => kept.push(place),
+                    false => first(gone, place),
+                }
+            }
         }
     }
 }
 
-/// The dots between which all dots of a key are.
-pub(super) const LOWEST: Dot = Dot { actor: rondo_core::id::ActorId(0), n: 0 };
-/// See `LOWEST`.
-pub(super) const HIGHEST: Dot = Dot { actor: rondo_core::id::ActorId(u64::MAX), n: u64::MAX };
+/// From when on a write may overwrite, and what is called from when on it can no longer overwrite.
+fn span(of: &OfKey, place: u32) -> (Stamp, Stamp) {
+    let fact = &of.facts[place as usize];
+    if of.is_watched { (fact.seen, fact.seen) } else { (fact.called, fact.acked()) }
+}
+
+/// A blind write may have met whatever was called before it ended.
+fn may_be_blind(of: &OfKey, by_call: &[First], by_moment: &[First], gone: &mut [First]) {
+    let is_blind = |&&(_, place): &&First| of.facts[place as usize].sent.is_none();
+    let blind: Vec<First> = by_moment.iter().filter(is_blind).copied().collect();
+    let mut front = 0;
+    for &(called, place) in by_call {
+        // What had ended when this one was called had also ended when any later one was.
+        let is_over = |&(_, blind): &First| span(of, blind).1 <= called;
+        while blind.get(front).is_some_and(is_over) {
+            front += 1;
+        }
+        let others = blind[front..].iter().filter(|&&(_, other)| other != place);
+        if let Some(first) = others.copied().find(|other| !is_over(other)) {
+            gone[place as usize] = gone[place as usize].min(first);
+        }
+    }
+}
+
+/// A blind write at `quorum` or `all` has met whatever had been acknowledged there before it was called. `writers`, by
+/// call, with their ends.
+fn surely_blind(of: &OfKey, writers: &[First], gone: &mut [First]) {
+    let mut blind: Vec<(Stamp, First)> = Vec::new();
+    for &(end, place) in writers {
+        let Fact { called, sent, .. } = of.facts[place as usize];
+        if sent.is_none() {
+            blind.push((called, (end, place)));
+        }
+    }
+    for at in (1..blind.len()).rev() {
+        blind[at - 1].1 = blind[at - 1].1.min(blind[at].1);
+    }
+    for &(end, place) in writers {
+        let after = blind.partition_point(|&(called, _)| called <= end);
+        if let Some(&(_, first)) = blind.get(after) {
+            gone[place as usize] = gone[place as usize].min(first);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
-    use crate::history::Stamp;
+    use crate::draw::{Dice, Draw, Stream};
+    use crate::history::{Fate, History, Op};
+    use crate::oracle::index::Index;
     use crate::oracle::made::{Made, clock};
 
     use super::*;
@@ -77,26 +150,108 @@ mod tests {
         let late = made.put(0, 10, Some(12)).dot(7, 2).id();
         let narrow = made.put(0, 13, Some(14)).sent(clock(7, 1)).dot(8, 1).id();
         let history = made.history();
-        let writes = Writes::of(&history, 0);
-        let gone = |id: usize, until| writes.may_have_overwritten(&history.ops[id], Stamp(until));
-        assert!(gone(early, 20), "the blind write came later and the narrow one covers it");
-        assert!(!gone(early, 10), "nothing had been invoked yet");
-        assert!(!gone(late, 20), "the first ended before it and the last does not cover it");
-        assert!(!gone(narrow, 20));
+        let index = Index::of(&history);
+        let of = &index.keys[0];
+        let (may, sure) = (may_be_gone(of), must_be_gone(of));
+        let blind = (Stamp(10), late as u32);
+        assert_eq!(may[early], blind, "the blind write came before the narrow one");
+        assert_eq!(sure[early], (Stamp(12), late as u32));
+        let never = (Stamp::NEVER, NOBODY);
+        assert_eq!((may[late], may[narrow]), (never, never));
     }
 
     #[test]
     fn a_write_that_was_refused_overwrites_nothing_and_an_unknown_one_may_overwrite_anything() {
-        for (ended, expect) in [(Some(6), false), (None, true)] {
+        for (ended, expect) in [(Some(6), Stamp::NEVER), (None, Stamp(5))] {
             let mut made = Made::default();
-            let first = made.put(0, 1, Some(2)).dot(7, 1).id();
+            let first = made.put(0, 1, Some(2)).id();
             let second = made.put(0, 5, ended);
             if ended.is_some() {
                 second.refused();
             }
             let history = made.history();
-            let writes = Writes::of(&history, 0);
-            assert_eq!(writes.may_have_overwritten(&history.ops[first], Stamp::NEVER), expect);
+            assert_eq!(may_be_gone(&Index::of(&history).keys[0])[first].0, expect);
         }
+    }
+
+    #[test]
+    fn where_stores_are_watched_a_write_that_was_never_stored_overwrites_nothing() {
+        let mut made = Made::default();
+        let first = made.put(0, 1, Some(2)).dot(7, 1).id();
+        made.put(0, 3, None);
+        let late = made.put(0, 4, Some(9)).dot(7, 2).id();
+        let history = made.history();
+        let index = Index::of(&history);
+        let may = may_be_gone(&index.keys[0]);
+        assert_eq!((may[first], may[late]), ((Stamp(4), late as u32), (Stamp::NEVER, NOBODY)));
+    }
+
+    /// Writes with and without contexts that make no sense together.
+    fn random(seed: u64) -> History {
+        let mut dice = Dice::new(seed);
+        let mut draw = || -> Draw { dice.next(Stream::Delay, 0, 0) };
+        let (mut made, is_watched) = (Made::default(), draw().happens(700_000));
+        for n in 1..=draw().between(2, 9) {
+            let called = draw().between(1, 30);
+            let ended = (!draw().happens(200_000)).then_some(called + draw().between(1, 9));
+            let (actor, has_dot) = (draw().below(3), is_watched && draw().happens(900_000));
+            let covers = draw().happens(600_000).then(|| clock(draw().below(3), draw().below(10)));
+            let mut put = made.put(0, called, ended);
+            put = if has_dot { put.dot(actor, n) } else { put };
+            put = if draw().happens(200_000) { put.at_one() } else { put };
+            if let Some(covers) = covers {
+                put.sent(covers);
+            }
+        }
+        made.history()
+    }
+
+    /// The definition, word by word.
+    fn slowly(history: &History, op: usize, is_sure: bool) -> Stamp {
+        let dot = |op: &Op| {
+            let mut all = history.sightings.iter();
+            all.find(|(_, seen)| seen.iter().any(|s| s.request == op.request)).map(|(of, _)| of.1)
+        };
+        let old = &history.ops[op];
+        let seen = |op: &Op| {
+            let all = history.sightings.values().flatten().filter(|s| s.request == op.request);
+            all.map(|sighting| sighting.stamp).min().unwrap_or(Stamp::NEVER)
+        };
+        let is_watched = !history.sightings.is_empty();
+        let acked = |op: &Op| match op.fate() {
+            Fate::Acked(at) => at,
+            _ => Stamp::NEVER,
+        };
+        let covers = |other: &&Op| match (&other.sent, is_sure) {
+            (Some(sent), _) => dot(old).is_some_and(|dot| sent.clock.covers(dot)),
+            (None, false) if is_watched => seen(other) < Stamp::NEVER && old.called() < seen(other),
+            (None, false) => old.called() < acked(other),
+            (None, true) => old.level != Level::One && acked(old) < other.called(),
+        };
+        let others = history.ops.iter().filter(|other| other.request != old.request);
+        let others = others.filter(|other| !is_sure || other.level != Level::One);
+        let moment = |other: &Op| match is_sure {
+            true => acked(other),
+            false if is_watched => seen(other),
+            false => other.called(),
+        };
+        others.filter(covers).map(moment).min().unwrap_or(Stamp::NEVER)
+    }
+
+    #[test]
+    fn the_first_overwriting_is_found_as_if_every_pair_were_looked_at() {
+        let mut gone = 0;
+        for seed in 0..5_000 {
+            let history = random(seed);
+            let index = Index::of(&history);
+            let of = &index.keys[0];
+            let (may, sure) = (may_be_gone(of), must_be_gone(of));
+            for op in 0..history.ops.len() {
+                let expect = (slowly(&history, op, false), slowly(&history, op, true));
+                assert_eq!((may[op].0, sure[op].0), expect, "seed {seed} op {op}");
+                gone += usize::from(expect.1 < Stamp::NEVER);
+            }
+        }
+        assert!(gone > 2_000, "{gone}");
     }
 }

@@ -4,66 +4,64 @@
 //! every write that had been acknowledged at these levels before it began, because its query round met it. What comes
 //! back afterwards has risen from a replica that missed the news (Cassandra's zombie rows, CASSANDRA-1316).
 
-use rondo_core::layout::keyspace::Level;
+use std::collections::BTreeMap;
 
-use crate::history::{Fate, History, Op, Stamp};
+use crate::history::{Final, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::overwritten::Writes;
+use crate::oracle::index::{Index, OfKey};
+use crate::oracle::overwritten::{self, First};
 
 const NAME: &str = "resurrection";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
-    (0..history.keys()).flat_map(|key| of_key(history, key)).collect()
-}
-
-fn of_key(history: &History, key: u32) -> Vec<Violation> {
-    let writes = Writes::of(history, key);
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
+    for last in &index.history.finals {
+        finals.entry(last.key).or_default().push(last);
+    }
     let mut wrong = Vec::new();
-    for (id, op) in history.of_key(key).filter(|(_, op)| op.level != Level::One) {
-        let Some((at, values, _)) = op.read() else {
-            continue;
-        };
-        for old in values.iter().filter_map(|value| value.op) {
-            if let Some(by) = overwritten_before(&writes, &history.ops[old], op.called()) {
-                let what =
-                    format!("k{key}: op {id} shows op {old}, which op {by} had overwritten before");
-                wrong.push(Violation::safety(NAME, at, what));
-            }
+    for of in &index.keys {
+        let gone = overwritten::must_be_gone(of);
+        wrong.extend(shown(index, of, &gone));
+        for last in finals.get(&of.key).into_iter().flatten() {
+            wrong.extend(kept(index, of, &gone, last));
         }
     }
-    for last in history.finals.iter().filter(|last| last.key == key) {
-        for (_, version) in last.state.versions() {
-            let old = writes.all().find(|(_, op)| op.request == version.request);
-            let Some((old, op)) = old else {
-                continue;
-            };
-            if let Some(by) = overwritten_before(&writes, op, Stamp::NEVER) {
-                let node = last.node;
+    wrong
+}
+
+/// Old values that reads have shown.
+fn shown(index: &Index<'_>, of: &OfKey, gone: &[First]) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for (fact, told) in of.strict_reads() {
+        for place in of.shown(told).iter().filter_map(|&old| index.place(of, old)) {
+            let (at, by) = gone[place as usize];
+            if at < fact.called && of.facts[place as usize].happened() {
+                let (key, id, old, by) = (of.key, fact.id, id(of, place), id(of, by));
                 let what =
-                    format!("k{key}: n{node} ends with op {old}, which op {by} had overwritten");
-                wrong.push(Violation::safety(NAME, Stamp::NEVER, what));
+                    format!("k{key}: op {id} shows op {old}, which op {by} had overwritten before");
+                wrong.push(Violation::safety(NAME, told.at, what));
             }
         }
     }
     wrong
 }
 
-/// The write that was acknowledged before `until` and had overwritten `op` for certain.
-fn overwritten_before(writes: &Writes<'_>, op: &Op, until: Stamp) -> Option<usize> {
-    let strict = writes.all().filter(|(_, other)| other.level != Level::One);
-    let mut others = strict.filter(|(_, other)| other.request != op.request);
-    let done = |other: &Op| matches!(other.fate(), Fate::Acked(at) if at < until);
-    others.find(|(_, other)| done(other) && surely_covers(writes, other, op)).map(|(id, _)| id)
-}
-
-fn surely_covers(writes: &Writes<'_>, other: &Op, op: &Op) -> bool {
-    match &other.sent {
-        Some(context) => writes.dot(op).is_some_and(|dot| context.clock.covers(dot)),
-        // Later attempts look for what the first one did, and the first one's query round is what counts.
-        None => {
-            op.level != Level::One && matches!(op.fate(), Fate::Acked(at) if at < other.called())
+/// Old versions that a replica ends with.
+fn kept(index: &Index<'_>, of: &OfKey, gone: &[First], last: &Final) -> Vec<Violation> {
+    let mut wrong = Vec::new();
+    for place in index.held(of, &last.state) {
+        let (at, by) = gone[place as usize];
+        if at < Stamp::NEVER {
+            let (key, node, old, by) = (of.key, last.node, id(of, place), id(of, by));
+            let what = format!("k{key}: n{node} ends with op {old}, which op {by} had overwritten");
+            wrong.push(Violation::safety(NAME, Stamp::NEVER, what));
         }
     }
+    wrong
+}
+
+fn id(of: &OfKey, place: u32) -> u32 {
+    of.facts[place as usize].id
 }
 
 #[cfg(test)]
@@ -81,7 +79,8 @@ mod tests {
             let delete = if blind { delete } else { delete.sent(clock(7, 1)) }.id();
             made.get(0, 5, 6, &[put]);
             made.ends(0, 2, &[(put, 7, 1), (delete, 8, 1)]);
-            let told: Vec<String> = check(&made.history()).into_iter().map(|v| v.what).collect();
+            let told: Vec<String> =
+                check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
             let expect = [
                 "k0: op 2 shows op 0, which op 1 had overwritten before",
                 "k0: n2 ends with op 0, which op 1 had overwritten",
@@ -101,6 +100,6 @@ mod tests {
         let unknown = made.put(1, 1, Some(2)).dot(7, 3).id();
         made.delete(1, 3, None).dot(8, 1);
         made.get(1, 5, 6, &[unknown]);
-        assert_eq!(check(&made.history()), []);
+        assert_eq!(check(&Index::of(&made.history())), []);
     }
 }

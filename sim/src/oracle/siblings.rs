@@ -5,34 +5,29 @@
 //! Left out: a write that is still in flight may be shown beside what it will replace, because a later write of the same
 //! actor has brought its value along, and only its own message brings what it overwrites.
 
-use crate::history::{History, Op};
 use crate::oracle::Violation;
-use crate::oracle::overwritten::Writes;
+use crate::oracle::index::Index;
 
 const NAME: &str = "siblings";
 
-pub(super) fn check(history: &History) -> Vec<Violation> {
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    for key in 0..history.keys() {
-        let writes = Writes::of(history, key);
-        let reads = history.of_key(key);
-        wrong.extend(reads.flat_map(|(id, op)| not_covered(history, &writes, id, op)));
+    for of in &index.keys {
+        for told in of.told.iter().filter(|told| told.is_read) {
+            for &shown in of.shown(told) {
+                let fact = index.place(of, shown).map(|place| &of.facts[place as usize]);
+                let dot = fact.and_then(|fact| fact.dot);
+                if dot.is_some_and(|dot| !of.covers(told.clock, dot)) {
+                    let (key, id) = (of.key, of.facts[told.place as usize].id);
+                    let what = format!(
+                        "k{key}: op {id} shows op {shown}, which its context does not cover"
+                    );
+                    wrong.push(Violation::safety(NAME, told.at, what));
+                }
+            }
+        }
     }
     wrong
-}
-
-fn not_covered(history: &History, writes: &Writes<'_>, id: usize, op: &Op) -> Vec<Violation> {
-    let Some((at, values, context)) = op.read() else {
-        return Vec::new();
-    };
-    let shown = values.iter().filter_map(|value| value.op);
-    let uncovered = shown.filter(|&shown| {
-        writes.dot(&history.ops[shown]).is_some_and(|dot| !context.clock.covers(dot))
-    });
-    let key = op.key;
-    let told =
-        |shown| format!("k{key}: op {id} shows op {shown}, which its context does not cover");
-    uncovered.map(|shown| Violation::safety(NAME, at, told(shown))).collect()
 }
 
 #[cfg(test)]
@@ -50,7 +45,8 @@ mod tests {
         let old = made.put(0, 1, Some(2)).dot(7, 1).id();
         let new = made.put(0, 3, Some(4)).dot(8, 1).id();
         made.get(0, 7, 8, &[new, old]).knows(clock(7, 1));
-        let told: Vec<String> = check(&made.history()).into_iter().map(|v| v.what).collect();
+        let told: Vec<String> =
+            check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
         assert_eq!(told, ["k0: op 2 shows op 1, which its context does not cover"]);
     }
 
@@ -61,6 +57,6 @@ mod tests {
         let other = made.put(0, 1, Some(2)).sent(Clock::default()).dot(8, 1).id();
         let both = Clock::new([(ActorId(7), 1), (ActorId(8), 1)]);
         made.get(0, 5, 6, &[one, other]).knows(both);
-        assert_eq!(check(&made.history()), []);
+        assert_eq!(check(&Index::of(&made.history())), []);
     }
 }

@@ -1,0 +1,366 @@
+//! A history sorted once, so that every oracle is nearly linear: what they ask of an operation lies side by side, key by key.
+//!
+//! Building it is one pass over the operations and one over the sightings; after that an oracle goes through one key at a
+//! time, in memory that fits a cache. Actors have small numbers here, each key its own (*slots*), so a clock is a
+//! short list of (slot, n). Operations that were never invoked have no place in it, because nothing can have seen them.
+
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+
+use rondo_core::id::{ActorId, RequestId};
+use rondo_core::layout::keyspace::Level;
+use rondo_core::version::context::Context;
+use rondo_core::version::dvv::{Clock, Dot, VersionSet};
+use rondo_core::version::hlc::Hlc;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::check::search::Mixed;
+use crate::history::{Answer, Fate, History, Op, Seen, Sighting, Stamp};
+use crate::scenario::Action;
+
+/// No operation, or a value that nobody wrote.
+pub(super) const NOBODY: u32 = u32::MAX;
+
+/// How many clock entries an operation usually has, in what it sent and in what it was told.
+const CLOCK_ENTRIES: usize = 5;
+
+/// A history, by key.
+pub struct Index<'a> {
+    pub(super) history: &'a History,
+    pub(super) keys: Vec<OfKey>,
+    /// For each sighting, in their order: the operation that wrote it, or `NOBODY`.
+    pub(super) writers: Vec<u32>,
+    /// For each operation its place among its key's.
+    places: Vec<u32>,
+    /// The writes by their requests.
+    requests: HashMap<RequestId, u32, BuildHasherDefault<Mixed>>,
+}
+
+/// What is known of one key. A *place* is the index of an operation's fact.
+#[derive(Default)]
+pub(super) struct OfKey {
+    pub(super) key: u32,
+    pub(super) facts: Vec<Fact>,
+    /// Every context that was handed out, in order of time.
+    pub(super) told: Vec<Told>,
+    /// The dots of each slot, in order, with the places of those who wrote them.
+    pub(super) dots: Vec<Vec<(u64, u32)>>,
+    /// The deletes that were ever seen: HLC, dot and who wrote it; sorted.
+    pub(super) deletes: Vec<(Hlc, (u32, u64), u32)>,
+    /// Whether stores were watched: then what was never seen was never written.
+    pub(super) is_watched: bool,
+    actors: Vec<ActorId>,
+    /// The actors with their slots, sorted.
+    slots: Vec<(ActorId, u32)>,
+    clocks: Vec<(u32, u64)>,
+    shown: Vec<u32>,
+}
+
+/// A part of a list of the key's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    from: u32,
+    len: u32,
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fact {
+    pub(super) id: u32,
+    pub(super) kind: Kind,
+    pub(super) level: Level,
+    pub(super) called: Stamp,
+    /// How it ended; of a read, that it `Acked` what it answered.
+    pub(super) fate: Fate,
+    /// The slot and the number of its version's dot, when that was ever seen.
+    pub(super) dot: Option<(u32, u64)>,
+    /// When its version was first stored, where stores were watched.
+    pub(super) seen: Stamp,
+    /// The clock that it sent, when it sent one.
+    pub(super) sent: Option<Span>,
+    /// The hash of what it wrote.
+    pub(super) digest: u64,
+    /// Where in `told` a read's answer is, or `NOBODY`.
+    pub(super) read: u32,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Get,
+    Put,
+    Delete,
+}
+
+/// A context that was handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) at: Stamp,
+    /// When the attempt was called whose answer it is, as far as that can be known.
+    pub(super) began: Stamp,
+    pub(super) place: u32,
+    pub(super) clock: Span,
+    pub(super) highest: Hlc,
+    /// The operations whose values were shown with it.
+    pub(super) shown: Span,
+    /// Whether it is the answer of a read.
+    pub(super) is_read: bool,
+}
+
+impl<'a> Index<'a> {
+    /// Sorts a history.
+    #[must_use]
+    pub fn of(history: &'a History) -> Index<'a> {
+        let mut counts = vec![0; history.keys() as usize];
+        history.ops.iter().for_each(|op| counts[op.key as usize] += 1);
+        let mut keys: Vec<OfKey> = (0..).zip(counts).map(OfKey::with_capacity).collect();
+        let mut places = vec![NOBODY; history.ops.len()];
+        for (id, op) in history.ops.iter().enumerate().filter(|(_, op)| !op.attempts.is_empty()) {
+            let of = &mut keys[op.key as usize];
+            places[id] = of.facts.len() as u32;
+            of.add(id as u32, op);
+        }
+        let writes = history.ops.iter().enumerate().filter(|(_, op)| op.writes());
+        let mut requests = HashMap::default();
+        requests.reserve(history.ops.len() / 2);
+        requests.extend(writes.map(|(id, op)| (op.request, id as u32)));
+        let mut index = Index { history, keys, writers: Vec::new(), places, requests };
+        index.find_writers();
+        for of in &mut index.keys {
+            of.is_watched = !history.sightings.is_empty();
+            of.finish();
+        }
+        index
+    }
+
+    /// The place of an operation of this key; `None` for one of another key, or that was never invoked.
+    pub(super) fn place(&self, of: &OfKey, id: u32) -> Option<u32> {
+        let place = *self.places.get(id as usize)?;
+        of.facts.get(place as usize).filter(|fact| fact.id == id).map(|_| place)
+    }
+
+    /// The dot of an operation of this key, the highest one it was seen with.
+    pub(super) fn dot(&self, key: u32, id: u32) -> Option<Dot> {
+        let of = self.keys.get(key as usize)?;
+        let (slot, n) = of.facts[self.place(of, id)? as usize].dot?;
+        Some(Dot { actor: of.actor(slot), n })
+    }
+
+    /// The write that this request made.
+    pub(super) fn writer(&self, request: RequestId) -> Option<u32> {
+        self.requests.get(&request).copied()
+    }
+
+    /// The places of the writes of this key whose versions a state holds.
+    pub(super) fn held<'b>(
+        &'b self,
+        of: &'b OfKey,
+        state: &'b VersionSet,
+    ) -> impl Iterator<Item = u32> + 'b {
+        let writers = state.versions().filter_map(|(_, version)| self.writer(version.request));
+        writers.filter_map(|id| self.place(of, id))
+    }
+
+    /// Who wrote each sighting; an operation's dot is the one that its version was seen with.
+    fn find_writers(&mut self) {
+        self.writers.reserve(self.history.sightings.len());
+        for (&(key, dot), all) in &self.history.sightings {
+            for Sighting { request, hlc, tombstone, stamp, .. } in all {
+                let id = self.writer(*request).unwrap_or(NOBODY);
+                self.writers.push(id);
+                let Some(of) = self.keys.get_mut(key as usize) else {
+                    continue;
+                };
+                let dot = (of.slot(dot.actor), dot.n);
+                if *tombstone && id != NOBODY {
+                    of.deletes.push((*hlc, dot, id));
+                }
+                let place = self.places.get(id as usize).copied().unwrap_or(NOBODY);
+                if let Some(fact) = of.facts.get_mut(place as usize).filter(|fact| fact.id == id) {
+                    fact.dot = Some(dot);
+                    fact.seen = fact.seen.min(*stamp);
+                }
+            }
+        }
+    }
+}
+
+impl OfKey {
+    fn with_capacity((key, ops): (u32, usize)) -> OfKey {
+        OfKey {
+            key,
+            facts: Vec::with_capacity(ops),
+            told: Vec::with_capacity(ops),
+            clocks: Vec::with_capacity(CLOCK_ENTRIES * ops),
+            shown: Vec::with_capacity(ops),
+            ..OfKey::default()
+        }
+    }
+
+    fn add(&mut self, id: u32, op: &Op) {
+        let place = self.facts.len() as u32;
+        let mut has_answer = false;
+        for (at, attempt) in op.attempts.iter().enumerate() {
+            let Some(end) = &attempt.end else {
+                continue;
+            };
+            let (context, values, reads) = match &end.answer {
+                Answer::Stored { context, .. } => (context, &[][..], false),
+                Answer::Found { values, context } => (context, values.as_slice(), true),
+                Answer::NotFound { context } => (context, &[][..], true),
+                Answer::Indeterminate | Answer::Refused(_) => continue,
+            };
+            let is_read = reads && !has_answer;
+            has_answer |= reads;
+            // Of several attempts the last one was answered, and it began last.
+            let later = op.attempts[at..].iter().rfind(|other| other.called < end.stamp);
+            let began = later.map_or(attempt.called, |other| other.called);
+            let told = self.told(end.stamp, place, context, values);
+            self.told.push(Told { began, is_read, ..told });
+        }
+        let (kind, digest) = match op.action {
+            Action::Get => (Kind::Get, 0),
+            Action::Delete { .. } => (Kind::Delete, 0),
+            Action::Put { .. } => (Kind::Put, digest(op)),
+        };
+        let fate = match op.read().filter(|_| kind == Kind::Get) {
+            Some((at, ..)) => Fate::Acked(at),
+            None => op.fate(),
+        };
+        let sent = op.sent.as_ref().map(|context| self.keep(&context.clock));
+        let (called, level) = (op.called(), op.level);
+        let (dot, seen, read) = (None, Stamp::NEVER, NOBODY);
+        self.facts.push(Fact { id, kind, level, called, fate, dot, seen, sent, digest, read });
+    }
+
+    fn told(&mut self, at: Stamp, place: u32, context: &Context, values: &[Seen]) -> Told {
+        let clock = self.keep(&context.clock);
+        let shown = Span { from: self.shown.len() as u32, len: values.len() as u32 };
+        let op = |seen: &Seen| seen.op.map_or(NOBODY, |id| id as u32);
+        self.shown.extend(values.iter().map(op));
+        let highest = context.highest;
+        Told { at, began: at, place, clock, highest, shown, is_read: false }
+    }
+
+    fn keep(&mut self, clock: &Clock) -> Span {
+        let from = self.clocks.len() as u32;
+        for &(actor, n) in clock.entries() {
+            let slot = self.slot(actor);
+            self.clocks.push((slot, n));
+        }
+        Span { from, len: self.clocks.len() as u32 - from }
+    }
+
+    fn slot(&mut self, actor: ActorId) -> u32 {
+        match self.slots.binary_search_by_key(&actor, |&(known, _)| known) {
+            Ok(at) => self.slots[at].1,
+            Err(at) => {
+                let slot = self.actors.len() as u32;
+                self.actors.push(actor);
+                self.slots.insert(at, (actor, slot));
+                slot
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        self.told.sort_by_key(|told| told.at);
+        for (at, told) in (0..).zip(&self.told) {
+            if told.is_read {
+                self.facts[told.place as usize].read = at;
+            }
+        }
+        self.dots = vec![Vec::new(); self.actors.len()];
+        for (place, fact) in (0..).zip(&self.facts) {
+            if let (Some((slot, n)), true) = (fact.dot, fact.happened()) {
+                self.dots[slot as usize].push((n, place));
+            }
+        }
+        self.dots.iter_mut().for_each(|dots| dots.sort_unstable());
+        self.deletes.sort_unstable();
+    }
+
+    /// How many actors ever wrote it, as far as anybody saw.
+    pub(super) fn actors(&self) -> usize {
+        self.actors.len()
+    }
+
+    /// The actor of a slot.
+    pub(super) fn actor(&self, slot: u32) -> ActorId {
+        self.actors[slot as usize]
+    }
+
+    /// The entries of a clock.
+    pub(super) fn clock(&self, span: Span) -> &[(u32, u64)] {
+        &self.clocks[span.from as usize..][..span.len as usize]
+    }
+
+    /// The operations whose values were shown, the answer first; `NOBODY` for a value that nobody wrote.
+    pub(super) fn shown(&self, told: &Told) -> &[u32] {
+        &self.shown[told.shown.from as usize..][..told.shown.len as usize]
+    }
+
+    /// Whether a clock covers a dot.
+    pub(super) fn covers(&self, clock: Span, (slot, n): (u32, u64)) -> bool {
+        self.clock(clock).iter().any(|&(of, known)| of == slot && known >= n)
+    }
+
+    /// The answers of reads at `quorum` and `all`, with the reads.
+    pub(super) fn strict_reads(&self) -> impl Iterator<Item = (&Fact, &Told)> {
+        let strict = self.facts.iter().filter(|fact| fact.level != Level::One);
+        strict.filter_map(|fact| Some((fact, self.told.get(fact.read as usize)?)))
+    }
+
+    /// Whether all that was ever written was written at `quorum` or `all`.
+    pub(super) fn is_strict(&self) -> bool {
+        self.facts.iter().all(|fact| fact.kind == Kind::Get || fact.level != Level::One)
+    }
+}
+
+impl Fact {
+    /// Whether it is a write that may have taken place.
+    pub(super) fn happened(&self) -> bool {
+        self.kind != Kind::Get && self.fate != Fate::Refused
+    }
+
+    /// When it was acknowledged; `Stamp::NEVER` when it was not.
+    pub(super) const fn acked(&self) -> Stamp {
+        match self.fate {
+            Fate::Acked(at) => at,
+            Fate::Refused | Fate::Unknown => Stamp::NEVER,
+        }
+    }
+}
+
+/// The digest of the version that it wrote, without making one.
+fn digest(op: &Op) -> u64 {
+    xxh3_64(&op.value) ^ xxh3_64(&[]).rotate_left(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::oracle::made::{Made, clock};
+
+    use super::*;
+
+    #[test]
+    fn facts_answers_and_dots_are_found_by_key() {
+        let mut made = Made::default();
+        let other = made.put(0, 1, Some(2)).dot(7, 1).id();
+        let put = made.put(1, 3, Some(4)).sent(clock(9, 2)).dot(7, 5).id();
+        let read = made.get(1, 5, 6, &[put]).knows(clock(7, 5)).id();
+        let history = made.history();
+        let index = Index::of(&history);
+        let of = &index.keys[1];
+        assert_eq!((index.place(of, put as u32), index.place(of, other as u32)), (Some(0), None));
+        let fact = &of.facts[0];
+        let (slot, n) = fact.dot.expect("it was seen");
+        assert_eq!((of.actor(slot), n, fact.acked()), (ActorId(7), 5, Stamp(4)));
+        let sent = of.clock(fact.sent.expect("it sent one"));
+        assert_eq!((of.actor(sent[0].0), sent[0].1), (ActorId(9), 2));
+        let (of_read, told) = of.strict_reads().next().expect("a read");
+        assert_eq!((of_read.id as usize, told.began, told.at), (read, Stamp(5), Stamp(6)));
+        assert_eq!((of.shown(told), of.covers(told.clock, (slot, 5))), (&[put as u32][..], true));
+        assert_eq!(index.writers, [other as u32, put as u32]);
+    }
+}
