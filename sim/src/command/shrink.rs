@@ -10,6 +10,8 @@ use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
 use rondo_sim::shrink::{self, Limits};
 use rondo_sim::verdict::NOT_DETERMINISTIC;
+use serde_json::Value;
+use serde_json::json;
 
 use super::{all_processors, duration, load, tell, verdict_line};
 
@@ -26,6 +28,9 @@ pub(crate) struct Args {
     /// How many scenarios to try.
     #[arg(long, default_value_t = 20_000)]
     tries: u64,
+    /// Print one line of JSON and nothing else.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
@@ -40,6 +45,10 @@ impl Args {
         let name = stem.unwrap_or_default().trim_end_matches(".min").to_owned();
         let limits = limits(self.jobs.unwrap_or_else(all_processors), self.tries, self.time);
         let small = save_small(&scenario, &outcome, &name, limits)?;
+        if self.json {
+            println!("{}", small.json());
+            return Ok(outcome.verdict.exit_code());
+        }
         println!("{}  {}", small.told, small.file.display());
         let (first, again) = (run::run(&small.scenario, false), run::run(&small.scenario, false));
         println!("{}", verdict_line(&small.scenario, &first));
@@ -56,6 +65,15 @@ pub(super) struct Small {
     pub(super) file: PathBuf,
     /// `shrunk 54 faults, 1020 ops -> 2 faults, 3 ops (1.2 s)`.
     pub(super) told: String,
+    took: Duration,
+}
+
+impl Small {
+    fn json(&self) -> Value {
+        let Scenario { faults, operations, .. } = &self.scenario;
+        let ms = self.took.as_millis() as u64;
+        json!({"file": self.file, "faults": faults.len(), "operations": operations.len(), "ms": ms})
+    }
 }
 
 pub(super) fn limits(jobs: usize, tries_max: u64, time: Duration) -> Limits {
@@ -91,9 +109,10 @@ pub(super) fn save_small(
     bar.finish_and_clear();
     let file = PathBuf::from(format!("target/sim/{name}.min.json"));
     save(&file, &shrunk.scenario.to_json())?;
-    let seconds = started.elapsed().as_secs_f64();
-    let told = format!("shrunk {} -> {} ({seconds:.1} s)", size(scenario), size(&shrunk.scenario));
-    Ok(Small { scenario: shrunk.scenario, file, told })
+    let took = started.elapsed();
+    let (from, to) = (size(scenario), size(&shrunk.scenario));
+    let told = format!("shrunk {from} -> {to} ({:.1} s)", took.as_secs_f64());
+    Ok(Small { scenario: shrunk.scenario, file, told, took })
 }
 
 /// Writes a file and the directories above it.

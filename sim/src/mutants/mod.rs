@@ -19,7 +19,7 @@ mod workshop;
 use std::fs;
 use std::path::Path;
 
-pub use results::{Outcome, RATE_SEEDS, Results, Row};
+pub use results::{Outcome, RATE_SEEDS, Results, Row, Shrunk};
 pub use table::{insert, render};
 pub use workshop::{Limits, Workshop};
 

@@ -54,6 +54,20 @@ pub struct Row {
     pub seeds: u64,
     /// How many of the first `RATE_SEEDS` of them failed.
     pub failed: u64,
+    /// What became of the first scenario that failed when it was shrunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shrunk: Option<Shrunk>,
+}
+
+/// The size of a scenario that was shrunk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shrunk {
+    /// Its faults.
+    pub faults: u64,
+    /// Its operations.
+    pub operations: u64,
+    /// How long that took, in milliseconds.
+    pub ms: u64,
 }
 
 /// So many seeds tell how often a planted bug is caught.
@@ -63,7 +77,7 @@ impl Row {
     /// A row of a bug that has not been run.
     #[must_use]
     pub const fn new(key: String, outcome: Outcome) -> Row {
-        Row { key, outcome, oracle: None, first: None, seeds: 0, failed: 0 }
+        Row { key, outcome, oracle: None, first: None, seeds: 0, failed: 0, shrunk: None }
     }
 
     /// One more seed was run; `Some` names the oracle that fired.

@@ -27,9 +27,8 @@ pub fn render(
         0 => {}
         old => text += &format!("\n\n{old} rows are of an earlier state of the crate they change."),
     }
-    text +=
-        "\n\n| planted bug | outcome | oracle | seeds to the first failure | seeds that fail |\n";
-    text += "|---|---|---|---|---|\n";
+    text += "\n\n| planted bug | outcome | oracle | seeds to the first failure | seeds that fail | shrunk to |\n";
+    text += "|---|---|---|---|---|---|\n";
     for (mutant, row) in rows {
         text += &line(mutant, row);
     }
@@ -46,12 +45,22 @@ fn summary(rows: &[(&Mutant, Option<&Row>)]) -> String {
     let run = caught + survived;
     let mut text = format!("{run} were run: {caught} caught ({} %)", percent(caught, run));
     text += &format!(", {soon} of them within {RATE_SEEDS} seeds ({} %)", percent(soon, run));
-    let mut firsts: Vec<u64> = known().filter_map(|row| row.first).collect();
-    firsts.sort_unstable();
-    if let Some(median) = firsts.get(firsts.len() / 2) {
+    if let Some(median) = median(known().filter_map(|row| row.first)) {
         text += &format!(", the middle one after {median} seeds");
     }
     text += &format!("; {survived} survived.");
+    let shrunk = || known().filter_map(|row| row.shrunk);
+    if let (Some(faults), Some(operations), Some(ms)) = (
+        median(shrunk().map(|it| it.faults)),
+        median(shrunk().map(|it| it.operations)),
+        median(shrunk().map(|it| it.ms)),
+    ) {
+        let (of, seconds) = (shrunk().count(), ms as f64 / 1e3);
+        text += &format!(
+            " The first failures of {of} were shrunk, in the median to {faults} faults and {operations} operations in \
+             {seconds:.1} s."
+        );
+    }
     if unfit > 0 {
         text += &format!(" {unfit} do not fit the code any more.");
     }
@@ -62,13 +71,19 @@ fn summary(rows: &[(&Mutant, Option<&Row>)]) -> String {
     text
 }
 
+fn median(numbers: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut numbers: Vec<u64> = numbers.collect();
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied()
+}
+
 fn percent(part: usize, whole: usize) -> usize {
     (part * 100 + whole / 2).checked_div(whole).unwrap_or(0)
 }
 
 fn line(mutant: &Mutant, row: Option<&Row>) -> String {
     let Some(row) = row else {
-        return format!("| `{}` | not run yet | | | |\n", mutant.name);
+        return format!("| `{}` | not run yet | | | | |\n", mutant.name);
     };
     let oracle = row.oracle.as_deref().unwrap_or_default();
     let first = row.first.map(|first| first.to_string()).unwrap_or_default();
@@ -78,7 +93,9 @@ fn line(mutant: &Mutant, row: Option<&Row>) -> String {
         (_, seeds) => format!("{} of {}", row.failed, seeds.min(RATE_SEEDS)),
     };
     let outcome = row.outcome.words();
-    format!("| `{}` | {outcome} | {oracle} | {first} | {fails} |\n", mutant.name)
+    let shrunk = row.shrunk.map(|it| format!("{} + {}", it.faults, it.operations));
+    let shrunk = shrunk.unwrap_or_default();
+    format!("| `{}` | {outcome} | {oracle} | {first} | {fails} | {shrunk} |\n", mutant.name)
 }
 
 /// `document` with `table` between its marks.
@@ -95,6 +112,7 @@ pub fn insert(document: &str, table: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mutants::Shrunk;
 
     fn mutant(name: &str) -> Mutant {
         let text = "a\nreal: b\ndiffers: c\n\ndiff --git a/core/a b/core/a\n+++ b/core/a\n";
@@ -112,6 +130,7 @@ mod tests {
             first: Some(first),
             seeds: first.max(200),
             failed,
+            shrunk: Some(Shrunk { faults: 2, operations: first, ms: 1_500 }),
             ..row.clone()
         };
         let gone = Row { outcome: Outcome::DoesNotApply, key: "old".to_owned(), ..row.clone() };
@@ -126,19 +145,19 @@ mod tests {
         let mutants = ["b", "blind-a", "c", "d", "e"].map(mutant);
         let table = render(&mutants, &results, |_, row| row.key == "k");
         insta::assert_snapshot!(table, @r"
-        5 planted bugs. 3 were run: 2 caught (67 %), 1 of them within 200 seeds (33 %), the middle one after 700 seeds; 1 survived. 1 do not fit the code any more. 1 have not been run yet.
+        5 planted bugs. 3 were run: 2 caught (67 %), 1 of them within 200 seeds (33 %), the middle one after 700 seeds; 1 survived. The first failures of 2 were shrunk, in the median to 2 faults and 700 operations in 1.5 s. 1 do not fit the code any more. 1 have not been run yet.
 
-        Of them, blind: 1. 1 were run: 1 caught (100 %), 1 of them within 200 seeds (100 %), the middle one after 3 seeds; 0 survived.
+        Of them, blind: 1. 1 were run: 1 caught (100 %), 1 of them within 200 seeds (100 %), the middle one after 3 seeds; 0 survived. The first failures of 1 were shrunk, in the median to 2 faults and 3 operations in 1.5 s.
 
         1 rows are of an earlier state of the crate they change.
 
-        | planted bug | outcome | oracle | seeds to the first failure | seeds that fail |
-        |---|---|---|---|---|
-        | `b` | caught | coverage | 700 | 0 of 200 |
-        | `blind-a` | caught | coverage | 3 | 40 of 200 |
-        | `c` | survived |  |  | 0 of 5000 |
-        | `d` | does not apply |  |  |  |
-        | `e` | not run yet | | | |
+        | planted bug | outcome | oracle | seeds to the first failure | seeds that fail | shrunk to |
+        |---|---|---|---|---|---|
+        | `b` | caught | coverage | 700 | 0 of 200 | 2 + 700 |
+        | `blind-a` | caught | coverage | 3 | 40 of 200 | 2 + 3 |
+        | `c` | survived |  |  | 0 of 5000 |  |
+        | `d` | does not apply |  |  |  |  |
+        | `e` | not run yet | | | | |
         ");
     }
 

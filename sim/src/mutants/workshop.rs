@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::results::key;
-use super::{Mutant, Outcome, Row};
+use super::{Mutant, Outcome, Row, Shrunk};
 
 /// The first seed: far from those that are run by hand.
 const FIRST_SEED: u64 = 1_000_000;
@@ -29,6 +29,9 @@ const PROFILE: [(&str, &str); 4] = [
     ("CARGO_PROFILE_RELEASE_DEBUG", "false"),
     ("CARGO_INCREMENTAL", "1"),
 ];
+
+/// How long a scenario is shrunk at most.
+const SHRINK_TIME: &str = "30s";
 
 /// How long a planted bug is looked for.
 #[derive(Clone, Copy, Debug)]
@@ -104,9 +107,18 @@ impl Workshop {
         let mut command = Command::new(self.target.join("release/rondo-sim"));
         command.args(["run", "--json", "--seeds", &seeds]).current_dir(&self.copy);
         let mut run = Run::start(&mut command)?;
-        let row = run.watch(Row::new(key, Outcome::Survived), limits.seeds_max, left);
+        let mut row = run.watch(Row::new(key, Outcome::Survived), limits.seeds_max, left);
         run.end();
+        row.shrunk = row.first.and_then(|first| self.shrink(FIRST_SEED + first - 1));
         Ok(row)
+    }
+
+    /// Shrinks a seed on which the bug that was built last shows; `None` when that fails, as when the process dies.
+    fn shrink(&self, seed: u64) -> Option<Shrunk> {
+        let mut command = Command::new(self.target.join("release/rondo-sim"));
+        command.args(["shrink", "--json", "--time", SHRINK_TIME, &seed.to_string()]);
+        let output = command.current_dir(&self.copy).stdin(Stdio::null()).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
     }
 
     fn patch(&self, mutant: &Mutant) -> String {
@@ -130,7 +142,10 @@ impl Workshop {
         cargo.env("CARGO_TARGET_DIR", &self.target).envs(PROFILE);
         cargo.stdin(Stdio::null()).stderr(Stdio::null());
         let status = cargo.status().map_err(|error| format!("cargo cannot be started: {error}"))?;
-        Ok(status.success())
+        match status.code() {
+            Some(code) => Ok(code == 0),
+            None => Err("the build was interrupted".to_owned()),
+        }
     }
 }
 
