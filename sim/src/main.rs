@@ -5,6 +5,11 @@ mod command;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+/// A run makes and drops small buffers all the time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Whole clusters in a simulated world: a seed is a scenario, a scenario is a run, always the same.
 ///

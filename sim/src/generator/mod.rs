@@ -41,18 +41,43 @@ const OPERATIONS_FROM_MS: u64 = 1_500;
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
     let modes = [Mode::Swarm, Mode::Few, Mode::Uniform, Mode::Mutation];
-    let mode = modes[(seed % 4) as usize];
-    if mode == Mode::Mutation {
-        return mutation::scenario(seed);
+    match modes[(seed % 4) as usize] {
+        Mode::Mutation => mutation::scenario(seed),
+        mode => made(seed, mode, None),
     }
+}
+
+/// How large a scenario is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Size {
+    /// Nodes.
+    pub nodes: u32,
+    /// When it heals, in milliseconds.
+    pub heal_at_ms: u64,
+    /// Operations.
+    pub operations: u64,
+}
+
+/// A scenario with a little of every fault and of a known size: to measure with, because seeds differ in size.
+#[must_use]
+pub fn sized(seed: u64, size: Size) -> Scenario {
+    made(seed, Mode::Uniform, Some(size))
+}
+
+fn made(seed: u64, mode: Mode, size: Option<Size>) -> Scenario {
     let mut rng = Rng::new(seed, 1);
-    let cluster = cluster(&mut rng);
+    let mut cluster = cluster(&mut rng);
+    cluster.nodes = size.map_or(cluster.nodes, |size| size.nodes);
     let heal_at_ms = rng.log(5_000, 15_000);
+    let heal_at_ms = size.map_or(heal_at_ms, |size| size.heal_at_ms);
     let links = links(&mut Rng::new(seed, 2));
     let disks = disks(&mut Rng::new(seed, 3));
     let clocks = clocks(&mut Rng::new(seed, 4), cluster.nodes);
     let window = OPERATIONS_FROM_MS..heal_at_ms - 300;
-    let operations = workload::operations(&mut Rng::new(seed, 5), &cluster, &links, window.clone());
+    let mut rng = Rng::new(seed, 5);
+    let count = rng.log(80, 280);
+    let count = size.map_or(count, |size| size.operations);
+    let operations = workload::operations(&mut rng, &cluster, &links, window.clone(), count);
     let faults =
         faults::faults(&mut Rng::new(seed, 6), mode, &cluster, operations.len() as u64, window);
     // A long pause must have its time: the heal would end it.

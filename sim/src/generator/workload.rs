@@ -20,19 +20,19 @@ enum Kind {
     Loose,
 }
 
-/// All operations of a run, in order of time.
+/// All operations of a run, in order of time: `wanted`, and what is left of the last burst.
 pub(super) fn operations(
     rng: &mut Rng,
     cluster: &Cluster,
     links: &Links,
     window_ms: Range<u64>,
+    wanted: u64,
 ) -> Vec<Operation> {
     let keys = keys(rng);
     let clients = rng.between(2, 8) as u32;
-    let wanted = rng.log(80, 280) as usize;
     let habits = Habits::new(rng);
     let mut operations = Vec::new();
-    while operations.len() < wanted {
+    while (operations.len() as u64) < wanted {
         let start_us = rng.between(window_ms.start * 1_000, window_ms.end * 1_000);
         // From one to some twenty network delays: long enough to meet a half-done write.
         let spread_us = (links.delay_min_us + links.delay_mean_us) * rng.log(1, 20);
