@@ -8,7 +8,7 @@ use crate::disk;
 use crate::history::Trouble;
 use crate::node;
 use crate::rt::{self, Time};
-use crate::scenario::{Fate, Kind, Trigger};
+use crate::scenario::{Away, Fate, Kind, Outside, Trigger};
 use crate::world::{Event, Node, Shared, World};
 
 /// How long after a request to stop a node must have stopped, in milliseconds.
@@ -105,8 +105,8 @@ pub fn undo(shared: &Shared, fault: usize) {
     }
 }
 
-/// Everything works from now on; nodes that are down are started.
-pub fn heal(shared: &Shared) {
+/// Everything works from now on; nodes that are down are started. Those outside are gone, until `reunite`.
+pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     let mut guard = shared.lock();
     let world = &mut *guard;
     world.history.healed = world.note("heal", 0, &[], String::new);
@@ -119,9 +119,15 @@ pub fn heal(shared: &Shared) {
         matches!(event, Event::Deliver { .. } | Event::Datagram { .. } | Event::Disk { .. })
     });
     let faults = world.scenario.faults.clone();
+    let is_killed = |node: &u32| {
+        outside.is_some_and(|outside| outside.how == Away::Killed && outside.nodes.contains(node))
+    };
     world.agenda.retain(|event| match event {
         Event::Strike(_) => false,
-        Event::Undo(fault) => matches!(faults[*fault].what, Kind::Restart { .. }),
+        Event::Undo(fault) => {
+            matches!(&faults[*fault].what, Kind::Restart { node, .. } if !is_killed(node))
+        }
+        Event::Start(node) => !is_killed(node),
         _ => true,
     });
     let nodes = 0..world.scenario.cluster.nodes;
@@ -140,8 +146,31 @@ pub fn heal(shared: &Shared) {
         machine.clock.drift(rt::now(), None);
         resume(world, node);
     }
+    if let Some(outside) = outside {
+        world.note("outside", outside.nodes[0], &[], || format!("{outside:?}"));
+        world.net.cut(&links_between(world, &outside.nodes));
+    }
+    nodes.clone().filter(is_killed).for_each(|node| kill(world, node));
     drop(guard);
-    nodes.for_each(|node| node::start(shared, node));
+    nodes.filter(|node| !is_killed(node)).for_each(|node| node::start(shared, node));
+}
+
+/// Those outside are there again.
+pub fn reunite(shared: &Shared, outside: &Outside) {
+    let mut world = shared.lock();
+    world.note("reunite", outside.nodes[0], &[], String::new);
+    let links = links_between(&world, &outside.nodes);
+    world.net.mend(&links);
+    drop(world);
+    outside.nodes.iter().for_each(|&node| node::start(shared, node));
+}
+
+/// All links between these nodes and the others.
+fn links_between(world: &World, nodes: &[u32]) -> Vec<(u32, u32)> {
+    let others = (0..world.scenario.cluster.nodes).filter(|other| !nodes.contains(other));
+    others
+        .flat_map(|other| nodes.iter().flat_map(move |&node| [(node, other), (other, node)]))
+        .collect()
 }
 
 /// Breaks what the fault breaks; answers after how many milliseconds that ends.

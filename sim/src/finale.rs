@@ -1,32 +1,23 @@
 //! The end of every run: everything is healed, then the cluster must serve, and all replicas must become equal.
 //!
-//! First every node has to become ready and whatever is in flight has to end; then every key is read at `all`, which merges and
-//! writes back (there is no other repair yet), then at `quorum` through every node; then the states of all primaries are
-//! taken from their engines. What does not come to pass in time is a `Stuck`.
+//! In some runs a part of it has to go on alone first (`survivors`). Then every node has to become ready and whatever is in
+//! flight has to end; then every key is read at `all`, which merges and writes back (there is no other repair yet), then at
+//! `quorum` through every node; then the states of all primaries are taken from their engines. What does not come to pass in
+//! time is a `Stuck`.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
-use rondo_core::codec;
-use rondo_core::engine::Engine;
-use rondo_core::id::{KeyspaceId, Token};
-use rondo_core::layout::keyspace::{self, Level};
-use rondo_core::replica;
-use rondo_core::status::LayoutStatus;
-use rondo_core::version::dvv::VersionSet;
+use rondo_core::layout::keyspace::Level;
 
 use crate::client;
-use crate::drive::pump;
 use crate::faults;
 use crate::history::{Final, Trouble};
+use crate::inquiry::{owners, settled, states, submit, until};
 use crate::rt;
-use crate::scenario::{Action, Operation};
+use crate::scenario::Action;
+use crate::survivors;
 use crate::world::{Event, Node, Shared, World};
 
 /// How long the healed cluster may take to become ready, in milliseconds.
 const READY_MS: u64 = 30_000;
-/// How long what was in flight may take to end, in milliseconds.
-const SETTLE_MS: u64 = 60_000;
 /// Between two tries of a read, in milliseconds.
 const PAUSE_MS: u64 = 100;
 /// How long one read of every key may take, repetitions included, in milliseconds.
@@ -34,13 +25,18 @@ const READ_MS: u64 = 20_000;
 
 /// Heals the world and brings the run to its end.
 pub async fn finish(shared: &Shared) {
-    faults::heal(shared);
+    let outside = survivors::outside(&shared.lock());
+    faults::heal(shared, outside.as_ref());
     shared.lock().agenda.push(rt::now(), Event::AskStatus);
+    if let Some(outside) = outside {
+        survivors::go_on(shared, &outside).await;
+        faults::reunite(shared, &outside);
+    }
     if !until(shared, READY_MS, all_ready).await {
         let waits = what_is_missing(&shared.lock());
         return stuck(shared, format!("not every node became ready: {waits}"));
     }
-    if !until(shared, SETTLE_MS, |world| world.waiting.is_empty() && world.calls_ahead == 0).await {
+    if !settled(shared).await {
         return stuck(shared, "some operation never ended".to_owned());
     }
     let (nodes, keys) = {
@@ -54,10 +50,6 @@ pub async fn finish(shared: &Shared) {
     if !shared.lock().is_over() {
         dump(&mut shared.lock());
     }
-}
-
-async fn until(shared: &Shared, ms: u64, enough: impl Fn(&World) -> bool) -> bool {
-    pump(shared, rt::now().plus_ms(ms), enough).await
 }
 
 /// Notes that the healed cluster did not do what it had to; a node that failed says more than that.
@@ -87,10 +79,9 @@ async fn read(shared: &Shared, level: Level, mut wanted: Vec<(u32, u32)>) {
     while !wanted.is_empty() {
         let first = shared.lock().operations.len();
         for &(key, node) in &wanted {
-            submit(&mut shared.lock(), level, key, node);
+            submit(&mut shared.lock(), level, Action::Get, key, node);
         }
-        let ended = |world: &World| world.waiting.is_empty() && world.calls_ahead == 0;
-        until(shared, SETTLE_MS, ended).await;
+        settled(shared).await;
         if shared.lock().is_over() {
             return;
         }
@@ -111,73 +102,25 @@ fn unread(world: &World, first: usize) -> Vec<(u32, u32)> {
     ops.map(|op| (op.key, op.attempts[0].node)).collect()
 }
 
-fn submit(world: &mut World, level: Level, key: u32, node: u32) {
-    let at_us = rt::now().0 / 1_000;
-    let client = world.scenario.clients();
-    let (action, named, retries) = (Action::Get, false, Vec::new());
-    let op = world.operations.len();
-    world.operations.push(Operation {
-        at_us,
-        client,
-        node,
-        key,
-        level,
-        action,
-        named,
-        retries,
-        bytes: 0,
-        vanishes_ms: 0,
-    });
-    world.calls_ahead += 1;
-    world.agenda.push(rt::now(), Event::Call { op, attempt: 0 });
-}
-
 /// Takes the state of every key at each of its primaries.
 fn dump(world: &mut World) {
     let status = world.nodes[0].status.clone().expect("every node was ready");
     let layout = status.layout.expect("a node that is ready has a layout");
     for node in 0..world.scenario.cluster.nodes {
-        let machine = &world.nodes[node as usize];
-        let mut tap = machine.tap.clone().expect("every node is up");
-        let id = machine.id.expect("every node was started");
-        let states = match states(&mut tap) {
+        let states = match states(world, node) {
             Ok(states) => states,
             Err(text) => return world.trouble(node, Trouble::Error { node, text }),
         };
         for key in 0..world.scenario.keys() {
-            let name = client::key(key);
-            let mut owners = owners(&layout, keyspace::token(KeyspaceId(1), &name));
-            if owners.any(|owner| layout.roles[usize::from(owner)].node == id) {
-                let state = states.get(&name).cloned().unwrap_or_default();
-                let stamp = world.note("final", node, &state.digest().to_le_bytes(), || {
-                    format!("k{key} {}", crate::describe::state(&state))
-                });
-                world.history.sight(key, &state, stamp, || format!("the end of n{node}"));
-                world.history.finals.push(Final { key, node, state });
+            if owners(world, &layout, key, &[node]).is_empty() {
+                continue;
             }
+            let state = states.get(&client::key(key)).cloned().unwrap_or_default();
+            let stamp = world.note("final", node, &state.digest().to_le_bytes(), || {
+                format!("k{key} {}", crate::describe::state(&state))
+            });
+            world.history.sight(key, &state, stamp, || format!("the end of n{node}"));
+            world.history.finals.push(Final { key, node, state });
         }
     }
-}
-
-fn owners(layout: &LayoutStatus, token: Token) -> impl Iterator<Item = u16> + '_ {
-    let partition = keyspace::partition(token, layout.partitions);
-    layout.owners[usize::from(partition.0)].iter().copied()
-}
-
-/// All keys of an engine with their states.
-fn states(engine: &mut impl Engine) -> Result<BTreeMap<Bytes, VersionSet>, String> {
-    let told = |error: rondo_core::error::Error| format!("its engine cannot be read: {error}");
-    let mut states = BTreeMap::new();
-    let mut from = Some(Bytes::new());
-    while let Some(at) = from {
-        let page = engine.scan_from(&at, 1_024, 1 << 20).map_err(told)?;
-        for (key, record) in &page.records {
-            if let Some(key) = replica::parse_data_key(key) {
-                let state = codec::decode_state(&record.head, &record.body).map_err(told)?;
-                states.insert(key.key, state);
-            }
-        }
-        from = page.next;
-    }
-    Ok(states)
 }

@@ -44,6 +44,8 @@ pub struct History {
     pub finals: Vec<Final>,
     /// What went wrong with the nodes themselves.
     pub troubles: Vec<Trouble>,
+    /// How a part of the cluster went on while the rest was gone; `None` when that was not tried.
+    pub survivors: Option<Survivors>,
     /// When the heal was, and from when on everything had to succeed.
     pub healed: Stamp,
 }
@@ -158,6 +160,34 @@ pub struct Final {
     pub node: u32,
     /// What it holds.
     pub state: VersionSet,
+}
+
+/// A part of the cluster that had to go on alone, and what came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Survivors {
+    /// The nodes that were left.
+    pub nodes: Vec<u32>,
+    /// Since when.
+    pub began: Time,
+    /// Calls, each with its first success.
+    pub served: Vec<Served>,
+    /// Keys whose copies at these nodes had to become equal.
+    pub equal: Vec<Served>,
+}
+
+/// Something that had to come to pass.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Served {
+    /// What, in a word.
+    pub what: &'static str,
+    /// The key.
+    pub key: u32,
+    /// The node that was asked, where one was.
+    pub node: u32,
+    /// Since when it was tried.
+    pub since: Time,
+    /// When it came to pass; `None` when it did not.
+    pub at: Option<Time>,
 }
 
 /// Something that must not happen to a node, or to the cluster once it is healed.

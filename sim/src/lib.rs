@@ -55,6 +55,10 @@ pub mod faults;
 
 pub mod drive;
 
+pub mod inquiry;
+
+pub mod survivors;
+
 pub mod finale;
 
 pub mod verdict;

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use rondo_core::layout::keyspace::Level;
 
-use crate::history::{Answer, History, Op};
+use crate::history::{Answer, History, Op, Served};
 use crate::oracle;
 use crate::run::Outcome;
-use crate::scenario::{Action, Cluster, Links, Scenario};
+use crate::scenario::{Action, Cluster, Links, Outside, Scenario};
 
 /// The report.
 #[must_use]
@@ -25,6 +25,9 @@ pub fn text(scenario: &Scenario, outcome: &Outcome) -> String {
     line("operations", operations(history));
     line("outcomes", outcomes(history));
     line("faults", faults(outcome));
+    if let Some(outside) = &scenario.outside {
+        line("outside", away(outside, history));
+    }
     let counts = outcome.counts;
     line(
         "messages",
@@ -70,6 +73,23 @@ fn cluster(cluster: &Cluster) -> String {
     let Cluster { nodes, replicas, read_quorum, write_quorum, engine, .. } = cluster;
     let engine = format!("{engine:?}").to_lowercase();
     format!("{nodes} nodes, N={replicas} R={read_quorum} W={write_quorum}, {engine}")
+}
+
+fn away(outside: &Outside, history: &History) -> String {
+    let nodes: Vec<String> = outside.nodes.iter().map(|node| format!("n{node}")).collect();
+    let how = format!("{} {:?} at the heal", nodes.join(", "), outside.how).to_lowercase();
+    let Some(survivors) = &history.survivors else {
+        return format!("{how}, which was not tried: nothing was acknowledged before");
+    };
+    let slowest = |all: &[Served]| {
+        let took = |one: &Served| one.at.map(|at| at.ms() - one.since.ms());
+        let all: Option<Vec<u64>> = all.iter().map(took).collect();
+        let max = all.map(|all| all.into_iter().max().unwrap_or(0));
+        max.map_or("never all".to_owned(), |ms| format!("within {ms} ms"))
+    };
+    let (served, equal) = (slowest(&survivors.served), slowest(&survivors.equal));
+    let (calls, keys) = (survivors.served.len(), survivors.equal.len());
+    format!("{how}; the others served {calls} calls {served}, and {keys} keys were equal {equal}")
 }
 
 fn links(links: &Links) -> String {

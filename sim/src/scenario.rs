@@ -49,6 +49,9 @@ pub struct Scenario {
     /// The sites in the product's code that may take their rare path, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buggify: Vec<String>,
+    /// The nodes that are gone for a while when everything else is healed: the others have to go on without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Outside>,
     /// When everything is healed and the final checks begin.
     pub heal_at_ms: u64,
 }
@@ -89,6 +92,26 @@ pub enum EngineName {
     Bitcask,
     /// A map in memory: loses everything with its process, so such scenarios end no process.
     Memory,
+}
+
+/// Nodes that are gone.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    /// The nodes: so few that every quorum of every key is among the others.
+    pub nodes: Vec<u32>,
+    /// In which way.
+    pub how: Away,
+}
+
+/// How a node is gone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Away {
+    /// Its process has ended.
+    Killed,
+    /// Nobody reaches it and it reaches nobody.
+    Isolated,
 }
 
 /// How messages travel until the heal; afterwards none is lost and the tail is cut.
@@ -289,11 +312,29 @@ impl Scenario {
             self.buggify.iter().all(site),
             "buggify names a site that this program does not have: take it out",
         )?;
-        let ends = self.faults.iter().any(|fault| fault.ends_a_process());
+        self.check_outside()?;
+        let ends = self.faults.iter().any(|fault| fault.ends_a_process())
+            || self.outside.as_ref().is_some_and(|outside| outside.how == Away::Killed);
         says(
             self.cluster.engine != EngineName::Memory || !ends,
             "the memory engine keeps nothing, so no fault may end a process",
         )
+    }
+
+    fn check_outside(&self) -> Result<(), String> {
+        let Some(Outside { nodes, .. }) = &self.outside else {
+            return Ok(());
+        };
+        let mut known = nodes.clone();
+        known.sort_unstable();
+        known.dedup();
+        let is_known = known.len() == nodes.len() && nodes.iter().all(|&n| n < self.cluster.nodes);
+        match (1..=self.cluster.spare()).contains(&(nodes.len() as u32)) && is_known {
+            true => Ok(()),
+            false => {
+                Err("the nodes outside are some, are there, and leave every quorum".to_owned())
+            }
+        }
     }
 
     /// Takes a fault out, and with it those that were to follow it.
@@ -323,6 +364,18 @@ impl Scenario {
     #[must_use]
     pub fn keys(&self) -> u32 {
         self.operations.iter().map(|op| op.key + 1).max().unwrap_or(0)
+    }
+}
+
+impl Cluster {
+    /// How many nodes may be gone, whichever, so that every key has a quorum for reads and writes.
+    #[must_use]
+    pub fn spare(&self) -> u32 {
+        let Cluster { nodes, replicas, read_quorum, write_quorum, .. } = *self;
+        match nodes >= u32::from(replicas) {
+            true => u32::from(replicas.saturating_sub(read_quorum.max(write_quorum))),
+            false => 0,
+        }
     }
 }
 

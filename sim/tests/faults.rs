@@ -8,8 +8,8 @@ use rondo_engines::mem_disk::INJECTED;
 use rondo_sim::rt::Time;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::{
-    Action, Cluster, DiskError, Disks, EngineName, Fate, Fault, Kind, Links, Operation, Over, Said,
-    Scenario, Shape, Skew, Trigger, VERSION,
+    Action, Away, Cluster, DiskError, Disks, EngineName, Fate, Fault, Kind, Links, Operation,
+    Outside, Over, Said, Scenario, Shape, Skew, Trigger, VERSION,
 };
 use rondo_sim::trace::Line;
 use rondo_sim::verdict::Verdict;
@@ -62,6 +62,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
         operations: operations.collect(),
         faults,
         buggify: Vec::new(),
+        outside: None,
         heal_at_ms: 6_000,
     }
 }
@@ -270,4 +271,43 @@ fn a_fault_strikes_when_its_trigger_says() {
     let second = lines(&outcome, "boot", 0).nth(1).expect("a second life");
     let strike = lines(&outcome, "fault", 2).next().expect("it struck");
     assert!(is_same(second.at, strike.at));
+}
+
+#[test]
+fn those_that_are_left_go_on_alone_and_those_that_are_gone_come_back() {
+    for how in [Away::Killed, Away::Isolated] {
+        let outside = Some(Outside { nodes: vec![2], how });
+        let outcome = run_it(&Scenario { outside, ..world(Vec::new()) });
+        let survivors = outcome.history.survivors.as_ref().expect("it was tried");
+        assert_eq!((survivors.served.len(), survivors.equal.len()), (3 * 2 + 3, 3));
+        let reunited = outcome.transcript.iter().position(|line| line.kind == "reunite");
+        let (alone, after) = outcome.transcript.split_at(reunited.expect("they come back"));
+        let gone = alone.iter().position(|line| line.kind == "outside").expect("they are gone");
+        let has_2 = |line: &Line| line.node == 2 && line.kind == "message";
+        let from_2 = |line: &Line| line.kind == "message" && line.text.starts_with("from n2");
+        assert!(!alone[gone..].iter().any(|line| has_2(line) || from_2(line)), "{how:?}");
+        assert!(after.iter().any(from_2), "{how:?}");
+        assert_eq!(outcome.history.finals.len(), 9, "all replicas are there at the end");
+    }
+}
+
+#[test]
+fn too_few_that_are_left_are_found_not_to_go_on() {
+    let outside = Some(Outside { nodes: vec![1, 2], how: Away::Isolated });
+    let scenario = Scenario { outside, ..world(Vec::new()) };
+    scenario.check().expect_err("nobody promises that");
+    let outcome = run::run(&scenario, false);
+    assert_eq!(outcome.verdict, Verdict::Liveness);
+    let told: Vec<&str> = outcome.violations.iter().map(|found| found.oracle).collect();
+    assert_eq!(told, ["liveness"; 3], "no key can be read: {:?}", outcome.violations);
+}
+
+#[test]
+fn a_cluster_that_never_acknowledged_anything_is_not_asked_to_go_on() {
+    let links = (0..3).flat_map(|a| (0..3).filter(move |&b| a != b).map(move |b| (a, b)));
+    let what = Kind::Cut { name: "split".to_owned(), links: links.collect(), for_ms: 60_000 };
+    let outside = Some(Outside { nodes: vec![2], how: Away::Isolated });
+    let faults = vec![fault(Trigger::At { ms: 0 }, what)];
+    let outcome = run_it(&Scenario { outside, ..world(faults) });
+    assert_eq!(outcome.history.survivors, None);
 }

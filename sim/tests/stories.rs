@@ -21,7 +21,7 @@ fn the_report_of_a_quiet_run() {
 
 #[test]
 fn the_report_of_a_run_with_power_losses_on_bitcask() {
-    insta::assert_snapshot!(report_of(84));
+    insta::assert_snapshot!(report_of(16));
 }
 
 #[test]

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::damage::Spoilt;
 use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, Op, PAGE, SECTOR, State, parent};
 
 /// An operation that no sync has covered when the power goes.
@@ -181,7 +180,7 @@ impl State {
         for file in self.inodes.values_mut() {
             file.changes.clear();
             file.current = file.durable.clone();
-            file.spoilt.iter_mut().for_each(Spoilt::lose_current);
+            file.spoilt.iter_mut().for_each(|spoilt| spoilt.lose_current());
         }
         for (path, entry) in self.names.clone() {
             if let Entry::File(inode) = entry {

@@ -18,7 +18,7 @@ use rondo_core::probe::Buggify;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::scenario::{
-    Cluster, Disks, EngineName, Fault, Kind, Links, Scenario, Shape, Skew, VERSION,
+    Away, Cluster, Disks, EngineName, Fault, Kind, Links, Outside, Scenario, Shape, Skew, VERSION,
 };
 
 /// How the faults of a scenario are chosen.
@@ -42,7 +42,11 @@ const OPERATIONS_FROM_MS: u64 = 1_500;
 pub fn scenario(seed: u64) -> Scenario {
     let modes = [Mode::Swarm, Mode::Few, Mode::Uniform, Mode::Mutation];
     match modes[(seed % 4) as usize] {
-        Mode::Mutation => mutation::scenario(seed),
+        Mode::Mutation => {
+            let mut made = mutation::scenario(seed);
+            made.outside = outside(&mut Rng::new(seed, 8), &made.cluster);
+            made
+        }
         mode => made(seed, mode, None),
     }
 }
@@ -84,6 +88,7 @@ fn made(seed: u64, mode: Mode, size: Option<Size>) -> Scenario {
     let longest_ms = faults.iter().filter_map(long_pause_ms).max().unwrap_or(0);
     let heal_at_ms = heal_at_ms + longest_ms;
     let buggify = buggify(&mut Rng::new(seed, 7));
+    let outside = outside(&mut Rng::new(seed, 8), &cluster);
     let story = format!("made by the generator: {mode:?}").to_lowercase();
     let version = VERSION;
     Scenario {
@@ -97,6 +102,7 @@ fn made(seed: u64, mode: Mode, size: Option<Size>) -> Scenario {
         operations,
         faults,
         buggify,
+        outside,
         heal_at_ms,
     }
 }
@@ -111,6 +117,21 @@ fn buggify(rng: &mut Rng) -> Vec<String> {
     let is_on = |name: &str| xxh3_64_with_seed(name.as_bytes(), bits).is_multiple_of(4);
     let names = Buggify::SITES.iter().map(|site| site.name);
     names.filter(|name| is_on(name)).map(str::to_owned).collect()
+}
+
+/// In half of the scenarios some nodes stay away at the heal, as many as there may be most of the time.
+fn outside(rng: &mut Rng, cluster: &Cluster) -> Option<Outside> {
+    let spare = u64::from(cluster.spare());
+    if spare == 0 || rng.percent(50) {
+        return None;
+    }
+    let count = if rng.percent(80) { spare } else { rng.between(1, spare) };
+    let mut nodes: Vec<u32> = (0..cluster.nodes).collect();
+    while nodes.len() as u64 > count {
+        nodes.remove(rng.below(nodes.len() as u64) as usize);
+    }
+    let is_killed = cluster.engine == EngineName::Bitcask && rng.percent(60);
+    Some(Outside { nodes, how: if is_killed { Away::Killed } else { Away::Isolated } })
 }
 
 fn long_pause_ms(fault: &Fault) -> Option<u64> {

@@ -29,6 +29,8 @@ mod convergence;
 
 mod deadlines;
 
+mod liveness;
+
 #[cfg(test)]
 mod made;
 
@@ -52,7 +54,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 11] = [
+pub const ALL: [Oracle; 12] = [
     ("nodes", nodes::check),
     ("dots-unique", dots_unique::check),
     ("no-invention", no_invention::check),
@@ -64,6 +66,7 @@ pub const ALL: [Oracle; 11] = [
     ("resurrection", resurrection::check),
     ("convergence", convergence::check),
     ("deadlines", deadlines::check),
+    ("liveness", liveness::check),
 ];
 
 impl Violation {

@@ -149,6 +149,13 @@ fn without_node(scenario: &Scenario, gone: u32) -> Option<Scenario> {
         op.node = new_name(op.node);
         op.retries.iter_mut().for_each(|retry| retry.node = new_name(retry.node));
     }
+    // A smaller cluster may have none to spare.
+    less.outside = scenario.outside.clone().and_then(|mut outside| {
+        outside.nodes.retain(|&node| node != gone);
+        outside.nodes.iter_mut().for_each(|node| *node = new_name(*node));
+        let count = outside.nodes.len() as u32;
+        (1..=less.cluster.spare()).contains(&count).then_some(outside)
+    });
     let renamed = scenario.faults.iter().filter_map(|fault| fault_without(fault, gone, &new_name));
     less.faults = renamed.collect();
     Some(less)
