@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine, Lookup};
-use rondo_core::env::DiskDone;
+use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::SyncId;
 use rondo_engines::bitcask::{Bitcask, Opened, Options};
@@ -168,6 +168,39 @@ fn a_read_that_goes_astray_at_a_start_spoils_nothing_for_good() {
             assert_eq!(open(&disk).unwrap().1.lost, []);
         }
     }
+}
+
+#[test]
+fn a_merge_leaves_a_file_alone_whose_end_reads_as_zeroes() {
+    let disk = MemDisk::new();
+    let options = Options { merge_dead_bytes_min: 0, merge_dead_percent: 10, ..options() };
+    let (mut engine, _) = Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
+    // The first file: mostly dead at the end, with one record alive, its last.
+    for n in 0..3 {
+        engine.write(&put("dead", format!("{n}:{}", "x".repeat(300)))).unwrap();
+    }
+    engine.write(&put("alive", "a".repeat(300))).unwrap();
+    for n in 0..12 {
+        engine.write(&put("dead", format!("{n}:{}", "x".repeat(300)))).unwrap();
+    }
+    sync(&disk, &mut engine, 1).unwrap();
+    let path = "store/0000000001.data";
+    let sound = disk.content(path).unwrap();
+    let at = sound.windows(5).position(|bytes| bytes == b"alive").expect("it is in the first file");
+    let file = disk.open(path, Open::Existing).unwrap();
+    disk.write_at(&file, &[&vec![0; sound.len() - at + 28]], at as u64 - 28).unwrap();
+    for _ in 0..200 {
+        engine.maintain(1 << 20).unwrap();
+    }
+    assert!(matches!(value(&mut engine, "alive"), Err(Error::Corrupt { .. })));
+    disk.write_at(&file, &[&sound], 0).unwrap();
+    assert_eq!(value(&mut engine, "alive").unwrap(), Some("a".repeat(300)));
+    disk.sync_now(&file).unwrap();
+    drop(engine);
+    disk.crash_lose_all();
+    let (mut engine, opened) = open(&disk).unwrap();
+    assert_eq!(opened.lost, []);
+    assert_eq!(value(&mut engine, "alive").unwrap(), Some("a".repeat(300)));
 }
 
 #[test]

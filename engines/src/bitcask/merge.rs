@@ -260,7 +260,11 @@ impl<D: Disk> Bitcask<D> {
         // A step that reads little also ends, so that a file full of dead records is no long step.
         while copied.buffer.len() as u64 + (copied.offset - merge.offset) < budget.max(1) {
             match walk.next()? {
-                None => copied.input_ended = true,
+                // A sealed file ends with its last record: zeroes before that were a record.
+                None => {
+                    copied.damaged = walk.ended_in_zeroes();
+                    copied.input_ended = !copied.damaged;
+                }
                 Some(Item::Damage { .. }) => copied.damaged = true,
                 Some(Item::Record { offset, header, bytes }) => {
                     let key = &bytes[HEADER..HEADER + header.key_len];

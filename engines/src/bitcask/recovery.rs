@@ -693,6 +693,9 @@ fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> 
             }
         }
     }
+    if walk.ended_in_zeroes() {
+        loaded.losses.push((loaded.end, "zeroes where records were".to_owned()));
+    }
     if kind == Kind::Merged && !ended && loaded.losses.is_empty() {
         loaded.losses.push((walk.offset(), "the end of a merged file is missing".to_owned()));
     }

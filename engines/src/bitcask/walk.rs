@@ -31,18 +31,24 @@ pub(super) struct Walk<'a, D: Disk> {
     window: Vec<u8>,
     window_at: u64,
     read: u64,
+    blank: bool,
 }
 
 impl<'a, D: Disk> Walk<'a, D> {
     /// Starts at `from`, or behind the file header where that is more, and ends at `end`.
     pub(super) fn new(disk: &'a D, file: &'a D::File, seed: u32, from: u64, end: u64) -> Self {
         let at = from.max(FILE_HEADER as u64);
-        Walk { disk, file, seed, at, end, window: Vec::new(), window_at: at, read: 0 }
+        Walk { disk, file, seed, at, end, window: Vec::new(), window_at: at, read: 0, blank: false }
     }
 
     /// Where the next item starts.
     pub(super) fn offset(&self) -> u64 {
         self.at
+    }
+
+    /// Whether zeroes were left when `next` found no more. Where a file is known to be full, they are damage.
+    pub(super) fn ended_in_zeroes(&self) -> bool {
+        self.blank
     }
 
     /// Bytes read so far.
@@ -72,6 +78,7 @@ impl<'a, D: Disk> Walk<'a, D> {
         let (to, blank) = self.find_record(from + 1)?;
         self.at = to;
         if blank && self.all_zero(from)? {
+            self.blank = true;
             return Ok(None);
         }
         Ok(Some(Item::Damage { from, what }))
