@@ -7,11 +7,12 @@ use crate::generator::{Rng, faults};
 use crate::scenario::{Scenario, Trigger};
 
 /// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 7] = [
+const CORPUS: [(&str, &str); 8] = [
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
     ("forward-twice", include_str!("../../corpus/forward-twice.json")),
     ("found-attempt", include_str!("../../corpus/found-attempt.json")),
+    ("merge-ends-in-zeroes", include_str!("../../corpus/merge-ends-in-zeroes.json")),
     ("overtaken-cold-read", include_str!("../../corpus/overtaken-cold-read.json")),
     ("refused-but-cut", include_str!("../../corpus/refused-but-cut.json")),
     ("refused-but-written", include_str!("../../corpus/refused-but-written.json")),
