@@ -3,17 +3,19 @@
 //! Whoever connects has no claim on us before its proof: a bounded number of strangers, a bounded time, a
 //! bounded number of bytes, and few words in the log.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use rondo_core::env::Mono;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::io::AsyncWrite;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::{Failure, run, shake_hands};
+use crate::ground::{Ground, Task, wait_until, within};
 use crate::handshake::{HELLO_VERSION, Handshake, goodbye};
 use crate::link::Link;
 use crate::peer::CallerEnds;
@@ -22,62 +24,61 @@ use crate::rim::Rim;
 
 /// Connections that may be in their handshake at once.
 pub(crate) const STRANGERS_MAX: usize = 64;
-/// How long after an error of `accept` the next attempt is made: most mean that files ran out.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long after an error of `accept` the next attempt is made, in milliseconds: most mean that files ran out.
+const PAUSE_MS: u64 = 100;
 /// The same trouble from the same address is logged again after this, in milliseconds.
 const REPEAT_MS: u64 = 60_000;
 
 /// Never ends by itself; all links it has taken in end with it.
-pub(crate) async fn accept_all(rim: Arc<Rim>, listener: TcpListener) {
+pub(crate) async fn accept_all<G: Ground>(rim: Arc<Rim<G>>, mut listener: G::Listener) {
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let log = Arc::new(Log::default());
-    let mut links = JoinSet::new();
+    let mut links: Vec<G::Task> = Vec::new();
     loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, from)) => match Arc::clone(&strangers).try_acquire_owned() {
-                    Ok(permit) => {
-                        let (rim, log) = (Arc::clone(&rim), Arc::clone(&log));
-                        links.spawn(async move { welcome(&rim, &log, stream, from, permit).await });
-                    }
-                    Err(_) => turn_away(&stream),
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept links for now");
-                    sleep(PAUSE).await;
+        match rim.ground.accept(&mut listener).await {
+            Ok((stream, from)) => match Arc::clone(&strangers).try_acquire_owned() {
+                Ok(permit) => {
+                    let (us, log) = (Arc::clone(&rim), Arc::clone(&log));
+                    let task = async move { welcome(&us, &log, stream, from, permit).await };
+                    // So there are never more than were open at once, and one.
+                    links.retain(|link| !link.is_over());
+                    links.push(rim.ground.spawn(task));
                 }
+                Err(_) => turn_away(stream).await,
             },
-            Some(_) = links.join_next() => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept links for now");
+                wait_until(&rim.ground, rim.ground.now().plus_ms(PAUSE_MS)).await;
+            }
         }
     }
 }
 
 /// As many bytes as the socket takes at once; a stranger is not waited for.
-fn turn_away(stream: &TcpStream) {
+async fn turn_away(mut stream: impl AsyncWrite + Unpin) {
     let text = format!("{STRANGERS_MAX} connections are in their handshake already; try later");
-    let refusal = Refusal::new(RefusalCode::Busy, text);
-    if let Err(error) = stream.try_write(&goodbye(HELLO_VERSION, &refusal)) {
-        tracing::debug!(%error, "a stranger was turned away without a word");
+    let bytes = goodbye(HELLO_VERSION, &Refusal::new(RefusalCode::Busy, text));
+    let said =
+        poll_fn(|context| Poll::Ready(Pin::new(&mut stream).poll_write(context, &bytes))).await;
+    if !matches!(said, Poll::Ready(Ok(_))) {
+        tracing::debug!("a stranger was turned away without a word");
     }
 }
 
-async fn welcome(
-    rim: &Rim,
+async fn welcome<G: Ground>(
+    rim: &Rim<G>,
     log: &Log,
-    mut stream: TcpStream,
+    mut stream: G::Stream,
     from: SocketAddr,
-    permit: tokio::sync::OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
 ) {
     let handshake = Handshake::accept(Arc::clone(&rim.me), rim.nonce());
-    let opened = match stream.set_nodelay(true) {
-        Ok(()) => timeout(rim.handshake, shake_hands(&mut stream, handshake, None)).await,
-        Err(error) => Ok(Err(Failure::Io(error))),
-    };
+    let shaken = shake_hands(&mut stream, handshake, None);
+    let opened = within(&rim.ground, rim.handshake_ms, shaken).await;
     drop(permit);
-    let (peer, decoder) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(failure)) => return log.on_failure(rim.clock.mono(), from.ip(), &failure),
-        Err(_) => return log.on_failure(rim.clock.mono(), from.ip(), &Failure::Slow),
+    let (peer, decoder) = match opened.unwrap_or(Err(Failure::Slow)) {
+        Ok(opened) => opened,
+        Err(failure) => return log.on_failure(rim.ground.now(), from.ip(), &failure),
     };
     let node = peer.node.short();
     let caller = match rim.on_call(peer.node, peer.boot) {
@@ -85,9 +86,9 @@ async fn welcome(
         Err(end) => return tracing::warn!(node, %from, why = %end, "link from a peer not taken"),
     };
     tracing::debug!(node, %from, boot = peer.boot.0, "the peer's link to us is open");
-    let link = Link::new(rim.pace, peer.protocol, decoder, rim.clock.mono());
+    let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
     let mut ends = CallerEnds { node: peer.node, caller: &caller, inbox: &rim.inbox };
-    let end = run(stream, link, rim.clock, &mut ends).await;
+    let end = run(&rim.ground, stream, link, &mut ends).await;
     rim.on_hang_up(peer.node, &caller);
     tracing::debug!(node, %from, why = %end, "the peer's link to us ended");
 }

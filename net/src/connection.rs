@@ -2,7 +2,7 @@
 //!
 //! One task serves one connection in both directions: it is woken by arriving bytes, by room to write,
 //! by something to send and by the clock, and then does all there is to do. No decision is taken here
-//! that `handshake` or `link` could take. Generic over the stream, so that it runs on TCP, TLS or a pipe.
+//! that `handshake` or `link` could take. Generic over the ground, so that it runs on TCP, TLS or a pipe.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -10,32 +10,17 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use rondo_core::env::{Class, Mono};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Duration, Instant, Sleep};
-
 use crate::frame::{Decoder, FrameError};
+use crate::ground::{Alarm, Ground};
 use crate::handshake::{HANDSHAKE_BYTES_MAX, HELLO_VERSION, Handshake, Peer, Step, goodbye};
 use crate::link::{End, Link, SLICES_MAX};
 use crate::refusal::{Refusal, RefusalCode};
+use bytes::Bytes;
+use rondo_core::env::Class;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Reads in a row before others get their turn.
 const READS_MAX: usize = 16;
-
-/// Monotonic time since the network started.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RimClock(pub(crate) Instant);
-
-impl RimClock {
-    pub(crate) fn mono(self) -> Mono {
-        Mono(u64::try_from(self.0.elapsed().as_nanos()).expect("centuries have not passed"))
-    }
-
-    pub(crate) fn instant(self, time: Mono) -> Instant {
-        self.0 + Duration::from_nanos(time.0)
-    }
-}
 
 /// Why a link did not open.
 #[derive(Debug)]
@@ -136,14 +121,14 @@ pub(crate) trait Ends {
 }
 
 /// Runs an open link until it ends, and then says goodbye where that makes sense.
-pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
+pub(crate) async fn run<G: Ground>(
+    ground: &G,
+    mut stream: G::Stream,
     link: Link,
-    clock: RimClock,
     ends: &mut impl Ends,
 ) -> End {
-    let sleep = tokio::time::sleep_until(clock.instant(clock.mono()));
-    let mut open = Open { stream: &mut stream, link, clock, sleep: Box::pin(sleep) };
+    let alarm = ground.alarm(ground.now());
+    let mut open = Open { ground, stream: &mut stream, link, alarm };
     let end = poll_fn(|context| open.poll(context, ends)).await;
     if let Some(refusal) = end.refusal() {
         open.link.say_goodbye(&refusal);
@@ -157,14 +142,14 @@ pub(crate) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     end
 }
 
-struct Open<'a, S> {
-    stream: &'a mut S,
+struct Open<'a, G: Ground> {
+    ground: &'a G,
+    stream: &'a mut G::Stream,
     link: Link,
-    clock: RimClock,
-    sleep: Pin<Box<Sleep>>,
+    alarm: G::Alarm,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Open<'_, S> {
+impl<G: Ground> Open<'_, G> {
     fn poll(&mut self, context: &mut Context<'_>, ends: &mut impl Ends) -> Poll<End> {
         match self.step(context, ends) {
             Ok(()) => Poll::Pending,
@@ -176,9 +161,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<'_, S> {
     fn step(&mut self, context: &mut Context<'_>, ends: &mut impl Ends) -> Result<(), End> {
         self.read(context, ends)?;
         loop {
-            while self.sleep.as_mut().poll(context).is_ready() {
-                let next = self.link.on_time(self.clock.mono())?;
-                self.sleep.as_mut().reset(self.clock.instant(next));
+            while Pin::new(&mut self.alarm).poll(context).is_ready() {
+                let next = self.link.on_time(self.ground.now())?;
+                self.alarm.reset(next);
             }
             let roomy = self.link.wants_more();
             ends.load(&mut self.link, context)?;
@@ -199,7 +184,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<'_, S> {
                 Poll::Ready(Ok(0)) => {
                     return Err(End::Closed("the peer closed the connection".into()));
                 }
-                Poll::Ready(Ok(_)) => self.link.on_read(self.clock.mono()),
+                Poll::Ready(Ok(_)) => self.link.on_read(self.ground.now()),
                 Poll::Ready(Err(error)) => return Err(End::Closed(error.to_string())),
             }
             while let Some((class, bytes)) = self.link.next_message()? {
@@ -215,7 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Open<'_, S> {
         let mut written = None;
         loop {
             if let Some(count) = written {
-                self.link.on_written(count, self.clock.mono());
+                self.link.on_written(count, self.ground.now());
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.link.slices(&mut slices);

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use rondo_core::env::Address;
-use tokio::net::TcpStream;
-use tokio::time::{sleep_until, timeout};
 
 use crate::connection::{Failure, run, shake_hands};
 use crate::frame::Decoder;
+use crate::ground::{Ground, wait_until, within};
 use crate::handshake::{Handshake, Peer};
 use crate::link::{End, Link};
 use crate::peer::{Called, CalledEnds};
@@ -15,48 +14,47 @@ use crate::reconnect::Backoff;
 use crate::rim::{Rim, STOPS};
 
 /// Ends when the node stops, after its last words.
-pub(crate) async fn keep_dialled(rim: Arc<Rim>, called: Arc<Called>) {
+pub(crate) async fn keep_dialled<G: Ground>(rim: Arc<Rim<G>>, called: Arc<Called>) {
     let mut backoff = Backoff::default();
     while !rim.stops() {
         let address = called.on_dial();
-        let opened = match timeout(rim.handshake, dial(&rim, &called, &address)).await {
-            Ok(opened) => opened,
-            Err(_) => Err(Failure::Slow),
-        };
+        let dialled = dial(&rim, &called, &address);
+        let opened = within(&rim.ground, rim.handshake_ms, dialled).await;
+        let opened = opened.unwrap_or(Err(Failure::Slow));
         let hopeless = match opened {
             Ok((stream, peer, decoder)) => {
-                backoff.on_open(rim.clock.mono());
+                backoff.on_open(rim.ground.now());
                 let end = converse(&rim, &called, &address, stream, &peer, decoder).await;
                 on_end(&called, &address, &end)
             }
             Err(failure) => on_failure(&called, &address, &failure),
         };
-        let next = backoff.on_failure(rim.clock.mono(), hopeless, rim.random());
+        let next = backoff.on_failure(rim.ground.now(), hopeless, rim.random());
         tokio::select! {
-            () = sleep_until(rim.clock.instant(next)) => {}
+            biased;
             () = called.news.notified() => backoff.on_news(),
+            () = wait_until(&rim.ground, next) => {}
         }
     }
 }
 
 /// The name is resolved anew at each attempt: peers move.
-async fn dial(
-    rim: &Rim,
+async fn dial<G: Ground>(
+    rim: &Rim<G>,
     called: &Called,
     address: &Address,
-) -> Result<(TcpStream, Peer, Decoder), Failure> {
-    let mut stream = TcpStream::connect(&address.0).await.map_err(Failure::Io)?;
-    stream.set_nodelay(true).map_err(Failure::Io)?;
+) -> Result<(G::Stream, Peer, Decoder), Failure> {
+    let mut stream = rim.ground.connect(address).await.map_err(Failure::Io)?;
     let (handshake, first) = Handshake::dial(Arc::clone(&rim.me), called.node, rim.nonce());
     let (peer, decoder) = shake_hands(&mut stream, handshake, Some(first)).await?;
     Ok((stream, peer, decoder))
 }
 
-async fn converse(
-    rim: &Rim,
+async fn converse<G: Ground>(
+    rim: &Rim<G>,
     called: &Called,
     address: &Address,
-    stream: TcpStream,
+    stream: G::Stream,
     peer: &Peer,
     decoder: Decoder,
 ) -> End {
@@ -66,8 +64,8 @@ async fn converse(
         Ok(earlier) => {
             let (node, boot, protocol) = (called.node.short(), peer.boot.0, peer.protocol);
             tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
-            let link = Link::new(rim.pace, peer.protocol, decoder, rim.clock.mono());
-            run(stream, link, rim.clock, &mut CalledEnds { called, inbox: &rim.inbox }).await
+            let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
+            run(&rim.ground, stream, link, &mut CalledEnds { called, inbox: &rim.inbox }).await
         }
     }
 }

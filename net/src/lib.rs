@@ -1,7 +1,8 @@
-//! rondo's links: the Network trait over real TCP connections and UDP datagrams.
+//! rondo's links: the Network trait over TCP connections and UDP datagrams.
 //!
 //! The modules stand in reading order, which is import order. Down to `reconnect` they are pure: no
-//! socket, no clock, no task; the rest is the rim that moves bytes and tells the time.
+//! socket, no clock, no task. From `ground` to `links` is the rim that moves bytes and tells the time, over any streams;
+//! the rest knows sockets.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +20,7 @@ pub mod reconnect;
 
 pub mod status;
 
-mod bind;
+pub mod ground;
 
 mod connection;
 
@@ -30,6 +31,12 @@ mod rim;
 mod dial;
 
 mod accept;
+
+pub mod links;
+
+mod bind;
+
+mod sockets;
 
 mod udp;
 

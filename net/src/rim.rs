@@ -9,9 +9,7 @@ use rand_core::RngCore;
 use rondo_core::config::NODES_MAX;
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
-use tokio::time::Duration;
 
-use crate::connection::RimClock;
 use crate::handshake::{Identity, Nonce};
 use crate::link::{End, Pace};
 use crate::peer::{Called, Caller};
@@ -21,11 +19,11 @@ use crate::status::LinkStatus;
 pub(crate) const STOPS: &str = "the node stops";
 
 /// Shared by all tasks of one network.
-pub(crate) struct Rim {
+pub(crate) struct Rim<G> {
+    pub(crate) ground: G,
     pub(crate) me: Arc<Identity>,
     pub(crate) pace: Pace,
-    pub(crate) handshake: Duration,
-    pub(crate) clock: RimClock,
+    pub(crate) handshake_ms: u64,
     pub(crate) inbox: Inbox,
     pub(crate) dice: Mutex<ChaCha20Rng>,
     pub(crate) called: RwLock<BTreeMap<NodeId, Arc<Called>>>,
@@ -33,7 +31,7 @@ pub(crate) struct Rim {
     pub(crate) stopping: AtomicBool,
 }
 
-impl Rim {
+impl<G> Rim<G> {
     pub(crate) fn nonce(&self) -> Nonce {
         let mut nonce = Nonce::default();
         self.dice.lock().expect("no panic while locked").fill_bytes(&mut nonce);

@@ -1,37 +1,24 @@
-//! The network of a node: one TCP connection per peer and direction of dialling, and datagrams.
-//!
-//! What we send goes over the connection that we dialled; what we receive comes over those that peers
-//! dialled. So each direction has one order, one queue and one owner, and two nodes that dial each other
-//! at the same moment need no agreement on which connection wins.
+//! The network of a node: links over TCP, datagrams over UDP, on one port number.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockWriteGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
-use rondo_core::config::{NAME_BYTES_MAX, NODES_MAX};
+use rondo_core::config::NAME_BYTES_MAX;
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::probe::Probe;
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::runtime::Handle;
-use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Duration, Instant, timeout};
 
-use crate::accept::accept_all;
 use crate::bind::bind;
-use crate::connection::RimClock;
-use crate::dial::keep_dialled;
+use crate::ground::Ground;
 use crate::handshake::{Identity, PROTOCOL};
 use crate::link::Pace;
-use crate::peer::Called;
-use crate::rim::Rim;
-use crate::status::{LinkState, LinkStatus};
+use crate::links::{Links, Terms};
+use crate::sockets::{SocketTask, Sockets};
+use crate::status::LinkStatus;
 use crate::udp::{Datagrams, receive_all};
 
 /// How to start a network. The caller chooses every field.
@@ -59,29 +46,18 @@ pub struct Options {
     pub handshake_ms: u64,
 }
 
-/// How long the last words may take.
-const STOP: Duration = Duration::from_millis(500);
-
 /// The network. Clones share it; it ends with the last of them.
 #[derive(Clone)]
 pub struct TcpNetwork {
+    links: Links<Sockets>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    rim: Arc<Rim>,
-    runtime: Handle,
     address: SocketAddr,
     datagrams: Datagrams,
-    tasks: Vec<AbortHandle>,
-    diallers: Mutex<Diallers>,
-}
-
-/// The tasks that keep peers dialled; they end with it.
-#[derive(Default)]
-struct Diallers {
-    tasks: JoinSet<()>,
-    by_node: BTreeMap<NodeId, AbortHandle>,
+    /// They end with the network.
+    _tasks: [SocketTask; 2],
 }
 
 impl TcpNetwork {
@@ -95,37 +71,15 @@ impl TcpNetwork {
     pub fn start(options: Options, inbox: Inbox, seed: [u8; 32]) -> io::Result<TcpNetwork> {
         options.check()?;
         let bound = bind(&options.listen, options.next_free)?;
-        let runtime = Handle::current();
-        let clock = RimClock(Instant::now());
-        let rim = Arc::new(Rim {
-            me: Arc::new(Identity {
-                cluster: options.cluster,
-                node: options.node,
-                boot: options.boot,
-                secret: options.secret,
-                protocol: PROTOCOL,
-            }),
-            pace: Pace { heartbeat_ms: options.heartbeat_ms, silence_ms: options.silence_ms },
-            handshake: Duration::from_millis(options.handshake_ms),
-            clock,
-            inbox: inbox.clone(),
-            dice: Mutex::new(ChaCha20Rng::from_seed(seed)),
-            called: RwLock::new(BTreeMap::new()),
-            callers: Mutex::new(BTreeMap::new()),
-            stopping: AtomicBool::new(false),
-        });
+        let sockets = Sockets::here();
         let listener = TcpListener::from_std(bound.tcp)?;
         let incoming = UdpSocket::from_std(bound.udp.try_clone()?)?;
-        let (datagrams, resolver) = Datagrams::new(Arc::new(bound.udp), clock);
-        let tasks = vec![
-            runtime.spawn(accept_all(Arc::clone(&rim), listener)).abort_handle(),
-            runtime.spawn(receive_all(incoming, inbox)).abort_handle(),
-            runtime.spawn(resolver.run()).abort_handle(),
-        ];
-        let diallers = Mutex::default();
-        let address = bound.address;
-        let shared = Shared { rim, runtime, address, datagrams, tasks, diallers };
-        Ok(TcpNetwork { shared: Arc::new(shared) })
+        let (datagrams, resolver) = Datagrams::new(Arc::new(bound.udp), &sockets);
+        let tasks =
+            [sockets.spawn(receive_all(incoming, inbox.clone())), sockets.spawn(resolver.run())];
+        let links = Links::start(sockets, listener, options.terms(), inbox, seed);
+        let shared = Shared { address: bound.address, datagrams, _tasks: tasks };
+        Ok(TcpNetwork { links, shared: Arc::new(shared) })
     }
 
     /// Where it listens, with the port that was found.
@@ -137,18 +91,13 @@ impl TcpNetwork {
     /// All peers that have been routed, by node.
     #[must_use]
     pub fn links(&self) -> Vec<LinkStatus> {
-        self.shared.rim.links()
+        self.links.status()
     }
 
     /// Writes what waits, says goodbye to all peers and ends all links: for a node that stops in order.
-    /// A peer that does not read is waited for `STOP` at most.
+    /// A peer that does not read is waited for half a second at most.
     pub async fn stop(&self) {
-        self.shared.rim.stop();
-        let mut tasks = std::mem::take(&mut self.shared.diallers().tasks);
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if timeout(STOP, ended).await.is_err() {
-            tracing::warn!("some peers did not take the last words in time");
-        }
+        self.links.stop().await;
     }
 }
 
@@ -157,10 +106,7 @@ impl Probe for TcpNetwork {}
 
 impl Network for TcpNetwork {
     fn send(&self, to: NodeId, message: Outbound) {
-        let called = self.shared.rim.called.read().expect("no panic while locked");
-        if let Some(called) = called.get(&to) {
-            called.send(&message);
-        }
+        self.links.send(to, &message);
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
@@ -168,67 +114,25 @@ impl Network for TcpNetwork {
     }
 
     fn route(&self, node: NodeId, address: &Address) {
-        if node != self.shared.rim.me.node {
-            self.shared.route(node, address);
-        }
-    }
-}
-
-impl Shared {
-    fn route(&self, node: NodeId, address: &Address) {
-        if let Some(called) = self.rim.called(node) {
-            if called.on_route(address) {
-                tracing::info!(node = node.short(), at = address.0, "the peer has moved");
-            }
-            return;
-        }
-        // Held throughout, so that peers come and go one at a time.
-        let mut diallers = self.diallers();
-        if self.rim.stops() {
-            return;
-        }
-        if diallers.by_node.len() >= NODES_MAX && !self.forget_one(&mut diallers) {
-            tracing::error!(node = node.short(), "more peers than a cluster may have: no link");
-            return;
-        }
-        let called = Arc::new(Called::new(node, address.clone()));
-        self.peers().insert(node, Arc::clone(&called));
-        let task = keep_dialled(Arc::clone(&self.rim), called);
-        let task = diallers.tasks.spawn_on(task, &self.runtime);
-        diallers.by_node.insert(node, task);
-    }
-
-    /// Forgets a peer without any link, for nodes that left are never taken out of the routes. Whether
-    /// there was one.
-    fn forget_one(&self, diallers: &mut Diallers) -> bool {
-        let gone = |link: &LinkStatus| link.state == LinkState::Waiting && !link.hears;
-        let Some(link) = self.rim.links().into_iter().find(gone) else {
-            return false;
-        };
-        tracing::warn!(node = link.node.short(), "forgotten, to make room for another peer");
-        self.peers().remove(&link.node);
-        if let Some(task) = diallers.by_node.remove(&link.node) {
-            task.abort();
-        }
-        true
-    }
-
-    fn diallers(&self) -> MutexGuard<'_, Diallers> {
-        self.diallers.lock().expect("no panic while locked")
-    }
-
-    fn peers(&self) -> RwLockWriteGuard<'_, BTreeMap<NodeId, Arc<Called>>> {
-        self.rim.called.write().expect("no panic while locked")
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
+        self.links.route(node, address);
     }
 }
 
 impl Options {
+    fn terms(self) -> Terms {
+        Terms {
+            me: Identity {
+                cluster: self.cluster,
+                node: self.node,
+                boot: self.boot,
+                secret: self.secret,
+                protocol: PROTOCOL,
+            },
+            pace: Pace { heartbeat_ms: self.heartbeat_ms, silence_ms: self.silence_ms },
+            handshake_ms: self.handshake_ms,
+        }
+    }
+
     fn check(&self) -> io::Result<()> {
         let invalid = |what: String| Err(io::Error::new(io::ErrorKind::InvalidInput, what));
         let name = self.cluster.len();

@@ -15,7 +15,8 @@ use rondo_core::inbox::Inbox;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::connection::RimClock;
+use crate::ground::Ground;
+use crate::sockets::Sockets;
 
 /// Names remembered.
 const NAMES_MAX: usize = 256;
@@ -33,19 +34,23 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The sending side.
 pub(crate) struct Datagrams {
     socket: Arc<UdpSocket>,
-    clock: RimClock,
+    clock: Sockets,
     names: Arc<Mutex<Names>>,
     unresolved: mpsc::Sender<(Address, Bytes)>,
 }
 
 impl Datagrams {
     /// The sending side, and what its resolver task needs.
-    pub(crate) fn new(socket: Arc<UdpSocket>, clock: RimClock) -> (Datagrams, Resolver) {
+    pub(crate) fn new(socket: Arc<UdpSocket>, clock: &Sockets) -> (Datagrams, Resolver) {
         let (unresolved, waiting) = mpsc::channel(WAITING_MAX);
         let names = Arc::new(Mutex::new(Names::default()));
-        let resolver =
-            Resolver { socket: Arc::clone(&socket), clock, names: Arc::clone(&names), waiting };
-        (Datagrams { socket, clock, names, unresolved }, resolver)
+        let resolver = Resolver {
+            socket: Arc::clone(&socket),
+            clock: clock.clone(),
+            names: Arc::clone(&names),
+            waiting,
+        };
+        (Datagrams { socket, clock: clock.clone(), names, unresolved }, resolver)
     }
 
     /// Sends one datagram, or loses it.
@@ -58,8 +63,7 @@ impl Datagrams {
             send_to(&self.socket, to, &bytes);
             return;
         }
-        let known =
-            self.names.lock().expect("no panic while locked").find(&to.0, self.clock.mono());
+        let known = self.names.lock().expect("no panic while locked").find(&to.0, self.clock.now());
         match known {
             Known::Fresh(Some(to)) => send_to(&self.socket, to, &bytes),
             Known::Fresh(None) => tracing::debug!(to = to.0, "name without an address"),
@@ -88,7 +92,7 @@ fn send_to(socket: &UdpSocket, to: SocketAddr, bytes: &[u8]) {
 /// The task that looks names up.
 pub(crate) struct Resolver {
     socket: Arc<UdpSocket>,
-    clock: RimClock,
+    clock: Sockets,
     names: Arc<Mutex<Names>>,
     waiting: mpsc::Receiver<(Address, Bytes)>,
 }
@@ -97,12 +101,12 @@ impl Resolver {
     /// Ends when the sending side is gone.
     pub(crate) async fn run(mut self) {
         while let Some((to, bytes)) = self.waiting.recv().await {
-            let known = self.names().find(&to.0, self.clock.mono());
+            let known = self.names().find(&to.0, self.clock.now());
             let found = match known {
                 Known::Fresh(found) => found,
                 Known::Stale => {
                     let found = self.look_up(&to.0).await;
-                    self.names().learn(&to.0, found, self.clock.mono());
+                    self.names().learn(&to.0, found, self.clock.now());
                     found
                 }
             };
