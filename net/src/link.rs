@@ -280,7 +280,7 @@ mod tests {
         for ms in (100..900).step_by(100) {
             link.on_time(at(ms)).expect("not silent yet");
         }
-        assert_eq!(write(&mut link, 1000, at(900)).len(), 10);
+        assert_eq!(write(&mut link, 1000, at(900)).len(), 12);
     }
 
     #[test]

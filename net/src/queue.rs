@@ -198,7 +198,7 @@ mod tests {
         queue.push(1, &message(Class::Request, &[900]));
         let mut writing = VecDeque::new();
         let taken = queue.take(0, &mut writing);
-        assert_eq!((taken, queue.bytes()), (910, 910));
+        assert_eq!((taken, queue.bytes()), (912, 912));
         assert_eq!(queue.push(1, &message(Class::Request, &[200])), Pushed::Dropped);
         queue.take(100, &mut writing);
         assert_eq!(queue.push(1, &message(Class::Request, &[200])), Pushed::Queued);
@@ -221,13 +221,13 @@ mod tests {
         }
         let mut writing = VecDeque::new();
         queue.take(0, &mut writing);
-        assert_eq!(writing.iter().map(Bytes::len).collect::<Vec<_>>(), [64 * 110]);
+        assert_eq!(writing.iter().map(Bytes::len).collect::<Vec<_>>(), [64 * 112]);
 
         let large = message(Class::Reply, &[20, 4000]);
         queue.push(1, &large);
         writing.clear();
         queue.take(0, &mut writing);
-        assert_eq!(writing.iter().map(Bytes::len).collect::<Vec<_>>(), [30, 4000]);
+        assert_eq!(writing.iter().map(Bytes::len).collect::<Vec<_>>(), [32, 4000]);
         assert_eq!(writing[1].as_ptr(), large.parts[1].as_ptr(), "the same memory");
     }
 
