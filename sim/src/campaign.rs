@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::driver::Driver;
 use crate::generator;
 use crate::run::{self, Outcome};
 use crate::scenario::Scenario;
 
-/// Runs the seeds `from..to` on `jobs` threads and gives each outcome to `told`, in the order of the seeds.
+/// Runs the seeds `from..to` on a driver and `jobs` threads and gives each outcome to `told`, in the order of the seeds.
 /// `told` answers whether to go on.
 pub fn run_seeds(
     (from, to): (u64, u64),
+    driver: Driver,
     jobs: usize,
     told: impl FnMut(&Scenario, Outcome) -> bool + Send,
 ) {
@@ -28,7 +30,7 @@ pub fn run_seeds(
                         return;
                     }
                     let scenario = generator::scenario(seed);
-                    let outcome = run::run(&scenario, false);
+                    let outcome = run::run_on(driver, &scenario, false);
                     let mut line = line.lock().unwrap_or_else(PoisonError::into_inner);
                     if !line.add(seed, scenario, outcome) {
                         stop.store(true, Ordering::Relaxed);

@@ -34,6 +34,8 @@ pub enum Stream {
     Buggify = 11,
     /// Which bytes a disk error strikes.
     DiskError = 12,
+    /// How streams are cut into pieces, and how much of one is read and written at once.
+    Segment = 13,
 }
 
 /// All dice of one run.

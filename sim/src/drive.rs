@@ -64,6 +64,10 @@ fn happen(shared: &Shared, event: Event) {
             deliver(&mut shared.lock(), from, to, class, bytes);
         }
         Event::Datagram { from, to, bytes } => datagram(&mut shared.lock(), from, to, bytes),
+        Event::Stream(due) => {
+            shared.lock().stream(|streams, luck| streams.happen(luck, due));
+        }
+        Event::Ring { alarm, at } => shared.lock().alarms.ring(alarm, at),
         Event::Disk { node, epoch, work } => disk_done(&mut shared.lock(), node, epoch, work),
         Event::Call { op, attempt } => calls::call(shared, op, attempt),
         Event::GiveUp { op, attempt } => calls::give_up_when_due(&mut shared.lock(), op, attempt),

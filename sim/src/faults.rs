@@ -8,7 +8,7 @@ use crate::disk;
 use crate::history::Trouble;
 use crate::node;
 use crate::rt::{self, Time};
-use crate::scenario::{Away, Fate, Kind, Outside, Trigger};
+use crate::scenario::{Away, Fate, Kind, Mischief, Outside, Trigger};
 use crate::world::{Event, Node, Shared, World};
 
 /// How long after a request to stop a node must have stopped, in milliseconds.
@@ -67,7 +67,8 @@ pub fn undo(shared: &Shared, fault: usize) {
             }
         }
         Kind::Pause { node, .. } => resume(world, node),
-        Kind::Jump { .. } | Kind::Reset { .. } | Kind::StallDisk { .. } => {}
+        Kind::Jump { .. } | Kind::Reset { .. } | Kind::HalfOpen { .. } | Kind::StallDisk { .. } => {
+        }
         Kind::PowerLoss { nodes, .. } => {
             drop(guard);
             nodes.into_iter().for_each(|node| node::start(shared, node));
@@ -116,8 +117,12 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     // Nodes that are being stopped are started again by what remains of their fault.
     // What was held arrives soon, and disks that stood still go on.
     world.agenda.hurry(rt::now().plus_ms(HURRY_MS), |event| {
-        matches!(event, Event::Deliver { .. } | Event::Datagram { .. } | Event::Disk { .. })
+        matches!(
+            event,
+            Event::Deliver { .. } | Event::Datagram { .. } | Event::Stream(_) | Event::Disk { .. }
+        )
     });
+    world.streams.hurry(rt::now().plus_ms(HURRY_MS));
     let faults = world.scenario.faults.clone();
     let is_killed = |node: &u32| {
         outside.is_some_and(|outside| outside.how == Away::Killed && outside.nodes.contains(node))
@@ -181,18 +186,11 @@ fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
             Some(*for_ms)
         }
         Kind::Links { links, how, for_ms } => {
-            let now = rt::now();
-            world.net.spoil(fault, links, *how, (now, now.plus_ms(*for_ms)));
+            spoil(world, fault, links, *how, *for_ms);
             Some(*for_ms)
         }
-        Kind::Reset { links } => {
-            let is_here = |from, to| links.contains(&(from, to));
-            world.agenda.retain(|event| match event {
-                Event::Deliver { from, to, .. } | Event::Datagram { from, to, .. } => {
-                    !is_here(*from, *to)
-                }
-                _ => true,
-            });
+        Kind::Reset { links } | Kind::HalfOpen { links } => {
+            break_connections(world, links, matches!(kind, Kind::Reset { .. }));
             None
         }
         Kind::PowerLoss { nodes, fate, down_ms } => {
@@ -264,6 +262,28 @@ fn disturb(machine: &mut Node, fault: usize, kind: &Kind) -> Option<u64> {
     }
 }
 
+fn spoil(world: &mut World, fault: usize, links: &[(u32, u32)], how: Mischief, for_ms: u64) {
+    let now = rt::now();
+    world.net.spoil(fault, links, how, (now, now.plus_ms(for_ms)));
+    if how == Mischief::Refuse {
+        world.stream(|streams, luck| streams.reset(luck, links));
+    }
+}
+
+/// What is on its way is lost, with the connections that it travels on.
+fn break_connections(world: &mut World, links: &[(u32, u32)], both_learn_it: bool) {
+    world.agenda.retain(|event| match event {
+        Event::Deliver { from, to, .. } | Event::Datagram { from, to, .. } => {
+            !links.contains(&(*from, *to))
+        }
+        _ => true,
+    });
+    world.stream(|streams, luck| match both_learn_it {
+        true => streams.reset(luck, links),
+        false => streams.halve(luck, links),
+    });
+}
+
 /// Counts a turn of a fault that works by turns; answers how many it has had.
 fn turn(world: &mut World, fault: usize) -> u32 {
     let turns = world.turns.entry(fault).or_default();
@@ -272,6 +292,7 @@ fn turn(world: &mut World, fault: usize) -> u32 {
 }
 
 fn lose_power(world: &mut World, node: u32, fate: Fate) {
+    world.streams.on_power_loss(node);
     end_process(world, node);
     let disk = world.nodes[node as usize].disk.clone();
     world.writes_lost += disk::lose_power(&disk, fate, &mut world.dice, node);
@@ -288,6 +309,7 @@ fn end_process(world: &mut World, node: u32) {
         process.kill();
     }
     machine.died();
+    world.stream(|streams, luck| streams.on_exit(luck, node));
     calls::hang_up(world, node);
 }
 

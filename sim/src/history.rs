@@ -42,12 +42,27 @@ pub struct History {
     pub sightings: BTreeMap<(u32, Dot), Vec<Sighting>>,
     /// The states of each key at the end, at each of its primaries.
     pub finals: Vec<Final>,
+    /// What was handed to links and what came out of them, in order; nothing where there are no links.
+    pub carried: Vec<Carried>,
     /// What went wrong with the nodes themselves.
     pub troubles: Vec<Trouble>,
     /// How a part of the cluster went on while the rest was gone; `None` when that was not tried.
     pub survivors: Option<Survivors>,
     /// When the heal was, and from when on everything had to succeed.
     pub healed: Stamp,
+}
+
+/// A message at one end of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// When it arrived; the event before, for one that was sent.
+    pub stamp: Stamp,
+    /// (from, to).
+    pub link: (u32, u32),
+    /// A hash of its bytes.
+    pub hash: u64,
+    /// Whether it came out of the link.
+    pub has_arrived: bool,
 }
 
 /// One operation, over all its attempts.

@@ -13,6 +13,12 @@ pub mod check;
 
 pub mod rt;
 
+pub mod driver;
+
+pub mod crew;
+
+pub mod alarms;
+
 pub mod draw;
 
 pub mod mutants;
@@ -28,6 +34,10 @@ pub mod clock;
 pub mod net;
 
 pub mod failing;
+
+pub mod streams;
+
+pub mod ledger;
 
 pub mod disk;
 
@@ -48,6 +58,8 @@ pub mod client;
 pub mod world;
 
 pub mod calls;
+
+pub mod wire;
 
 pub mod node;
 

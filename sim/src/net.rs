@@ -3,8 +3,9 @@
 //! It moves bytes only and knows no message. Each message draws its own delay, so messages overtake each other. A
 //! cut is a set of directed links; it is asked at sending and again at delivery, so what is on its way when a
 //! link is cut is lost too. Cuts are counted: a link is whole when every cut that named it has ended. Mischief is kept
-//! by the fault that made it, and what several do to one link adds up.
-//! Left out: bandwidth, connections (half-open, refused), corrupted messages (the real framing has checksums).
+//! by the fault that made it, and what several do to one link adds up. Pieces of streams ask it for no more than their time of
+//! arrival; what a stream makes of it is in `streams`.
+//! Left out: bandwidth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +14,10 @@ use smallvec::SmallVec;
 use crate::draw::{Dice, Stream};
 use crate::rt::Time;
 use crate::scenario::{Links, Mischief, Said, Shape};
+
+/// How long a lost piece of a stream waits before it is sent again, in milliseconds; then twice that, up to the longest.
+const RESEND_MS: u64 = 200;
+const RESEND_MS_MAX: u64 = 10_000;
 
 /// All links between the nodes.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ pub struct Counts {
     pub bytes: u64,
     /// Held until their links let everything go.
     pub held: u64,
-    /// Datagrams with a bit that was flipped.
+    /// Datagrams and pieces of streams with a bit that was flipped.
     pub corrupted: u64,
 }
 
@@ -102,6 +107,36 @@ impl Net {
         arrivals
     }
 
+    /// When a piece of a stream that is sent now arrives, if nothing is in its way then. What is lost is sent again, so loss
+    /// is delay; what the receiver has twice it reads once.
+    pub fn segment(&mut self, dice: &mut Dice, now: Time, (from, to): (u32, u32)) -> Time {
+        let sent = Sent { at: now, link: (from, to), bytes: 0, said: None };
+        let worse = self.worse(dice, sent);
+        let mut late_ms = worse.late_ms;
+        let mut is_lost =
+            worse.is_lost || dice.next(Stream::Loss, from, to).happens(self.links.loss_ppm);
+        let mut wait_ms = RESEND_MS;
+        while is_lost && wait_ms <= RESEND_MS_MAX {
+            self.counts.lost += 1;
+            late_ms += wait_ms;
+            wait_ms *= 2;
+            is_lost = self.worse(dice, sent).is_lost
+                || dice.next(Stream::Loss, from, to).happens(self.links.loss_ppm);
+        }
+        self.counts.held += u64::from(worse.held_until > now);
+        let delay_us = self.delay(dice, from, to);
+        now.plus_us(delay_us).plus_ms(late_ms).max(worse.held_until)
+    }
+
+    /// Until when a message that says this, and whatever comes after it on the same stream, is held.
+    #[must_use]
+    pub fn holds(&self, link: (u32, u32), said: Said) -> Option<Time> {
+        let spells = self.mischief.values().filter(|spell| spell.links.contains(&link));
+        let held =
+            spells.filter(|spell| matches!(spell.how, Mischief::Hold { kind } if kind == said));
+        held.map(|spell| spell.until).max()
+    }
+
     /// What mischief does to a message that is sent now.
     fn worse(&self, dice: &mut Dice, sent: Sent) -> Worse {
         let (from, to) = sent.link;
@@ -120,6 +155,7 @@ impl Net {
                 Mischief::Bimodal { .. }
                 | Mischief::Hold { .. }
                 | Mischief::Flap { .. }
+                | Mischief::Refuse
                 | Mischief::Corrupt { .. } => {}
             }
         }
@@ -196,6 +232,13 @@ impl Net {
         self.mischief.values().any(|spell| matches!(spell.how, Mischief::Hold { .. }))
     }
 
+    /// Whether a link takes no new connection.
+    #[must_use]
+    pub fn refuses(&self, link: (u32, u32)) -> bool {
+        let mut spells = self.mischief.values().filter(|spell| spell.links.contains(&link));
+        spells.any(|spell| matches!(spell.how, Mischief::Refuse))
+    }
+
     /// Ends all cuts, all mischief, all losses and the long tail, for good.
     pub fn heal(&mut self) {
         self.cuts.clear();
@@ -203,7 +246,9 @@ impl Net {
         self.links = Links { loss_ppm: 0, duplicate_ppm: 0, tail_ppm: 0, ..self.links.clone() };
     }
 
-    fn is_cut(&self, now: Time, from: u32, to: u32) -> bool {
+    /// Whether a link carries nothing now.
+    #[must_use]
+    pub fn is_cut(&self, now: Time, from: u32, to: u32) -> bool {
         let flapped = |spell: &Spell| match spell.how {
             Mischief::Flap { every_ms } if spell.links.contains(&(from, to)) => {
                 (now.ms().saturating_sub(spell.since.ms()) / every_ms).is_multiple_of(2)

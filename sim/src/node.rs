@@ -22,18 +22,22 @@ use rondo_core::replica;
 use rondo_engines::bitcask::{self, Bitcask};
 use rondo_engines::data_dir::{DataDir, NewIdentity};
 use rondo_engines::mem_disk::MemDisk;
+use rondo_net::links::Links;
 
 use crate::calls;
 use crate::client;
 use crate::clock::SkewedClock;
+use crate::crew::Crew;
 use crate::describe;
 use crate::disk;
 use crate::draw::Stream;
+use crate::driver::Driver;
 use crate::history::Trouble;
 use crate::net::Sent;
 use crate::rt::{self, Process};
 use crate::scenario::{Disks, EngineName, Kind, Said, Trigger};
 use crate::tap::{self, Tap};
+use crate::wire::{self, Who, Wire, WireGround};
 use crate::world::{Event, SECRET, Shared, World};
 
 const CLUSTER: &str = "simulated";
@@ -45,7 +49,8 @@ const SUPERVISOR_MS: u64 = 500;
 /// Starts a node that is down; nothing happens when it is up.
 pub fn start(shared: &Shared, node: u32) {
     let (process, is_up) = {
-        let world = shared.lock();
+        let mut world = shared.lock();
+        world.streams.power_on(node);
         let machine = &world.nodes[node as usize];
         (machine.process, machine.is_up())
     };
@@ -64,18 +69,22 @@ pub fn start(shared: &Shared, node: u32) {
 /// One life of a node's process, until it ends by itself; a killed one never gets to the end.
 async fn life(shared: Shared, node: u32) {
     let epoch = shared.lock().nodes[node as usize].epoch;
-    let inner = shared.clone();
-    let ended = watched(&shared, node, async move {
-        let (parts, directory) = boot(&inner, node)?;
-        host::run(parts).await.map_err(|error| format!("ended: {error}"))?;
-        directory.mark_clean().map_err(|error| format!("could not end cleanly: {error}"))
-    });
-    let ended = ended.await;
+    let driver = shared.lock().driver;
+    let crew = Crew::default();
+    let main = process(shared.clone(), node, crew.clone());
+    let ended = match driver {
+        Driver::Sim => watched(&shared, node, main).await,
+        Driver::Wire => watched(&shared, node, crew.run(main)).await,
+    };
     let mut world = shared.lock();
     if world.nodes[node as usize].epoch != epoch {
         return;
     }
     let lost_power = world.nodes[node as usize].fuse.put_out();
+    if lost_power.is_some() {
+        world.streams.on_power_loss(node);
+    }
+    world.stream(|streams, luck| streams.on_exit(luck, node));
     let was_asked = world.nodes[node as usize].stopping;
     world.note("exit", node, &[], || format!("{ended:?}"));
     let by_disk = match &ended {
@@ -110,6 +119,23 @@ fn recover(world: &mut World, node: u32, damaged: bool) {
         world.note("repair", node, &[], || "its data is put back".to_owned());
     }
     world.agenda.push(rt::now().plus_ms(SUPERVISOR_MS), Event::Start(node));
+}
+
+/// What a process does, in the order of the product's own.
+async fn process(shared: Shared, node: u32, crew: Crew) -> Result<(), String> {
+    let Booted { parts, directory, wire } = boot(&shared, node, &crew)?;
+    host::run(parts).await.map_err(|error| format!("ended: {error}"))?;
+    if let Some(wire) = wire {
+        wire.links.stop().await;
+    }
+    directory.mark_clean().map_err(|error| format!("could not end cleanly: {error}"))
+}
+
+/// A node that is ready to run.
+struct Booted {
+    parts: Parts<SkewedClock, Port>,
+    directory: DataDir<MemDisk>,
+    wire: Option<Wire>,
 }
 
 /// Waits between two turns of a slow processor.
@@ -157,10 +183,7 @@ fn collect_disk_work(shared: &Shared, node: u32) {
 }
 
 /// Opens a node's store and gives it what it needs to run.
-fn boot(
-    shared: &Shared,
-    node: u32,
-) -> Result<(Parts<SkewedClock, Port>, DataDir<MemDisk>), String> {
+fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     let mut guard = shared.lock();
     let world = &mut *guard;
     let mut bits = || world.dice.next(Stream::Boot, node, 1).bits();
@@ -181,21 +204,34 @@ fn boot(
     let (inbox, reader) = Inbox::new();
     machine.id = Some(id);
     machine.tap = Some(tap.clone());
-    machine.inbox = Some(inbox);
+    machine.inbox = Some(inbox.clone());
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
     let watch = world.probes.of(node);
+    let wire = (world.driver == Driver::Wire).then(|| {
+        let who = who(world, node, id, boot);
+        Wire::start(shared, world, who, crew, inbox)
+    });
+    let links = wire.as_ref().map(|wire| wire.links.clone());
     let parts = Parts {
         config: config(world, node, id, boot, clean),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
         clock,
-        network: Port { shared: shared.clone(), node, epoch, watch },
+        network: Port { shared: shared.clone(), node, epoch, watch, links },
         seed,
         inbox: reader,
     };
-    Ok((parts, directory))
+    Ok(Booted { parts, directory, wire })
+}
+
+fn who(world: &mut World, node: u32, id: NodeId, boot: BootEpoch) -> Who {
+    let mut seed = [0; 32];
+    for bytes in seed.chunks_mut(8) {
+        bytes.copy_from_slice(&world.dice.next(Stream::Boot, node, 2).bits().to_le_bytes());
+    }
+    Who { node, id, boot, cluster: CLUSTER.to_owned(), secret: SECRET.to_vec(), seed }
 }
 
 /// A life begins: the faults that wait for it strike, or lie in wait for an operation of its disk.
@@ -341,6 +377,8 @@ struct Port {
     node: u32,
     epoch: u32,
     watch: Arc<dyn Watch>,
+    /// The product's links, where these carry the messages.
+    links: Option<Links<WireGround>>,
 }
 
 impl Probe for Port {
@@ -377,12 +415,21 @@ impl Port {
         for at in arrivals {
             world.agenda.push(at, event(life));
         }
-        if let Some(kind) = said.filter(|_| world.listens) {
-            let n = world.messages.entry((kind, link.0, link.1)).or_default();
-            *n += 1;
-            let is_it = Trigger::OnMessage { kind, from: link.0, to: link.1, n: *n };
-            world.trigger(|when| when == is_it);
+        count(world, link, said);
+    }
+
+    /// Hands a message to the product's links.
+    fn hand_over(&self, to: u32, message: &Outbound) {
+        let mut guard = self.shared.lock();
+        let world = &mut *guard;
+        let link = (self.node, to);
+        let bytes = Bytes::from(message.parts.concat());
+        wire::handed_over(world, link, message.class, &bytes);
+        let said = (world.listens || world.net.listens()).then(|| describe::said(&bytes));
+        if let Some(until) = said.and_then(|said| world.net.holds(link, said)) {
+            world.streams.hold(link, until);
         }
+        count(world, link, said);
     }
 
     /// A datagram as it arrives: with a flipped bit where a fault says so.
@@ -403,12 +450,30 @@ impl Port {
     }
 }
 
+/// Counts a message of a kind, where some fault waits for one.
+fn count(world: &mut World, (from, to): (u32, u32), said: Option<Said>) {
+    if let Some(kind) = said.filter(|_| world.listens) {
+        let n = world.messages.entry((kind, from, to)).or_default();
+        *n += 1;
+        let is_it = Trigger::OnMessage { kind, from, to, n: *n };
+        world.trigger(|when| when == is_it);
+    }
+}
+
 impl Network for Port {
-    fn send(&self, to: NodeId, message: Outbound) {
-        let route = self.shared.lock().nodes[self.node as usize].routes.get(&to).copied();
+    fn send(&self, peer: NodeId, message: Outbound) {
+        let route = self.shared.lock().nodes[self.node as usize].routes.get(&peer).copied();
         let Some(to) = route.filter(|_| self.lives()) else {
             return;
         };
+        if let Some(links) = &self.links {
+            self.hand_over(to, &message);
+            return links.send(peer, &message);
+        }
+        if self.shared.lock().net.refuses((self.node, to)) {
+            self.shared.lock().net.counts.cut += 1;
+            return;
+        }
         let class = message.class;
         let bytes = Bytes::from(message.parts.concat());
         let from = self.node;
@@ -432,6 +497,9 @@ impl Network for Port {
     fn route(&self, node: NodeId, address: &Address) {
         if let Some(at) = node_at(address) {
             self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
+            if let Some(links) = &self.links {
+                links.route(node, address);
+            }
         }
     }
 }

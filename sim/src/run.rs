@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::drive::pump;
+use crate::driver::Driver;
 use crate::finale;
 use crate::history::History;
 use crate::net::Counts;
@@ -46,12 +47,18 @@ pub struct Outcome {
     pub transcript: Vec<Line>,
 }
 
-/// Runs a scenario on a fresh thread. A panic of the simulator itself is told as a crash.
+/// Runs a scenario on the usual driver.
 #[must_use]
 pub fn run(scenario: &Scenario, with_transcript: bool) -> Outcome {
+    run_on(Driver::default(), scenario, with_transcript)
+}
+
+/// Runs a scenario on a fresh thread. A panic of the simulator itself is told as a crash.
+#[must_use]
+pub fn run_on(driver: Driver, scenario: &Scenario, with_transcript: bool) -> Outcome {
     let name = format!("seed {}", scenario.seed);
     let (mut outcome, panics) = rt::on_fresh_thread(name, || {
-        let shared = Shared::new(scenario.clone(), with_transcript);
+        let shared = Shared::new(scenario.clone(), driver, with_transcript);
         rt::block_on(scenario.seed, live(&shared))
     })
     .map_or_else(|text| (None, vec![text]), |outcome| (Some(outcome), Vec::new()));

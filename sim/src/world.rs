@@ -5,7 +5,7 @@
 //! Every event goes into a rolling hash, so that two runs are equal exactly when their hashes are.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use bytes::Bytes;
 use rondo_core::engine::Engine as _;
@@ -17,17 +17,21 @@ use rondo_engines::mem_disk::{MemDisk, Pending};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::agenda::Agenda;
+use crate::alarms::Alarms;
 use crate::client::Clients;
 use crate::clock::SkewedClock;
 use crate::describe;
 use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
+use crate::driver::Driver;
 use crate::failing::Failing;
 use crate::history::{History, Op, Stamp, Trouble};
+use crate::ledger::Ledger;
 use crate::net::Net;
 use crate::probes::Probes;
 use crate::rt::{self, Process, Time};
 use crate::scenario::{Operation, Said, Scenario, Trigger};
+use crate::streams::{self, Due, Luck, Streams, Told};
 use crate::tap::Tap;
 use crate::trace::{Line, Trace};
 
@@ -49,6 +53,10 @@ pub enum Event {
     Deliver { from: u32, to: u32, life: Option<u32>, class: Class, bytes: Bytes },
     /// A datagram arrives.
     Datagram { from: u32, to: u32, bytes: Bytes },
+    /// Something arrives on a stream.
+    Stream(Due),
+    /// An alarm rings, unless it has been set anew.
+    Ring { alarm: u64, at: Time },
     /// A disk ends what a node's incarnation started.
     Disk { node: u32, epoch: u32, work: Pending },
     /// A client sends an attempt, from 0, of an operation.
@@ -73,10 +81,18 @@ pub struct World {
     pub scenario: Scenario,
     /// What the run does to an operation beyond `scenario.operations`: the final reads.
     pub operations: Vec<Operation>,
+    /// What carries messages.
+    pub driver: Driver,
     /// All luck.
     pub dice: Dice,
     /// The links.
     pub net: Net,
+    /// The connections, where links are simulated.
+    pub streams: Streams,
+    /// Messages that these links have been given.
+    pub ledger: Ledger,
+    /// What these links wait for.
+    pub alarms: Alarms,
     /// What the sites in the product's code did.
     pub probes: Probes,
     /// What will happen.
@@ -159,7 +175,7 @@ pub struct Node {
 impl Shared {
     /// A world in which nothing has happened yet.
     #[must_use]
-    pub fn new(scenario: Scenario, with_transcript: bool) -> Shared {
+    pub fn new(scenario: Scenario, driver: Driver, with_transcript: bool) -> Shared {
         let nodes: Vec<Node> =
             (0..scenario.cluster.nodes).map(|node| Node::new(&scenario, node)).collect();
         let mut agenda = Agenda::default();
@@ -177,7 +193,11 @@ impl Shared {
         }
         let world = World {
             operations: scenario.operations.clone(),
+            driver,
             dice: Dice::new(scenario.seed),
+            streams: Streams::new(scenario.cluster.nodes),
+            ledger: Ledger::default(),
+            alarms: Alarms::default(),
             net: Net::new(scenario.links.clone()),
             probes,
             agenda,
@@ -206,6 +226,16 @@ impl Shared {
     pub fn lock(&self) -> MutexGuard<'_, World> {
         // A node may panic while it calls out; the world stays whole because nothing in it panics half-way.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The world, unless somebody holds it: for what is dropped when a process is killed, for whoever kills holds the world.
+    #[must_use]
+    pub fn unless_held(&self) -> Option<MutexGuard<'_, World>> {
+        match self.0.try_lock() {
+            Ok(world) => Some(world),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 }
 
@@ -290,6 +320,28 @@ impl World {
         Stamp(self.events)
     }
 
+    /// The last event so far.
+    #[must_use]
+    pub const fn last(&self) -> Stamp {
+        Stamp(self.events)
+    }
+
+    /// Does something with the streams, notes what nodes could see of it, and sees to what becomes due.
+    pub fn stream<T>(&mut self, act: impl FnOnce(&mut Streams, &mut Luck<'_>) -> T) -> T {
+        let (dice, net) = (&mut self.dice, &mut self.net);
+        let mut luck = Luck { now: rt::now(), dice, net, due: Vec::new(), told: Vec::new() };
+        let output = act(&mut self.streams, &mut luck);
+        let streams::Luck { due, told, .. } = luck;
+        for (at, due) in due {
+            self.agenda.push(at, Event::Stream(due));
+        }
+        for (node, told) in told {
+            let bytes = if let Told::Bytes { bytes, .. } = &told { bytes } else { &Vec::new() };
+            self.note("stream", node, bytes, || told.to_string());
+        }
+        output
+    }
+
     /// Notes that a node or the cluster did what it must not.
     pub fn trouble(&mut self, node: u32, trouble: Trouble) {
         self.note("trouble", node, &[], || format!("{trouble:?}"));
@@ -335,6 +387,13 @@ impl World {
     pub fn trace_sent(&mut self, link: (u32, u32), arrivals: &[Time], event: impl Fn() -> Event) {
         if let (Some(trace), Event::Deliver { bytes, .. }) = (&mut self.trace, event()) {
             trace.sent(link, rt::now(), arrivals, describe::message(&bytes));
+        }
+    }
+
+    /// A message arrives now that was handed to its link at `at`.
+    pub fn trace_arrived(&mut self, link: (u32, u32), at: Time, bytes: &Bytes) {
+        if let Some(trace) = &mut self.trace {
+            trace.sent(link, at, &[rt::now()], describe::message(bytes));
         }
     }
 

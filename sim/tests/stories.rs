@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use rondo_sim::driver::Driver;
 use rondo_sim::generator;
 use rondo_sim::report;
 use rondo_sim::run;
@@ -40,7 +41,10 @@ fn every_scenario_that_once_showed_a_bug_passes() {
         let text = fs::read_to_string(&file).expect("a file");
         let scenario = Scenario::from_json(&text).expect("a scenario");
         assert!(!scenario.story.is_empty(), "{} tells no story", file.display());
-        let outcome = run::run(&scenario, false);
-        assert_eq!(outcome.verdict, Verdict::Pass, "{}: {:?}", file.display(), outcome.violations);
+        for driver in [Driver::Sim, Driver::Wire] {
+            let outcome = run::run_on(driver, &scenario, false);
+            let (file, driver) = (file.display(), driver.name());
+            assert_eq!(outcome.verdict, Verdict::Pass, "{file} {driver}: {:?}", outcome.violations);
+        }
     }
 }

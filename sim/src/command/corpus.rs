@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use rondo_sim::driver::Driver;
 use rondo_sim::run;
 use rondo_sim::verdict::Verdict;
 
@@ -10,6 +11,9 @@ use super::{load, tell, verdict_line};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// What carries messages: sim (message by message) or wire (the product's links on streams of bytes).
+    #[arg(long, default_value = "sim")]
+    driver: Driver,
     /// The directory.
     #[arg(default_value = "sim/corpus")]
     directory: PathBuf,
@@ -25,7 +29,7 @@ impl Args {
         let mut worst = Verdict::Pass;
         for file in &files {
             let scenario = load(&file.to_string_lossy())?;
-            let outcome = run::run(&scenario, false);
+            let outcome = run::run_on(self.driver, &scenario, false);
             println!("{} {}", file.display(), verdict_line(&scenario, &outcome));
             tell(&outcome);
             worst = worst.min(outcome.verdict);

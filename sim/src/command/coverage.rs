@@ -1,6 +1,7 @@
 //! `coverage`: how often each site in the product's code was reached; one that never was is a failure.
 
 use rondo_sim::campaign;
+use rondo_sim::driver::Driver;
 use rondo_sim::probes::Coverage;
 
 use super::run::range;
@@ -10,6 +11,9 @@ pub(crate) struct Args {
     /// `from..to`, the end excluded; or one seed.
     #[arg(long, value_parser = range, default_value = "0..2000")]
     seeds: (u64, u64),
+    /// What carries messages: sim (message by message) or wire (the product's links on streams of bytes).
+    #[arg(long, default_value = "sim")]
+    driver: Driver,
     /// Threads; as many as there are processors when absent.
     #[arg(long)]
     jobs: Option<usize>,
@@ -19,10 +23,15 @@ impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
         let all = || std::thread::available_parallelism().map_or(1, Into::into);
         let mut coverage = Coverage::default();
-        campaign::run_seeds(self.seeds, self.jobs.unwrap_or_else(all), |_, outcome| {
-            coverage.add(&outcome.coverage);
-            true
-        });
+        campaign::run_seeds(
+            self.seeds,
+            self.driver,
+            self.jobs.unwrap_or_else(all),
+            |_, outcome| {
+                coverage.add(&outcome.coverage);
+                true
+            },
+        );
         for (site, count) in coverage.met() {
             println!("sometimes {count:>10}  {:<34} {}", site.name, site.why);
         }

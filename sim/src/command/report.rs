@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use rondo_sim::driver::Driver;
 use rondo_sim::html;
 use rondo_sim::report;
 use rondo_sim::run;
@@ -13,6 +14,9 @@ use super::shrink::save;
 pub(crate) struct Args {
     /// A saved scenario, or a seed.
     what: String,
+    /// What carries messages: sim (message by message) or wire (the product's links on streams of bytes).
+    #[arg(long, default_value = "sim")]
+    driver: Driver,
     /// Write a page with a picture of the run to this file too.
     #[arg(long)]
     html: Option<PathBuf>,
@@ -21,7 +25,7 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
         let scenario = load(&self.what)?;
-        let outcome = run::run(&scenario, self.html.is_some());
+        let outcome = run::run_on(self.driver, &scenario, self.html.is_some());
         print!("{}", report::text(&scenario, &outcome));
         if let Some(file) = &self.html {
             let is_seed = self.what.parse::<u64>().is_ok();

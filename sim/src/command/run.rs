@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rondo_sim::campaign;
+use rondo_sim::driver::Driver;
 use rondo_sim::html;
 use rondo_sim::probes::Coverage;
 use rondo_sim::report;
@@ -34,6 +35,9 @@ pub(crate) struct Args {
     /// Threads; as many as there are processors when absent.
     #[arg(long)]
     jobs: Option<usize>,
+    /// What carries messages: sim (message by message) or wire (the product's links on streams of bytes).
+    #[arg(long, default_value = "sim")]
+    driver: Driver,
     /// One JSON object a seed, in the order of the seeds, and a summary. Shrinks nothing.
     #[arg(long)]
     json: bool,
@@ -111,19 +115,20 @@ impl Campaign<'_> {
     }
 
     fn run(mut self) -> Result<u8, String> {
-        let Args { json, until_fail, no_shrink, time, .. } = *self.args;
+        let Args { json, until_fail, no_shrink, time, driver, .. } = *self.args;
         if !json {
             let seeds =
                 self.args.seeds.map_or("0..".to_owned(), |(from, to)| format!("{from}..{to}"));
             let time = time.map_or(String::new(), |time| format!(", {} s", time.as_secs_f64()));
             let jobs = self.jobs;
             println!(
-                "seeds {seeds}{time} on {jobs} threads, until_fail={until_fail} shrink={}",
+                "seeds {seeds}{time} on {jobs} threads, driver={} until_fail={until_fail} shrink={}",
+                driver.name(),
                 !no_shrink
             );
         }
         let mut error = None;
-        campaign::run_seeds(self.args.range(), self.jobs, |scenario, outcome| {
+        campaign::run_seeds(self.args.range(), driver, self.jobs, |scenario, outcome| {
             error = self.count(scenario, &outcome).err();
             let is_late = time.is_some_and(|time| self.started.elapsed() >= time);
             error.is_none() && !is_late && !(until_fail && self.failed > 0)
@@ -171,17 +176,19 @@ impl Campaign<'_> {
         let evidence = first.map_or("", |violation| violation.what.as_str());
         let oracle = first.map_or("", |violation| violation.oracle);
         let (gist, commit) = (report::gist(scenario), commit());
+        let flag = self.args.driver.flag();
         self.bar.suspend(|| {
             println!("FAIL seed {}  {oracle}  {evidence}", scenario.seed);
             println!("  scenario  {gist}  commit {commit}  hash {:016x}", outcome.hash);
-            println!("  replay    cargo run --release -p sim -- replay {}", file.display());
+            println!("  replay    cargo run --release -p sim -- replay{flag} {}", file.display());
         });
         if !self.args.no_shrink && self.failed <= SHRUNK_MAX {
             let limits = limits(self.jobs, SHRINK_TRIES, SHRINK_TIME);
-            let small = save_small(scenario, outcome, &scenario.seed.to_string(), limits)?;
+            let (name, driver) = (scenario.seed.to_string(), self.args.driver);
+            let small = save_small(driver, scenario, outcome, &name, limits)?;
             let page = PathBuf::from(format!("target/sim/{}.html", scenario.seed));
-            let (name, run) =
-                (format!("seed {}, shrunk", scenario.seed), run::run(&small.scenario, true));
+            let run = run::run_on(driver, &small.scenario, true);
+            let name = format!("seed {}, shrunk", scenario.seed);
             save(&page, &html::page(&name, &small.scenario, &run))?;
             let (file, page) = (small.file.display(), page.display());
             self.bar.suspend(|| println!("  {}  {file}  report {page}", small.told));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rondo_sim::driver::Driver;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
 use rondo_sim::shrink::{self, Limits};
@@ -19,6 +20,9 @@ use super::{all_processors, duration, load, tell, verdict_line};
 pub(crate) struct Args {
     /// A saved scenario, or a seed.
     what: String,
+    /// What carries messages: sim (message by message) or wire (the product's links on streams of bytes).
+    #[arg(long, default_value = "sim")]
+    driver: Driver,
     /// Threads; as many as there are processors when absent.
     #[arg(long)]
     jobs: Option<usize>,
@@ -36,7 +40,8 @@ pub(crate) struct Args {
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
         let scenario = load(&self.what)?;
-        let outcome = run::run(&scenario, false);
+        let driver = self.driver;
+        let outcome = run::run_on(driver, &scenario, false);
         if outcome.violations.is_empty() {
             println!("{}", verdict_line(&scenario, &outcome));
             return Err(format!("{} does not fail, so there is nothing to shrink", self.what));
@@ -44,16 +49,18 @@ impl Args {
         let stem = Path::new(&self.what).file_stem().map(|stem| stem.to_string_lossy());
         let name = stem.unwrap_or_default().trim_end_matches(".min").to_owned();
         let limits = limits(self.jobs.unwrap_or_else(all_processors), self.tries, self.time);
-        let small = save_small(&scenario, &outcome, &name, limits)?;
+        let small = save_small(driver, &scenario, &outcome, &name, limits)?;
         if self.json {
             println!("{}", small.json());
             return Ok(outcome.verdict.exit_code());
         }
         println!("{}  {}", small.told, small.file.display());
-        let (first, again) = (run::run(&small.scenario, false), run::run(&small.scenario, false));
+        let run = || run::run_on(driver, &small.scenario, false);
+        let (first, again) = (run(), run());
         println!("{}", verdict_line(&small.scenario, &first));
         tell(&first);
-        println!("replay    cargo run --release -p sim -- replay {}", small.file.display());
+        let (flag, file) = (driver.flag(), small.file.display());
+        println!("replay    cargo run --release -p sim -- replay{flag} {file}");
         let is_same = first.hash == again.hash;
         Ok(if is_same { first.verdict.exit_code() } else { NOT_DETERMINISTIC })
     }
@@ -82,6 +89,7 @@ pub(super) fn limits(jobs: usize, tries_max: u64, time: Duration) -> Limits {
 
 /// Shrinks a failure, with a bar on stderr, and saves the result in `target/sim`.
 pub(super) fn save_small(
+    driver: Driver,
     scenario: &Scenario,
     outcome: &Outcome,
     name: &str,
@@ -97,7 +105,7 @@ pub(super) fn save_small(
     let bar = ProgressBar::with_draw_target(None, target)
         .with_style(style.expect("the template is right"));
     let fails = |candidate: &Scenario| {
-        let outcome = run::run(candidate, false);
+        let outcome = run::run_on(driver, candidate, false);
         bar.tick();
         // A small scenario often breaks a second promise too, and the order of the two says little.
         let same = outcome.violations.iter().find(|violation| violation.oracle == oracle);

@@ -189,6 +189,7 @@ impl Place<'_> {
                 return Kind::PowerLoss { nodes: several(rng, nodes), fate: fate(rng), down_ms };
             }
             "reset" => return Kind::Reset { links: some_links(rng, nodes) },
+            "half-open" => return Kind::HalfOpen { links: some_links(rng, nodes) },
             "flapping" => Mischief::Flap { every_ms: rng.log(2, 400) },
             "loss burst" => Mischief::Lose { ppm },
             "duplicate burst" => Mischief::Double { ppm },
@@ -196,7 +197,8 @@ impl Place<'_> {
             "bimodal delay" => Mischief::Bimodal { ppm, by_ms },
             "clog" => Mischief::Clog,
             "held messages" => Mischief::Hold { kind: said(rng) },
-            "corrupted datagrams" => Mischief::Corrupt { ppm },
+            "refused connections" => Mischief::Refuse,
+            "corruption" => Mischief::Corrupt { ppm },
             _ => return Kind::Cut { name: name.to_owned(), links: cut(rng, name, nodes), for_ms },
         };
         Kind::Links { links: some_links(rng, nodes), how, for_ms }

@@ -10,6 +10,7 @@ use crate::scenario::{Scenario, Trigger};
 const CORPUS: [(&str, &str); 8] = [
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
+    ("flipped-length", include_str!("../../corpus/flipped-length.json")),
     ("forward-twice", include_str!("../../corpus/forward-twice.json")),
     ("found-attempt", include_str!("../../corpus/found-attempt.json")),
     ("merge-ends-in-zeroes", include_str!("../../corpus/merge-ends-in-zeroes.json")),

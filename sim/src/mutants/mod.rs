@@ -2,7 +2,8 @@
 //!
 //! Each is a patch in `sim/mutants/` whose first lines are prose: a line that tells its story, `real:` with the bug of
 //! another store that it comes from, and `differs:` with the run in which behaviour differs, so that none is
-//! equivalent by oversight. `workshop` applies each to a copy of the last commit, builds it and runs seeds that no bug
+//! equivalent by oversight; a fourth, `driver:`, names the driver when it is not the usual one.
+//! `workshop` applies each to a copy of the last commit, builds it and runs seeds that no bug
 //! was tuned on; `results` keeps what came of it, and `table` tells it.
 //!
 //! Patches are applied with one line of context (`git apply --recount -C1`), so that a line which others add nearby does
@@ -18,6 +19,8 @@ mod workshop;
 
 use std::fs;
 use std::path::Path;
+
+use crate::driver::Driver;
 
 pub use results::{Outcome, RATE_SEEDS, Results, Row, Shrunk};
 pub use table::{insert, render};
@@ -43,6 +46,8 @@ pub struct Mutant {
     pub real: String,
     /// The run in which it shows.
     pub differs: String,
+    /// What carries messages while it is looked for.
+    pub driver: Driver,
     /// The patch, prose and all.
     pub text: String,
 }
@@ -65,8 +70,10 @@ impl Mutant {
         let story = field(lines.next(), "")?;
         let real = field(lines.next(), "real:")?;
         let differs = field(lines.next(), "differs:")?;
+        let driver = lines.next().and_then(|line| line.strip_prefix("driver:")).map(str::trim);
+        let driver = driver.map_or(Ok(Driver::default()), str::parse)?;
         let (name, text) = (name.to_owned(), text.to_owned());
-        let mutant = Mutant { name, story, real, differs, text };
+        let mutant = Mutant { name, story, real, differs, driver, text };
         match mutant.crates().is_empty() {
             true => Err(format!("{}.patch changes no file", mutant.name)),
             false => Ok(mutant),
@@ -142,6 +149,10 @@ mod tests {
         );
         assert_eq!((mutant.differs.as_str(), mutant.crates()), ("always", vec!["core"]));
         assert!(mutant.is_blind());
+        assert_eq!(mutant.driver, Driver::Sim);
+        let wire = PATCH.replace("always\n", "always\ndriver: wire\n");
+        assert_eq!(Mutant::parse("lie", &wire).map(|mutant| mutant.driver), Ok(Driver::Wire));
+        assert!(Mutant::parse("lie", &wire.replace("wire", "wires")).is_err());
     }
 
     #[test]

@@ -105,18 +105,22 @@ impl Workshop {
         let left = limits.budget.saturating_sub(started.elapsed()).max(limits.budget / 2);
         let seeds = format!("{FIRST_SEED}..{}", FIRST_SEED + limits.seeds_max.max(1));
         let mut command = Command::new(self.target.join("release/rondo-sim"));
-        command.args(["run", "--json", "--seeds", &seeds]).current_dir(&self.copy);
+        let driver = mutant.driver.name();
+        command.args(["run", "--json", "--driver", driver, "--seeds", &seeds]);
+        command.current_dir(&self.copy);
         let mut run = Run::start(&mut command)?;
         let mut row = run.watch(Row::new(key, Outcome::Survived), limits.seeds_max, left);
         run.end();
-        row.shrunk = row.first.and_then(|first| self.shrink(FIRST_SEED + first - 1));
+        row.shrunk = row.first.and_then(|first| self.shrink(mutant, FIRST_SEED + first - 1));
         Ok(row)
     }
 
     /// Shrinks a seed on which the bug that was built last shows; `None` when that fails, as when the process dies.
-    fn shrink(&self, seed: u64) -> Option<Shrunk> {
+    fn shrink(&self, mutant: &Mutant, seed: u64) -> Option<Shrunk> {
         let mut command = Command::new(self.target.join("release/rondo-sim"));
-        command.args(["shrink", "--json", "--time", SHRINK_TIME, &seed.to_string()]);
+        let driver = mutant.driver.name();
+        command.args(["shrink", "--json", "--driver", driver, "--time", SHRINK_TIME]);
+        command.arg(seed.to_string());
         let output = command.current_dir(&self.copy).stdin(Stdio::null()).output().ok()?;
         serde_json::from_slice(&output.stdout).ok()
     }

@@ -31,6 +31,8 @@ mod deadlines;
 
 mod liveness;
 
+mod transport;
+
 #[cfg(test)]
 mod made;
 
@@ -56,6 +58,7 @@ type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 /// The oracles, in the order in which their evidence is clearest.
 pub const ALL: [Oracle; 12] = [
     ("nodes", nodes::check),
+    ("transport", transport::check),
     ("dots-unique", dots_unique::check),
     ("no-invention", no_invention::check),
     ("coverage", coverage::check),

@@ -120,6 +120,11 @@ pub enum Kind {
         /// (from, to).
         links: Vec<(u32, u32)>,
     },
+    /// Connections that were dialled on these directed links break, and only who dialled learns it; what is on its way is lost.
+    HalfOpen {
+        /// (from, to).
+        links: Vec<(u32, u32)>,
+    },
     /// These nodes lose power together; they come back after a while.
     PowerLoss {
         /// The nodes.
@@ -299,11 +304,14 @@ pub enum Mischief {
         /// The kind.
         kind: Said,
     },
-    /// One bit of a datagram is flipped. (Messages travel on connections with checksums.)
+    /// One bit of a datagram is flipped, and of a piece of a stream where there are streams. (Elsewhere messages travel as if on
+    /// connections with checksums.)
     Corrupt {
         /// How many in a million.
         ppm: u32,
     },
+    /// Connections are broken and none is taken; datagrams pass.
+    Refuse,
 }
 
 /// What becomes of the operations that no sync has covered when the power goes.
@@ -331,9 +339,10 @@ impl Kind {
     #[must_use]
     pub fn nodes(&self) -> Vec<u32> {
         match self {
-            Kind::Cut { links, .. } | Kind::Links { links, .. } | Kind::Reset { links } => {
-                links.iter().flat_map(|&(from, to)| [from, to]).collect()
-            }
+            Kind::Cut { links, .. }
+            | Kind::Links { links, .. }
+            | Kind::Reset { links }
+            | Kind::HalfOpen { links } => links.iter().flat_map(|&(from, to)| [from, to]).collect(),
             Kind::PowerLoss { nodes, .. } => nodes.clone(),
             Kind::Kill { node, .. }
             | Kind::CrashLoop { node, .. }
@@ -384,6 +393,7 @@ impl Fault {
             Kind::Cut { name, .. } => name,
             Kind::Links { how, .. } => how.name(),
             Kind::Reset { .. } => "reset",
+            Kind::HalfOpen { .. } => "half-open",
             Kind::PowerLoss { .. } if matches!(self.when, Trigger::OnBoot { .. }) => {
                 "crash in recovery"
             }
@@ -482,7 +492,8 @@ impl Mischief {
             Mischief::Bimodal { .. } => "bimodal delay",
             Mischief::Clog => "clog",
             Mischief::Hold { .. } => "held messages",
-            Mischief::Corrupt { .. } => "corrupted datagrams",
+            Mischief::Corrupt { .. } => "corruption",
+            Mischief::Refuse => "refused connections",
         }
     }
 }

@@ -1,0 +1,291 @@
+//! The product's links on simulated streams: what a node's life gives to `rondo_net`, and what comes out of it.
+//!
+//! Everything from the handshake to the reconnect is the product's own code. What is ours is the ground: streams that the
+//! world owns (`streams`), the node's own wrong clock, and tasks that run within the node's one future (`crew`). What the links
+//! deliver passes through one task that writes it down before the node gets it.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::MutexGuard;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use rondo_core::env::{Address, Class, Clock as _, Mono};
+use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::inbox::{Arrival, Inbox, InboxReader};
+use rondo_net::ground::{Alarm, Ground, Task};
+use rondo_net::handshake::{Identity, PROTOCOL};
+use rondo_net::link::Pace;
+use rondo_net::links::{Links, Terms};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::clock::SkewedClock;
+use crate::crew::{Crew, Member};
+use crate::describe;
+use crate::history::Carried;
+use crate::ledger;
+use crate::rt;
+use crate::streams::{Name, Side};
+use crate::world::{Event, Shared, World};
+
+/// How long connecting may take, in milliseconds: what the product takes.
+const HANDSHAKE_MS: u64 = 5_000;
+/// The port of all nodes.
+const PORT: u16 = 7_000;
+
+/// What one life of a node stands on.
+#[derive(Clone)]
+pub struct WireGround {
+    shared: Shared,
+    node: u32,
+    clock: SkewedClock,
+    crew: Crew,
+}
+
+/// Who a node is in one life.
+pub struct Who {
+    /// The node.
+    pub node: u32,
+    /// Its name among its peers.
+    pub id: NodeId,
+    /// Its boot epoch.
+    pub boot: BootEpoch,
+    /// The cluster.
+    pub cluster: String,
+    /// What the cluster shares.
+    pub secret: Vec<u8>,
+    /// Random bytes, for nonces.
+    pub seed: [u8; 32],
+}
+
+/// The links of one life.
+pub struct Wire {
+    /// The product's links.
+    pub links: Links<WireGround>,
+    _forward: Member,
+}
+
+impl Wire {
+    /// Starts the links of a life. `world` is the one that `shared` holds. What arrives goes into `inbox`.
+    pub fn start(shared: &Shared, world: &mut World, who: Who, crew: &Crew, inbox: Inbox) -> Wire {
+        let node = who.node;
+        world.streams.listen(node);
+        let clock = world.nodes[node as usize].clock.clone();
+        let ground = WireGround { shared: shared.clone(), node, clock, crew: crew.clone() };
+        let cluster = &world.scenario.cluster;
+        let terms = Terms {
+            me: Identity {
+                cluster: who.cluster,
+                node: who.id,
+                boot: who.boot,
+                secret: Some(who.secret),
+                protocol: PROTOCOL,
+            },
+            pace: Pace { heartbeat_ms: cluster.heartbeat_ms, silence_ms: cluster.dead_ms },
+            handshake_ms: HANDSHAKE_MS,
+        };
+        let (arrived, reader) = Inbox::new();
+        let links = Links::start(ground, (), terms, arrived, who.seed);
+        let forward = crew.spawn(forward(shared.clone(), node, reader, inbox));
+        Wire { links, _forward: forward }
+    }
+}
+
+/// A message is handed to the links.
+pub fn handed_over(world: &mut World, link: (u32, u32), class: Class, bytes: &[u8]) {
+    let hash = xxh3_64(bytes);
+    world.net.counts.sent += 1;
+    world.net.counts.bytes += bytes.len() as u64;
+    world.ledger.sent(link, ledger::Sent { hash, class, at: rt::now() });
+    let carried = Carried { stamp: world.last(), link, hash, has_arrived: false };
+    world.history.carried.push(carried);
+}
+
+/// Takes what the links deliver, writes it down, and gives it to the node.
+async fn forward(shared: Shared, node: u32, mut reader: InboxReader, inbox: Inbox) {
+    let mut batch = Vec::new();
+    loop {
+        poll_fn(|context| reader.poll_batch(context, &mut batch, usize::MAX)).await;
+        for arrival in batch.drain(..) {
+            if let Arrival::Peer(id, bytes) = arrival {
+                let class = arrived(&mut shared.lock(), id, node, &bytes);
+                inbox.peer(id, class, bytes);
+            }
+        }
+    }
+}
+
+/// A message has come out of the links; answers of which class it is.
+fn arrived(world: &mut World, id: NodeId, to: u32, bytes: &Bytes) -> Class {
+    let from = world.nodes.iter().position(|node| node.id == Some(id));
+    // Nobody has this id: it came from no node, which is for the oracle to find.
+    let link = (from.map_or(u32::MAX, |from| from as u32), to);
+    let hash = xxh3_64(bytes);
+    let sent = world.ledger.arrived(link, hash);
+    world.net.counts.delivered += 1;
+    if let Some(sent) = sent {
+        world.trace_arrived(link, sent.at, bytes);
+    }
+    let stamp = world
+        .note("message", to, bytes, || format!("from n{}: {}", link.0, describe::message(bytes)));
+    world.history.carried.push(Carried { stamp, link, hash, has_arrived: true });
+    sent.map_or(Class::Request, |sent| sent.class)
+}
+
+impl Ground for WireGround {
+    type Stream = WireStream;
+    type Listener = ();
+    type Alarm = WireAlarm;
+    type Task = Member;
+
+    fn now(&self) -> Mono {
+        self.clock.mono()
+    }
+
+    fn alarm(&self, at: Mono) -> WireAlarm {
+        let name = self.shared.lock().alarms.name();
+        WireAlarm { shared: self.shared.clone(), clock: self.clock.clone(), name, at }
+    }
+
+    async fn connect(&self, to: &Address) -> io::Result<WireStream> {
+        let at = to.0.strip_prefix('n').and_then(|number| number.parse().ok());
+        let to = at.ok_or(io::ErrorKind::NotFound)?;
+        let name = self.shared.lock().stream(|streams, luck| streams.dial(luck, self.node, to));
+        let stream = WireStream { shared: self.shared.clone(), name, side: 0 };
+        poll_fn(|context| self.shared.lock().streams.poll_open(name, context.waker())).await?;
+        Ok(stream)
+    }
+
+    async fn accept(&self, (): &mut ()) -> io::Result<(WireStream, SocketAddr)> {
+        let accept = |context: &mut Context<'_>| {
+            self.shared.lock().streams.poll_accept(self.node, context.waker())
+        };
+        let connected = poll_fn(accept).await;
+        let stream = WireStream { shared: self.shared.clone(), name: connected.name, side: 1 };
+        Ok((stream, SocketAddr::from(([10, 0, 0, connected.from as u8 + 1], PORT))))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Member {
+        self.crew.spawn(task)
+    }
+}
+
+impl Task for Member {
+    fn is_over(&self) -> bool {
+        self.has_ended()
+    }
+}
+
+/// Rings by the clock of its node.
+pub struct WireAlarm {
+    shared: Shared,
+    clock: SkewedClock,
+    name: u64,
+    at: Mono,
+}
+
+impl Future for WireAlarm {
+    type Output = ();
+
+    /// A clock that has slowed down meanwhile is waited for again.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut world = self.shared.lock();
+        if self.clock.mono() >= self.at {
+            world.alarms.forget(self.name);
+            return Poll::Ready(());
+        }
+        let (alarm, at) = (self.name, self.clock.global_of(self.at));
+        if world.alarms.set(alarm, at, context.waker().clone()) {
+            world.agenda.push(at, Event::Ring { alarm, at });
+        }
+        Poll::Pending
+    }
+}
+
+impl Alarm for WireAlarm {
+    fn reset(&mut self, at: Mono) {
+        self.at = at;
+    }
+}
+
+impl Drop for WireAlarm {
+    fn drop(&mut self) {
+        if let Some(mut world) = self.shared.unless_held() {
+            world.alarms.forget(self.name);
+        }
+    }
+}
+
+/// One side of a connection.
+pub struct WireStream {
+    shared: Shared,
+    name: Name,
+    side: Side,
+}
+
+impl WireStream {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.shared.lock()
+    }
+}
+
+impl AsyncRead for WireStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (at, room) = ((self.name, self.side), buffer.remaining());
+        let mut world = self.world();
+        let read = world.stream(|streams, luck| streams.read(luck, at, room, context.waker()));
+        read.map_ok(|bytes| buffer.put_slice(&bytes))
+    }
+}
+
+impl AsyncWrite for WireStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let at = (self.name, self.side);
+        let mut world = self.world();
+        world.stream(|streams, luck| streams.write(luck, at, bytes, context.waker()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.poll_write(context, &bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (name, side) = (self.name, self.side);
+        self.world().stream(|streams, luck| streams.shut(luck, name, side));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for WireStream {
+    /// Whoever kills the process closes its streams too.
+    fn drop(&mut self) {
+        let (name, side) = (self.name, self.side);
+        if let Some(mut world) = self.shared.unless_held() {
+            world.stream(|streams, luck| streams.close(luck, name, side));
+        }
+    }
+}
