@@ -3,7 +3,7 @@
 
 use rondo_sim::driver::Driver;
 use rondo_sim::run::{self, Outcome};
-use rondo_sim::scenario::Scenario;
+use rondo_sim::scenario::{Said, Scenario, Trigger};
 use rondo_sim::trace::Line;
 use rondo_sim::verdict::Verdict;
 use serde_json::{Value, json};
@@ -160,4 +160,20 @@ fn an_orderly_restart_says_goodbye() {
     let outcome = run(&json!({"restart": {"node": 1, "down_ms": 500}}), 100);
     let told = seen(&outcome, 0, "stream", 600);
     assert!(has(&told, "the node stops"), "{told:#?}");
+}
+
+#[test]
+fn where_there_are_no_streams_a_broken_connection_is_a_loss_of_messages() {
+    let refuse = json!({"links": {"links": [[0, 1]], "how": "refuse", "for_ms": 1_000}});
+    let outcome = run::run(&world(&refuse, 100), true);
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.violations);
+    assert_eq!(seen(&outcome, 1, "message", 1_000), [""; 0]);
+    assert!(has(&seen(&outcome, 1, "datagram", 1_000), "from n0"));
+
+    let mut scenario = world(&json!({"half_open": {"links": [[0, 1]]}}), 100);
+    scenario.faults[0].when = Trigger::OnMessage { kind: Said::Merge, from: 0, to: 1, n: 5 };
+    let outcome = run::run(&scenario, true);
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.violations);
+    let lost = |line: &&Line| line.kind == "lost" && line.text.contains("merge");
+    assert_eq!(outcome.transcript.iter().filter(lost).count(), 1, "the one that was on its way");
 }
