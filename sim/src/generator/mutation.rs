@@ -7,7 +7,7 @@ use crate::generator::{Rng, faults};
 use crate::scenario::{Scenario, Trigger};
 
 /// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 8] = [
+const CORPUS: [(&str, &str); 9] = [
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
     ("flipped-length", include_str!("../../corpus/flipped-length.json")),

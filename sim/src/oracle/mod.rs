@@ -56,7 +56,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 12] = [
+pub const ALL: [Oracle; 13] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("dots-unique", dots_unique::check),
