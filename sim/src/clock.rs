@@ -33,6 +33,8 @@ struct State {
     offset_ms: i64,
     /// What a wall clock that stands still shows.
     frozen: Option<Wall>,
+    /// The highest wall time that the node was ever shown.
+    highest_shown: Wall,
 }
 
 impl SkewedClock {
@@ -46,6 +48,7 @@ impl SkewedClock {
             counted: 0,
             offset_ms: skew.offset_ms,
             frozen: None,
+            highest_shown: Wall(0),
         };
         SkewedClock { boot_ns, usual_ppm, state: Arc::new(Mutex::new(state)) }
     }
@@ -100,6 +103,12 @@ impl SkewedClock {
         self.state().wall_at(global)
     }
 
+    /// The highest wall time that the node was ever shown.
+    #[must_use]
+    pub fn highest_shown(&self) -> Wall {
+        self.state().highest_shown
+    }
+
     /// How far the wall clock is ahead at a global moment, in milliseconds; negative when it is behind.
     #[must_use]
     pub fn ahead_ms(&self, global: Time) -> i64 {
@@ -145,7 +154,10 @@ impl Clock for SkewedClock {
     }
 
     fn wall(&self) -> Wall {
-        self.wall_at(rt::now())
+        let mut state = self.state();
+        let wall = state.wall_at(rt::now());
+        state.highest_shown = state.highest_shown.max(wall);
+        wall
     }
 
     async fn sleep_until(&self, time: Mono) {

@@ -14,6 +14,7 @@ use crate::inquiry::{owners, settled, states, submit, until};
 use crate::rt;
 use crate::scenario::Action;
 use crate::survivors;
+use crate::witness;
 use crate::world::{Event, Node, Shared, World};
 
 /// How long the healed cluster may take to become ready, in milliseconds.
@@ -104,6 +105,7 @@ fn unread(world: &World, first: usize) -> Vec<(u32, u32)> {
 
 /// Takes the state of every key at each of its primaries.
 fn dump(world: &mut World) {
+    world.history.layouts = witness::layouts(world);
     let status = world.nodes[0].status.clone().expect("every node was ready");
     let layout = status.layout.expect("a node that is ready has a layout");
     for node in 0..world.scenario.cluster.nodes {

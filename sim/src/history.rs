@@ -8,10 +8,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use rondo_core::id::RequestId;
+use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::message::Sibling;
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Dot, VersionSet};
+use rondo_core::version::dvv::{Clock, Dot, VersionSet};
 use rondo_core::version::hlc::Hlc;
 
 use crate::rt::Time;
@@ -44,6 +45,12 @@ pub struct History {
     pub finals: Vec<Final>,
     /// What was handed to links and what came out of them, in order; nothing where there are no links.
     pub carried: Vec<Carried>,
+    /// What nodes knew durably, in order of time.
+    pub kept: Vec<Kept>,
+    /// The layouts that nodes have at the end.
+    pub layouts: Vec<LayoutView>,
+    /// Promises of single nodes that those who watch them saw broken.
+    pub breaches: Vec<Breach>,
     /// What went wrong with the nodes themselves.
     pub troubles: Vec<Trouble>,
     /// How a part of the cluster went on while the rest was gone; `None` when that was not tried.
@@ -203,6 +210,58 @@ pub struct Served {
     pub since: Time,
     /// When it came to pass; `None` when it did not.
     pub at: Option<Time>,
+}
+
+/// From some moment on a node knows these dots of a key, whatever happens to its power.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The key.
+    pub key: u32,
+    /// The node.
+    pub node: u32,
+    /// The last event before.
+    pub stamp: Stamp,
+    /// The dots.
+    pub clock: Clock,
+}
+
+/// A node's live layout.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LayoutView {
+    /// The node.
+    pub node: u32,
+    /// The layout's version.
+    pub version: u64,
+    /// Its digest.
+    pub digest: String,
+    /// Effective n, R and W.
+    pub quorums: Quorums,
+    /// What was asked for.
+    pub wanted: Quorums,
+    /// The owners of each partition; `None` for one that is no node of this world.
+    pub owners: Vec<Vec<Option<u32>>>,
+}
+
+/// A promise of a single node that was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Breach {
+    /// The node.
+    pub node: u32,
+    /// When it showed.
+    pub stamp: Stamp,
+    /// Which promise.
+    pub of: Promise,
+    /// The evidence.
+    pub what: String,
+}
+
+/// What a single node promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// Its store is a prefix of what was written, with everything that was durable.
+    Prefix,
+    /// Its clock is never further ahead than the drift bound allows.
+    ClockBound,
 }
 
 /// Something that must not happen to a node, or to the cluster once it is healed.

@@ -43,6 +43,8 @@ pub mod disk;
 
 pub mod probes;
 
+pub mod shadow;
+
 pub mod tap;
 
 pub mod agenda;
@@ -56,6 +58,8 @@ pub mod trace;
 pub mod client;
 
 pub mod world;
+
+pub mod witness;
 
 pub mod calls;
 

@@ -10,22 +10,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::config::{Durability, NodeConfig};
-use rondo_core::engine::{Batch, Change, Engine, MemoryEngine};
+use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
-use rondo_core::replica;
 use rondo_engines::bitcask::{self, Bitcask};
 use rondo_engines::data_dir::{DataDir, NewIdentity};
 use rondo_engines::mem_disk::MemDisk;
 use rondo_net::links::Links;
 
 use crate::calls;
-use crate::client;
 use crate::clock::SkewedClock;
 use crate::crew::Crew;
 use crate::describe;
@@ -36,8 +33,9 @@ use crate::history::Trouble;
 use crate::net::Sent;
 use crate::rt::{self, Process};
 use crate::scenario::{Disks, EngineName, Kind, Said, Trigger};
-use crate::tap::{self, Tap};
+use crate::tap::Tap;
 use crate::wire::{self, Who, Wire, WireGround};
+use crate::witness;
 use crate::world::{Event, SECRET, Shared, World};
 
 const CLUSTER: &str = "simulated";
@@ -197,10 +195,11 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     let life = machine.lives;
     machine.failing.new_life();
     light_fuse(world, node, life);
+    look(world, node, draws);
     let Store { engine, directory, clean, .. } = open_whole(world, node, draws)?;
     let machine = &mut world.nodes[node as usize];
     let (id, boot) = (directory.node, directory.boot);
-    let tap = Tap::new(engine, observer(shared, node));
+    let tap = Tap::new(engine, witness::observer(shared, node));
     let (inbox, reader) = Inbox::new();
     machine.id = Some(id);
     machine.tap = Some(tap.clone());
@@ -232,6 +231,21 @@ fn who(world: &mut World, node: u32, id: NodeId, boot: BootEpoch) -> Who {
         bytes.copy_from_slice(&world.dice.next(Stream::Boot, node, 2).bits().to_le_bytes());
     }
     Who { node, id, boot, cluster: CLUSTER.to_owned(), secret: SECRET.to_vec(), seed }
+}
+
+/// Looks at what a node's disk holds, before the node does. The memory engine keeps nothing.
+fn look(world: &mut World, node: u32, draws: [u64; 5]) {
+    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
+    if engine != EngineName::Bitcask {
+        return;
+    }
+    let machine = &world.nodes[node as usize];
+    // A store that cannot be opened, or says that it has lost something, is the node's own trouble.
+    let is_sound = !machine.failing.may_mislead();
+    let store = is_sound.then(|| open(engine, disks, machine.disk.fork(), node, draws).ok());
+    if let Some(mut store) = store.flatten() {
+        witness::look(world, node, store.engine.as_mut());
+    }
 }
 
 /// A life begins: the faults that wait for it strike, or lie in wait for an operation of its disk.
@@ -502,32 +516,4 @@ impl Network for Port {
             }
         }
     }
-}
-
-/// Notes every version that a node stores: no version leaves a node before it was stored there.
-fn observer(shared: &Shared, node: u32) -> tap::Observer {
-    let shared = shared.clone();
-    Arc::new(move |batch: &Batch| {
-        for change in &batch.changes {
-            let Change::Put { key, head, body } = change else {
-                continue;
-            };
-            let number = replica::parse_data_key(key).and_then(|of| client::key_number(&of.key));
-            let state = codec::decode_state(head, &Bytes::from(body.concat()));
-            let mut world = shared.lock();
-            match (number, state) {
-                (Some(number), Ok(state)) => {
-                    let stamp = world.note("store", node, &state.digest().to_le_bytes(), || {
-                        format!("k{number} {}", describe::state(&state))
-                    });
-                    world.history.sight(number, &state, stamp, || format!("stored by n{node}"));
-                }
-                (Some(_), Err(error)) => {
-                    let text = format!("it stored a record that cannot be read: {error}");
-                    world.trouble(node, Trouble::Error { node, text });
-                }
-                (None, _) => {}
-            }
-        }
-    })
 }

@@ -9,8 +9,18 @@ use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, Rea
 use rondo_core::error::Result;
 use rondo_core::id::{Lsn, ReadId, SyncId};
 
-/// Is shown each batch just before it is written.
-pub type Observer = Arc<dyn Fn(&Batch) + Send + Sync>;
+/// Is told what an engine is given and what it promises.
+pub type Observer = Arc<dyn Fn(Seen<'_>) + Send + Sync>;
+
+/// What is told.
+pub enum Seen<'a> {
+    /// This batch is written next.
+    Writes(&'a Batch),
+    /// It is written.
+    Wrote(Lsn),
+    /// Everything up to here survives a power loss.
+    Durable(Lsn),
+}
 
 /// An engine in two hands: the node's and the observer's. Clones are the same engine.
 #[derive(Clone)]
@@ -24,6 +34,12 @@ impl Tap {
     #[must_use]
     pub fn new(engine: Box<dyn Engine>, observer: Observer) -> Tap {
         Tap { engine: Arc::new(Mutex::new(engine)), observer }
+    }
+
+    /// An engine may make things durable whenever it is called: some need no sync, some wait for one.
+    fn tell_durable(&self) {
+        let durable = self.engine().durable();
+        (self.observer)(Seen::Durable(durable));
     }
 
     fn engine(&self) -> MutexGuard<'_, Box<dyn Engine>> {
@@ -49,8 +65,11 @@ impl Engine for Tap {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
-        (self.observer)(batch);
-        self.engine().write(batch)
+        (self.observer)(Seen::Writes(batch));
+        let lsn = self.engine().write(batch)?;
+        (self.observer)(Seen::Wrote(lsn));
+        self.tell_durable();
+        Ok(lsn)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -58,11 +77,15 @@ impl Engine for Tap {
     }
 
     fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>> {
-        self.engine().start_sync(id)
+        let started = self.engine().start_sync(id);
+        self.tell_durable();
+        started
     }
 
     fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn> {
-        self.engine().synced(id, result)
+        let durable = self.engine().synced(id, result);
+        self.tell_durable();
+        durable
     }
 
     fn durable(&self) -> Lsn {
@@ -74,7 +97,9 @@ impl Engine for Tap {
     }
 
     fn maintain(&mut self, budget: u64) -> Result<Progress> {
-        self.engine().maintain(budget)
+        let progress = self.engine().maintain(budget);
+        self.tell_durable();
+        progress
     }
 
     fn checkpoint(&mut self, dir: &str) -> Result<Lsn> {
@@ -86,6 +111,8 @@ impl Engine for Tap {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.engine().close()
+        self.engine().close()?;
+        (self.observer)(Seen::Durable(Lsn(u64::MAX)));
+        Ok(())
     }
 }

@@ -31,6 +31,7 @@ use crate::net::Net;
 use crate::probes::Probes;
 use crate::rt::{self, Process, Time};
 use crate::scenario::{Operation, Said, Scenario, Trigger};
+use crate::shadow::Shadow;
 use crate::streams::{self, Due, Luck, Streams, Told};
 use crate::tap::Tap;
 use crate::trace::{Line, Trace};
@@ -142,6 +143,8 @@ pub struct Node {
     pub tap: Option<Tap>,
     /// Its clock.
     pub clock: SkewedClock,
+    /// What its engine has to hold.
+    pub shadow: Shadow,
     /// Who it is; known after its first start.
     pub id: Option<NodeId>,
     /// The nodes it knows how to reach.
@@ -256,6 +259,7 @@ impl Node {
             inbox: None,
             disk,
             tap: None,
+            shadow: Shadow::default(),
             clock: SkewedClock::new(&scenario.clocks[node as usize], boot_ns),
             id: None,
             routes: BTreeMap::new(),

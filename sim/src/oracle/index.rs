@@ -76,6 +76,8 @@ pub(super) struct Fact {
     pub(super) dot: Option<(u32, u64)>,
     /// When its version was first stored, where stores were watched.
     pub(super) seen: Stamp,
+    /// Its version's HLC, when that was ever seen.
+    pub(super) hlc: Hlc,
     /// The clock that it sent, when it sent one.
     pub(super) sent: Option<Span>,
     /// The hash of what it wrote.
@@ -177,7 +179,7 @@ impl<'a> Index<'a> {
                 }
                 let place = self.places.get(id as usize).copied().unwrap_or(NOBODY);
                 if let Some(fact) = of.facts.get_mut(place as usize).filter(|fact| fact.id == id) {
-                    fact.dot = Some(dot);
+                    (fact.dot, fact.hlc) = (Some(dot), *hlc);
                     fact.seen = fact.seen.min(*stamp);
                 }
             }
@@ -229,8 +231,8 @@ impl OfKey {
         };
         let sent = op.sent.as_ref().map(|context| self.keep(&context.clock));
         let (called, level) = (op.called(), op.level);
-        let (dot, seen, read) = (None, Stamp::NEVER, NOBODY);
-        self.facts.push(Fact { id, kind, level, called, fate, dot, seen, sent, digest, read });
+        let (dot, seen, hlc, read) = (None, Stamp::NEVER, Hlc(0), NOBODY);
+        self.facts.push(Fact { id, kind, level, called, fate, dot, seen, hlc, sent, digest, read });
     }
 
     fn told(&mut self, at: Stamp, place: u32, context: &Context, values: &[Seen]) -> Told {

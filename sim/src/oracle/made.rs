@@ -1,12 +1,13 @@
 //! Histories made by hand, for the tests of the oracles.
 
 use rondo_core::id::{ActorId, RequestId};
+use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 
-use crate::history::{Answer, Attempt, End, Final, History, Op, Seen, Stamp, value};
+use crate::history::{Answer, Attempt, End, Final, History, LayoutView, Op, Seen, Stamp, value};
 use crate::rt::Time;
 use crate::scenario::{Action, Over};
 
@@ -25,6 +26,13 @@ pub(super) struct Last<'a> {
 /// The clock that knows n dots of one actor.
 pub(super) fn clock(actor: u64, n: u64) -> Clock {
     Clock::new([(ActorId(actor), n)])
+}
+
+/// The layout of a node in a cluster of so many, with N=3 R=2 W=2 and two partitions that all nodes own.
+pub(super) fn layout(node: u32, nodes: u32) -> LayoutView {
+    let quorums = Quorums { n: 3, r: 2, w: 2 };
+    let owners = vec![(0..nodes).map(Some).collect(); 2];
+    LayoutView { node, version: 1, digest: "same".to_owned(), quorums, wanted: quorums, owners }
 }
 
 /// The HLC that writes have here: they are ordered as they are made.

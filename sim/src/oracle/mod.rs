@@ -27,6 +27,16 @@ mod resurrection;
 
 mod convergence;
 
+mod acks;
+
+mod times;
+
+mod layout;
+
+mod prefix;
+
+mod clock_bound;
+
 mod deadlines;
 
 mod liveness;
@@ -36,7 +46,7 @@ mod transport;
 #[cfg(test)]
 mod made;
 
-use crate::history::{History, Stamp};
+use crate::history::{Breach, History, Promise, Stamp};
 use crate::oracle::index::Index;
 use crate::verdict::Verdict;
 
@@ -56,9 +66,12 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 13] = [
+pub const ALL: [Oracle; 18] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
+    ("prefix", prefix::check),
+    ("layout", layout::check),
+    ("acks", acks::check),
     ("dots-unique", dots_unique::check),
     ("no-invention", no_invention::check),
     ("coverage", coverage::check),
@@ -67,7 +80,9 @@ pub const ALL: [Oracle; 13] = [
     ("freshness", freshness::check),
     ("siblings", siblings::check),
     ("resurrection", resurrection::check),
+    ("times", times::check),
     ("convergence", convergence::check),
+    ("clock-bound", clock_bound::check),
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
 ];
@@ -89,4 +104,13 @@ impl Violation {
 pub fn check(history: &History) -> Vec<Violation> {
     let index = Index::of(history);
     ALL.iter().flat_map(|(_, oracle)| oracle(&index)).collect()
+}
+
+/// What those who watch the nodes saw of one promise.
+fn breaches(oracle: &'static str, index: &Index<'_>, of: Promise) -> Vec<Violation> {
+    let breaches = index.history.breaches.iter().filter(|breach| breach.of == of);
+    let told = |breach: &Breach| {
+        Violation::safety(oracle, breach.stamp, format!("n{}: {}", breach.node, breach.what))
+    };
+    breaches.map(told).collect()
 }

@@ -1,0 +1,136 @@
+//! An acknowledged write is kept by as many primaries as its level says, durably, before its client is told.
+//!
+//! Who keeps what is seen at the stores: a node keeps a dot from the moment on at which a write that knew it, or its
+//! successor, was called durable there. At `one` that is one primary, at `quorum` W, at `all` all N. What the client is
+//! told of a read rests on the same, and is asked by `freshness`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rondo_core::layout::keyspace::Level;
+use rondo_core::version::dvv::Dot;
+
+use crate::history::{History, Kept, Stamp};
+use crate::oracle::Violation;
+use crate::oracle::index::{Index, OfKey};
+
+const NAME: &str = "acks";
+
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    // Without a layout nobody knows W: the run was cut short.
+    let Some(layout) = index.history.layouts.first() else {
+        return Vec::new();
+    };
+    let needed = |level| match level {
+        Level::One => 1,
+        Level::Quorum => usize::from(layout.quorums.w),
+        Level::All => usize::from(layout.quorums.n),
+    };
+    let kept = by_key(index.history);
+    let mut wrong = Vec::new();
+    for (of, kept) in index.keys.iter().zip(&kept) {
+        let keepers = Keepers::of(kept);
+        let owners = owners(index.history, of.key);
+        for (dot, fact) in acked(of) {
+            let (needed, at) = (needed(fact.level), fact.acked());
+            let by = keepers.before(dot, at).filter(|node| owners.contains(node)).count();
+            if by < needed {
+                let (key, id, level) = (of.key, fact.id, fact.level);
+                let what = format!(
+                    "k{key}: op {id} was acknowledged at {level} when {by} of {needed} primaries kept it"
+                );
+                wrong.push(Violation::safety(NAME, at, what));
+            }
+        }
+    }
+    wrong
+}
+
+fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::index::Fact)> {
+    let acked = of.facts.iter().filter(|fact| fact.acked() < Stamp::NEVER);
+    acked.filter_map(|fact| {
+        let (slot, n) = fact.dot?;
+        Some((Dot { actor: of.actor(slot), n }, fact))
+    })
+}
+
+/// The nodes that are primaries of a key.
+fn owners(history: &History, key: u32) -> BTreeSet<u32> {
+    let finals = history.finals.iter().filter(|last| last.key == key);
+    finals.map(|last| last.node).collect()
+}
+
+fn by_key(history: &History) -> Vec<Vec<&Kept>> {
+    let mut keys = vec![Vec::new(); history.keys() as usize];
+    for kept in &history.kept {
+        if let Some(of) = keys.get_mut(kept.key as usize) {
+            of.push(kept);
+        }
+    }
+    keys
+}
+
+/// For each actor and node, when the node came to keep how many of the actor's dots: both rise.
+struct Keepers(BTreeMap<u64, BTreeMap<u32, Vec<(u64, Stamp)>>>);
+
+impl Keepers {
+    fn of(kept: &[&Kept]) -> Keepers {
+        let mut all: BTreeMap<u64, BTreeMap<u32, Vec<(u64, Stamp)>>> = BTreeMap::new();
+        for Kept { node, stamp, clock, .. } in kept {
+            for &(actor, n) in clock.entries() {
+                let of = all.entry(actor.0).or_default().entry(*node).or_default();
+                if of.last().is_none_or(|&(known, _)| known < n) {
+                    of.push((n, *stamp));
+                }
+            }
+        }
+        Keepers(all)
+    }
+
+    /// The nodes that kept the dot before a moment.
+    fn before(&self, dot: Dot, at: Stamp) -> impl Iterator<Item = u32> {
+        let nodes = self.0.get(&dot.actor.0).into_iter().flatten();
+        nodes.filter_map(move |(&node, of)| {
+            let first = of.partition_point(|&(n, _)| n < dot.n);
+            of.get(first).filter(|&&(_, since)| since < at).map(|_| node)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::oracle::made::{Made, clock, layout};
+
+    use super::*;
+
+    /// A write at `quorum` and one at `one`, of which so many primaries know in time, and others too late.
+    fn told(in_time: u32) -> Vec<String> {
+        let mut made = Made::default();
+        let put = made.put(0, 1, Some(9)).dot(7, 2).id();
+        let other = made.put(0, 1, Some(9)).at_one().dot(8, 1).id();
+        let mut history = made.history();
+        for node in 0..3 {
+            let state = Default::default();
+            history.finals.push(crate::history::Final { key: 0, node, state });
+            let stamp = Stamp(if node < in_time { 4 } else { 9 });
+            history.kept.push(Kept { key: 0, node, stamp: Stamp(2), clock: clock(7, 1) });
+            history.kept.push(Kept { key: 0, node, stamp, clock: clock(7, 3) });
+            history.kept.push(Kept { key: 0, node, stamp, clock: clock(8, 1) });
+        }
+        history.kept.push(Kept { key: 0, node: 5, stamp: Stamp(3), clock: clock(7, 9) });
+        history.layouts.push(layout(0, 3));
+        assert_eq!((put, other), (0, 1));
+        check(&Index::of(&history)).into_iter().map(|violation| violation.what).collect()
+    }
+
+    #[test]
+    fn a_write_that_too_few_primaries_kept_when_it_was_acknowledged_is_found() {
+        let quorum = "k0: op 0 was acknowledged at quorum when 1 of 2 primaries kept it";
+        assert_eq!(told(1), [quorum]);
+        assert_eq!(told(0).len(), 2, "nobody at all");
+    }
+
+    #[test]
+    fn as_many_as_the_level_says_are_enough() {
+        assert_eq!(told(2), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,31 @@
+//! No node adopts a time beyond the drift bound: what it reserves for its hybrid clock is at most that far ahead of what its own
+//! wall clock has shown, or of what an earlier life of it had reserved.
+//!
+//! Reservations are seen as they are written; the bound is computed in `witness`. That no message and no version is refused for
+//! its time needs no oracle of its own: what is refused is missing at the end, or answered with an error after the heal.
+
+use crate::history::Promise;
+use crate::oracle::Violation;
+use crate::oracle::index::Index;
+
+const NAME: &str = "clock-bound";
+
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    super::breaches(NAME, index, Promise::ClockBound)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::history::{Breach, History, Stamp};
+
+    use super::*;
+
+    #[test]
+    fn a_breach_of_this_promise_is_told_and_one_of_another_is_not() {
+        for (of, expect) in [(Promise::Prefix, 0), (Promise::ClockBound, 1)] {
+            let breach = Breach { node: 0, stamp: Stamp(5), of, what: "ahead".to_owned() };
+            let history = History { breaches: vec![breach], ..History::default() };
+            assert_eq!(check(&Index::of(&history)).len(), expect);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! All nodes have the same layout, each partition has N distinct owners that exist, and only owners store a key.
+//!
+//! Asked at the end, when every node is ready; what was stored is asked of the whole run. Also what the layout makes of
+//! the wanted N, R and W: never fewer copies than nodes allow, and quorums that meet where they were meant to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{LayoutView, Stamp};
+use crate::oracle::Violation;
+use crate::oracle::index::Index;
+
+const NAME: &str = "layout";
+
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let layouts = &index.history.layouts;
+    let violation = |at, what| Violation::safety(NAME, at, what);
+    let mut wrong = Vec::new();
+    for pair in layouts.windows(2) {
+        if (pair[0].version, &pair[0].digest) != (pair[1].version, &pair[1].digest) {
+            let told =
+                |of: &LayoutView| format!("n{} has layout {} {}", of.node, of.version, of.digest);
+            wrong.push(violation(Stamp::NEVER, format!("{}, {}", told(&pair[0]), told(&pair[1]))));
+        }
+    }
+    let nodes = layouts.len();
+    wrong.extend(
+        layouts.iter().flat_map(|of| unsound(of, nodes)).map(|what| violation(Stamp::NEVER, what)),
+    );
+    let mut owners: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
+    for last in &index.history.finals {
+        owners.entry(last.key).or_default().insert(last.node);
+    }
+    for kept in &index.history.kept {
+        if owners.get(&kept.key).is_some_and(|owners| !owners.contains(&kept.node)) {
+            let what = format!("n{} stored k{}, which it does not own", kept.node, kept.key);
+            wrong.push(violation(kept.stamp, what));
+        }
+    }
+    wrong
+}
+
+/// What is wrong with one node's layout in a cluster of so many nodes.
+fn unsound(of: &LayoutView, nodes: usize) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (n, r, w) = (usize::from(of.quorums.n), of.quorums.r, of.quorums.w);
+    let (wanted_n, meets) = (usize::from(of.wanted.n), of.wanted.r + of.wanted.w > of.wanted.n);
+    if n != wanted_n.min(nodes) || (meets && usize::from(r + w) <= n) {
+        let node = of.node;
+        wrong.push(format!("n{node}: {nodes} nodes and N={wanted_n} became N={n} R={r} W={w}"));
+    }
+    for (partition, owners) in of.owners.iter().enumerate() {
+        let distinct: BTreeSet<u32> = owners.iter().flatten().copied().collect();
+        if distinct.len() != n || owners.len() != n {
+            let node = of.node;
+            wrong.push(format!(
+                "n{node}: the owners of partition {partition} are {owners:?}, N={n}"
+            ));
+        }
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::history::{Final, History, Kept};
+    use crate::oracle::made::layout;
+
+    use super::*;
+
+    fn told(change: impl Fn(&mut History)) -> Vec<String> {
+        let layouts = (0..3).map(|node| layout(node, 3)).collect();
+        let state = Default::default();
+        let finals = vec![Final { key: 0, node: 1, state }];
+        let kept = Kept { key: 0, node: 1, stamp: Stamp(3), clock: Default::default() };
+        let mut history = History { layouts, finals, kept: vec![kept], ..History::default() };
+        change(&mut history);
+        check(&Index::of(&history)).into_iter().map(|violation| violation.what).collect()
+    }
+
+    #[test]
+    fn layouts_that_differ_and_owners_that_are_not_n_distinct_nodes_are_found() {
+        let differs = told(|history| history.layouts[2].digest = "other".to_owned());
+        assert_eq!(differs, ["n1 has layout 1 same, n2 has layout 1 other"]);
+        let twice =
+            told(|history| history.layouts[0].owners[1][0] = history.layouts[0].owners[1][1]);
+        assert_eq!(twice.len(), 1, "{twice:?}");
+        let nobody = told(|history| history.layouts[0].owners[1][0] = None);
+        assert_eq!(nobody, ["n0: the owners of partition 1 are [None, Some(1), Some(2)], N=3"]);
+        let fewer = told(|history| history.layouts[1].quorums.n = 2);
+        assert!(fewer[0].contains("became N=2"), "{fewer:?}");
+        let apart = told(|history| history.layouts[1].quorums.w = 1);
+        assert!(apart[0].ends_with("became N=3 R=2 W=1"), "{apart:?}");
+    }
+
+    #[test]
+    fn a_key_that_a_stranger_stored_is_found() {
+        let stranger = told(|history| history.kept[0].node = 2);
+        assert_eq!(stranger, ["n2 stored k0, which it does not own"]);
+    }
+
+    #[test]
+    fn the_same_sound_layout_everywhere_is_right() {
+        assert_eq!(told(|_| {}), Vec::<String>::new());
+        assert_eq!(told(|history| history.layouts.clear()), Vec::<String>::new());
+    }
+}

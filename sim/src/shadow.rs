@@ -1,0 +1,202 @@
+//! What a node's engine has to hold: a model beside it, fed with every batch and every promise of durability.
+//!
+//! After a crash an engine holds a prefix of its writes, batch by batch, that contains everything that it had called durable
+//! (`core/src/engine.rs`). So the model keeps what is durable apart from the batches after it, and a store that is opened again must
+//! equal the one followed by some of the others, in order. What was not promised and survived once may still be lost
+//! the next time, so it stays apart. Left out: engines that report a loss, because their disk lied.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::error::Result;
+use rondo_core::id::Lsn;
+use rondo_core::version::dvv::Clock;
+use rondo_core::version::hlc::Hlc;
+
+/// All keys of an engine, with head and body.
+pub type Content = BTreeMap<Bytes, (Bytes, Bytes)>;
+
+/// What a write lets a node know: the clocks of keys, by their numbers.
+pub type Known = Vec<(u32, Clock)>;
+
+/// The model of one node's engine, over all its lives.
+#[derive(Debug, Default)]
+pub struct Shadow {
+    durable: Content,
+    later: VecDeque<Later>,
+    life: u64,
+    /// The highest mark of the hybrid clock that was ever written, and by an earlier life.
+    mark: Hlc,
+    mark_before: Hlc,
+}
+
+/// A batch that is not known to be durable.
+#[derive(Debug)]
+struct Later {
+    life: u64,
+    /// `None` until the engine has taken it.
+    lsn: Option<Lsn>,
+    batch: Batch,
+    known: Known,
+}
+
+impl Shadow {
+    /// A batch is given to the engine.
+    pub fn writes(&mut self, batch: &Batch, known: Known) {
+        let (life, batch) = (self.life, batch.clone());
+        self.later.push_back(Later { life, lsn: None, batch, known });
+    }
+
+    /// The engine has taken the last batch.
+    pub fn wrote(&mut self, lsn: Lsn) {
+        if let Some(last) = self.later.back_mut() {
+            last.lsn = Some(lsn);
+        }
+    }
+
+    /// Everything up to here survives a power loss; answers what is known durably now.
+    pub fn durable(&mut self, lsn: Lsn) -> Known {
+        let life = self.life;
+        let is_durable =
+            |later: &Later| later.life < life || later.lsn.is_some_and(|taken| taken <= lsn);
+        let mut known = Vec::new();
+        while self.later.front().is_some_and(is_durable) {
+            let later = self.later.pop_front().expect("there is one");
+            later.batch.changes.into_iter().for_each(|change| apply(&mut self.durable, change));
+            known.extend(later.known);
+        }
+        known
+    }
+
+    /// The store is opened again and holds this. `Err` tells why it must not.
+    pub fn opened(&mut self, content: &Content) -> Result<(), String> {
+        self.life += 1;
+        self.mark_before = self.mark;
+        let mut model = self.durable.clone();
+        let mut differ: BTreeSet<Bytes> = model
+            .keys()
+            .chain(content.keys())
+            .filter(|&key| model.get(key) != content.get(key))
+            .cloned()
+            .collect();
+        let mut equal = differ.is_empty().then_some(0);
+        let first = differ.first().cloned();
+        for (at, later) in (1..).zip(&self.later) {
+            for change in later.batch.changes.iter().cloned() {
+                let key = key_of(&change).clone();
+                apply(&mut model, change);
+                match model.get(&key) == content.get(&key) {
+                    true => differ.remove(&key),
+                    false => differ.insert(key),
+                };
+            }
+            equal = if differ.is_empty() { Some(at) } else { equal };
+        }
+        let (promised, later) = (self.durable.len(), self.later.len());
+        if let Some(kept) = equal {
+            self.later.truncate(kept);
+            return Ok(());
+        }
+        self.forget(content.clone());
+        Err(format!(
+            "its store is none of the {} states it may have: {promised} keys were durable, {later} \
+             batches came after; {} keys, the first that differs from what was durable is {:?}",
+            later + 1,
+            content.len(),
+            first.unwrap_or_default()
+        ))
+    }
+
+    /// From now on this is what is durable, whatever was before.
+    pub fn forget(&mut self, content: Content) {
+        self.durable = content;
+        self.later.clear();
+    }
+
+    /// A mark of the hybrid clock is written; the highest one that an earlier life has written.
+    pub fn marks(&mut self, mark: Hlc) -> Hlc {
+        self.mark = self.mark.max(mark);
+        self.mark_before
+    }
+}
+
+fn key_of(change: &Change) -> &Bytes {
+    match change {
+        Change::Put { key, .. } | Change::Delete { key } => key,
+    }
+}
+
+fn apply(content: &mut Content, change: Change) {
+    match change {
+        Change::Put { key, head, body } => {
+            content.insert(key, (head, body.concat().into()));
+        }
+        Change::Delete { key } => {
+            content.remove(&key);
+        }
+    }
+}
+
+/// Everything in an engine.
+pub fn content(engine: &mut dyn Engine) -> Result<Content> {
+    let mut content = Content::new();
+    let mut from = Some(Bytes::new());
+    while let Some(at) = from {
+        let page = engine.scan_from(&at, 1_024, 1 << 20)?;
+        let records = page.records.into_iter();
+        content.extend(records.map(|(key, record)| (key, (record.head, record.body))));
+        from = page.next;
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use rondo_core::engine::MemoryEngine;
+
+    use super::*;
+
+    fn put(key: &'static str, value: &'static str) -> Batch {
+        let (key, head) = (Bytes::from(key), Bytes::from(value));
+        Batch {
+            changes: [Change::Put { key, head, body: smallvec::SmallVec::new() }]
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    /// Three batches, of which the first is durable; what a store that is opened again may be.
+    fn shadow() -> (Shadow, Vec<Content>) {
+        let (mut shadow, mut engine) = (Shadow::default(), MemoryEngine::new());
+        let mut states = vec![content(&mut engine).expect("read")];
+        for batch in [put("a", "1"), put("b", "1"), put("a", "2")] {
+            shadow.writes(&batch, Vec::new());
+            shadow.wrote(engine.write(&batch).expect("written"));
+            states.push(content(&mut engine).expect("read"));
+        }
+        shadow.durable(Lsn(1));
+        (shadow, states)
+    }
+
+    #[test]
+    fn every_prefix_with_all_that_was_durable_is_right_and_nothing_else() {
+        for (kept, is_right) in [(0, false), (1, true), (2, true), (3, true)] {
+            let (mut shadow, states) = shadow();
+            assert_eq!(shadow.opened(&states[kept]).is_ok(), is_right, "{kept} batches");
+        }
+        let (mut shadow, mut states) = shadow();
+        states[3].remove(&b"b"[..]);
+        let told = shadow.opened(&states[3]).expect_err("the second batch is gone, the third not");
+        assert!(told.contains("none of the 3 states"), "{told}");
+        assert_eq!(shadow.opened(&states[3]), Ok(()), "it is told once");
+    }
+
+    #[test]
+    fn what_survived_unpromised_may_be_lost_the_next_time() {
+        let (mut shadow, states) = shadow();
+        assert_eq!(shadow.opened(&states[2]), Ok(()));
+        assert_eq!(shadow.opened(&states[1]), Ok(()));
+        assert!(shadow.opened(&states[2]).is_err(), "what was lost does not come back");
+    }
+}

@@ -1,0 +1,155 @@
+//! Who watches the stores: what each node writes and calls durable goes into the history, and a store that is opened
+//! again is held against its model.
+//!
+//! No version leaves a node before it was stored there, so every version that ever existed is seen. Nothing here
+//! touches a node's own disk: a store that is opened again is looked at in a copy of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::codec;
+use rondo_core::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
+use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::id::Lsn;
+use rondo_core::replica;
+use rondo_core::version::dvv::VersionSet;
+use rondo_core::version::hlc::Hlc;
+
+use crate::client;
+use crate::describe;
+use crate::history::{Breach, Kept, LayoutView, Promise, Stamp, Trouble};
+use crate::shadow::{self, Known};
+use crate::tap::{Observer, Seen};
+use crate::world::{Node, Shared, World};
+
+/// Where a node keeps the mark of its hybrid clock.
+const MARK: &[u8] = b"\0clock";
+
+/// What is told of a node's engine goes into the history.
+#[must_use]
+pub fn observer(shared: &Shared, node: u32) -> Observer {
+    let shared = shared.clone();
+    Arc::new(move |seen: Seen<'_>| {
+        let mut world = shared.lock();
+        match seen {
+            Seen::Writes(batch) => writes(&mut world, node, batch),
+            Seen::Wrote(lsn) => world.nodes[node as usize].shadow.wrote(lsn),
+            Seen::Durable(lsn) => durable(&mut world, node, lsn),
+        }
+    })
+}
+
+/// A store that is opened again, by a copy of it: is it one that its node may have after its last life?
+pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
+    // A disk that cannot be read is the node's own trouble.
+    let Ok(content) = shadow::content(engine) else {
+        return;
+    };
+    if let Err(what) = world.nodes[node as usize].shadow.opened(&content) {
+        breach(world, node, Promise::Prefix, what);
+    }
+}
+
+fn writes(world: &mut World, node: u32, batch: &Batch) {
+    let mut known = Known::new();
+    for change in &batch.changes {
+        let Change::Put { key, head, body } = change else {
+            continue;
+        };
+        if &key[..] == MARK {
+            marks(world, node, head);
+        }
+        let number = replica::parse_data_key(key).and_then(|of| client::key_number(&of.key));
+        let Some(number) = number else {
+            continue;
+        };
+        match codec::decode_state(head, &Bytes::from(body.concat())) {
+            Ok(state) => {
+                known.push((number, state.clock()));
+                stores(world, node, number, &state);
+            }
+            Err(error) => {
+                let text = format!("it stored a record that cannot be read: {error}");
+                world.trouble(node, Trouble::Error { node, text });
+            }
+        }
+    }
+    world.nodes[node as usize].shadow.writes(batch, known);
+}
+
+fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
+    let stamp = world.note("store", node, &state.digest().to_le_bytes(), || {
+        format!("k{number} {}", describe::state(state))
+    });
+    world.history.sight(number, state, stamp, || format!("stored by n{node}"));
+}
+
+fn durable(world: &mut World, node: u32, lsn: Lsn) {
+    let stamp = Stamp(world.hash().0);
+    for (key, clock) in world.nodes[node as usize].shadow.durable(lsn) {
+        world.history.kept.push(Kept { key, node, stamp, clock });
+    }
+}
+
+/// A node reserves times up to `mark` for its clock: never more than the drift bound ahead of what its own clock has shown,
+/// or of what an earlier life had reserved.
+fn marks(world: &mut World, node: u32, head: &Bytes) {
+    let Ok(bytes) = head[..].try_into() else {
+        return;
+    };
+    let mark = Hlc(u64::from_be_bytes(bytes));
+    let machine = &mut world.nodes[node as usize];
+    let (shown, before) = (machine.clock.highest_shown(), machine.shadow.marks(mark));
+    if let Some(what) = ahead(mark, shown.0, before) {
+        breach(world, node, Promise::ClockBound, what);
+    }
+}
+
+fn ahead(mark: Hlc, shown_ms: u64, before: Hlc) -> Option<String> {
+    let bound = (shown_ms + DRIFT_MS_MAX).max(before.wall_ms()) + HLC_RESERVE_MS + 1;
+    let by = mark.wall_ms().saturating_sub(bound);
+    (by > 0).then(|| format!("it reserves times up to {mark}, {by} ms beyond the bound"))
+}
+
+fn breach(world: &mut World, node: u32, of: Promise, what: String) {
+    let stamp = world.note("breach", node, &[], || what.clone());
+    world.history.breaches.push(Breach { node, stamp, of, what });
+}
+
+/// Every node's live layout, as far as it has one.
+#[must_use]
+pub fn layouts(world: &World) -> Vec<LayoutView> {
+    let number = |id| world.nodes.iter().position(|node| node.id == Some(id));
+    let view = |(node, machine): (usize, &Node)| {
+        let layout = machine.status.as_ref()?.layout.as_ref()?;
+        let named = |&owner: &u16| {
+            let role = layout.roles.get(usize::from(owner))?;
+            number(role.node).map(|node| node as u32)
+        };
+        let owners = layout.owners.iter().map(|of| of.iter().map(named).collect()).collect();
+        Some(LayoutView {
+            node: node as u32,
+            version: layout.version,
+            digest: layout.digest.clone(),
+            quorums: layout.quorums,
+            wanted: layout.wanted,
+            owners,
+        })
+    };
+    world.nodes.iter().enumerate().filter_map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_may_be_ahead_by_the_drift_bound_and_the_reserve_or_follow_an_earlier_one() {
+        let (shown, most) = (1_000_000, DRIFT_MS_MAX + HLC_RESERVE_MS + 1);
+        let mark = |ahead_ms: u64| Hlc((shown + ahead_ms) << 16);
+        assert_eq!(ahead(mark(most), shown, Hlc(0)), None);
+        let told = ahead(mark(most + 7), shown, Hlc(0)).expect("too far ahead");
+        assert!(told.ends_with("7 ms beyond the bound"), "{told}");
+        assert_eq!(ahead(mark(most + 7), shown, mark(most)), None, "an earlier life was there");
+    }
+}
