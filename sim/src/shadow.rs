@@ -29,6 +29,8 @@ pub struct Shadow {
     /// The highest mark of the hybrid clock that was ever written, and by an earlier life.
     mark: Hlc,
     mark_before: Hlc,
+    /// The mark that the store holds.
+    mark_held: Hlc,
 }
 
 /// A batch that is not known to be durable.
@@ -114,10 +116,15 @@ impl Shadow {
         self.later.clear();
     }
 
-    /// A mark of the hybrid clock is written; the highest one that an earlier life has written.
-    pub fn marks(&mut self, mark: Hlc) -> Hlc {
+    /// The store that is opened holds this mark of the hybrid clock.
+    pub fn holds_mark(&mut self, mark: Hlc) {
+        self.mark_held = mark;
+    }
+
+    /// A mark of the hybrid clock is written; the highest one that an earlier life has written, and the one that it replaces.
+    pub fn marks(&mut self, mark: Hlc) -> (Hlc, Hlc) {
         self.mark = self.mark.max(mark);
-        self.mark_before
+        (self.mark_before, std::mem::replace(&mut self.mark_held, mark))
     }
 }
 

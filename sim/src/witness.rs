@@ -45,6 +45,8 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
     let Ok(content) = shadow::content(engine) else {
         return;
     };
+    let mark = content.get(MARK).and_then(|(head, _)| hlc(head)).unwrap_or_default();
+    world.nodes[node as usize].shadow.holds_mark(mark);
     if let Err(what) = world.nodes[node as usize].shadow.opened(&content) {
         breach(world, node, Promise::Prefix, what);
     }
@@ -94,18 +96,25 @@ fn durable(world: &mut World, node: u32, lsn: Lsn) {
 /// A node reserves times up to `mark` for its clock: never more than the drift bound ahead of what its own clock has shown,
 /// or of what an earlier life had reserved.
 fn marks(world: &mut World, node: u32, head: &Bytes) {
-    let Ok(bytes) = head[..].try_into() else {
+    let Some(mark) = hlc(head) else {
         return;
     };
-    let mark = Hlc(u64::from_be_bytes(bytes));
     let machine = &mut world.nodes[node as usize];
-    let (shown, before) = (machine.clock.highest_shown(), machine.shadow.marks(mark));
-    if let Some(what) = ahead(mark, shown.0, before) {
+    let (before, held) = machine.shadow.marks(mark);
+    if let Some(what) = wrong_mark(mark, machine.clock.highest_shown().0, before, held) {
         breach(world, node, Promise::ClockBound, what);
     }
 }
 
-fn ahead(mark: Hlc, shown_ms: u64, before: Hlc) -> Option<String> {
+fn hlc(head: &Bytes) -> Option<Hlc> {
+    head[..].try_into().ok().map(|bytes| Hlc(u64::from_be_bytes(bytes)))
+}
+
+/// What is wrong with a mark, after a wall clock that has shown `shown_ms` and never more.
+fn wrong_mark(mark: Hlc, shown_ms: u64, before: Hlc, held: Hlc) -> Option<String> {
+    if mark < held {
+        return Some(format!("it reserves times up to {mark}, but had reserved them up to {held}"));
+    }
     let bound = (shown_ms + DRIFT_MS_MAX).max(before.wall_ms()) + HLC_RESERVE_MS + 1;
     let by = mark.wall_ms().saturating_sub(bound);
     (by > 0).then(|| format!("it reserves times up to {mark}, {by} ms beyond the bound"))
@@ -145,11 +154,19 @@ mod tests {
 
     #[test]
     fn a_mark_may_be_ahead_by_the_drift_bound_and_the_reserve_or_follow_an_earlier_one() {
+        let ahead = |mark, shown, before| wrong_mark(mark, shown, before, Hlc(0));
         let (shown, most) = (1_000_000, DRIFT_MS_MAX + HLC_RESERVE_MS + 1);
         let mark = |ahead_ms: u64| Hlc((shown + ahead_ms) << 16);
         assert_eq!(ahead(mark(most), shown, Hlc(0)), None);
         let told = ahead(mark(most + 7), shown, Hlc(0)).expect("too far ahead");
         assert!(told.ends_with("7 ms beyond the bound"), "{told}");
         assert_eq!(ahead(mark(most + 7), shown, mark(most)), None, "an earlier life was there");
+    }
+
+    #[test]
+    fn a_mark_below_the_one_that_the_store_holds_is_wrong() {
+        let told = wrong_mark(Hlc(5 << 16), 9, Hlc(0), Hlc(6 << 16)).expect("it went back");
+        assert!(told.contains("but had reserved them"), "{told}");
+        assert_eq!(wrong_mark(Hlc(6 << 16), 9, Hlc(0), Hlc(6 << 16)), None);
     }
 }

@@ -39,6 +39,34 @@ fn agree(one: &Output, other: &Output) -> Vec<String> {
 }
 
 #[test]
+fn a_second_process_that_tells_another_hash_is_a_failure_of_its_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let other = directory.path().join("other");
+    let script = "#!/bin/sh\necho '{\"seed\":20,\"hash\":\"0123456789abcdef\"}'\n";
+    std::fs::write(&other, script).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&other, executable).expect("allowed");
+    let run = |more: &[&str]| {
+        rondo_sim(directory.path(), &[&["run", "--seeds", "19..22"], more].concat())
+    };
+    let same = run(&[]);
+    assert_eq!(same.status.code(), Some(0), "{}", told(&same));
+    let with = other.to_str().expect("text");
+    let differs = run(&["--again-with", with]);
+    assert_eq!(differs.status.code(), Some(13), "{}", told(&differs));
+    assert!(
+        told(&differs).contains("FAIL seed 20  determinism  the hash is "),
+        "{}",
+        told(&differs)
+    );
+    assert!(told(&differs).contains("3 seeds, 1 failed"), "{}", told(&differs));
+    let json = run(&["--again-with", with, "--json"]);
+    assert!(told(&json).contains(r#""oracle":"determinism""#), "{}", told(&json));
+    let never = run(&["--again-with", with, "--again-every", "0"]);
+    assert_eq!(never.status.code(), Some(0), "{}", told(&never));
+}
+
+#[test]
 fn a_saved_scenario_replays_to_the_hash_of_its_seed() {
     let directory = tempfile::tempdir().expect("a directory");
     let scenario = rondo_sim(directory.path(), &["scenario", "5"]);

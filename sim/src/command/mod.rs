@@ -2,6 +2,7 @@
 //!
 //! A command's `run` gives the exit code, or an error that says what to do, which ends with 2.
 
+mod again;
 pub(crate) mod check;
 pub(crate) mod corpus;
 pub(crate) mod coverage;

@@ -13,9 +13,10 @@ use rondo_sim::probes::Coverage;
 use rondo_sim::report;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
-use rondo_sim::verdict::Verdict;
+use rondo_sim::verdict::{NOT_DETERMINISTIC, Verdict};
 use serde_json::json;
 
+use super::again::Again;
 use super::shrink::{limits, save, save_small};
 use super::{all_processors, duration};
 
@@ -23,6 +24,8 @@ use super::{all_processors, duration};
 const SHRUNK_MAX: u64 = 3;
 const SHRINK_TIME: Duration = Duration::from_secs(20);
 const SHRINK_TRIES: u64 = 5_000;
+/// What finds that two processes differ.
+const DETERMINISM: &str = "determinism";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -47,6 +50,8 @@ pub(crate) struct Args {
     /// Leave failures as large as they are.
     #[arg(long)]
     no_shrink: bool,
+    #[command(flatten)]
+    again: Again,
 }
 
 impl Args {
@@ -88,6 +93,8 @@ struct Campaign<'a> {
     lived_ms: u64,
     coverage: Coverage,
     worst: Verdict,
+    /// Seeds whose second process told another hash.
+    wavering: u64,
 }
 
 impl Campaign<'_> {
@@ -111,6 +118,7 @@ impl Campaign<'_> {
             lived_ms: 0,
             coverage: Coverage::default(),
             worst: Verdict::Pass,
+            wavering: 0,
         }
     }
 
@@ -135,26 +143,38 @@ impl Campaign<'_> {
         });
         self.bar.finish_and_clear();
         self.summary();
-        error.map_or(Ok(self.worst.exit_code()), Err)
+        // Whatever else was found may not be found again.
+        let code = if self.wavering > 0 { NOT_DETERMINISTIC } else { self.worst.exit_code() };
+        error.map_or(Ok(code), Err)
     }
 
     fn count(&mut self, scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
         self.lived_ms += outcome.lived.ms();
         self.coverage.add(&outcome.coverage);
         self.worst = self.worst.min(outcome.verdict);
+        let differs = self.args.again.differs(scenario.seed, outcome)?;
         if self.args.json {
-            let first = outcome.violations.first();
+            let (oracle, evidence) = told(outcome, differs.as_deref());
+            let verdict = outcome.verdict.word();
             let line = json!({
                 "seed": scenario.seed,
-                "verdict": outcome.verdict.word(),
+                "verdict": if differs.is_some() { "not deterministic" } else { verdict },
                 "hash": format!("{:016x}", outcome.hash),
                 "events": outcome.events,
-                "oracle": first.map(|violation| violation.oracle),
-                "evidence": first.map(|violation| &violation.what),
+                "oracle": oracle,
+                "evidence": evidence,
             });
             println!("{line}");
         }
-        if outcome.verdict == Verdict::Pass {
+        if let Some(differs) = differs {
+            self.failed += 1;
+            self.wavering += 1;
+            save(&failed_file(scenario), &scenario.to_json())?;
+            if !self.args.json {
+                let seed = scenario.seed;
+                self.bar.suspend(|| println!("FAIL seed {seed}  {DETERMINISM}  {differs}"));
+            }
+        } else if outcome.verdict == Verdict::Pass {
             self.passed += 1;
         } else {
             self.failed += 1;
@@ -167,7 +187,7 @@ impl Campaign<'_> {
 
     /// Saves the scenario of a failure and says how to see it again.
     fn fail(&self, scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
-        let file = PathBuf::from(format!("target/sim/{}.json", scenario.seed));
+        let file = failed_file(scenario);
         save(&file, &scenario.to_json())?;
         if self.args.json {
             return Ok(());
@@ -210,6 +230,26 @@ impl Campaign<'_> {
         let (failed, lived) = (self.failed, simulated(self.lived_ms));
         println!("{seeds} seeds, {failed} failed; {lived} in {took:.1} s");
         println!("{}", self.coverage.summary());
+    }
+}
+
+/// Where the scenario of a failure is kept.
+fn failed_file(scenario: &Scenario) -> PathBuf {
+    PathBuf::from(format!("target/sim/{}.json", scenario.seed))
+}
+
+/// The first that was found, and by which oracle.
+fn told<'a>(
+    outcome: &'a Outcome,
+    differs: Option<&'a str>,
+) -> (Option<&'static str>, Option<&'a str>) {
+    let first = outcome.violations.first();
+    match differs {
+        Some(differs) => (Some(DETERMINISM), Some(differs)),
+        None => (
+            first.map(|violation| violation.oracle),
+            first.map(|violation| violation.what.as_str()),
+        ),
     }
 }
 
