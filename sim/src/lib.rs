@@ -81,6 +81,8 @@ pub mod verdict;
 
 pub mod oracle;
 
+pub mod staleness;
+
 pub mod run;
 
 pub mod campaign;

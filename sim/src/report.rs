@@ -8,6 +8,7 @@ use crate::history::{Answer, History, Op, Served};
 use crate::oracle;
 use crate::run::Outcome;
 use crate::scenario::{Action, Cluster, Links, Outside, Scenario};
+use crate::staleness::{self, Staleness};
 
 /// The report.
 #[must_use]
@@ -39,6 +40,12 @@ pub fn text(scenario: &Scenario, outcome: &Outcome) -> String {
     for (level, name) in [(Level::One, "one"), (Level::Quorum, "quorum"), (Level::All, "all")] {
         line("latency", format!("{name:<6} {}", latency(history, level)));
     }
+    let stale = staleness::of(history);
+    for (level, name) in [(Level::One, "one"), (Level::Quorum, "quorum"), (Level::All, "all")] {
+        line("staleness", format!("{name:<6} {}", behind(&stale, level)));
+    }
+    line("siblings", siblings(history));
+    line("coverage", outcome.coverage.summary().replace("coverage ", ""));
     line("finale", format!("the final checks took {} simulated ms", outcome.finale_ms));
     for (name, _) in oracle::ALL {
         let found: Vec<&str> = outcome
@@ -158,23 +165,43 @@ fn faults(outcome: &Outcome) -> String {
     told.collect::<Vec<_>>().join(", ")
 }
 
-/// The middle, the ninetieth and the longest of the latencies of what was answered well.
+/// The latencies of what was answered well.
 fn latency(history: &History, level: Level) -> String {
     let ops = history.ops.iter().filter(|op| op.level == level);
-    let mut all: Vec<u64> = ops
-        .flat_map(|op| &op.attempts)
-        .filter_map(|attempt| {
-            let end = attempt.end.as_ref()?;
-            let is_good = !matches!(end.answer, Answer::Indeterminate | Answer::Refused(_));
-            is_good.then_some((end.at.0 - attempt.called_at.0) / 1_000)
-        })
-        .collect();
+    let all = ops.flat_map(|op| &op.attempts).filter_map(|attempt| {
+        let end = attempt.end.as_ref()?;
+        let is_good = !matches!(end.answer, Answer::Indeterminate | Answer::Refused(_));
+        is_good.then_some((end.at.0 - attempt.called_at.0) / 1_000)
+    });
+    let all: Vec<u64> = all.collect();
+    spread(all, ms).unwrap_or_else(|| "none".to_owned())
+}
+
+/// How far the reads of a level were behind: in writes, and in time.
+fn behind(stale: &[Staleness], level: Level) -> String {
+    let of = |number: fn(&Staleness) -> u64| {
+        stale.iter().filter(|read| read.level == level).map(number).collect::<Vec<u64>>()
+    };
+    let writes = spread(of(|read| read.missing), |n| format!("{n} writes"));
+    let time = spread(of(|read| read.behind_us), ms);
+    writes.zip(time).map_or_else(|| "none".to_owned(), |(writes, time)| format!("{writes}; {time}"))
+}
+
+/// How many values a read showed that found any.
+fn siblings(history: &History) -> String {
+    let reads = history.ops.iter().filter_map(Op::read);
+    let shown = reads.map(|(_, values, _)| values.len() as u64).filter(|&count| count > 0);
+    spread(shown.collect(), |n| format!("{n} shown")).unwrap_or_else(|| "none".to_owned())
+}
+
+fn ms(us: u64) -> String {
+    format!("{:.1} ms", us as f64 / 1_000.0)
+}
+
+/// The middle, the ninety-ninth of a hundred and the highest; `None` of nothing.
+fn spread(mut all: Vec<u64>, spelt: impl Fn(u64) -> String) -> Option<String> {
     all.sort_unstable();
-    let at = |percent: usize| all[(all.len() - 1) * percent / 100] as f64 / 1_000.0;
-    match all.len() {
-        0 => "none".to_owned(),
-        count => {
-            format!("p50 {:.1} ms, p90 {:.1} ms, max {:.1} ms of {count}", at(50), at(90), at(100))
-        }
-    }
+    let last = all.len().checked_sub(1)?;
+    let at = |percent: usize| spelt(all[last * percent / 100]);
+    Some(format!("p50 {}, p99 {}, max {} of {}", at(50), at(99), at(100), all.len()))
 }

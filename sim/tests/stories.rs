@@ -27,7 +27,12 @@ fn the_report_of_a_run_with_power_losses_on_bitcask() {
 
 #[test]
 fn the_report_of_a_run_with_cuts_in_memory() {
-    insta::assert_snapshot!(report_of(76));
+    insta::assert_snapshot!(report_of(102));
+}
+
+#[test]
+fn the_report_of_a_run_with_stale_reads_on_bitcask() {
+    insta::assert_snapshot!(report_of(131));
 }
 
 #[test]

@@ -13,23 +13,23 @@ use crate::scenario::{Action, Over};
 
 /// A history in the making. Stamps are chosen by the test; times are the same numbers in milliseconds.
 #[derive(Default)]
-pub(super) struct Made {
+pub(crate) struct Made {
     history: History,
 }
 
 /// The operation that was added last.
-pub(super) struct Last<'a> {
+pub(crate) struct Last<'a> {
     history: &'a mut History,
     id: usize,
 }
 
 /// The clock that knows n dots of one actor.
-pub(super) fn clock(actor: u64, n: u64) -> Clock {
+pub(crate) fn clock(actor: u64, n: u64) -> Clock {
     Clock::new([(ActorId(actor), n)])
 }
 
 /// The layout of a node in a cluster of so many, with N=3 R=2 W=2 and two partitions that all nodes own.
-pub(super) fn layout(node: u32, nodes: u32) -> LayoutView {
+pub(crate) fn layout(node: u32, nodes: u32) -> LayoutView {
     let quorums = Quorums { n: 3, r: 2, w: 2 };
     let owners = vec![(0..nodes).map(Some).collect(); 2];
     LayoutView { node, version: 1, digest: "same".to_owned(), quorums, wanted: quorums, owners }
@@ -42,19 +42,19 @@ fn hlc(id: usize) -> Hlc {
 
 impl Made {
     /// A blind put at `quorum`, acknowledged at `ended`; unknown without.
-    pub(super) fn put(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
+    pub(crate) fn put(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
         let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
         self.add(key, Action::Put { over: Over::Blind }, called, ended, answer)
     }
 
     /// A blind delete.
-    pub(super) fn delete(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
+    pub(crate) fn delete(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
         let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
         self.add(key, Action::Delete { over: Over::Blind }, called, ended, answer)
     }
 
     /// A read at `quorum` that answered these writes' values, the first one as the value.
-    pub(super) fn get(&mut self, key: u32, called: u64, ended: u64, of: &[usize]) -> Last<'_> {
+    pub(crate) fn get(&mut self, key: u32, called: u64, ended: u64, of: &[usize]) -> Last<'_> {
         let values = of.iter().map(|&id| Seen { op: Some(id), version: hlc(id) }).collect();
         let highest = of.iter().map(|&id| hlc(id)).max().unwrap_or_default();
         let context = Context { clock: Clock::default(), highest };
@@ -62,7 +62,7 @@ impl Made {
     }
 
     /// A read at `quorum` that found nothing; `deleted_by` wrote the newest version there.
-    pub(super) fn miss(
+    pub(crate) fn miss(
         &mut self,
         key: u32,
         called: u64,
@@ -75,7 +75,7 @@ impl Made {
     }
 
     /// The state of a key at a node at the end: these writes, each with its dot (actor, n).
-    pub(super) fn ends(&mut self, key: u32, node: u32, of: &[(usize, u64, u64)]) {
+    pub(crate) fn ends(&mut self, key: u32, node: u32, of: &[(usize, u64, u64)]) {
         let entries = of.iter().map(|&(id, actor, n)| {
             let op = &self.history.ops[id];
             let version = match op.action {
@@ -90,7 +90,7 @@ impl Made {
     }
 
     /// The history.
-    pub(super) fn history(self) -> History {
+    pub(crate) fn history(self) -> History {
         self.history
     }
 
@@ -131,31 +131,31 @@ impl Made {
 
 impl Last<'_> {
     /// Its id.
-    pub(super) fn id(self) -> usize {
+    pub(crate) fn id(self) -> usize {
         self.id
     }
 
     /// It was written with this context.
-    pub(super) fn sent(self, clock: Clock) -> Self {
+    pub(crate) fn sent(self, clock: Clock) -> Self {
         self.history.ops[self.id].sent = Some(Context { clock, highest: Hlc(0) });
         self
     }
 
     /// Its level is `one`.
-    pub(super) fn at_one(self) -> Self {
+    pub(crate) fn at_one(self) -> Self {
         self.history.ops[self.id].level = Level::One;
         self
     }
 
     /// It was refused.
-    pub(super) fn refused(self) -> Self {
+    pub(crate) fn refused(self) -> Self {
         let end = self.history.ops[self.id].attempts[0].end.as_mut().expect("it has ended");
         end.answer = Answer::Refused("no".to_owned());
         self
     }
 
     /// Its answer carried this context.
-    pub(super) fn knows(self, known: Clock) -> Self {
+    pub(crate) fn knows(self, known: Clock) -> Self {
         let end = self.history.ops[self.id].attempts[0].end.as_mut().expect("it has ended");
         match &mut end.answer {
             Answer::Found { context, .. }
@@ -167,7 +167,7 @@ impl Last<'_> {
     }
 
     /// Its version was seen on the wire with this dot.
-    pub(super) fn dot(self, actor: u64, n: u64) -> Self {
+    pub(crate) fn dot(self, actor: u64, n: u64) -> Self {
         let op = &self.history.ops[self.id];
         let dot = Dot { actor: ActorId(actor), n };
         let version = match op.action {

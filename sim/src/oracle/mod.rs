@@ -44,7 +44,7 @@ mod liveness;
 mod transport;
 
 #[cfg(test)]
-mod made;
+pub(crate) mod made;
 
 use crate::history::{Breach, History, Promise, Stamp};
 use crate::oracle::index::Index;

@@ -4,6 +4,9 @@
 //! [{:process 0, :type :invoke, :f :cas, :value [3 1]}
 //!  {:process 0, :type :ok, :f :cas, :value [3 1]}]
 //! ```
+//! Where every operation is called with a pair, as `:read [7 nil]`, `:write [7 3]` and `:cas [7 [3 1]]`, the first of it is a
+//! key, as in `jepsen.independent`, and each key is a register of its own.
+//!
 //! `:fail` did not happen, `:info` is unknown, a read that answered `nil` tells nothing. What `:process` is no number
 //! for, as `:nemesis`, is not the register's.
 
@@ -23,12 +26,41 @@ pub fn read(text: &str, initial: &str) -> Result<Recorded> {
     })?;
     let mut recorder = Recorder::new(&initial.spelt());
     let mut reader = Reader::new(text);
+    let mut forms = Vec::new();
     while let Some((line, form)) = reader.map()? {
         if let Some(process) = process(line, &form)? {
-            enter(&mut recorder, line, process, &form)?;
+            forms.push((line, process, form));
         }
     }
+    let mut calls = forms.iter().filter(|(.., form)| is_call(form)).peekable();
+    let has_keys = calls.peek().is_some() && calls.all(|(.., form)| has_key(form));
+    for (line, process, form) in &forms {
+        enter(&mut recorder, *line, *process, form, has_keys)?;
+    }
     Ok(recorder.finish())
+}
+
+fn is_call(form: &Form) -> bool {
+    matches!(form.get("type"), Some(Form::Keyword(kind)) if kind == "invoke")
+}
+
+/// Whether what an operation is called with is a key and something.
+fn has_key(form: &Form) -> bool {
+    let Some((_, value)) = form.get("value").and_then(pair) else {
+        return false;
+    };
+    match form.get("f") {
+        Some(Form::Keyword(name)) if name == "cas" => pair(value).is_some(),
+        Some(Form::Keyword(name)) if name == "read" => *value == Form::Nil,
+        _ => true,
+    }
+}
+
+fn pair(form: &Form) -> Option<(&Form, &Form)> {
+    match form {
+        Form::Sequence(two) if two.len() == 2 => Some((&two[0], &two[1])),
+        _ => None,
+    }
 }
 
 /// The number of the process; `None` when it is none of the history's.
@@ -51,12 +83,22 @@ pub(super) fn keyword<'a>(line: usize, form: &'a Form, name: &str) -> Result<&'a
     }
 }
 
-fn enter(recorder: &mut Recorder, line: usize, process: u64, form: &Form) -> Result<()> {
+fn enter(
+    recorder: &mut Recorder,
+    line: usize,
+    process: u64,
+    form: &Form,
+    has_keys: bool,
+) -> Result<()> {
     let (kind, name) = (keyword(line, form, "type")?, keyword(line, form, "f")?);
-    let value = form.get("value").unwrap_or(&Form::Nil);
+    let whole = form.get("value").unwrap_or(&Form::Nil);
+    let (key, value) = match pair(whole).filter(|_| has_keys) {
+        Some((key, value)) => (key.spelt(), value),
+        None => (KEY.to_owned(), whole),
+    };
     if kind == "invoke" {
         let asked = asked(recorder, line, name, value)?;
-        return recorder.call(line, process, KEY, asked);
+        return recorder.call(line, process, &key, asked);
     }
     let open = recorder.pending(line, process)?;
     let is = match open.asked {
@@ -131,6 +173,38 @@ mod tests {
         assert!(is_linearizable(&[WRITE[0], WRITE[1], CAS, done], "nil"));
         assert!(!is_linearizable(&[CAS, done, WRITE[0], WRITE[1]], "nil"));
         assert!(is_linearizable(&[CAS, done, WRITE[0], WRITE[1]], "3"), "it was there at first");
+    }
+
+    #[test]
+    fn pairs_are_keys_when_all_calls_have_them() {
+        let write = |key, value| {
+            let of =
+                |kind| format!("{{:process 0, :type :{kind}, :f :write, :value [{key} {value}]}}");
+            [of("invoke"), of("ok")]
+        };
+        let read = |key, value| {
+            [
+                format!("{{:process 1, :type :invoke, :f :read, :value [{key} nil]}}"),
+                format!("{{:process 1, :type :ok, :f :read, :value [{key} {value}]}}"),
+            ]
+        };
+        let cas = [
+            "{:process 2, :type :invoke, :f :cas, :value [7 [3 4]]}".to_owned(),
+            "{:process 2, :type :ok, :f :cas, :value [7 [3 4]]}".to_owned(),
+        ];
+        let of = |parts: &[[String; 2]]| -> bool {
+            let ops: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
+            is_linearizable(&ops, "nil")
+        };
+        assert!(of(&[write(7, 3), write(8, 5), read(7, 3), cas.clone(), read(7, 4), read(8, 5)]));
+        assert!(!of(&[write(7, 3), write(8, 5), cas, read(7, 3)]), "key 7 holds 4");
+        assert!(!of(&[write(7, 3), write(8, 5), read(8, 3)]), "that is what key 7 holds");
+        let text = [write(7, 3), read(7, 3), write(8, 5)].concat().join(" ");
+        assert_eq!(read_text(&text).events.iter().map(|event| event.key).max(), Some(1));
+    }
+
+    fn read_text(text: &str) -> Recorded {
+        super::read(text, "nil").expect("well formed")
     }
 
     #[test]
