@@ -13,7 +13,7 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::env::{Class, Mono, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
-use rondo_net::frame::{Decoder, Frame, FrameError, Kind, encode};
+use rondo_net::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, encode};
 use rondo_net::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Identity, PROTOCOL, Step};
 use rondo_net::link::{End, Link, Pace, SLICES_MAX};
 use rondo_net::queue::{Pushed, QueueLimits, SendQueue};
@@ -111,7 +111,7 @@ fn decode(bytes: &[u8], sizes: &[u8]) -> (Vec<Frame>, Option<FrameError>) {
                 Err(error) => return (out, Some(error)),
             }
         }
-        assert!(decoder.buffered() <= LIMIT + 10, "more is held than one frame may have");
+        assert!(decoder.buffered() <= LIMIT + HEADER_BYTES, "more is held than one frame may have");
     }
     (out, None)
 }
@@ -227,7 +227,7 @@ fn link(steps: &[LinkStep]) {
                     Pushed::TooLong => panic!("four short parts are never too long"),
                     Pushed::Absurd => return,
                 }
-                assert!(queue.bytes() <= LIMITS.absurd_bytes + 10 * (pushed.len() + 1));
+                assert!(queue.bytes() <= LIMITS.absurd_bytes + HEADER_BYTES * (pushed.len() + 1));
             }
             LinkStep::Load => link.load(&mut queue),
             LinkStep::Write(max) => {
