@@ -14,7 +14,7 @@ use crate::world::{Event, Node, Shared, World};
 /// How long after a request to stop a node must have stopped, in milliseconds.
 const STOP_MS: u64 = 10_000;
 /// How soon after the heal everything arrives that was held, in milliseconds: as late as a usual message may be.
-const HURRY_MS: u64 = 1_000;
+pub const HURRY_MS: u64 = 1_000;
 
 /// A fault strikes.
 pub fn strike(shared: &Shared, fault: usize) {

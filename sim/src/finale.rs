@@ -8,6 +8,7 @@
 use rondo_core::layout::keyspace::Level;
 
 use crate::client;
+use crate::driver::Driver;
 use crate::faults;
 use crate::history::{Final, Trouble};
 use crate::inquiry::{owners, settled, states, submit, until};
@@ -40,6 +41,7 @@ pub async fn finish(shared: &Shared) {
     if !settled(shared).await {
         return stuck(shared, "some operation never ended".to_owned());
     }
+    outwait_streams(shared).await;
     let (nodes, keys) = {
         let world = shared.lock();
         (world.scenario.cluster.nodes, world.scenario.keys())
@@ -50,6 +52,18 @@ pub async fn finish(shared: &Shared) {
     read(shared, Level::Quorum, everywhere).await;
     if !shared.lock().is_over() {
         dump(&mut shared.lock());
+    }
+}
+
+/// On streams a held message holds all that stands behind it, forwarded puts included. A put that its client has given up
+/// would else be coordinated after the last reads, and the replicas be looked at while it is under way.
+async fn outwait_streams(shared: &Shared) {
+    let (driver, deadline_ms) = {
+        let world = shared.lock();
+        (world.driver, world.scenario.cluster.deadline_ms)
+    };
+    if driver == Driver::Wire {
+        until(shared, faults::HURRY_MS + deadline_ms, |_| false).await;
     }
 }
 

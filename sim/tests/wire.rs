@@ -177,3 +177,11 @@ fn where_there_are_no_streams_a_broken_connection_is_a_loss_of_messages() {
     let lost = |line: &&Line| line.kind == "lost" && line.text.contains("merge");
     assert_eq!(outcome.transcript.iter().filter(lost).count(), 1, "the one that was on its way");
 }
+
+/// It failed when the replicas were looked at while the put was under way.
+#[test]
+fn a_put_that_was_held_for_long_is_waited_for_before_replicas_are_compared() {
+    let scenario = Scenario::from_json(include_str!("wire/late-forward.json")).expect("it is one");
+    let outcome = run::run_on(Driver::Wire, &scenario, false);
+    assert_eq!(outcome.verdict, Verdict::Pass, "{:?}", outcome.violations);
+}
