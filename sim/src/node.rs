@@ -243,8 +243,9 @@ fn look(world: &mut World, node: u32, draws: [u64; 5]) {
     // A store that cannot be opened, or says that it has lost something, is the node's own trouble.
     let is_sound = !machine.failing.may_mislead();
     let store = is_sound.then(|| open(engine, disks, machine.disk.fork(), node, draws).ok());
-    if let Some(mut store) = store.flatten() {
-        witness::look(world, node, store.engine.as_mut());
+    match store.flatten() {
+        Some(mut store) => witness::look(world, node, store.engine.as_mut()),
+        None => world.nodes[node as usize].shadow.lose_sight(),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Shadow {
     durable: Content,
     later: VecDeque<Later>,
     life: u64,
+    /// Nobody knows what is durable: the disk was damaged meanwhile.
+    is_lost: bool,
     /// The highest mark of the hybrid clock that was ever written, and by an earlier life.
     mark: Hlc,
     mark_before: Hlc,
@@ -71,10 +73,30 @@ impl Shadow {
         known
     }
 
-    /// The store is opened again and holds this. `Err` tells why it must not.
-    pub fn opened(&mut self, content: &Content) -> Result<(), String> {
+    /// Whether nobody knows what is durable.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
+    /// The store is opened again, and what it holds cannot be compared.
+    pub fn lose_sight(&mut self) {
         self.life += 1;
         self.mark_before = self.mark;
+        self.mark_held = Hlc(0);
+        self.later.clear();
+        self.is_lost = true;
+    }
+
+    /// The store is opened again and holds this, all of it on the disk where that `is_settled`. `Err` tells why it must not.
+    pub fn opened(&mut self, content: &Content, is_settled: bool) -> Result<(), String> {
+        self.life += 1;
+        self.mark_before = self.mark;
+        if self.is_lost {
+            self.is_lost = !is_settled;
+            self.forget(content.clone());
+            return Ok(());
+        }
         let mut model = self.durable.clone();
         let mut differ: BTreeSet<Bytes> = model
             .keys()
@@ -111,7 +133,7 @@ impl Shadow {
     }
 
     /// From now on this is what is durable, whatever was before.
-    pub fn forget(&mut self, content: Content) {
+    fn forget(&mut self, content: Content) {
         self.durable = content;
         self.later.clear();
     }
@@ -190,20 +212,30 @@ mod tests {
     fn every_prefix_with_all_that_was_durable_is_right_and_nothing_else() {
         for (kept, is_right) in [(0, false), (1, true), (2, true), (3, true)] {
             let (mut shadow, states) = shadow();
-            assert_eq!(shadow.opened(&states[kept]).is_ok(), is_right, "{kept} batches");
+            assert_eq!(shadow.opened(&states[kept], true).is_ok(), is_right, "{kept} batches");
         }
         let (mut shadow, mut states) = shadow();
         states[3].remove(&b"b"[..]);
-        let told = shadow.opened(&states[3]).expect_err("the second batch is gone, the third not");
+        let told =
+            shadow.opened(&states[3], true).expect_err("the second batch is gone, the third not");
         assert!(told.contains("none of the 3 states"), "{told}");
-        assert_eq!(shadow.opened(&states[3]), Ok(()), "it is told once");
+        assert_eq!(shadow.opened(&states[3], true), Ok(()), "it is told once");
+    }
+
+    #[test]
+    fn after_damage_the_next_settled_state_counts() {
+        let (mut shadow, states) = shadow();
+        shadow.lose_sight();
+        assert_eq!(shadow.opened(&states[0], false), Ok(()));
+        assert_eq!(shadow.opened(&states[2], true), Ok(()));
+        assert!(shadow.opened(&states[1], true).is_err());
     }
 
     #[test]
     fn what_survived_unpromised_may_be_lost_the_next_time() {
         let (mut shadow, states) = shadow();
-        assert_eq!(shadow.opened(&states[2]), Ok(()));
-        assert_eq!(shadow.opened(&states[1]), Ok(()));
-        assert!(shadow.opened(&states[2]).is_err(), "what was lost does not come back");
+        assert_eq!(shadow.opened(&states[2], true), Ok(()));
+        assert_eq!(shadow.opened(&states[1], true), Ok(()));
+        assert!(shadow.opened(&states[2], true).is_err(), "what was lost does not come back");
     }
 }

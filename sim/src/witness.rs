@@ -41,14 +41,26 @@ pub fn observer(shared: &Shared, node: u32) -> Observer {
 
 /// A store that is opened again, by a copy of it: is it one that its node may have after its last life?
 pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
+    let machine = &mut world.nodes[node as usize];
+    let is_settled = machine.disk.unsynced_count() == 0;
     // A disk that cannot be read is the node's own trouble.
     let Ok(content) = shadow::content(engine) else {
-        return;
+        return machine.shadow.lose_sight();
     };
     let mark = content.get(MARK).and_then(|(head, _)| hlc(head)).unwrap_or_default();
-    world.nodes[node as usize].shadow.holds_mark(mark);
-    if let Err(what) = world.nodes[node as usize].shadow.opened(&content) {
+    let was_lost = machine.shadow.is_lost();
+    machine.shadow.holds_mark(mark);
+    if let Err(what) = machine.shadow.opened(&content, is_settled) {
         breach(world, node, Promise::Prefix, what);
+    }
+    if was_lost {
+        // Nobody saw when it became durable: whoever counts holders has to count this one.
+        let stamp = Stamp(world.hash().0);
+        world.history.kept.extend(content.iter().filter_map(|(key, (head, body))| {
+            let number = client::key_number(&replica::parse_data_key(key)?.key)?;
+            let clock = codec::decode_state(head, body).ok()?.clock();
+            Some(Kept { key: number, node, stamp, clock })
+        }));
     }
 }
 
