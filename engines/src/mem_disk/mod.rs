@@ -18,11 +18,11 @@
 
 mod faults;
 
+mod damage;
+
 mod crash;
 
 mod files;
-
-mod damage;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;

@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use rondo_sim::driver::Driver;
 use rondo_sim::run::Outcome;
 use serde_json::Value;
 
@@ -27,17 +28,22 @@ impl Again {
     ///
     /// # Errors
     /// The second process cannot be started, or tells nothing.
-    pub(super) fn differs(&self, seed: u64, outcome: &Outcome) -> Result<Option<String>, String> {
+    pub(super) fn differs(
+        &self,
+        seed: u64,
+        driver: Driver,
+        outcome: &Outcome,
+    ) -> Result<Option<String>, String> {
         if self.again_every == 0 || !seed.is_multiple_of(self.again_every) {
             return Ok(None);
         }
-        let (here, there) = (format!("{:016x}", outcome.hash), self.hash(seed)?);
+        let (here, there) = (format!("{:016x}", outcome.hash), self.hash(seed, driver)?);
         let differs = here != there;
         let told = || format!("the hash is {here} here and {there} in another process");
         Ok(differs.then(told))
     }
 
-    fn hash(&self, seed: u64) -> Result<String, String> {
+    fn hash(&self, seed: u64, driver: Driver) -> Result<String, String> {
         let program = match &self.again_with {
             Some(program) => program.clone(),
             None => std::env::current_exe()
@@ -46,7 +52,8 @@ impl Again {
         let seeds = format!("{seed}..{}", seed + 1);
         let arguments = ["run", "--json", "--jobs", "1", "--again-every", "0", "--seeds", &seeds];
         let mut command = Command::new(&program);
-        let output = command.args(arguments).stdin(Stdio::null()).output();
+        command.args(arguments).args(["--driver", driver.name()]);
+        let output = command.stdin(Stdio::null()).output();
         let output =
             output.map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);

@@ -152,7 +152,7 @@ impl Campaign<'_> {
         self.lived_ms += outcome.lived.ms();
         self.coverage.add(&outcome.coverage);
         self.worst = self.worst.min(outcome.verdict);
-        let differs = self.args.again.differs(scenario.seed, outcome)?;
+        let differs = self.args.again.differs(scenario.seed, self.args.driver, outcome)?;
         if self.args.json {
             let (oracle, evidence) = told(outcome, differs.as_deref());
             let verdict = outcome.verdict.word();
