@@ -31,7 +31,8 @@ pub struct Line {
 #[derive(Debug, Default)]
 pub struct Trace {
     lines: Vec<Line>,
-    on_the_way: BTreeMap<(u32, u32, Time), (Time, String)>,
+    /// By sender, receiver and when they are due: when each was sent, and what it says. Those that were held are due together.
+    on_the_way: BTreeMap<(u32, u32, Time), Vec<(Time, String)>>,
 }
 
 impl fmt::Display for Line {
@@ -46,7 +47,7 @@ impl Trace {
     /// A message was sent, and its copies arrive at these times unless something stops them.
     pub fn sent(&mut self, (from, to): (u32, u32), now: Time, arrivals: &[Time], text: String) {
         for &at in arrivals {
-            self.on_the_way.insert((from, to, at), (now, text.clone()));
+            self.on_the_way.entry((from, to, at)).or_default().push((now, text.clone()));
         }
         if arrivals.is_empty() {
             self.lost(from, to, now, now, text);
@@ -69,19 +70,25 @@ impl Trace {
         self.lines.push(Line { event, at, node, kind, text, sent, ahead_ms });
     }
 
-    /// When a message that arrives now was sent. Timers are coarse: it may have been due a little earlier.
+    /// When a message that arrives now was sent. Timers are coarse: it may have been due a little earlier. And what was held
+    /// until much later comes soon after the heal.
     fn arrived(&mut self, from: u32, to: u32, at: Time, text: &str) -> Option<Time> {
-        let due = self.on_the_way.range((from, to, Time::default())..=(from, to, at));
-        let mut same = due.filter(|(_, (_, said))| text.ends_with(said.as_str()));
-        let key = same.next_back().map(|(&key, _)| key)?;
-        self.on_the_way.remove(&key).map(|(sent, _)| sent)
+        let (first, last) = ((from, to, Time::default()), (from, to, Time(u64::MAX)));
+        let says_so = |(_, said): &(Time, String)| text.ends_with(said.as_str());
+        let is_there = |(_, all): &(&_, &Vec<(Time, String)>)| all.iter().any(says_so);
+        let early = self.on_the_way.range(first..=(from, to, at)).rfind(is_there);
+        let late = || self.on_the_way.range((from, to, at)..=last).find(is_there);
+        let key = early.or_else(late).map(|(&key, _)| key)?;
+        let all = self.on_the_way.get_mut(&key)?;
+        let place = all.iter().position(says_so)?;
+        Some(all.remove(place).0)
     }
 
     /// All lines in order of time. What should have arrived by `now` and did not was lost.
     #[must_use]
     pub fn into_lines(mut self, now: Time) -> Vec<Line> {
-        for ((from, to, at), (sent, text)) in std::mem::take(&mut self.on_the_way) {
-            if at <= now {
+        for ((from, to, at), all) in std::mem::take(&mut self.on_the_way) {
+            for (sent, text) in all.into_iter().filter(|_| at <= now) {
                 self.lost(from, to, sent, at, text);
             }
         }

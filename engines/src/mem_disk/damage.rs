@@ -6,7 +6,6 @@
 //! each damaged byte until somebody writes it anew, so damage can be undone at any time. Left out: who decides, and
 //! devices that lose whole writes of which nothing is written elsewhere.
 
-use super::files::{meet, slice_at};
 use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, PAGE, SECTOR, State};
 
 /// Where bytes at rest are not what was written.
@@ -198,4 +197,15 @@ impl Spoilt {
             }
         }
     }
+}
+
+/// Whether two ranges (offset, length) have bytes in common.
+pub(super) const fn meet(one: (u64, u64), two: (u64, u64)) -> bool {
+    one.0 < two.0 + two.1 && two.0 < one.0 + one.1
+}
+
+/// So many bytes of an image from an offset on, or fewer at its end.
+pub(super) fn slice_at(image: &[u8], offset: u64, len: usize) -> &[u8] {
+    let start = image.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
+    &image[start..image.len().min(start.saturating_add(len))]
 }

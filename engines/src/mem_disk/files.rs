@@ -12,6 +12,7 @@ use rondo_core::id::{ReadId, SyncId};
 use rondo_core::probe::{Buggify, Probe, Sometimes};
 
 use super::crash::Fate;
+use super::damage::meet;
 use super::faults::{Fault, INJECTED};
 use super::{
     ChangedFile, Entry, FileChange, Inode, MemDisk, MemFile, NameChange, Op, Pending, State, Work,
@@ -293,14 +294,4 @@ impl NameChange {
         let come = self.come.iter().map(|(path, _)| path);
         self.gone.iter().chain(come).any(|path| parent(path) == dir)
     }
-}
-
-/// Whether two ranges (offset, length) have bytes in common.
-pub(super) const fn meet(one: (u64, u64), two: (u64, u64)) -> bool {
-    one.0 < two.0 + two.1 && two.0 < one.0 + one.1
-}
-
-pub(super) fn slice_at(image: &[u8], offset: u64, len: usize) -> &[u8] {
-    let start = image.len().min(usize::try_from(offset).unwrap_or(usize::MAX));
-    &image[start..image.len().min(start.saturating_add(len))]
 }

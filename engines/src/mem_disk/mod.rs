@@ -37,9 +37,9 @@ use rondo_core::probe::Watch;
 pub use self::crash::{CrashPoint, Fate};
 pub use self::damage::Damage;
 use self::damage::Spoilt;
+use self::damage::slice_at;
 use self::faults::{ColdHook, FaultHook};
 pub use self::faults::{Fault, INJECTED};
-use self::files::slice_at;
 
 /// What a device writes as a whole, in bytes: a torn write ends at a multiple of it.
 pub const SECTOR: u64 = 512;
