@@ -31,7 +31,7 @@ const PROFILE: [(&str, &str); 4] = [
 ];
 
 /// How long a scenario is shrunk at most.
-const SHRINK_TIME: &str = "30s";
+const SHRINK_TIME: &str = "15s";
 
 /// How long a planted bug is looked for.
 #[derive(Clone, Copy, Debug)]
