@@ -146,7 +146,8 @@ impl Membership {
         if buggify!(env, HeartbeatEarly) {
             self.next_beat = now.plus_ms(self.heartbeat_ms / 10 + 1);
         }
-        if buggify!(env, HeartbeatLate) {
+        // A cluster that has not formed yet would hardly ever form.
+        if live && buggify!(env, HeartbeatLate) {
             self.next_beat = now.plus_ms(self.heartbeat_ms * 10);
         }
         self.beats += 1;
