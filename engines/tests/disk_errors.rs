@@ -237,3 +237,32 @@ fn a_full_disk_loses_nothing_durable_and_works_again_when_there_is_room() {
     }
     panic!("the workload never ended");
 }
+
+/// All keys of a store.
+fn keys(engine: &mut Bitcask<MemDisk>) -> Result<Vec<Bytes>> {
+    let page = engine.scan_from(b"", 1_000, u64::MAX as usize)?;
+    assert!(page.next.is_none(), "a page holds them all");
+    Ok(page.records.into_iter().map(|(key, _)| key).collect())
+}
+
+#[test]
+fn a_hint_that_is_damaged_while_the_store_is_open_is_made_anew_from_its_file() {
+    let disk = MemDisk::new();
+    let (mut engine, _) = open(&disk).unwrap();
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        engine.write(&put(key, "x".repeat(600))).unwrap();
+    }
+    engine.close().unwrap();
+    let (mut engine, _) = open(&disk).unwrap();
+    let all = keys(&mut engine).unwrap();
+    assert_eq!(all.len(), 6);
+    let hint = "store/0000000001.hint";
+    let sound = disk.content(hint).unwrap();
+    disk.flip_bit(hint, 22, 3);
+    assert_eq!(keys(&mut engine).unwrap(), all, "its records are all still there");
+    assert!(disk.content(hint).unwrap() == sound, "and so is the hint");
+    // Where the file is damaged too, nothing is left to make it from.
+    disk.flip_bit(hint, 22, 3);
+    disk.flip_bit("store/0000000001.data", 200, 0);
+    assert!(matches!(keys(&mut engine), Err(Error::Corrupt { .. })));
+}
