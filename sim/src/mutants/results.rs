@@ -1,6 +1,6 @@
 //! What came of each planted bug, kept from run to run.
 //!
-//! A row stands as long as its key does: a hash of the patch and of the crates that it changes. The file is written after
+//! A row stands as long as its key does: a hash of the patch and of the sources of the crates that it changes. The file is written after
 //! each row, so a run that was cut short goes on where it stopped.
 
 use std::collections::BTreeMap;

@@ -76,7 +76,7 @@ impl Workshop {
         let trees: Result<Vec<String>, String> = mutant
             .crates()
             .into_iter()
-            .map(|name| git(&self.root, &["rev-parse", &format!("HEAD:{name}")]))
+            .map(|name| git(&self.root, &["rev-parse", &format!("HEAD:{name}/src")]))
             .collect();
         Ok(key(&mutant.text, trees?.iter().map(String::as_str)))
     }
