@@ -29,7 +29,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for (of, kept) in index.keys.iter().zip(&kept) {
         let keepers = Keepers::of(kept);
-        let owners = owners(index.history, of.key);
+        let owners = owners(index, of.key);
         for (dot, fact) in acked(of) {
             let (needed, at) = (needed(fact.level), fact.acked());
             let by = keepers.before(dot, at).filter(|node| owners.contains(node)).count();
@@ -54,9 +54,8 @@ fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::index::Fact)>
 }
 
 /// The nodes that are primaries of a key.
-fn owners(history: &History, key: u32) -> BTreeSet<u32> {
-    let finals = history.finals.iter().filter(|last| last.key == key);
-    finals.map(|last| last.node).collect()
+fn owners(index: &Index<'_>, key: u32) -> BTreeSet<u32> {
+    index.finals(key).iter().map(|last| last.node).collect()
 }
 
 fn by_key(history: &History) -> Vec<Vec<&Kept>> {

@@ -4,6 +4,7 @@
 //! time, in memory that fits a cache. Actors have small numbers here, each key its own (*slots*), so a clock is a
 //! short list of (slot, n). Operations that were never invoked have no place in it, because nothing can have seen them.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 
@@ -15,7 +16,7 @@ use rondo_core::version::hlc::Hlc;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::search::Mixed;
-use crate::history::{Answer, Fate, History, Op, Seen, Sighting, Stamp};
+use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
 use crate::scenario::Action;
 
 /// No operation, or a value that nobody wrote.
@@ -32,6 +33,8 @@ pub struct Index<'a> {
     pub(super) writers: Vec<u32>,
     /// For each operation its place among its key's.
     places: Vec<u32>,
+    /// The states at the end, by key.
+    finals: BTreeMap<u32, Vec<&'a Final>>,
     /// The writes by their requests.
     requests: HashMap<RequestId, u32, BuildHasherDefault<Mixed>>,
 }
@@ -126,13 +129,20 @@ impl<'a> Index<'a> {
         let mut requests = HashMap::default();
         requests.reserve(history.ops.len() / 2);
         requests.extend(writes.map(|(id, op)| (op.request, id as u32)));
-        let mut index = Index { history, keys, writers: Vec::new(), places, requests };
+        let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
+        history.finals.iter().for_each(|last| finals.entry(last.key).or_default().push(last));
+        let mut index = Index { history, keys, writers: Vec::new(), places, finals, requests };
         index.find_writers();
         for of in &mut index.keys {
             of.is_watched = !history.sightings.is_empty();
             of.finish();
         }
         index
+    }
+
+    /// The states of a key at the end; none when it was not asked for.
+    pub(super) fn finals(&self, key: u32) -> &[&'a Final] {
+        self.finals.get(&key).map_or(&[], Vec::as_slice)
     }
 
     /// The place of an operation of this key; `None` for one of another key, or that was never invoked.

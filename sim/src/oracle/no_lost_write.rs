@@ -3,9 +3,7 @@
 //! This holds for every level, because the simulated disks keep what was synced. It is asked of the states that
 //! the replicas hold at the end, deletes included.
 
-use std::collections::BTreeMap;
-
-use crate::history::{Final, Stamp};
+use crate::history::Stamp;
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
 use crate::oracle::overwritten;
@@ -13,15 +11,12 @@ use crate::oracle::overwritten;
 const NAME: &str = "no-lost-write";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
-    for last in &index.history.finals {
-        finals.entry(last.key).or_default().push(last);
-    }
     let mut wrong = Vec::new();
     for of in &index.keys {
-        let Some(finals) = finals.get(&of.key) else {
+        let finals = index.finals(of.key);
+        if finals.is_empty() {
             continue;
-        };
+        }
         let gone = overwritten::may_be_gone(of);
         let mut is_there = vec![false; of.facts.len()];
         for place in finals.iter().flat_map(|last| index.held(of, &last.state)) {

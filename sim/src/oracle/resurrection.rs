@@ -4,8 +4,6 @@
 //! every write that had been acknowledged at these levels before it began, because its query round met it. What comes
 //! back afterwards has risen from a replica that missed the news (Cassandra's zombie rows, CASSANDRA-1316).
 
-use std::collections::BTreeMap;
-
 use crate::history::{Final, Stamp};
 use crate::oracle::Violation;
 use crate::oracle::index::{Index, OfKey};
@@ -14,15 +12,11 @@ use crate::oracle::overwritten::{self, First};
 const NAME: &str = "resurrection";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
-    for last in &index.history.finals {
-        finals.entry(last.key).or_default().push(last);
-    }
     let mut wrong = Vec::new();
     for of in &index.keys {
         let gone = overwritten::must_be_gone(of);
         wrong.extend(shown(index, of, &gone));
-        for last in finals.get(&of.key).into_iter().flatten() {
+        for last in index.finals(of.key) {
             wrong.extend(kept(index, of, &gone, last));
         }
     }
