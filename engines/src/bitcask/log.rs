@@ -94,8 +94,8 @@ impl<D: Disk> Bitcask<D> {
         let number = self.active.number;
         let active = self.files.get_mut(&number).expect("the active file is a file");
         let parts = Parts { lsn, index, flags, key, head, body };
-        let len = record::encode(&mut self.active.buffer, active.seed, &parts) as u32;
-        let offset = active.end as u32;
+        let (buffer, offset) = (&mut self.active.buffer, active.end as u32);
+        let len = record::encode(buffer, active.seed, active.end, &parts) as u32;
         active.end += u64::from(len);
         active.note_lsn(lsn);
         if let Keys::Table(table) = &mut active.keys {
@@ -158,8 +158,8 @@ impl<D: Disk> Bitcask<D> {
 
     fn append_mark(&mut self) {
         let active = self.files.get_mut(&self.active.number).expect("the active file is a file");
-        let buffer = &mut self.active.buffer;
-        active.end += record::encode_mark(buffer, active.seed, self.durable, 0) as u64;
+        let (buffer, seed, at) = (&mut self.active.buffer, active.seed, active.end);
+        active.end += record::encode_mark(buffer, seed, at, self.durable, 0) as u64;
         self.marked = self.durable;
     }
 

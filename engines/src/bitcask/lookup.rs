@@ -122,7 +122,7 @@ impl<D: Disk> Bitcask<D> {
             }
             len = header.body_at().min(place.len as usize);
         }
-        let other = record::check_head(file.seed, &bytes);
+        let other = record::check_head(file.seed, u64::from(place.offset), &bytes);
         other.map(|_| false).map_err(|what| self.corrupt(place, what))
     }
 
@@ -171,7 +171,7 @@ impl<D: Disk> Bitcask<D> {
     /// Checks a record, whole or without its body, and answers its key and content.
     fn parse(&self, place: Place, bytes: &Bytes) -> Result<(Bytes, Record)> {
         let seed = record::seed(self.salt, place.file);
-        let checked = record::check_head(seed, bytes).and_then(|header| {
+        let checked = record::check_head(seed, u64::from(place.offset), bytes).and_then(|header| {
             let whole = bytes.len() >= header.len();
             if whole {
                 record::check_body(&header, bytes)?;

@@ -282,13 +282,14 @@ impl<D: Disk> Bitcask<D> {
                     sometimes!(self.disk, MergeFoundADeadRecord, !keep && !deleted);
                     sometimes!(self.disk, MergeDroppedATombstone, !keep && deleted);
                     if keep {
-                        let offset = (start + copied.buffer.len() as u64) as u32;
+                        let at = start + copied.buffer.len() as u64;
+                        let offset = at as u32;
                         let head = &bytes[HEADER + header.key_len..header.body_at()];
                         let body = [Bytes::copy_from_slice(&bytes[header.body_at()..])];
                         let flags = LAST | header.flags & DELETE;
                         let lsn = header.lsn;
                         let parts = Parts { lsn, index: 0, flags, key, head, body: &body };
-                        record::encode(&mut copied.buffer, seed, &parts);
+                        record::encode(&mut copied.buffer, seed, at, &parts);
                         copied.entries.push((key.into(), Entry { lsn, offset, len, deleted }));
                         if !deleted {
                             let new = Place { file: number, offset, len };
@@ -366,7 +367,7 @@ impl<D: Disk> Bitcask<D> {
         };
         let file = self.files.get_mut(&number).expect("an output is a file");
         let mut buffer = Vec::new();
-        record::encode_mark(&mut buffer, file.seed, self.durable, END);
+        record::encode_mark(&mut buffer, file.seed, file.end, self.durable, END);
         self.disk.write_at(&file.file, &[&buffer], file.end)?;
         self.disk.sync_now(&file.file)?;
         file.end += buffer.len() as u64;

@@ -4,7 +4,7 @@
 //! place of its newest record. A file that is full is sealed, and a hint (its keys in order) is
 //! written for it. A merge copies what is alive out of the oldest files and removes them.
 //! After Sheehy and Smith, "Bitcask: a log-structured hash table for fast key/value data" (2010); it
-//! differs in what it took to survive power losses (`recovery`), in a keydir without keys
+//! differs in what it took to survive power losses (`follow`, `recovery`), in a keydir without keys
 //! (`keydir`), in atomic batches, and in ordered scans (`hint`, `order`).
 //!
 //! Invariants:
@@ -38,6 +38,8 @@ mod lookup;
 mod log;
 
 mod merge;
+
+mod follow;
 
 mod recovery;
 

@@ -8,7 +8,7 @@
 //! | at | size | what |
 //! |---|---|---|
 //! | 0 | 7 | `rondobc` |
-//! | 7 | 1 | format version, 1 |
+//! | 7 | 1 | format version, 2 |
 //! | 8 | 1 | kind: 1 log, 2 merged |
 //! | 9 | 3 | zero |
 //! | 12 | 4 | the file's number, as in its name |
@@ -21,7 +21,7 @@
 //!
 //! | at | size | what |
 //! |---|---|---|
-//! | 0 | 4 | CRC-32 of bytes 4..28, key and head, started from the file's seed |
+//! | 0 | 4 | CRC-32 of bytes 4..28, key and head, started from the file's seed and the record's place |
 //! | 4 | 4 | CRC-32 of the body |
 //! | 8 | 8 | Lsn of the batch |
 //! | 16 | 4 | length of the body |
@@ -31,9 +31,10 @@
 //! | 26 | 2 | place in its batch, from 0 |
 //! | 28 | | key, head, body |
 //!
-//! The seed is the CRC-32 of the salt and the file number: bytes of another file or store, and bytes
-//! that a client made to look like a record, are not taken for one. Two checksums let the
-//! versions of a key be read and trusted without its values. A mark has no key, and its head is the
+//! The seed is the CRC-32 of the salt and the file number, and the place is where in the file the record starts: bytes of
+//! another place, file or store, and bytes that a client made to look like a record, are not taken for one. (Version 1
+//! left the place out; a block that a device had read from elsewhere in the same file was believed.) Two checksums let
+//! the versions of a key be read and trusted without its values. A mark has no key, and its head is the
 //! Lsn known durable when it was written (8 bytes); a mark that is also flagged `end` is the last
 //! record of a finished merged file.
 
@@ -47,7 +48,7 @@ pub(super) const MARK_LEN: usize = HEADER + 8;
 /// The longest record in bytes: nothing longer is taken for one.
 pub(super) const RECORD_BYTES_MAX: usize =
     HEADER + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + BODY_BYTES_MAX;
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 pub(super) const DELETE: u8 = 1;
 pub(super) const LAST: u8 = 2;
@@ -81,7 +82,8 @@ pub(super) struct FileHeader {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum BadHeader {
     Damaged,
-    Newer(u8),
+    /// Of a version that this program does not know.
+    Other(u8),
 }
 
 /// The fixed part of a record; its lengths are within limits.
@@ -140,7 +142,7 @@ impl FileHeader {
             return Err(BadHeader::Damaged);
         }
         if bytes[7] != VERSION {
-            return Err(BadHeader::Newer(bytes[7]));
+            return Err(BadHeader::Other(bytes[7]));
         }
         let kind = match bytes[8] {
             1 => Kind::Log,
@@ -199,8 +201,8 @@ impl Header {
     }
 }
 
-/// Appends a record and answers its length.
-pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, parts: &Parts<'_>) -> usize {
+/// Appends a record that will start at `at` in its file, and answers its length.
+pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>) -> usize {
     let start = buffer.len();
     let body_len: usize = parts.body.iter().map(Bytes::len).sum();
     let body_crc = if body_len == 0 { 0 } else { crc_of(parts.body) };
@@ -215,7 +217,7 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, parts: &Parts<'_>) -> usiz
     buffer.extend_from_slice(&header);
     buffer.extend_from_slice(parts.key);
     buffer.extend_from_slice(parts.head);
-    let crc = seeded(seed, &buffer[start + 4..]);
+    let crc = seeded(placed(seed, at), &buffer[start + 4..]);
     buffer[start..start + 4].copy_from_slice(&crc.to_le_bytes());
     for part in parts.body {
         buffer.extend_from_slice(part);
@@ -223,22 +225,28 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, parts: &Parts<'_>) -> usiz
     buffer.len() - start
 }
 
-/// Appends a mark that names `durable`.
-pub(super) fn encode_mark(buffer: &mut Vec<u8>, seed: u32, durable: u64, flags: u8) -> usize {
+/// Appends a mark that names `durable` and will start at `at` in its file.
+pub(super) fn encode_mark(
+    buffer: &mut Vec<u8>,
+    seed: u32,
+    at: u64,
+    durable: u64,
+    flags: u8,
+) -> usize {
     let head = durable.to_le_bytes();
     let lsn = durable.max(1);
     let flags = MARK | flags;
-    encode(buffer, seed, &Parts { lsn, index: 0, flags, key: &[], head: &head, body: &[] })
+    encode(buffer, seed, at, &Parts { lsn, index: 0, flags, key: &[], head: &head, body: &[] })
 }
 
-/// Checks header, key and head of the record at the start of `bytes`. The body may be missing.
-pub(super) fn check_head(seed: u32, bytes: &[u8]) -> Result<Header, &'static str> {
+/// Checks header, key and head of the record at the start of `bytes`, which were read at `at`. The body may be missing.
+pub(super) fn check_head(seed: u32, at: u64, bytes: &[u8]) -> Result<Header, &'static str> {
     if bytes.len() < HEADER {
         return Err("the file ends inside a record's header");
     }
     let header = Header::decode(bytes).ok_or("impossible lengths or flags")?;
     let covered = bytes.get(4..header.body_at()).ok_or("the file ends inside a record")?;
-    if seeded(seed, covered) != u32_at(bytes, 0) {
+    if seeded(placed(seed, at), covered) != u32_at(bytes, 0) {
         return Err("the checksum of the head does not fit");
     }
     Ok(header)
@@ -252,6 +260,11 @@ pub(super) fn check_body(header: &Header, bytes: &[u8]) -> Result<(), &'static s
         return Err("the checksum of the body does not fit");
     }
     Ok(())
+}
+
+/// The seed of the record at `at`. Two that differ never give the same checksum of the same bytes.
+fn placed(seed: u32, at: u64) -> u32 {
+    seed ^ at as u32
 }
 
 /// CRC-32 of `bytes`, started from `seed`.

@@ -1,24 +1,8 @@
-//! Opening: which bytes of the log are writes that survived, which were never promised, which are lost.
+//! Opening: from files as a crash left them to a store that takes writes.
 //!
-//! A power loss keeps any part of what was written since the last sync: an earlier write may be gone
-//! and a later one there, in one file or over several. What is recovered must be a prefix of the
-//! writes, batch by batch, that contains everything synced; and damage to synced data must be reported,
-//! not taken for the end of the log.
-//!
-//! **The rule.** Let D be the highest Lsn that anything sound in the directory names as durable: file
-//! headers, marks (each run of writes that follows a sync starts with one, and closing ends with one),
-//! and hints, which are written of durable data only.
-//! 1. Records with Lsns up to D are taken wherever they are sound. What is missing of them is lost, and
-//!    reported: Lsns are dense, and a batch counts its records, so every gap is seen.
-//! 2. Beyond D, batches are taken one by one while each is whole and its Lsn follows the one before.
-//!    The first gap ends the log; everything behind it was never promised and is cut off.
-//!
-//! **Why it is right.** Let T be the highest Lsn whose sync had ended. Only Lsns that are durable are ever
-//! named, so D <= T. What is synced is on the disk: without damage, rule 1 finds all of 1..D and rule
-//! 2 meets no gap in D+1..T, so it ends at T or later, with a prefix. A hole that reordering made lies
-//! above T >= D, so it is never reported as lost. Damage at or below D is always reported. What cannot
-//! be told from a torn tail is damage in D+1..T, which is what the last sync covered when nothing
-//! was written after it; closing cleanly leaves nothing in that state.
+//! Which bytes are writes that survived, which were never promised and which are lost is decided by `follow`. Here
+//! files are found, read by that rule, and then put in order: what was taken is made durable, what was never
+//! promised is cut off, hints are written, a new file is started, the keydir is filled.
 //!
 //! **Why twice is right.** Nothing is written with a new Lsn before the tail has been cut and synced
 //! and the new file's header, which names all that was recovered, is durable. Until then a second
@@ -31,11 +15,11 @@
 //! them, call them durable and lose them. So of each log file every sound record behind the last one up to D is
 //! written anew before the file is synced, from the bytes that were checked: what is read twice may differ.
 //!
+//! **What is cut is read twice.** A read that failed without saying so would make the last writes look as if they had
+//! never been finished. Bytes that are to be cut are read again, and must hold the same once more.
+//!
 //! **Losses change nothing.** Files are only looked at until all are known to be whole; what cannot be read now may be
 //! readable after a repair. (Files that were never finished are removed before.)
-//!
-//! Merged files have no order and are complete before they get their names: all sound records in them
-//! are taken, and all damage is a loss.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -45,18 +29,15 @@ use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
+use super::follow::{Follow, Loaded, Remains, read_unordered};
 use super::hint::Hint;
 use super::keydir::{Keydir, Place};
 use super::order::{Order, Source, Stop};
-use super::record::{
-    self, BadHeader, DELETE, END, FILE_HEADER, FileHeader, Header, Kind, LAST, MARK,
-};
+use super::record::{self, BadHeader, END, FILE_HEADER, FileHeader, Kind, MARK};
 use super::table::{Entry, Table};
 use super::walk::{Item, Walk};
 use super::{Active, Bitcask, DataFile, Keys, Lost, Opened, Options, file_path, log, make_dir};
 
-/// At most this many losses are listed for one file.
-const LOSSES_MAX: usize = 16;
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
 
@@ -69,47 +50,13 @@ struct Found<F> {
     hint: Option<Hint<F>>,
 }
 
-/// What a data file turned out to hold.
-struct Loaded {
-    records: Vec<(Box<[u8]>, Entry)>,
-    /// Where the data ends.
-    end: u64,
-    /// Sound records, marks included, that may not be durable: where they lie, and their bytes.
-    uncertain: Vec<(u64, Vec<u8>)>,
-    losses: Vec<(u64, String)>,
-}
-
 /// What opening has to do with a file whose records were read.
 struct Tail {
     number: u32,
     /// Write these bytes again.
     again: Vec<(u64, Vec<u8>)>,
-    /// Cut what was never promised.
-    cut: bool,
-}
-
-/// How far the log has been followed, over all its files.
-struct Follow {
-    /// D: up to here everything was durable.
-    durable: u64,
-    /// The last Lsn taken, or known to have been taken by merged files.
-    last: u64,
-    /// Whether `last` is known; before the first log file it is not.
-    known: bool,
-    /// Whether the log has ended.
-    broken: bool,
-    /// Bytes that were never promised.
-    torn: u64,
-}
-
-/// A batch that is being read.
-#[derive(Default)]
-struct Partial {
-    lsn: u64,
-    next_index: u32,
-    whole: bool,
-    records: Vec<(Box<[u8]>, Entry)>,
-    bytes: Vec<(u64, Vec<u8>)>,
+    /// Cut what was never promised, which is this.
+    cut: Option<Remains>,
 }
 
 /// See `Bitcask::open`.
@@ -123,7 +70,7 @@ pub(super) fn open<D: Disk>(
     let (found, salt) = find_files(&*disk, dir, &numbers, options.salt)?;
     let durable = durable_named(&*disk, salt, &found)?;
     let mut bitcask = new_bitcask(disk, dir, options, salt, next_number);
-    let mut follow = Follow { durable, last: 0, known: false, broken: false, torn: 0 };
+    let mut follow = Follow::new(durable);
     let mut opened = Opened::default();
     let (mut empty, mut tails) = (Vec::new(), Vec::new());
     // For each log file its base; 0, which promises nothing, where the header is damaged.
@@ -152,6 +99,7 @@ pub(super) fn open<D: Disk>(
         bitcask.poisoned = true;
         return Ok((bitcask, opened));
     }
+    tails.iter().try_for_each(|tail| bitcask.look_again(tail))?;
     tails.into_iter().try_for_each(|tail| bitcask.settle(tail))?;
     bitcask.lsn = follow.durable.max(follow.last);
     bitcask.durable = bitcask.lsn;
@@ -246,7 +194,7 @@ fn find_files<D: Disk>(
         let header = match FileHeader::decode(&bytes[..read]) {
             Ok(header) => Some(header).filter(|header| header.number == number),
             Err(BadHeader::Damaged) => None,
-            Err(BadHeader::Newer(found)) => {
+            Err(BadHeader::Other(found)) => {
                 return Err(Error::UnknownVersion { what: "a Bitcask data file", found });
             }
         };
@@ -329,7 +277,8 @@ impl<D: Disk> Bitcask<D> {
         };
         let mut again = loaded.uncertain;
         again.retain(|(at, _)| *at < loaded.end);
-        let tail = Tail { number: found.number, again, cut: loaded.end < found.len };
+        let cut = (loaded.end < found.len).then_some(loaded.behind);
+        let tail = Tail { number: found.number, again, cut };
         file.end = loaded.end.max(FILE_HEADER as u64);
         file.damaged = !loaded.losses.is_empty();
         loaded.records.iter().for_each(|(_, entry)| file.note_lsn(entry.lsn));
@@ -340,11 +289,26 @@ impl<D: Disk> Bitcask<D> {
         Ok((file, Some(tail)))
     }
 
+    /// Reads once more what is to be cut, and refuses when it is not the same.
+    fn look_again(&self, tail: &Tail) -> Result<()> {
+        let Some(cut) = tail.cut else { return Ok(()) };
+        let (file, number) = (&self.files[&tail.number], tail.number);
+        let len = self.disk.len(&file.file)?;
+        let walk = Walk::new(&*self.disk, &file.file, file.seed, file.end, len);
+        if Remains::of(walk)? == cut {
+            return Ok(());
+        }
+        let what =
+            "its end was read twice and was not the same; nothing was changed, so start again";
+        let file = self.path(number, "data");
+        Err(Error::Corrupt { file, offset: self.files[&number].end, what: what.to_owned() })
+    }
+
     /// Makes durable what was taken of a file, and cuts off what was never promised.
     fn settle(&self, tail: Tail) -> Result<()> {
         let Tail { number, again, cut } = tail;
         let file = &self.files[&number].file;
-        if cut {
+        if cut.is_some() {
             self.disk.set_len(file, self.files[&number].end)?;
         }
         for (at, bytes) in again {
@@ -457,247 +421,9 @@ impl<D: Disk> Bitcask<D> {
     }
 }
 
-impl Follow {
-    /// Reads a log file by the rule.
-    fn read_log<D: Disk>(
-        &mut self,
-        mut walk: Walk<'_, D>,
-        header: Option<FileHeader>,
-        next_base: Option<u64>,
-        len: u64,
-    ) -> Result<Loaded> {
-        let mut loaded = Loaded::new();
-        self.enter(header, &mut loaded);
-        loaded.doubt_header(header);
-        let mut partial = Partial { whole: true, ..Partial::default() };
-        let mut damage_at = None;
-        while let Some(item) = walk.next()? {
-            match item {
-                Item::Damage { from, .. } => damage_at = damage_at.or(Some(from)),
-                Item::Record { offset, header, bytes } if header.has(MARK) => {
-                    if !self.broken && partial.whole {
-                        loaded.end = offset + bytes.len() as u64;
-                        loaded.doubt(offset, bytes);
-                    }
-                }
-                Item::Record { offset, header, bytes } => {
-                    let at = damage_at.unwrap_or(offset);
-                    let record = Record { offset, header, bytes };
-                    if header.lsn <= self.durable {
-                        self.take_durable(&record, at, &mut partial, &mut loaded);
-                    } else {
-                        self.take_tail(&record, at, &mut partial, &mut loaded);
-                    }
-                    damage_at = None;
-                }
-            }
-        }
-        self.finish_durable(walk.offset(), next_base, &partial, &mut loaded);
-        self.broken |= !partial.whole && partial.lsn > self.durable;
-        if self.broken {
-            self.torn += walk.offset().min(len).saturating_sub(loaded.end);
-        }
-        Ok(loaded)
-    }
-
-    /// A log file says which Lsn it starts after.
-    fn enter(&mut self, header: Option<FileHeader>, loaded: &mut Loaded) {
-        let Some(header) = header else { return };
-        if !self.known {
-            self.last = header.base;
-            self.known = true;
-        }
-        let base = header.base.min(self.durable);
-        if base > self.last {
-            loaded.lose(0, self.last + 1, base);
-            self.last = base;
-        }
-    }
-
-    /// Rule 1.
-    fn take_durable(
-        &mut self,
-        record: &Record<'_>,
-        at: u64,
-        partial: &mut Partial,
-        loaded: &mut Loaded,
-    ) {
-        let Header { lsn, index, .. } = record.header;
-        if !self.known {
-            (self.last, self.known) = (lsn - 1, true);
-        }
-        let follows = lsn == partial.lsn && u32::from(index) == partial.next_index;
-        let starts = index == 0 && partial.whole && lsn == self.last + 1;
-        if lsn < self.last || (lsn == self.last && !follows && partial.whole) {
-            // Left over from another time: not in order, so not of this log.
-            return;
-        }
-        if !follows && !starts {
-            let first = if partial.whole { self.last + 1 } else { self.last };
-            loaded.lose(at, first, if index == 0 { lsn - 1 } else { lsn });
-        }
-        loaded.take(record.key(), record.entry());
-        loaded.end = record.end();
-        loaded.uncertain.clear();
-        self.last = lsn;
-        *partial = Partial {
-            lsn,
-            next_index: u32::from(index) + 1,
-            whole: record.header.has(LAST),
-            ..Partial::default()
-        };
-    }
-
-    /// Rule 2.
-    fn take_tail(
-        &mut self,
-        record: &Record<'_>,
-        at: u64,
-        partial: &mut Partial,
-        loaded: &mut Loaded,
-    ) {
-        if self.broken {
-            return;
-        }
-        let Header { lsn, index, .. } = record.header;
-        if index == 0 {
-            if self.known && self.last < self.durable {
-                loaded.lose(at, self.last + 1, self.durable);
-            }
-            let whole = partial.whole || partial.lsn <= self.durable;
-            let expected = self.last.max(self.durable) + 1;
-            self.broken = !whole || lsn != expected;
-            *partial = Partial { lsn, next_index: 0, whole: false, ..Partial::default() };
-        }
-        self.broken |= lsn != partial.lsn || u32::from(index) != partial.next_index;
-        if self.broken {
-            return;
-        }
-        partial.next_index += 1;
-        partial.records.push((record.key().into(), record.entry()));
-        partial.bytes.push((record.offset, record.bytes.to_vec()));
-        if record.header.has(LAST) {
-            partial.whole = true;
-            loaded.records.append(&mut partial.records);
-            loaded.end = record.end();
-            partial.bytes.drain(..).for_each(|(at, bytes)| loaded.doubt(at, &bytes));
-            (self.last, self.known) = (lsn, true);
-        }
-    }
-
-    /// At the end of a file: what it should have held and does not.
-    fn finish_durable(
-        &mut self,
-        at: u64,
-        next_base: Option<u64>,
-        partial: &Partial,
-        loaded: &mut Loaded,
-    ) {
-        if !partial.whole && partial.lsn > 0 && partial.lsn <= self.durable {
-            loaded.lose(at, partial.lsn, partial.lsn);
-        }
-        let expected = next_base.unwrap_or(self.durable).min(self.durable);
-        if self.known && self.last < expected {
-            loaded.lose(at, self.last + 1, expected);
-            self.last = expected;
-        }
-    }
-}
-
-/// A sound record.
-struct Record<'a> {
-    offset: u64,
-    header: Header,
-    bytes: &'a [u8],
-}
-
-impl Record<'_> {
-    fn key(&self) -> &[u8] {
-        &self.bytes[record::HEADER..record::HEADER + self.header.key_len]
-    }
-
-    fn end(&self) -> u64 {
-        self.offset + self.bytes.len() as u64
-    }
-
-    fn entry(&self) -> Entry {
-        Entry {
-            lsn: self.header.lsn,
-            offset: self.offset as u32,
-            len: self.bytes.len() as u32,
-            deleted: self.header.has(DELETE),
-        }
-    }
-}
-
 impl Opened {
     fn report(&mut self, file: &str, losses: Vec<(u64, String)>) {
         let lost = |(offset, what)| Lost { file: file.to_owned(), offset, what };
         self.lost.extend(losses.into_iter().map(lost));
     }
-}
-
-impl Loaded {
-    fn new() -> Loaded {
-        let (end, uncertain) = (FILE_HEADER as u64, Vec::new());
-        Loaded { records: Vec::new(), end, uncertain, losses: Vec::new() }
-    }
-
-    fn take(&mut self, key: &[u8], entry: Entry) {
-        self.records.push((key.into(), entry));
-    }
-
-    /// The file's header is durable only if a record behind it is.
-    fn doubt_header(&mut self, header: Option<FileHeader>) {
-        self.uncertain.extend(header.map(|header| (0, header.encode().to_vec())));
-    }
-
-    fn doubt(&mut self, at: u64, bytes: &[u8]) {
-        match self.uncertain.last_mut() {
-            Some((from, last)) if *from + last.len() as u64 == at => last.extend_from_slice(bytes),
-            _ => self.uncertain.push((at, bytes.to_vec())),
-        }
-    }
-
-    fn lose(&mut self, at: u64, first: u64, last: u64) {
-        let what = if first >= last {
-            format!("write {last} is damaged or missing")
-        } else {
-            format!("writes {first} to {last} are damaged or missing")
-        };
-        if self.losses.len() < LOSSES_MAX {
-            self.losses.push((at, what));
-        }
-    }
-}
-
-/// Takes all sound records of a file that was complete once, whatever their order. Only a merged one says where it ends.
-fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
-    let mut loaded = Loaded::new();
-    let mut ended = false;
-    while let Some(item) = walk.next()? {
-        match item {
-            Item::Damage { from, what } => {
-                if loaded.losses.len() < LOSSES_MAX {
-                    loaded.losses.push((from, what.to_owned()));
-                }
-            }
-            Item::Record { offset, header, bytes } => {
-                let record = Record { offset, header, bytes };
-                loaded.end = record.end();
-                if header.has(MARK) {
-                    ended |= header.has(END);
-                } else {
-                    loaded.take(record.key(), record.entry());
-                }
-            }
-        }
-    }
-    if walk.ended_in_zeroes() {
-        loaded.losses.push((loaded.end, "zeroes where records were".to_owned()));
-    }
-    if kind == Kind::Merged && !ended && loaded.losses.is_empty() {
-        loaded.losses.push((walk.offset(), "the end of a merged file is missing".to_owned()));
-    }
-    Ok(loaded)
 }

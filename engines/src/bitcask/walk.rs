@@ -21,6 +21,15 @@ pub(super) enum Item<'a> {
     Damage { from: u64, what: &'static str },
 }
 
+impl Item<'_> {
+    /// Where it starts.
+    pub(super) fn offset(&self) -> u64 {
+        match self {
+            Item::Record { offset, .. } | Item::Damage { from: offset, .. } => *offset,
+        }
+    }
+}
+
 /// A place in a file.
 pub(super) struct Walk<'a, D: Disk> {
     disk: &'a D,
@@ -96,7 +105,7 @@ impl<'a, D: Disk> Walk<'a, D> {
             return Ok(Err((None, "impossible lengths or flags")));
         };
         let bytes = self.bytes(at, header.len())?;
-        if let Err(what) = record::check_head(seed, bytes) {
+        if let Err(what) = record::check_head(seed, at, bytes) {
             return Ok(Err((None, what)));
         }
         Ok(record::check_body(&header, bytes).map(|()| header).map_err(|what| (Some(header), what)))

@@ -1,0 +1,340 @@
+//! The rule: which bytes of the log are writes that survived, which were never promised, which are lost.
+//!
+//! A power loss keeps any part of what was written since the last sync: an earlier write may be gone
+//! and a later one there, in one file or over several. What is recovered must be a prefix of the
+//! writes, batch by batch, that contains everything synced; and damage to synced data must be reported,
+//! not taken for the end of the log.
+//!
+//! **The rule.** Let D be the highest Lsn that anything sound in the directory names as durable: file
+//! headers, marks (each run of writes that follows a sync starts with one, and closing ends with one),
+//! and hints, which are written of durable data only.
+//! 1. Records with Lsns up to D are taken wherever they are sound. What is missing of them is lost, and
+//!    reported: Lsns are dense, and a batch counts its records, so every gap is seen.
+//! 2. Beyond D, batches are taken one by one while each is whole and its Lsn follows the one before.
+//!    The first gap ends the log; everything behind it was never promised and is cut off.
+//!
+//! **Why it is right.** Let T be the highest Lsn whose sync had ended. Only Lsns that are durable are ever
+//! named, so D <= T. What is synced is on the disk: without damage, rule 1 finds all of 1..D and rule
+//! 2 meets no gap in D+1..T, so it ends at T or later, with a prefix. A hole that reordering made lies
+//! above T >= D, so it is never reported as lost. Damage at or below D is always reported. What cannot
+//! be told from a torn tail is damage in D+1..T, which is what the last sync covered when nothing
+//! was written after it; closing cleanly leaves nothing in that state.
+//!
+//! Merged files have no order and are complete before they get their names: all sound records in them
+//! are taken, and all damage is a loss.
+
+use rondo_core::env::Disk;
+use rondo_core::error::Result;
+
+use super::record::{self, DELETE, END, FILE_HEADER, FileHeader, Header, Kind, LAST, MARK};
+use super::table::Entry;
+use super::walk::{Item, Walk};
+
+/// At most this many losses are listed for one file.
+const LOSSES_MAX: usize = 16;
+
+/// What a data file turned out to hold.
+pub(super) struct Loaded {
+    pub(super) records: Vec<(Box<[u8]>, Entry)>,
+    /// Where the data ends.
+    pub(super) end: u64,
+    /// Sound records, marks included, that may not be durable: where they lie, and their bytes.
+    pub(super) uncertain: Vec<(u64, Vec<u8>)>,
+    /// What lies behind the end and was never promised.
+    pub(super) behind: Remains,
+    pub(super) losses: Vec<(u64, String)>,
+}
+
+/// Says of two readings of the same bytes whether they found the same in them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Remains(u32);
+
+/// How far the log has been followed, over all its files.
+pub(super) struct Follow {
+    /// D: up to here everything was durable.
+    pub(super) durable: u64,
+    /// The last Lsn taken, or known to have been taken by merged files.
+    pub(super) last: u64,
+    /// Whether `last` is known; before the first log file it is not.
+    pub(super) known: bool,
+    /// Whether the log has ended.
+    broken: bool,
+    /// Bytes that were never promised.
+    pub(super) torn: u64,
+}
+
+/// A batch that is being read.
+#[derive(Default)]
+struct Partial {
+    lsn: u64,
+    next_index: u32,
+    whole: bool,
+    records: Vec<(Box<[u8]>, Entry)>,
+    bytes: Vec<(u64, Vec<u8>)>,
+}
+
+impl Follow {
+    /// Starts before the first file.
+    pub(super) fn new(durable: u64) -> Follow {
+        Follow { durable, last: 0, known: false, broken: false, torn: 0 }
+    }
+
+    /// Reads a log file by the rule.
+    pub(super) fn read_log<D: Disk>(
+        &mut self,
+        mut walk: Walk<'_, D>,
+        header: Option<FileHeader>,
+        next_base: Option<u64>,
+        len: u64,
+    ) -> Result<Loaded> {
+        let mut loaded = Loaded::new();
+        self.enter(header, &mut loaded);
+        loaded.doubt_header(header);
+        let mut partial = Partial { whole: true, ..Partial::default() };
+        let mut damage_at = None;
+        while let Some(item) = walk.next()? {
+            let (at, behind) = (item.offset(), loaded.behind.and(&item));
+            match item {
+                Item::Damage { from, .. } => damage_at = damage_at.or(Some(from)),
+                Item::Record { offset, header, bytes } if header.has(MARK) => {
+                    if !self.broken && partial.whole && damage_at.is_none() {
+                        loaded.end = offset + bytes.len() as u64;
+                        loaded.doubt(offset, bytes);
+                    }
+                }
+                Item::Record { offset, header, bytes } => {
+                    let at = damage_at.unwrap_or(offset);
+                    let record = Record { offset, header, bytes };
+                    if header.lsn <= self.durable {
+                        self.take_durable(&record, at, &mut partial, &mut loaded);
+                    } else {
+                        self.take_tail(&record, at, &mut partial, &mut loaded);
+                    }
+                    damage_at = None;
+                }
+            }
+            loaded.behind = if at < loaded.end { Remains::default() } else { behind };
+        }
+        self.finish_durable(walk.offset(), next_base, &partial, &mut loaded);
+        self.broken |= !partial.whole && partial.lsn > self.durable;
+        if self.broken {
+            self.torn += walk.offset().min(len).saturating_sub(loaded.end);
+        }
+        Ok(loaded)
+    }
+
+    /// A log file says which Lsn it starts after.
+    pub(super) fn enter(&mut self, header: Option<FileHeader>, loaded: &mut Loaded) {
+        let Some(header) = header else { return };
+        if !self.known {
+            self.last = header.base;
+            self.known = true;
+        }
+        let base = header.base.min(self.durable);
+        if base > self.last {
+            loaded.lose(0, self.last + 1, base);
+            self.last = base;
+        }
+    }
+
+    /// Rule 1.
+    fn take_durable(
+        &mut self,
+        record: &Record<'_>,
+        at: u64,
+        partial: &mut Partial,
+        loaded: &mut Loaded,
+    ) {
+        let Header { lsn, index, .. } = record.header;
+        if !self.known {
+            (self.last, self.known) = (lsn - 1, true);
+        }
+        let follows = lsn == partial.lsn && u32::from(index) == partial.next_index;
+        let starts = index == 0 && partial.whole && lsn == self.last + 1;
+        if lsn < self.last || (lsn == self.last && !follows && partial.whole) {
+            // Left over from another time: not in order, so not of this log.
+            return;
+        }
+        if !follows && !starts {
+            let first = if partial.whole { self.last + 1 } else { self.last };
+            loaded.lose(at, first, if index == 0 { lsn - 1 } else { lsn });
+        }
+        loaded.take(record.key(), record.entry());
+        loaded.end = record.end();
+        loaded.uncertain.clear();
+        self.last = lsn;
+        *partial = Partial {
+            lsn,
+            next_index: u32::from(index) + 1,
+            whole: record.header.has(LAST),
+            ..Partial::default()
+        };
+    }
+
+    /// Rule 2.
+    fn take_tail(
+        &mut self,
+        record: &Record<'_>,
+        at: u64,
+        partial: &mut Partial,
+        loaded: &mut Loaded,
+    ) {
+        if self.broken {
+            return;
+        }
+        let Header { lsn, index, .. } = record.header;
+        if index == 0 {
+            if self.known && self.last < self.durable {
+                loaded.lose(at, self.last + 1, self.durable);
+            }
+            let whole = partial.whole || partial.lsn <= self.durable;
+            let expected = self.last.max(self.durable) + 1;
+            self.broken = !whole || lsn != expected;
+            *partial = Partial { lsn, next_index: 0, whole: false, ..Partial::default() };
+        }
+        self.broken |= lsn != partial.lsn || u32::from(index) != partial.next_index;
+        if self.broken {
+            return;
+        }
+        partial.next_index += 1;
+        partial.records.push((record.key().into(), record.entry()));
+        partial.bytes.push((record.offset, record.bytes.to_vec()));
+        if record.header.has(LAST) {
+            partial.whole = true;
+            loaded.records.append(&mut partial.records);
+            loaded.end = record.end();
+            partial.bytes.drain(..).for_each(|(at, bytes)| loaded.doubt(at, &bytes));
+            (self.last, self.known) = (lsn, true);
+        }
+    }
+
+    /// At the end of a file: what it should have held and does not.
+    fn finish_durable(
+        &mut self,
+        at: u64,
+        next_base: Option<u64>,
+        partial: &Partial,
+        loaded: &mut Loaded,
+    ) {
+        if !partial.whole && partial.lsn > 0 && partial.lsn <= self.durable {
+            loaded.lose(at, partial.lsn, partial.lsn);
+        }
+        let expected = next_base.unwrap_or(self.durable).min(self.durable);
+        if self.known && self.last < expected {
+            loaded.lose(at, self.last + 1, expected);
+            self.last = expected;
+        }
+    }
+}
+
+/// A sound record.
+struct Record<'a> {
+    offset: u64,
+    header: Header,
+    bytes: &'a [u8],
+}
+
+impl Record<'_> {
+    fn key(&self) -> &[u8] {
+        &self.bytes[record::HEADER..record::HEADER + self.header.key_len]
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + self.bytes.len() as u64
+    }
+
+    fn entry(&self) -> Entry {
+        Entry {
+            lsn: self.header.lsn,
+            offset: self.offset as u32,
+            len: self.bytes.len() as u32,
+            deleted: self.header.has(DELETE),
+        }
+    }
+}
+
+impl Remains {
+    /// What a walk finds.
+    pub(super) fn of<D: Disk>(mut walk: Walk<'_, D>) -> Result<Remains> {
+        let mut remains = Remains::default();
+        while let Some(item) = walk.next()? {
+            remains = remains.and(&item);
+        }
+        Ok(remains)
+    }
+
+    /// Damage has no content: nothing in it would ever be taken.
+    fn and(self, item: &Item<'_>) -> Remains {
+        let content = if let Item::Record { bytes, .. } = item { *bytes } else { &[] };
+        let place = record::seeded(self.0, &item.offset().to_le_bytes());
+        Remains(record::seeded(place, content))
+    }
+}
+
+impl Loaded {
+    /// Of a file without records.
+    pub(super) fn new() -> Loaded {
+        let (end, behind) = (FILE_HEADER as u64, Remains::default());
+        Loaded { records: Vec::new(), end, uncertain: Vec::new(), behind, losses: Vec::new() }
+    }
+
+    fn take(&mut self, key: &[u8], entry: Entry) {
+        self.records.push((key.into(), entry));
+    }
+
+    /// The file's header is durable only if a record behind it is.
+    fn doubt_header(&mut self, header: Option<FileHeader>) {
+        self.uncertain.extend(header.map(|header| (0, header.encode().to_vec())));
+    }
+
+    fn doubt(&mut self, at: u64, bytes: &[u8]) {
+        match self.uncertain.last_mut() {
+            Some((from, last)) if *from + last.len() as u64 == at => last.extend_from_slice(bytes),
+            _ => self.uncertain.push((at, bytes.to_vec())),
+        }
+    }
+
+    fn lose(&mut self, at: u64, first: u64, last: u64) {
+        let what = if first >= last {
+            format!("write {last} is damaged or missing")
+        } else {
+            format!("writes {first} to {last} are damaged or missing")
+        };
+        if self.losses.len() < LOSSES_MAX {
+            self.losses.push((at, what));
+        }
+    }
+}
+
+/// Takes all sound records of a file that was complete once, whatever their order. Only a merged one says where it ends.
+pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
+    let mut loaded = Loaded::new();
+    let mut ended = false;
+    while let Some(item) = walk.next()? {
+        let (at, behind) = (item.offset(), loaded.behind.and(&item));
+        match item {
+            Item::Damage { from, what } => {
+                if loaded.losses.len() < LOSSES_MAX {
+                    loaded.losses.push((from, what.to_owned()));
+                }
+            }
+            Item::Record { offset, header, bytes } => {
+                let record = Record { offset, header, bytes };
+                loaded.end = record.end();
+                if header.has(MARK) {
+                    ended |= header.has(END);
+                } else {
+                    loaded.take(record.key(), record.entry());
+                }
+            }
+        }
+        loaded.behind = if at < loaded.end { Remains::default() } else { behind };
+    }
+    if walk.ended_in_zeroes() {
+        loaded.losses.push((loaded.end, "zeroes where records were".to_owned()));
+    }
+    if kind == Kind::Merged && !ended && loaded.losses.is_empty() {
+        loaded.losses.push((walk.offset(), "the end of a merged file is missing".to_owned()));
+    }
+    Ok(loaded)
+}
