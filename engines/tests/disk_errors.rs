@@ -197,6 +197,31 @@ fn a_record_is_believed_only_where_it_was_written() {
 }
 
 #[test]
+fn a_log_whose_start_is_damaged_has_lost_something_unless_its_first_record_stands() {
+    for spoilt in [40, 60, 100, 700, 1_300] {
+        let disk = MemDisk::new();
+        let (mut engine, _) = open(&disk).unwrap();
+        for n in 0..8 {
+            engine.write(&put("key", format!("{n}:{}", "x".repeat(300)))).unwrap();
+            sync(&disk, &mut engine, n + 1).unwrap();
+        }
+        drop(engine);
+        disk.kill();
+        let path = "store/0000000001.data";
+        let sound = disk.content(path).unwrap();
+        let file = disk.open(path, Open::Existing).unwrap();
+        disk.write_at(&file, &[&vec![b'?'; spoilt.min(sound.len())]], 0).unwrap();
+        let (_, opened) = open(&disk).unwrap();
+        assert_eq!(opened.lost.is_empty(), spoilt < 44, "{spoilt} bytes: {:?}", opened.lost);
+        disk.write_at(&file, &[&sound], 0).unwrap();
+        disk.kill();
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!((opened.lost.len(), opened.last.0), (0, 8));
+        assert!(value(&mut engine, "key").unwrap().unwrap().starts_with("7:"));
+    }
+}
+
+#[test]
 fn a_merge_leaves_a_file_alone_whose_end_reads_as_zeroes() {
     let disk = MemDisk::new();
     let options = Options { merge_dead_bytes_min: 0, merge_dead_percent: 10, ..options() };

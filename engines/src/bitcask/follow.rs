@@ -20,6 +20,10 @@
 //! be told from a torn tail is damage in D+1..T, which is what the last sync covered when nothing
 //! was written after it; closing cleanly leaves nothing in that state.
 //!
+//! **Where the log starts.** Its oldest file says which Lsn came before it. Its header is durable before anything is called
+//! durable, and before a merge removes a file that was older (what was in the active file then is durable first); so when
+//! it cannot be read and something is durable, it is damaged. Only a sound record right behind it says what came before.
+//!
 //! Merged files have no order and are complete before they get their names: all sound records in them
 //! are taken, and all damage is a loss.
 
@@ -147,6 +151,7 @@ impl Follow {
     ) {
         let Header { lsn, index, .. } = record.header;
         if !self.known {
+            self.miss_the_start(record, at, loaded);
             (self.last, self.known) = (lsn - 1, true);
         }
         let follows = lsn == partial.lsn && u32::from(index) == partial.next_index;
@@ -187,6 +192,9 @@ impl Follow {
             if self.known && self.last < self.durable {
                 loaded.lose(at, self.last + 1, self.durable);
             }
+            if !self.known {
+                self.miss_the_start(record, at, loaded);
+            }
             let whole = partial.whole || partial.lsn <= self.durable;
             let expected = self.last.max(self.durable) + 1;
             self.broken = !whole || lsn != expected;
@@ -208,6 +216,15 @@ impl Follow {
         }
     }
 
+    /// The first record of a log whose oldest file does not say what came before: it is the first one, or others stood where
+    /// the damage is.
+    fn miss_the_start(&self, record: &Record<'_>, at: u64, loaded: &mut Loaded) {
+        if at < record.offset && self.durable > 0 {
+            let what = format!("the log's start, before write {}, is damaged", record.header.lsn);
+            loaded.losses.push((0, what));
+        }
+    }
+
     /// At the end of a file: what it should have held and does not.
     fn finish_durable(
         &mut self,
@@ -218,6 +235,9 @@ impl Follow {
     ) {
         if !partial.whole && partial.lsn > 0 && partial.lsn <= self.durable {
             loaded.lose(at, partial.lsn, partial.lsn);
+        }
+        if !self.known && self.durable > 0 {
+            loaded.losses.push((0, "the log's start is damaged or missing".to_owned()));
         }
         let expected = next_base.unwrap_or(self.durable).min(self.durable);
         if self.known && self.last < expected {

@@ -13,7 +13,8 @@
 //!
 //! **A record is dead only when what replaced it is durable.** Else a power loss could take the
 //! replacement after the merge took the record: inputs are removed only when everything is
-//! durable that had been written when they were copied. Until then the merge waits for the next sync.
+//! durable that had been written when they were copied. Until then the merge waits for the next sync. (So the log file
+//! that is the oldest then has a durable header, on which opening relies: `follow`.)
 //!
 //! A damaged input ends the merge: what was copied before stands, the file stays, and so does
 //! everything younger until somebody repairs it (basho/bitcask 956cec0 removed such files).

@@ -79,8 +79,8 @@ impl MemDisk {
             let other = files[below(files.len() as u64) as usize];
             let victim = &state.inodes[&other];
             let place = below(victim.durable.len() as u64) / unit * unit;
-            // In its own file it would be found where it lies, and rightly taken there.
-            if inode == other || !file.rests((block, unit)) || !victim.rests((place, unit)) {
+            let is_same = (inode, block) == (other, place);
+            if is_same || !file.rests((block, unit)) || !victim.rests((place, unit)) {
                 continue;
             }
             // Of its own block the part that was written is as if it never had been; logs find zeroes there.
