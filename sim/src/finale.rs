@@ -8,7 +8,6 @@
 use rondo_core::layout::keyspace::Level;
 
 use crate::client;
-use crate::driver::Driver;
 use crate::faults;
 use crate::history::{Final, Trouble};
 use crate::inquiry::{owners, settled, states, submit, until};
@@ -41,7 +40,7 @@ pub async fn finish(shared: &Shared) {
     if !settled(shared).await {
         return stuck(shared, "some operation never ended".to_owned());
     }
-    outwait_streams(shared).await;
+    outwait_what_was_held(shared).await;
     let (nodes, keys) = {
         let world = shared.lock();
         (world.scenario.cluster.nodes, world.scenario.keys())
@@ -55,16 +54,11 @@ pub async fn finish(shared: &Shared) {
     }
 }
 
-/// On streams a held message holds all that stands behind it, forwarded puts included. A put that its client has given up
-/// would else be coordinated after the last reads, and the replicas be looked at while it is under way.
-async fn outwait_streams(shared: &Shared) {
-    let (driver, deadline_ms) = {
-        let world = shared.lock();
-        (world.driver, world.scenario.cluster.deadline_ms)
-    };
-    if driver == Driver::Wire {
-        until(shared, faults::HURRY_MS + deadline_ms, |_| false).await;
-    }
+/// A put that its client has given up may still be on its way, in a message that was held or behind one. It would be coordinated
+/// during the last reads, and the replicas be looked at while it is under way. So what was held arrives first and ends.
+async fn outwait_what_was_held(shared: &Shared) {
+    let deadline_ms = shared.lock().scenario.cluster.deadline_ms;
+    until(shared, faults::HURRY_MS + deadline_ms, |_| false).await;
 }
 
 /// Notes that the healed cluster did not do what it had to; a node that failed says more than that.

@@ -197,6 +197,9 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     light_fuse(world, node, life);
     look(world, node, draws);
     let Store { engine, directory, clean, .. } = open_whole(world, node, draws)?;
+    if world.nodes[node as usize].shadow.is_lost() {
+        look_again(world, node, draws);
+    }
     let machine = &mut world.nodes[node as usize];
     let (id, boot) = (directory.node, directory.boot);
     let tap = Tap::new(engine, witness::observer(shared, node));
@@ -249,6 +252,15 @@ fn look(world: &mut World, node: u32, draws: [u64; 5]) {
     }
 }
 
+/// Looks at what a node that could not be foretold has made of its disk. All of it is durable, also what is hidden by damage.
+fn look_again(world: &mut World, node: u32, draws: [u64; 5]) {
+    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
+    let disk = mended(&world.nodes[node as usize].disk);
+    if let Ok(mut store) = open(engine, disks, disk, node, draws) {
+        witness::look(world, node, store.engine.as_mut());
+    }
+}
+
 /// A life begins: the faults that wait for it strike, or lie in wait for an operation of its disk.
 fn light_fuse(world: &mut World, node: u32, life: u64) {
     let begins = |when: Trigger| matches!(when, Trigger::OnBoot { node: of, n, .. } if (of, n) == (node, life));
@@ -292,25 +304,42 @@ struct Store {
 }
 
 /// Opens a node's store, which has to hold all that its engine has ever called durable.
+///
+/// Damage to what was synced last, with no mark behind it, is to an engine a write that the last life did not finish. It cuts
+/// it off, also when it fails after that. Then the disk is put back as it was.
 fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, String> {
     let kind = world.scenario.cluster.engine;
-    let machine = &world.nodes[node as usize];
-    let (disk, durable) = (&machine.disk, machine.durable);
-    let disks = &world.scenario.disks;
+    let machine = &mut world.nodes[node as usize];
+    let (disk, durable, disks) = (&machine.disk, machine.durable, &world.scenario.disks);
     let before = machine.failing.may_mislead().then(|| disk.fork());
+    let open = |disk: MemDisk| open(kind, disks, disk, node, draws);
     let forgot = |store: &Store| store.last.filter(|&last| last < durable);
-    let mut store = open(kind, disks, disk.clone(), node, draws)?;
-    if let (Some(before), Some(_)) = (before, forgot(&store)) {
-        // No mark was behind what is damaged: to the engine it was a write that the last life did not finish.
-        disk.set_back(&before);
-        machine.failing.mend();
-        store = open(kind, disks, disk.clone(), node, draws)?;
-        world.note("repair", node, &[], || "the end of its log was damaged: put back".to_owned());
+    let mut opened = open(disk.clone());
+    if let Some(before) = before {
+        let is_open = opened.is_ok();
+        let left = if is_open { None } else { open(mended(disk)).ok() };
+        if opened.as_ref().ok().or(left.as_ref()).and_then(forgot).is_some() {
+            disk.set_back(&before);
+            if is_open {
+                machine.failing.mend();
+                opened = open(disk.clone());
+            }
+            let what = || "the end of its log was damaged: put back".to_owned();
+            world.note("repair", node, &[], what);
+        }
     }
+    let store = opened?;
     match forgot(&store) {
         Some(last) => Err(format!("its store ends with write {last}, but {durable} was durable")),
         None => Ok(store),
     }
+}
+
+/// A copy of a disk, without its damage.
+fn mended(disk: &MemDisk) -> MemDisk {
+    let copy = disk.fork();
+    copy.mend();
+    copy
 }
 
 /// Opens what is on the disk, or makes it. `draws` become identities when there are none.

@@ -7,16 +7,21 @@ use crate::generator::{Rng, faults};
 use crate::scenario::{Scenario, Trigger};
 
 /// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 9] = [
+const CORPUS: [(&str, &str); 14] = [
+    ("cut-then-failed", include_str!("../../corpus/cut-then-failed.json")),
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
     ("flipped-length", include_str!("../../corpus/flipped-length.json")),
     ("forward-twice", include_str!("../../corpus/forward-twice.json")),
     ("found-attempt", include_str!("../../corpus/found-attempt.json")),
+    ("late-forward", include_str!("../../corpus/late-forward.json")),
     ("merge-ends-in-zeroes", include_str!("../../corpus/merge-ends-in-zeroes.json")),
     ("overtaken-cold-read", include_str!("../../corpus/overtaken-cold-read.json")),
+    ("record-elsewhere", include_str!("../../corpus/record-elsewhere.json")),
     ("refused-but-cut", include_str!("../../corpus/refused-but-cut.json")),
     ("refused-but-written", include_str!("../../corpus/refused-but-written.json")),
+    ("seen-after-the-start", include_str!("../../corpus/seen-after-the-start.json")),
+    ("start-of-the-log-gone", include_str!("../../corpus/start-of-the-log-gone.json")),
 ];
 
 /// One of the scenarios, changed by the seed's dice.
