@@ -92,6 +92,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Whether there is more to do now.
     pub more: bool,
+    /// What has to be durable before there is more to do. Where nobody writes, no other sync would come.
+    pub waits_for: Option<Lsn>,
 }
 
 /// Numbers about an engine, for people.

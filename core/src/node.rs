@@ -180,7 +180,11 @@ impl Node {
         if now >= self.next_maintain {
             env.engine().flush()?;
             let budget = if buggify!(env, MaintainBudgetOfOne) { 1 } else { MAINTAIN_BYTES };
-            let more = env.engine().maintain(budget)?.more || buggify!(env, MaintainAtOnce);
+            let progress = env.engine().maintain(budget)?;
+            if let Some(lsn) = progress.waits_for {
+                self.held.until(lsn, Release::Nothing);
+            }
+            let more = progress.more || buggify!(env, MaintainAtOnce);
             self.next_maintain = now.plus_ms(if more { 1 } else { MAINTAIN_MS });
             if buggify!(env, MaintainPutOff) {
                 self.next_maintain = now.plus_ms(10 * MAINTAIN_MS);

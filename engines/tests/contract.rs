@@ -603,3 +603,36 @@ fn a_merge_brings_nothing_back() {
         k += 1;
     }
 }
+
+/// Where nobody writes any more no sync would come by itself, and the space would never be given back.
+#[test]
+fn a_merge_that_waits_for_a_sync_says_so() {
+    let disk = MemDisk::new();
+    let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
+    let put = |engine: &mut Bitcask<MemDisk>, n: u8| {
+        let body = [Bytes::from(vec![n; 300])].into_iter().collect();
+        let change = Change::Put { key: key(0), head: Bytes::from(vec![n]), body };
+        engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap()
+    };
+    let sync = |engine: &mut Bitcask<MemDisk>, id| {
+        engine.start_sync(SyncId(id)).unwrap();
+        for done in disk.run_pending() {
+            let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
+            engine.synced(id, result).unwrap();
+        }
+    };
+    let maintain = |engine: &mut Bitcask<MemDisk>| {
+        let steps = (0..100).map(|_| engine.maintain(1 << 20).unwrap());
+        steps.last().expect("there are some").waits_for
+    };
+    for n in 0..9 {
+        put(&mut engine, n);
+    }
+    sync(&mut engine, 1);
+    let last = put(&mut engine, 9);
+    assert_eq!(maintain(&mut engine), Some(last));
+    let before = engine.stats().disk_bytes;
+    sync(&mut engine, 2);
+    assert_eq!(maintain(&mut engine), None);
+    assert!(engine.stats().disk_bytes < before / 2, "{before}");
+}

@@ -39,6 +39,8 @@ struct State {
     disk: MemDisk,
     /// Reads of this life that went astray.
     astray: u64,
+    /// Whether what this life may have read was not what was written.
+    was_misled: bool,
 }
 
 #[derive(Debug)]
@@ -66,8 +68,9 @@ impl Failing {
     /// Nothing is wrong with the disk of `node` yet.
     #[must_use]
     pub fn new(seed: u64, node: u32, disk: &MemDisk) -> Failing {
-        let (errors, disk) = (Vec::new(), disk.clone());
-        Failing(Arc::new(Mutex::new(State { seed, node, draws: 0, errors, disk, astray: 0 })))
+        let (errors, disk, was_misled) = (Vec::new(), disk.clone(), false);
+        let state = State { seed, node, draws: 0, errors, disk, astray: 0, was_misled };
+        Failing(Arc::new(Mutex::new(state)))
     }
 
     /// An error of the scenario begins, after so many operations; one that has begun goes on.
@@ -78,6 +81,7 @@ impl Failing {
         }
         state.errors.push(Active { fault, what, spared, left: times });
         if what == DiskError::Rot {
+            state.was_misled = true;
             let disk = state.disk.clone();
             for _ in 0..times {
                 disk.rot(&mut |n| state.draw(fault).below(n));
@@ -108,7 +112,15 @@ impl Failing {
 
     /// A life of the node begins.
     pub fn new_life(&self) {
-        self.state().astray = 0;
+        let mut state = self.state();
+        state.astray = 0;
+        state.was_misled = state.disk.is_damaged();
+    }
+
+    /// Whether this life may have met damage, mended since or not.
+    #[must_use]
+    pub fn was_misled(&self) -> bool {
+        self.state().was_misled
     }
 
     /// Whether what is read may not be what was written.
@@ -145,7 +157,9 @@ impl Failing {
             }
         }
         let (fault, what) = struck?;
-        state.astray += u64::from(what == DiskError::ReadAstray);
+        let is_astray = what == DiskError::ReadAstray;
+        state.astray += u64::from(is_astray);
+        state.was_misled |= is_astray;
         let draw = state.draw(fault);
         Some(match (what, op) {
             (DiskError::Full, _) => Fault::Fail(std::io::ErrorKind::StorageFull),
@@ -167,6 +181,7 @@ impl Failing {
         let active = state.errors.iter_mut().find(is_due)?;
         active.left -= 1;
         let fault = active.fault;
+        state.was_misled = true;
         let disk = state.disk.clone();
         let damages = disk.misdirect(&mut |n| state.draw(fault).below(n));
         let place = |damage: &Damage| format!("{} at {}", damage.path, damage.offset);

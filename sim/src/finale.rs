@@ -2,8 +2,8 @@
 //!
 //! In some runs a part of it has to go on alone first (`survivors`). Then every node has to become ready and whatever is in
 //! flight has to end; then every key is read at `all`, which merges and writes back (there is no other repair yet), then at
-//! `quorum` through every node; then the states of all primaries are taken from their engines. What does not come to pass in
-//! time is a `Stuck`.
+//! `quorum` through every node; then all have to come to rest (`rest`), and the states of all primaries are taken from their
+//! engines. What does not come to pass in time is a `Stuck`.
 
 use rondo_core::layout::keyspace::Level;
 
@@ -11,6 +11,7 @@ use crate::client;
 use crate::faults;
 use crate::history::{Final, Trouble};
 use crate::inquiry::{owners, settled, states, submit, until};
+use crate::rest;
 use crate::rt;
 use crate::scenario::Action;
 use crate::survivors;
@@ -49,6 +50,7 @@ pub async fn finish(shared: &Shared) {
     read(shared, Level::All, once).await;
     let everywhere = (0..keys).flat_map(|key| (0..nodes).map(move |node| (key, node))).collect();
     read(shared, Level::Quorum, everywhere).await;
+    rest::wait(shared).await;
     if !shared.lock().is_over() {
         dump(&mut shared.lock());
     }

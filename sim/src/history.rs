@@ -262,6 +262,10 @@ pub enum Promise {
     Prefix,
     /// Its clock is never further ahead than the drift bound allows.
     ClockBound,
+    /// What it knows of a key never shrinks.
+    Memory,
+    /// Nothing that it keeps grows without end.
+    Bounds,
 }
 
 /// Something that must not happen to a node, or to the cluster once it is healed.

@@ -75,6 +75,8 @@ pub mod inquiry;
 
 pub mod survivors;
 
+pub mod rest;
+
 pub mod finale;
 
 pub mod verdict;

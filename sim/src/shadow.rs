@@ -26,6 +26,8 @@ pub struct Shadow {
     durable: Content,
     later: VecDeque<Later>,
     life: u64,
+    /// What the last state of each key knew that was written or found.
+    clocks: BTreeMap<u32, Clock>,
     /// Nobody knows what is durable: the disk was damaged meanwhile.
     is_lost: bool,
     /// The highest mark of the hybrid clock that was ever written, and by an earlier life.
@@ -46,10 +48,22 @@ struct Later {
 }
 
 impl Shadow {
-    /// A batch is given to the engine.
-    pub fn writes(&mut self, batch: &Batch, known: Known) {
+    /// A batch is given to the engine. Answers a key, by its number, of which it knows less than what it replaces.
+    pub fn writes(&mut self, batch: &Batch, known: Known) -> Option<u32> {
+        let mut shrunk = None;
+        for (key, clock) in &known {
+            let before = self.clocks.insert(*key, clock.clone());
+            shrunk =
+                shrunk.or_else(|| before.filter(|before| !clock.dominates(before)).map(|_| *key));
+        }
         let (life, batch) = (self.life, batch.clone());
         self.later.push_back(Later { life, lsn: None, batch, known });
+        shrunk
+    }
+
+    /// The store that is opened again knows this.
+    pub fn knows(&mut self, known: Known) {
+        self.clocks = known.into_iter().collect();
     }
 
     /// The engine has taken the last batch.
@@ -85,6 +99,7 @@ impl Shadow {
         self.mark_before = self.mark;
         self.mark_held = Hlc(0);
         self.later.clear();
+        self.clocks.clear();
         self.is_lost = true;
     }
 

@@ -48,20 +48,29 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
         return machine.shadow.lose_sight();
     };
     let mark = content.get(MARK).and_then(|(head, _)| hlc(head)).unwrap_or_default();
+    let known: Known = content
+        .iter()
+        .filter_map(|(key, (head, body))| {
+            let number = client::key_number(&replica::parse_data_key(key)?.key)?;
+            Some((number, codec::decode_state(head, body).ok()?.clock()))
+        })
+        .collect();
     let was_lost = machine.shadow.is_lost();
     machine.shadow.holds_mark(mark);
+    machine.shadow.knows(known.clone());
     if let Err(what) = machine.shadow.opened(&content, is_settled) {
         breach(world, node, Promise::Prefix, what);
     }
     if was_lost {
         // Nobody saw when it became durable: whoever counts holders has to count this one.
-        let stamp = Stamp(world.hash().0);
-        world.history.kept.extend(content.iter().filter_map(|(key, (head, body))| {
-            let number = client::key_number(&replica::parse_data_key(key)?.key)?;
-            let clock = codec::decode_state(head, body).ok()?.clock();
-            Some(Kept { key: number, node, stamp, clock })
-        }));
+        keeps(world, node, known);
     }
+}
+
+fn keeps(world: &mut World, node: u32, known: Known) {
+    let stamp = Stamp(world.hash().0);
+    let kept = known.into_iter().map(|(key, clock)| Kept { key, node, stamp, clock });
+    world.history.kept.extend(kept);
 }
 
 fn writes(world: &mut World, node: u32, batch: &Batch) {
@@ -88,7 +97,10 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
             }
         }
     }
-    world.nodes[node as usize].shadow.writes(batch, known);
+    if let Some(key) = world.nodes[node as usize].shadow.writes(batch, known) {
+        let what = format!("what it stores of k{key} knows less than what was there");
+        breach(world, node, Promise::Memory, what);
+    }
 }
 
 fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
@@ -99,10 +111,8 @@ fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
 }
 
 fn durable(world: &mut World, node: u32, lsn: Lsn) {
-    let stamp = Stamp(world.hash().0);
-    for (key, clock) in world.nodes[node as usize].shadow.durable(lsn) {
-        world.history.kept.push(Kept { key, node, stamp, clock });
-    }
+    let known = world.nodes[node as usize].shadow.durable(lsn);
+    keeps(world, node, known);
 }
 
 /// A node reserves times up to `mark` for its clock: never more than the drift bound ahead of what its own clock has shown,
@@ -132,7 +142,8 @@ fn wrong_mark(mark: Hlc, shown_ms: u64, before: Hlc, held: Hlc) -> Option<String
     (by > 0).then(|| format!("it reserves times up to {mark}, {by} ms beyond the bound"))
 }
 
-fn breach(world: &mut World, node: u32, of: Promise, what: String) {
+/// A node has broken a promise of its own.
+pub fn breach(world: &mut World, node: u32, of: Promise, what: String) {
     let stamp = world.note("breach", node, &[], || what.clone());
     world.history.breaches.push(Breach { node, stamp, of, what });
 }

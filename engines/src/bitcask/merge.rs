@@ -13,7 +13,7 @@
 //!
 //! **A record is dead only when what replaced it is durable.** Else a power loss could take the
 //! replacement after the merge took the record: inputs are removed only when everything is
-//! durable that had been written when they were copied. Until then the merge waits for the next sync. (So the log file
+//! durable that had been written when they were copied. Until then the merge waits for a sync, and says so. (So the log file
 //! that is the oldest then has a durable header, on which opening relies: `follow`.)
 //!
 //! A damaged input ends the merge: what was copied before stands, the file stays, and so does
@@ -28,6 +28,7 @@ use bytes::Bytes;
 use rondo_core::engine::Progress;
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::Result;
+use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
 use super::keydir::Place;
@@ -76,9 +77,10 @@ struct Copied {
 }
 
 impl<F> Merge<F> {
-    /// Whether nothing can be done before a sync has ended.
-    fn waits(&self, durable: u64) -> bool {
-        matches!(self.phase, Phase::Remove) && self.superseded_by > durable
+    /// What has to be durable before anything can be done.
+    fn waits_for(&self, durable: u64) -> Option<Lsn> {
+        let waits = matches!(self.phase, Phase::Remove) && self.superseded_by > durable;
+        waits.then_some(Lsn(self.superseded_by))
     }
 
     /// Whether file `number` is not complete yet.
@@ -118,9 +120,12 @@ impl<D: Disk> Bitcask<D> {
             }
         };
         self.background = background;
-        let waits = matches!(&self.background, Some(Background::Merge(m)) if m.waits(self.durable));
-        sometimes!(self.disk, MergeWaitedForASync, waits);
-        Ok(Progress { bytes, more: !waits })
+        let waits_for = match &self.background {
+            Some(Background::Merge(merge)) => merge.waits_for(self.durable),
+            _ => None,
+        };
+        sometimes!(self.disk, MergeWaitedForASync, waits_for.is_some());
+        Ok(Progress { bytes, more: waits_for.is_none(), waits_for })
     }
 
     fn plan(&mut self) -> Result<Option<Background<D::File>>> {

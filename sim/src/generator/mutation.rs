@@ -7,7 +7,7 @@ use crate::generator::{Rng, faults};
 use crate::scenario::{Scenario, Trigger};
 
 /// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 14] = [
+const CORPUS: [(&str, &str); 15] = [
     ("cut-then-failed", include_str!("../../corpus/cut-then-failed.json")),
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
@@ -16,6 +16,7 @@ const CORPUS: [(&str, &str); 14] = [
     ("found-attempt", include_str!("../../corpus/found-attempt.json")),
     ("late-forward", include_str!("../../corpus/late-forward.json")),
     ("merge-ends-in-zeroes", include_str!("../../corpus/merge-ends-in-zeroes.json")),
+    ("merge-waits-at-rest", include_str!("../../corpus/merge-waits-at-rest.json")),
     ("overtaken-cold-read", include_str!("../../corpus/overtaken-cold-read.json")),
     ("record-elsewhere", include_str!("../../corpus/record-elsewhere.json")),
     ("refused-but-cut", include_str!("../../corpus/refused-but-cut.json")),

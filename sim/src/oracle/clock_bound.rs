@@ -17,16 +17,13 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::history::{Breach, History, Stamp};
+    use crate::oracle::made;
 
     use super::*;
 
     #[test]
     fn a_breach_of_this_promise_is_told_and_one_of_another_is_not() {
-        for (of, expect) in [(Promise::Prefix, 0), (Promise::ClockBound, 1)] {
-            let breach = Breach { node: 0, stamp: Stamp(5), of, what: "ahead".to_owned() };
-            let history = History { breaches: vec![breach], ..History::default() };
-            assert_eq!(check(&Index::of(&history)).len(), expect);
-        }
+        assert_eq!(made::told_of(Promise::ClockBound, check), ["n2: it did"]);
+        assert_eq!(made::told_of(Promise::Prefix, check), Vec::<String>::new());
     }
 }

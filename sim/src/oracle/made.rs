@@ -7,7 +7,11 @@ use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 
-use crate::history::{Answer, Attempt, End, Final, History, LayoutView, Op, Seen, Stamp, value};
+use crate::history::{
+    Answer, Attempt, Breach, End, Final, History, LayoutView, Op, Promise, Seen, Stamp, value,
+};
+use crate::oracle::Violation;
+use crate::oracle::index::Index;
 use crate::rt::Time;
 use crate::scenario::{Action, Over};
 
@@ -33,6 +37,13 @@ pub(crate) fn layout(node: u32, nodes: u32) -> LayoutView {
     let quorums = Quorums { n: 3, r: 2, w: 2 };
     let owners = vec![(0..nodes).map(Some).collect(); 2];
     LayoutView { node, version: 1, digest: "same".to_owned(), quorums, wanted: quorums, owners }
+}
+
+/// What an oracle tells when a node was seen to break a promise.
+pub(crate) fn told_of(of: Promise, check: fn(&Index<'_>) -> Vec<Violation>) -> Vec<String> {
+    let breach = Breach { node: 2, stamp: Stamp(5), of, what: "it did".to_owned() };
+    let history = History { breaches: vec![breach], ..History::default() };
+    check(&Index::of(&history)).into_iter().map(|violation| violation.what).collect()
 }
 
 /// The HLC that writes have here: they are ordered as they are made.

@@ -37,6 +37,10 @@ mod prefix;
 
 mod clock_bound;
 
+mod memory;
+
+mod bounds;
+
 mod deadlines;
 
 mod liveness;
@@ -66,7 +70,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 18] = [
+pub const ALL: [Oracle; 20] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -83,6 +87,8 @@ pub const ALL: [Oracle; 18] = [
     ("times", times::check),
     ("convergence", convergence::check),
     ("clock-bound", clock_bound::check),
+    ("memory", memory::check),
+    ("bounds", bounds::check),
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
 ];

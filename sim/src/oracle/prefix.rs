@@ -15,18 +15,13 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::history::{Breach, History, Stamp};
+    use crate::oracle::made;
 
     use super::*;
 
     #[test]
     fn a_breach_of_this_promise_is_told_and_one_of_another_is_not() {
-        for (of, expect) in [(Promise::Prefix, 1), (Promise::ClockBound, 0)] {
-            let breach = Breach { node: 2, stamp: Stamp(5), of, what: "its store".to_owned() };
-            let history = History { breaches: vec![breach], ..History::default() };
-            let told = check(&Index::of(&history));
-            assert_eq!(told.len(), expect);
-            assert!(told.iter().all(|violation| violation.what == "n2: its store"));
-        }
+        assert_eq!(made::told_of(Promise::Prefix, check), ["n2: it did"]);
+        assert_eq!(made::told_of(Promise::ClockBound, check), Vec::<String>::new());
     }
 }
