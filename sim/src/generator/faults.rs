@@ -9,6 +9,10 @@ use crate::scenario::{Cluster, DiskError, EngineName, Fate, Fault, Kind, Mischie
 
 type Name = &'static str;
 
+/// What may become of unsynced writes, those that leave holes most of the time.
+const FATES: [Fate; 6] =
+    [Fate::Subset, Fate::Subset, Fate::Torn, Fate::TornPages, Fate::Prefix, Fate::LoseAll];
+
 /// All faults of a run with so many operations.
 pub(super) fn faults(
     rng: &mut Rng,
@@ -40,8 +44,19 @@ pub(super) fn faults(
         let (what, last) = (fault.what.clone(), faults.len());
         faults.push(fault);
         match what {
-            Kind::Restart { .. } if cluster.engine == EngineName::Bitcask && rng.percent(30) => {
+            Kind::Restart { .. } if cluster.engine == EngineName::Bitcask && rng.percent(50) => {
                 faults.push(outage_after(rng, cluster, last));
+            }
+            // While a disk is slow, most of what is written is not on it yet.
+            Kind::SlowDisk { node, for_ms, .. } | Kind::StallDisk { node, for_ms }
+                if cluster.engine == EngineName::Bitcask && rng.percent(40) =>
+            {
+                let when = Trigger::After { fault: last, ms: rng.log(1, for_ms.max(2)) };
+                let (fate, down_ms) = (rng.pick(&FATES), rng.log(5, 2_000));
+                faults.push(Fault {
+                    when,
+                    what: Kind::PowerLoss { nodes: vec![node], fate, down_ms },
+                });
             }
             // What a disk error has left behind shows when the node starts again.
             Kind::DiskError { node, .. } if rng.percent(40) => {
@@ -120,7 +135,9 @@ impl Place<'_> {
     fn fault(&self, rng: &mut Rng, name: Name) -> Fault {
         let node = rng.node(self.cluster.nodes);
         let what = disk_error(name).map(|what| {
-            let (times, for_ms) = (rng.between(1, 3) as u32, rng.log(20, 3_000));
+            // Rot comes in patches: one bit is seldom where anybody reads.
+            let times_max = if what == DiskError::Rot { 40 } else { 3 };
+            let (times, for_ms) = (rng.log(1, times_max) as u32, rng.log(20, 3_000));
             Kind::DiskError { node, what, times, for_ms }
         });
         let what = what.or_else(|| self.process_or_clock(rng, name, node));
@@ -210,7 +227,8 @@ impl Place<'_> {
         let share = match (name, family) {
             ("crash in recovery", _) => {
                 // A start takes some tens of operations; a later one is in the midst of the node's work.
-                let (n, ops) = (rng.between(1, 3), rng.log(1, 120));
+                let ops_max = if rng.percent(30) { 2_000 } else { 120 };
+                let (n, ops) = (rng.between(1, 3), rng.log(1, ops_max));
                 return Trigger::OnBoot { node, n, ops };
             }
             // Recovery reads and writes most.
