@@ -12,7 +12,7 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine};
-use rondo_core::env::{Disk, DiskDone};
+use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
 use rondo_engines::bitcask::{Bitcask, Opened, Options};
@@ -604,35 +604,72 @@ fn a_merge_brings_nothing_back() {
     }
 }
 
+fn put_key(engine: &mut Bitcask<MemDisk>, n: u8) -> Lsn {
+    engine.write(&Batch { changes: [change(1, n, Some(300))].into_iter().collect() }).unwrap()
+}
+
+fn sync_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+    engine.start_sync(SyncId(1)).unwrap();
+    for done in disk.run_pending() {
+        let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
+        engine.synced(id, result).unwrap();
+    }
+}
+
+/// Maintains until nothing more is done; answers what it waits for.
+fn maintain_all(engine: &mut Bitcask<MemDisk>) -> Option<Lsn> {
+    let steps = (0..100).map(|_| engine.maintain(1 << 20).unwrap());
+    steps.last().expect("there are some").waits_for
+}
+
+/// A crash may tear a mark and keep the writes behind it. Nothing is lost then, and the file can still be merged; damage
+/// that may have been a write stays where it is.
+#[test]
+fn a_merge_passes_damage_that_held_no_write() {
+    // Three writes, with a mark before each but the first; whether the file is merged without a part of it.
+    let is_merged_without = |gone: fn(&[usize]) -> std::ops::Range<usize>| {
+        let disk = MemDisk::new();
+        let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
+        for n in [0, 1, 0] {
+            put_key(&mut engine, n);
+            sync_all(&disk, &mut engine);
+        }
+        engine.close().unwrap();
+        let path = "store/0000000001.data";
+        let content = disk.content(path).unwrap();
+        let is_key =
+            |at: &usize| [key(0), key(1)].iter().any(|key| content[*at..].starts_with(key));
+        let writes: Vec<usize> = (0..content.len()).filter(is_key).map(|at| at - 28).collect();
+        assert_eq!(writes.len(), 3);
+        let gone = gone(&writes);
+        let file = disk.open(path, Open::Existing).unwrap();
+        disk.write_at(&file, &[&vec![b'?'; gone.len()]], gone.start as u64).unwrap();
+        let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
+        put_key(&mut engine, 2);
+        sync_all(&disk, &mut engine);
+        assert_eq!(maintain_all(&mut engine), None);
+        disk.content(path).is_none()
+    };
+    assert!(is_merged_without(|writes| writes[2] - 36..writes[2]), "a mark");
+    assert!(is_merged_without(|writes| writes[1] - 20..writes[1]), "a part of one");
+    assert!(!is_merged_without(|writes| writes[1]..writes[1] + 9), "the head of a write");
+    assert!(!is_merged_without(|writes| writes[1] + 99..writes[1] + 100), "in a value");
+    assert!(!is_merged_without(|writes| writes[2]..writes[2] + 9), "the last write");
+}
+
 /// Where nobody writes any more no sync would come by itself, and the space would never be given back.
 #[test]
 fn a_merge_that_waits_for_a_sync_says_so() {
     let disk = MemDisk::new();
     let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
-    let put = |engine: &mut Bitcask<MemDisk>, n: u8| {
-        let body = [Bytes::from(vec![n; 300])].into_iter().collect();
-        let change = Change::Put { key: key(0), head: Bytes::from(vec![n]), body };
-        engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap()
-    };
-    let sync = |engine: &mut Bitcask<MemDisk>, id| {
-        engine.start_sync(SyncId(id)).unwrap();
-        for done in disk.run_pending() {
-            let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
-            engine.synced(id, result).unwrap();
-        }
-    };
-    let maintain = |engine: &mut Bitcask<MemDisk>| {
-        let steps = (0..100).map(|_| engine.maintain(1 << 20).unwrap());
-        steps.last().expect("there are some").waits_for
-    };
-    for n in 0..9 {
-        put(&mut engine, n);
+    for _ in 0..9 {
+        put_key(&mut engine, 0);
     }
-    sync(&mut engine, 1);
-    let last = put(&mut engine, 9);
-    assert_eq!(maintain(&mut engine), Some(last));
+    sync_all(&disk, &mut engine);
+    let last = put_key(&mut engine, 0);
+    assert_eq!(maintain_all(&mut engine), Some(last));
     let before = engine.stats().disk_bytes;
-    sync(&mut engine, 2);
-    assert_eq!(maintain(&mut engine), None);
+    sync_all(&disk, &mut engine);
+    assert_eq!(maintain_all(&mut engine), None);
     assert!(engine.stats().disk_bytes < before / 2, "{before}");
 }

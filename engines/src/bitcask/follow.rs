@@ -326,6 +326,66 @@ impl Loaded {
     }
 }
 
+/// How far the writes of a log file that was complete once have been seen, one after the other.
+///
+/// A crash may tear a mark and keep the writes behind it. Damage between two writes that follow each other held none.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sequence {
+    lsn: u64,
+    next_index: u32,
+    whole: bool,
+}
+
+impl Sequence {
+    /// Before the first write of a file.
+    pub(super) fn before(lsn_min: u64) -> Sequence {
+        Sequence { lsn: lsn_min.saturating_sub(1), next_index: 0, whole: true }
+    }
+
+    /// Takes a record that is no mark; answers whether it follows the one before.
+    pub(super) fn take(&mut self, header: &Header) -> bool {
+        let index = u32::from(header.index);
+        let follows = match self.whole {
+            true => header.lsn == self.lsn + 1 && index == 0,
+            false => header.lsn == self.lsn && index == self.next_index,
+        };
+        (self.lsn, self.next_index, self.whole) = (header.lsn, index + 1, header.has(LAST));
+        follows
+    }
+
+    /// Whether the last write has been seen.
+    pub(super) fn is_at(&self, lsn_max: u64) -> bool {
+        self.whole && self.lsn == lsn_max
+    }
+}
+
+/// Takes the records of a log file that is known to hold all writes from `lsn_min` to `lsn_max`.
+pub(super) fn read_complete<D: Disk>(
+    mut walk: Walk<'_, D>,
+    lsn_min: u64,
+    lsn_max: u64,
+) -> Result<Loaded> {
+    let (mut loaded, mut hole) = (Loaded::new(), None);
+    let mut sequence = Sequence::before(lsn_min);
+    while let Some(item) = walk.next()? {
+        match item {
+            Item::Damage { from, what } => hole = hole.or(Some((from, what.to_owned()))),
+            Item::Record { header, .. } if header.has(MARK) => {}
+            Item::Record { offset, header, bytes } => {
+                let follows = sequence.take(&header);
+                loaded.losses.extend(hole.take().filter(|_| !follows));
+                let record = Record { offset, header, bytes };
+                loaded.take(record.key(), record.entry());
+            }
+        }
+    }
+    if !sequence.is_at(lsn_max) {
+        let what = "the last writes of the file are missing".to_owned();
+        loaded.losses.push(hole.unwrap_or((walk.offset(), what)));
+    }
+    Ok(loaded)
+}
+
 /// Takes all sound records of a file that was complete once, whatever their order. Only a merged one says where it ends.
 pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
     let mut loaded = Loaded::new();

@@ -17,7 +17,8 @@
 //! that is the oldest then has a durable header, on which opening relies: `follow`.)
 //!
 //! A damaged input ends the merge: what was copied before stands, the file stays, and so does
-//! everything younger until somebody repairs it (basho/bitcask 956cec0 removed such files).
+//! everything younger until somebody repairs it (basho/bitcask 956cec0 removed such files). Where the writes around the
+//! damage follow each other it held none, but a mark that a crash tore.
 //!
 //! A crash in the middle leaves a file `.merge`, which opening removes, or inputs whose records
 //! are also in an output: equal Lsns, equal content.
@@ -31,8 +32,11 @@ use rondo_core::error::Result;
 use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
+use super::follow::Sequence;
 use super::keydir::Place;
-use super::record::{self, DELETE, END, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK, Parts};
+use super::record::{
+    self, DELETE, END, FILE_HEADER, FileHeader, HEADER, Header, Kind, LAST, MARK, Parts,
+};
 use super::table::Entry;
 use super::walk::{Item, Walk};
 use super::{Background, Bitcask, DataFile, GRAVES_MAX, Keys, hint};
@@ -45,6 +49,8 @@ pub(super) struct Merge<F> {
     /// Files to copy, oldest first; of the first one, from `offset` on.
     inputs: VecDeque<u32>,
     offset: u64,
+    /// Which writes have been seen up to there, when it is a log file.
+    sequence: Option<Sequence>,
     /// Copied files that are still there, oldest first.
     consumed: VecDeque<u32>,
     /// All files that this merge wrote.
@@ -74,6 +80,7 @@ struct Copied {
     damaged: bool,
     input_ended: bool,
     offset: u64,
+    sequence: Option<Sequence>,
 }
 
 impl<F> Merge<F> {
@@ -135,8 +142,15 @@ impl<D: Disk> Bitcask<D> {
         let inputs = self.choose_inputs();
         let none = inputs.is_empty();
         let (consumed, outputs, phase) = (VecDeque::new(), Vec::new(), Phase::Copy(None));
-        let merge =
-            Merge { inputs: inputs.into(), offset: 0, consumed, outputs, superseded_by: 0, phase };
+        let merge = Merge {
+            inputs: inputs.into(),
+            offset: 0,
+            sequence: None,
+            consumed,
+            outputs,
+            superseded_by: 0,
+            phase,
+        };
         Ok((!none).then_some(Background::Merge(merge)))
     }
 
@@ -238,7 +252,7 @@ impl<D: Disk> Bitcask<D> {
             self.add_to_output(number, &copied)?;
         }
         let bytes = copied.read + copied.buffer.len() as u64;
-        merge.offset = copied.offset;
+        (merge.offset, merge.sequence) = (copied.offset, copied.sequence);
         merge.superseded_by = self.lsn;
         merge.phase = Phase::Copy(output);
         if copied.damaged {
@@ -261,33 +275,37 @@ impl<D: Disk> Bitcask<D> {
         let from = &self.files[&input];
         let start = self.files.get(&number).map_or(FILE_HEADER as u64, |file| file.end);
         let seed = record::seed(self.salt, number);
-        let mut copied = Copied { offset: merge.offset, ..Copied::default() };
+        let starts = || (from.kind == Kind::Log).then(|| Sequence::before(from.lsn_min));
+        let sequence = if merge.offset == 0 { starts() } else { merge.sequence };
+        let mut copied = Copied { offset: merge.offset, sequence, ..Copied::default() };
+        let mut hole = false;
         let mut walk = Walk::new(&*self.disk, &from.file, from.seed, merge.offset, from.end);
         // A step that reads little also ends, so that a file full of dead records is no long step.
         while copied.buffer.len() as u64 + (copied.offset - merge.offset) < budget.max(1) {
             match walk.next()? {
                 // A sealed file ends with its last record: zeroes before that were a record.
                 None => {
-                    copied.damaged = walk.ended_in_zeroes();
+                    let ended = copied.sequence.is_none_or(|seen| seen.is_at(from.lsn_max));
+                    copied.damaged = walk.ended_in_zeroes() || (hole && !ended);
                     copied.input_ended = !copied.damaged;
                 }
-                Some(Item::Damage { .. }) => copied.damaged = true,
+                // Whether it held anything is known when the next write is seen.
+                Some(Item::Damage { .. }) => {
+                    hole = true;
+                    copied.damaged = copied.sequence.is_none();
+                }
                 Some(Item::Record { offset, header, bytes }) => {
-                    let key = &bytes[HEADER..HEADER + header.key_len];
+                    if !header.has(MARK) {
+                        let follows =
+                            copied.sequence.as_mut().is_none_or(|seen| seen.take(&header));
+                        copied.damaged = hole && !follows;
+                        hole = false;
+                    }
                     let (old_offset, len) = (offset as u32, bytes.len() as u32);
                     let old = Place { file: input, offset: old_offset, len };
-                    let deleted = header.has(DELETE);
-                    let fingerprint = self.fingerprint(key);
-                    let keep = if header.has(MARK) {
-                        false
-                    } else if deleted {
-                        self.is_tombstone_needed(merge, input, header.lsn)
-                    } else {
-                        self.keydir.find(fingerprint).any(|place| place == old)
-                    };
-                    sometimes!(self.disk, MergeFoundADeadRecord, !keep && !deleted);
-                    sometimes!(self.disk, MergeDroppedATombstone, !keep && deleted);
-                    if keep {
+                    let key = &bytes[HEADER..HEADER + header.key_len];
+                    if !copied.damaged && self.is_kept(merge, old, &header, key) {
+                        let (fingerprint, deleted) = (self.fingerprint(key), header.has(DELETE));
                         let at = start + copied.buffer.len() as u64;
                         let offset = at as u32;
                         let head = &bytes[HEADER + header.key_len..header.body_at()];
@@ -307,10 +325,27 @@ impl<D: Disk> Bitcask<D> {
             if copied.input_ended || copied.damaged {
                 break;
             }
-            copied.offset = walk.offset();
+            if !hole {
+                copied.offset = walk.offset();
+            }
         }
         copied.read = walk.bytes_read();
         Ok(copied)
+    }
+
+    /// Whether a record is alive, or a deletion that still hides something.
+    fn is_kept(&self, merge: &Merge<D::File>, old: Place, header: &Header, key: &[u8]) -> bool {
+        let deleted = header.has(DELETE);
+        let keep = if header.has(MARK) {
+            false
+        } else if deleted {
+            self.is_tombstone_needed(merge, old.file, header.lsn)
+        } else {
+            self.keydir.find(self.fingerprint(key)).any(|place| place == old)
+        };
+        sometimes!(self.disk, MergeFoundADeadRecord, !keep && !deleted);
+        sometimes!(self.disk, MergeDroppedATombstone, !keep && deleted);
+        keep
     }
 
     /// Whether a file that remains may hold something that this tombstone hides.

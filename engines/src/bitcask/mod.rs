@@ -33,13 +33,13 @@ mod hint;
 
 mod order;
 
+mod follow;
+
 mod lookup;
 
 mod log;
 
 mod merge;
-
-mod follow;
 
 mod recovery;
 

@@ -29,7 +29,7 @@ use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
-use super::follow::{Follow, Loaded, Remains, read_unordered};
+use super::follow::{Follow, Loaded, Remains, read_complete, read_unordered};
 use super::hint::Hint;
 use super::keydir::{Keydir, Place};
 use super::order::{Order, Source, Stop};
@@ -410,7 +410,10 @@ impl<D: Disk> Bitcask<D> {
     pub(super) fn rebuild_hint(&mut self, number: u32) -> Result<()> {
         let file = self.files.get_mut(&number).expect("a file whose hint was read");
         let walk = Walk::new(&*self.disk, &file.file, file.seed, 0, file.end);
-        let loaded = read_unordered(walk, file.kind)?;
+        let loaded = match file.kind {
+            Kind::Log => read_complete(walk, file.lsn_min, file.lsn_max)?,
+            Kind::Merged => read_unordered(walk, file.kind)?,
+        };
         if let Some((offset, what)) = loaded.losses.into_iter().next() {
             let file = self.path(number, "data");
             return Err(Error::Corrupt { file, offset, what });

@@ -78,7 +78,11 @@ impl MemDisk {
             let bytes = slice_at(&file.durable, block, unit as usize).to_vec();
             let other = files[below(files.len() as u64) as usize];
             let victim = &state.inodes[&other];
-            let place = below(victim.durable.len() as u64) / unit * unit;
+            // What a file starts with says what the rest is.
+            let place = match below(4) {
+                0 => 0,
+                _ => below(victim.durable.len() as u64) / unit * unit,
+            };
             let is_same = (inode, block) == (other, place);
             if is_same || !file.rests((block, unit)) || !victim.rests((place, unit)) {
                 continue;
@@ -148,16 +152,24 @@ impl State {
         Damage { path: file.path.clone(), offset }
     }
 
-    /// Puts the bytes of another place over one page of what was read at `offset`; `bits` choose both.
-    pub(super) fn mislead(&self, buf: &mut [u8], offset: u64, bits: u64) {
+    /// Puts the bytes of another place over one page of what was read at `offset`; `bits` choose both. The place is near in
+    /// the same file or anywhere, as the second highest bit says.
+    pub(super) fn mislead(&self, inode: u64, buf: &mut [u8], offset: u64, bits: u64) {
         let files: Vec<&Inode> =
             self.inodes.values().filter(|file| !file.current.is_empty()).collect();
         if files.is_empty() {
             return;
         }
-        let content = &files[(bits % files.len() as u64) as usize].current;
-        let sectors = (content.len() as u64).div_ceil(SECTOR);
-        let shift = (bits >> 16) % sectors * SECTOR;
+        let is_near = bits >> 62 & 1 == 1;
+        let any = files[(bits % files.len() as u64) as usize];
+        let content = if is_near { &self.inodes[&inode].current } else { &any.current };
+        let sectors = (content.len() as u64).div_ceil(SECTOR).max(1);
+        let shift = if is_near {
+            sectors - 1 - (bits >> 16) % sectors.min(4)
+        } else {
+            (bits >> 16) % sectors
+        };
+        let shift = shift * SECTOR;
         let first = offset / PAGE;
         let pages = (offset + buf.len() as u64).div_ceil(PAGE) - first;
         let page = first + (bits >> 40) % pages.max(1);

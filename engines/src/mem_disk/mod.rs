@@ -358,7 +358,7 @@ impl State {
         let count = found.len();
         buf[..count].copy_from_slice(found);
         if let Some(Fault::Elsewhere(bits)) = fault {
-            self.mislead(&mut buf[..count], offset, bits);
+            self.mislead(inode, &mut buf[..count], offset, bits);
         }
         Ok(count)
     }
