@@ -179,7 +179,8 @@ fn links(rng: &mut Rng) -> Links {
 }
 
 fn disks(rng: &mut Rng) -> Disks {
-    let sync_min_us = rng.log(30, 1_000);
+    // On a slow device much is written before anything is durable.
+    let sync_min_us = if rng.percent(20) { rng.log(2_000, 50_000) } else { rng.log(30, 1_000) };
     let sync_max_us = sync_min_us + rng.log(100, 30_000);
     let cold_ppm = if rng.percent(35) { rng.log(10_000, 400_000) as u32 } else { 0 };
     let file_kib = if rng.percent(50) { rng.log(2, 32) as u32 } else { 32 };

@@ -7,7 +7,7 @@ use crate::generator::{Rng, faults};
 use crate::scenario::{Scenario, Trigger};
 
 /// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 15] = [
+const CORPUS: [(&str, &str); 16] = [
     ("cut-then-failed", include_str!("../../corpus/cut-then-failed.json")),
     ("dead-actor", include_str!("../../corpus/dead-actor.json")),
     ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
@@ -23,6 +23,7 @@ const CORPUS: [(&str, &str); 15] = [
     ("refused-but-written", include_str!("../../corpus/refused-but-written.json")),
     ("seen-after-the-start", include_str!("../../corpus/seen-after-the-start.json")),
     ("start-of-the-log-gone", include_str!("../../corpus/start-of-the-log-gone.json")),
+    ("torn-mark", include_str!("../../corpus/torn-mark.json")),
 ];
 
 /// One of the scenarios, changed by the seed's dice.
