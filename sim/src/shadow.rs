@@ -198,6 +198,7 @@ pub fn content(engine: &mut dyn Engine) -> Result<Content> {
 #[cfg(test)]
 mod tests {
     use rondo_core::engine::MemoryEngine;
+    use rondo_core::id::ActorId;
 
     use super::*;
 
@@ -252,5 +253,21 @@ mod tests {
         assert_eq!(shadow.opened(&states[2], true), Ok(()));
         assert_eq!(shadow.opened(&states[1], true), Ok(()));
         assert!(shadow.opened(&states[2], true).is_err(), "what was lost does not come back");
+    }
+
+    #[test]
+    fn a_state_that_knows_less_than_the_one_it_replaces_is_told() {
+        let clock =
+            |entries: &[(u64, u64)]| Clock::new(entries.iter().map(|&(a, n)| (ActorId(a), n)));
+        let mut shadow = Shadow::default();
+        let mut stores =
+            |key, entries| shadow.writes(&put("any", "1"), vec![(key, clock(entries))]);
+        assert_eq!(stores(7, &[(1, 2)]), None);
+        assert_eq!(stores(7, &[(1, 2), (2, 1)]), None, "it has learnt");
+        assert_eq!(stores(8, &[(3, 1)]), None, "another key");
+        assert_eq!(stores(7, &[(1, 3)]), Some(7), "it has forgotten an actor");
+        shadow.knows(vec![(7, clock(&[(1, 1)]))]);
+        let after = vec![(7, clock(&[(1, 1), (4, 1)])), (8, clock(&[]))];
+        assert_eq!(shadow.writes(&put("any", "1"), after), None, "what a power loss took");
     }
 }
