@@ -181,9 +181,9 @@ impl Failing {
         let active = state.errors.iter_mut().find(is_due)?;
         active.left -= 1;
         let fault = active.fault;
-        state.was_misled = true;
         let disk = state.disk.clone();
         let damages = disk.misdirect(&mut |n| state.draw(fault).below(n));
+        state.was_misled |= !damages.is_empty();
         let place = |damage: &Damage| format!("{} at {}", damage.path, damage.offset);
         let told = damages.iter().map(place).collect::<Vec<_>>().join(" and ");
         (!told.is_empty()).then_some(told)

@@ -317,8 +317,14 @@ fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, St
     let mut opened = open(disk.clone());
     if let Some(before) = before {
         let is_open = opened.is_ok();
-        let left = if is_open { None } else { open(mended(disk)).ok() };
-        if opened.as_ref().ok().or(left.as_ref()).and_then(forgot).is_some() {
+        let has_cut = match &opened {
+            Ok(store) => forgot(store).is_some(),
+            Err(_) => match open(mended(disk)) {
+                Ok(store) => forgot(&store).is_some(),
+                Err(_) => open(mended(&before)).is_ok(),
+            },
+        };
+        if has_cut {
             disk.set_back(&before);
             if is_open {
                 machine.failing.mend();

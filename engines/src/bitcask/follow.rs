@@ -20,9 +20,10 @@
 //! be told from a torn tail is damage in D+1..T, which is what the last sync covered when nothing
 //! was written after it; closing cleanly leaves nothing in that state.
 //!
-//! **Where the log starts.** Its oldest file says which Lsn came before it. Its header is durable before anything is called
-//! durable, and before a merge removes a file that was older (what was in the active file then is durable first); so when
-//! it cannot be read and something is durable, it is damaged. Only a sound record right behind it says what came before.
+//! **Where the log starts.** Its oldest file says which Lsn came before it. Its header is durable before anything is written
+//! behind it, and before a merge removes a file that was older (what was in the active file then is durable first); so
+//! when it cannot be read and something stands there, it is damaged. Only a sound record right behind it says what came
+//! before. And a file without a header may be a merged one that has lost its end too: in it, what is out of order is a loss.
 //!
 //! Merged files have no order and are complete before they get their names: all sound records in them
 //! are taken, and all damage is a loss.
@@ -94,6 +95,7 @@ impl Follow {
         let mut loaded = Loaded::new();
         self.enter(header, &mut loaded);
         loaded.doubt_header(header);
+        let is_headed = header.is_some();
         let mut partial = Partial { whole: true, ..Partial::default() };
         let mut damage_at = None;
         while let Some(item) = walk.next()? {
@@ -110,7 +112,10 @@ impl Follow {
                     let at = damage_at.unwrap_or(offset);
                     let record = Record { offset, header, bytes };
                     if header.lsn <= self.durable {
-                        self.take_durable(&record, at, &mut partial, &mut loaded);
+                        let taken = self.take_durable(&record, at, &mut partial, &mut loaded);
+                        if !taken && !is_headed {
+                            loaded.losses.push((at, "a file of which kind is unknown".to_owned()));
+                        }
                     } else {
                         self.take_tail(&record, at, &mut partial, &mut loaded);
                     }
@@ -119,7 +124,8 @@ impl Follow {
             }
             loaded.behind = if at < loaded.end { Remains::default() } else { behind };
         }
-        self.finish_durable(walk.offset(), next_base, &partial, &mut loaded);
+        let is_damaged = damage_at.is_some();
+        self.finish_durable(walk.offset(), is_damaged, next_base, &partial, &mut loaded);
         self.broken |= !partial.whole && partial.lsn > self.durable;
         if self.broken {
             self.torn += walk.offset().min(len).saturating_sub(loaded.end);
@@ -141,24 +147,21 @@ impl Follow {
         }
     }
 
-    /// Rule 1.
+    /// Rule 1; answers whether the record is of this log.
     fn take_durable(
         &mut self,
         record: &Record<'_>,
         at: u64,
         partial: &mut Partial,
         loaded: &mut Loaded,
-    ) {
+    ) -> bool {
         let Header { lsn, index, .. } = record.header;
-        if !self.known {
-            self.miss_the_start(record, at, loaded);
-            (self.last, self.known) = (lsn - 1, true);
-        }
+        self.begin(record, at, loaded);
         let follows = lsn == partial.lsn && u32::from(index) == partial.next_index;
         let starts = index == 0 && partial.whole && lsn == self.last + 1;
         if lsn < self.last || (lsn == self.last && !follows && partial.whole) {
             // Left over from another time: not in order, so not of this log.
-            return;
+            return false;
         }
         if !follows && !starts {
             let first = if partial.whole { self.last + 1 } else { self.last };
@@ -174,6 +177,7 @@ impl Follow {
             whole: record.header.has(LAST),
             ..Partial::default()
         };
+        true
     }
 
     /// Rule 2.
@@ -188,12 +192,10 @@ impl Follow {
             return;
         }
         let Header { lsn, index, .. } = record.header;
+        self.begin(record, at, loaded);
         if index == 0 {
-            if self.known && self.last < self.durable {
+            if self.last < self.durable {
                 loaded.lose(at, self.last + 1, self.durable);
-            }
-            if !self.known {
-                self.miss_the_start(record, at, loaded);
             }
             let whole = partial.whole || partial.lsn <= self.durable;
             let expected = self.last.max(self.durable) + 1;
@@ -216,19 +218,24 @@ impl Follow {
         }
     }
 
-    /// The first record of a log whose oldest file does not say what came before: it is the first one, or others stood where
-    /// the damage is.
-    fn miss_the_start(&self, record: &Record<'_>, at: u64, loaded: &mut Loaded) {
-        if at < record.offset && self.durable > 0 {
-            let what = format!("the log's start, before write {}, is damaged", record.header.lsn);
-            loaded.losses.push((0, what));
+    /// The first record of a log whose oldest file does not say what came before: right behind the header it is the first one;
+    /// else others stood where the damage is.
+    fn begin(&mut self, record: &Record<'_>, at: u64, loaded: &mut Loaded) {
+        if self.known {
+            return;
         }
+        let Header { lsn, index, .. } = record.header;
+        if at < record.offset || index > 0 {
+            loaded.losses.push((0, format!("the log's start, before write {lsn}, is damaged")));
+        }
+        (self.last, self.known) = (lsn - 1, true);
     }
 
     /// At the end of a file: what it should have held and does not.
     fn finish_durable(
         &mut self,
         at: u64,
+        is_damaged: bool,
         next_base: Option<u64>,
         partial: &Partial,
         loaded: &mut Loaded,
@@ -236,7 +243,7 @@ impl Follow {
         if !partial.whole && partial.lsn > 0 && partial.lsn <= self.durable {
             loaded.lose(at, partial.lsn, partial.lsn);
         }
-        if !self.known && self.durable > 0 {
+        if !self.known && (self.durable > 0 || is_damaged) {
             loaded.losses.push((0, "the log's start is damaged or missing".to_owned()));
         }
         let expected = next_base.unwrap_or(self.durable).min(self.durable);

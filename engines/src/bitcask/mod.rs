@@ -209,7 +209,7 @@ impl<D: Disk> Bitcask<D> {
     /// Opens the store in `dir`, or makes one there.
     ///
     /// # Errors
-    /// The disk's, and `UnknownVersion` for files of a newer program. Damage is no error: see
+    /// The disk's, and `UnknownVersion` for files of another version of the format. Damage is no error: see
     /// `Opened::lost` and `Options::accept_losses`.
     pub fn open(disk: Arc<D>, dir: &str, options: Options) -> Result<(Bitcask<D>, Opened)> {
         recovery::open(disk, dir, options)

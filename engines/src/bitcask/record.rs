@@ -31,7 +31,7 @@
 //! | 26 | 2 | place in its batch, from 0 |
 //! | 28 | | key, head, body |
 //!
-//! The seed is the CRC-32 of the salt and the file number, and the place is where in the file the record starts: bytes of
+//! The seed is a hash of the file number with the store's salt, and the place is where in the file the record starts: bytes of
 //! another place, file or store, and bytes that a client made to look like a record, are not taken for one. (Version 1
 //! left the place out; a block that a device had read from elsewhere in the same file was believed.) Two checksums let
 //! the versions of a key be read and trusted without its values. A mark has no key, and its head is the
@@ -40,6 +40,7 @@
 
 use bytes::Bytes;
 use rondo_core::config::{BODY_BYTES_MAX, ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 pub(super) const FILE_HEADER: usize = 44;
 pub(super) const HEADER: usize = 28;
@@ -110,10 +111,7 @@ pub(super) struct Parts<'a> {
 
 /// The seed of a file's checksums.
 pub(super) fn seed(salt: u64, number: u32) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&salt.to_le_bytes());
-    hasher.update(&number.to_le_bytes());
-    hasher.finalize()
+    xxh3_64_with_seed(&number.to_le_bytes(), salt) as u32
 }
 
 impl FileHeader {

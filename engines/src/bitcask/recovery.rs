@@ -248,20 +248,20 @@ impl<D: Disk> Bitcask<D> {
         let seed = record::seed(self.salt, found.number);
         let kind = match found.header {
             Some(header) => header.kind,
-            None if found.hint.is_none() && self.has_end(&found, seed)? => Kind::Merged,
+            None if self.has_end(&found, seed)? => Kind::Merged,
             None => Kind::Log,
         };
+        // Without a header nobody knows whether writes are missing that the hint does not know either.
+        let hint = found.hint.filter(|_| found.header.is_some());
         let mut file = DataFile::empty(found.file, kind, seed);
-        sometimes!(self.disk, RecoveryUsedAHint, found.hint.is_some());
+        sometimes!(self.disk, RecoveryUsedAHint, hint.is_some());
         sometimes!(self.disk, RecoveryFoundADamagedHeader, found.header.is_none());
-        if let Some(hint) = found.hint {
+        if let Some(hint) = hint {
             let summary = hint.summary;
             if kind == Kind::Log {
                 let mut before = Loaded::new();
                 follow.enter(found.header, &mut before);
-                if follow.known {
-                    follow.last = follow.last.max(summary.lsn_max);
-                }
+                follow.last = follow.last.max(summary.lsn_max);
                 opened.report(&self.path(found.number, "data"), before.losses);
             }
             (file.end, file.lsn_min, file.lsn_max) =

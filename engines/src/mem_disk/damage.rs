@@ -160,14 +160,14 @@ impl State {
         if files.is_empty() {
             return;
         }
-        let is_near = bits >> 62 & 1 == 1;
+        let own = &self.inodes[&inode].current;
+        let is_near = bits >> 62 & 1 == 1 && own.len() as u64 > SECTOR;
         let any = files[(bits % files.len() as u64) as usize];
-        let content = if is_near { &self.inodes[&inode].current } else { &any.current };
-        let sectors = (content.len() as u64).div_ceil(SECTOR).max(1);
-        let shift = if is_near {
-            sectors - 1 - (bits >> 16) % sectors.min(4)
-        } else {
-            (bits >> 16) % sectors
+        let content = if is_near { own } else { &any.current };
+        let sectors = (content.len() as u64).div_ceil(SECTOR);
+        let shift = match is_near {
+            true => sectors - 1 - (bits >> 16) % (sectors - 1).min(4),
+            false => (bits >> 16) % sectors,
         };
         let shift = shift * SECTOR;
         let first = offset / PAGE;
