@@ -181,7 +181,8 @@ impl Node {
             env.engine().flush()?;
             let budget = if buggify!(env, MaintainBudgetOfOne) { 1 } else { MAINTAIN_BYTES };
             let progress = env.engine().maintain(budget)?;
-            if let Some(lsn) = progress.waits_for {
+            // When something waits already, a sync comes by itself; if it does not cover this, the next turn asks again.
+            if let Some(lsn) = progress.waits_for.filter(|_| self.held.is_empty()) {
                 self.held.until(lsn, Release::Nothing);
             }
             let more = progress.more || buggify!(env, MaintainAtOnce);

@@ -306,7 +306,8 @@ struct Store {
 /// Opens a node's store, which has to hold all that its engine has ever called durable.
 ///
 /// Damage to what was synced last, with no mark behind it, is to an engine a write that the last life did not finish. It cuts
-/// it off, also when it fails after that. Then the disk is put back as it was.
+/// it off, also when it fails after that. Then the disk is put back as it was. Left out: how much the marks that are not
+/// damaged name; so while a disk may mislead, a start that cuts more than it may is put back too.
 fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, String> {
     let kind = world.scenario.cluster.engine;
     let machine = &mut world.nodes[node as usize];

@@ -1,8 +1,8 @@
 //! What a node still keeps when the healed cluster has come to rest.
 //!
 //! Requests end with their deadlines, whoever has given them up. A merge begins when 35 % of the sealed files is dead and at least half
-//! a file (`node`: the options of simulated stores), so what is dead is less than that, or what the youngest files may hold:
-//! four of them at most are left alone. The constants are generous; what grows without end passes any.
+//! a file (`node`: the options of simulated stores), so what is dead is less than that, or in the youngest files, which merges
+//! leave alone. The constants are generous; what grows without end passes any.
 
 use rondo_core::engine::{Engine, EngineStats};
 

@@ -114,7 +114,7 @@ impl Follow {
                     if header.lsn <= self.durable {
                         let taken = self.take_durable(&record, at, &mut partial, &mut loaded);
                         if !taken && !is_headed {
-                            loaded.losses.push((at, "a file of which kind is unknown".to_owned()));
+                            loaded.miss(at, "out of order in a file without its header");
                         }
                     } else {
                         self.take_tail(&record, at, &mut partial, &mut loaded);
@@ -226,7 +226,7 @@ impl Follow {
         }
         let Header { lsn, index, .. } = record.header;
         if at < record.offset || index > 0 {
-            loaded.losses.push((0, format!("the log's start, before write {lsn}, is damaged")));
+            loaded.miss(0, format!("the log's start, before write {lsn}, is damaged"));
         }
         (self.last, self.known) = (lsn - 1, true);
     }
@@ -244,7 +244,7 @@ impl Follow {
             loaded.lose(at, partial.lsn, partial.lsn);
         }
         if !self.known && (self.durable > 0 || is_damaged) {
-            loaded.losses.push((0, "the log's start is damaged or missing".to_owned()));
+            loaded.miss(0, "the log's start is damaged or missing");
         }
         let expected = next_base.unwrap_or(self.durable).min(self.durable);
         if self.known && self.last < expected {
@@ -327,8 +327,12 @@ impl Loaded {
         } else {
             format!("writes {first} to {last} are damaged or missing")
         };
+        self.miss(at, what);
+    }
+
+    fn miss(&mut self, at: u64, what: impl Into<String>) {
         if self.losses.len() < LOSSES_MAX {
-            self.losses.push((at, what));
+            self.losses.push((at, what.into()));
         }
     }
 }
@@ -376,19 +380,21 @@ pub(super) fn read_complete<D: Disk>(
     let mut sequence = Sequence::before(lsn_min);
     while let Some(item) = walk.next()? {
         match item {
-            Item::Damage { from, what } => hole = hole.or(Some((from, what.to_owned()))),
+            Item::Damage { from, what } => hole = hole.or(Some((from, what))),
             Item::Record { header, .. } if header.has(MARK) => {}
             Item::Record { offset, header, bytes } => {
                 let follows = sequence.take(&header);
-                loaded.losses.extend(hole.take().filter(|_| !follows));
+                if let Some((from, what)) = hole.take().filter(|_| !follows) {
+                    loaded.miss(from, what);
+                }
                 let record = Record { offset, header, bytes };
                 loaded.take(record.key(), record.entry());
             }
         }
     }
     if !sequence.is_at(lsn_max) {
-        let what = "the last writes of the file are missing".to_owned();
-        loaded.losses.push(hole.unwrap_or((walk.offset(), what)));
+        let (at, what) = hole.unwrap_or((walk.offset(), "the last writes of the file are missing"));
+        loaded.miss(at, what);
     }
     Ok(loaded)
 }
@@ -401,9 +407,7 @@ pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Resu
         let (at, behind) = (item.offset(), loaded.behind.and(&item));
         match item {
             Item::Damage { from, what } => {
-                if loaded.losses.len() < LOSSES_MAX {
-                    loaded.losses.push((from, what.to_owned()));
-                }
+                loaded.miss(from, what);
             }
             Item::Record { offset, header, bytes } => {
                 let record = Record { offset, header, bytes };
@@ -418,10 +422,10 @@ pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Resu
         loaded.behind = if at < loaded.end { Remains::default() } else { behind };
     }
     if walk.ended_in_zeroes() {
-        loaded.losses.push((loaded.end, "zeroes where records were".to_owned()));
+        loaded.miss(loaded.end, "zeroes where records were");
     }
     if kind == Kind::Merged && !ended && loaded.losses.is_empty() {
-        loaded.losses.push((walk.offset(), "the end of a merged file is missing".to_owned()));
+        loaded.miss(walk.offset(), "the end of a merged file is missing");
     }
     Ok(loaded)
 }
