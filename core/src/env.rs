@@ -87,8 +87,9 @@ impl Outbound {
 /// Messages to other nodes: at most once, in any order, perhaps never. What arrives goes into the
 /// inbox of the host.
 pub trait Network: Probe + Send + Sync + 'static {
-    /// Sends `message` over the link to `to`; dropped when there is no link or its queue is full.
-    fn send(&self, to: NodeId, message: Outbound);
+    /// Sends `message` over the link to `to`. `false`: it did not leave, because there is no open link or its
+    /// queue is full, and nobody will ever see it. `true` promises nothing: it may still be lost.
+    fn send(&self, to: NodeId, message: Outbound) -> bool;
     /// Sends one datagram. An address that does not resolve is a lost datagram.
     fn datagram(&self, to: &Address, bytes: Bytes);
     /// Says that `node` is reached at `address`: links to it are made, and remade, there.

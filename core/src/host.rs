@@ -223,16 +223,16 @@ impl<N: Network> Env for World<N> {
         self.engine.as_mut()
     }
 
-    fn send(&mut self, to: NodeId, envelope: Envelope) {
+    fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
         let message = codec::encode(&envelope);
         if buggify!(self, MessageDropped) {
-            return;
+            return true;
         }
         // Only of what may arrive twice: a request that is passed on must not outlive its connection.
         if message.class == Class::Reply && buggify!(self, ReplySentTwice) {
             self.network.send(to, message.clone());
         }
-        self.network.send(to, message);
+        self.network.send(to, message)
     }
 
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {

@@ -43,8 +43,9 @@ pub trait Env: Probe {
     fn random(&mut self) -> u64;
     /// The storage engine.
     fn engine(&mut self) -> &mut dyn Engine;
-    /// Sends a message to another node; it may be lost.
-    fn send(&mut self, to: NodeId, envelope: Envelope);
+    /// Sends a message to another node. `false`: it did not leave, and nobody will ever see it; `true`: it may
+    /// arrive, or be lost.
+    fn send(&mut self, to: NodeId, envelope: Envelope) -> bool;
     /// Sends a datagram; it may be lost.
     fn datagram(&mut self, to: &Address, gossip: &Gossip);
     /// Says where a node is reached.

@@ -38,7 +38,9 @@ impl Env for World {
     fn engine(&mut self) -> &mut dyn Engine {
         &mut self.engine
     }
-    fn send(&mut self, _: NodeId, _: Envelope) {}
+    fn send(&mut self, _: NodeId, _: Envelope) -> bool {
+        true
+    }
     fn datagram(&mut self, _: &Address, _: &Gossip) {}
     fn route(&mut self, _: NodeId, _: &Address) {}
     fn reply(&mut self, _: ClientTag, _: Reply) {}

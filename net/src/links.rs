@@ -83,12 +83,11 @@ impl<G: Ground> Links<G> {
         Links { shared: Arc::new(shared) }
     }
 
-    /// Sends `message` over the link to `to`; dropped when there is no link or its queue is full.
-    pub fn send(&self, to: NodeId, message: &Outbound) {
+    /// Sends `message` over the link to `to`. `false`: it did not leave, because there is no open link or its
+    /// queue is full.
+    pub fn send(&self, to: NodeId, message: &Outbound) -> bool {
         let called = self.shared.rim.called.read().expect("no panic while locked");
-        if let Some(called) = called.get(&to) {
-            called.send(message);
-        }
+        called.get(&to).is_some_and(|called| called.send(message))
     }
 
     /// Says that `node` is reached at `address`: links to it are made, and remade, there.

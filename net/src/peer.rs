@@ -99,17 +99,17 @@ impl Called {
         }
     }
 
-    /// Queues a message for the open link; dropped when there is none.
-    pub(crate) fn send(&self, message: &Outbound) {
+    /// Queues a message for the open link. `false`: dropped, because there is none, or its queue is full.
+    pub(crate) fn send(&self, message: &Outbound) -> bool {
         let mut outbox = self.outbox();
         let Some(version) = outbox.open else {
             outbox.dropped += 1;
-            return;
+            return false;
         };
         match outbox.queue.push(version, message) {
             Pushed::Queued => {
                 outbox.sleeper.wake();
-                return;
+                return true;
             }
             Pushed::Dropped => {}
             Pushed::TooLong => {
@@ -122,6 +122,7 @@ impl Called {
             }
         }
         outbox.dropped += 1;
+        false
     }
 
     /// The peer lives at `address` from now on. Whether that is new.

@@ -105,8 +105,8 @@ impl TcpNetwork {
 impl Probe for TcpNetwork {}
 
 impl Network for TcpNetwork {
-    fn send(&self, to: NodeId, message: Outbound) {
-        self.links.send(to, &message);
+    fn send(&self, to: NodeId, message: Outbound) -> bool {
+        self.links.send(to, &message)
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {

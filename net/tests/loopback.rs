@@ -63,9 +63,9 @@ impl Node {
         links.into_iter().find(|link| link.node == to).expect("routed")
     }
 
-    fn send(&self, to: NodeId, number: u32) {
+    fn send(&self, to: NodeId, number: u32) -> bool {
         let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
-        self.network.send(to, Outbound { class: Class::Reply, parts: smallvec![bytes] });
+        self.network.send(to, Outbound { class: Class::Reply, parts: smallvec![bytes] })
     }
 
     async fn next(&mut self) -> Arrival {
@@ -203,14 +203,15 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
     drop(b);
     until("the loss is noticed", || a.link(NodeId(2)).state != LinkState::Open).await;
     assert!(a.link(NodeId(2)).trouble.is_some());
+    assert!(!a.send(NodeId(2), 0), "a message without a link does not leave, and that is said");
 
     let mut b = restart(Options { boot: BootEpoch(2), listen, ..options(2) }).await;
     b.network.route(a.id, &a.address());
     connected(&a, &b).await;
     let link = a.link(b.id);
     assert_eq!((link.boot, link.reconnects, link.trouble), (Some(BootEpoch(2)), 1, None));
-    a.send(b.id, 1);
-    b.send(a.id, 2);
+    assert!(a.send(b.id, 1));
+    assert!(b.send(a.id, 2));
     assert_eq!(b.receive().await, (a.id, 1));
     assert_eq!(a.receive().await, (b.id, 2));
 }

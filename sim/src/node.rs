@@ -512,10 +512,10 @@ fn count(world: &mut World, (from, to): (u32, u32), said: Option<Said>) {
 }
 
 impl Network for Port {
-    fn send(&self, peer: NodeId, message: Outbound) {
+    fn send(&self, peer: NodeId, message: Outbound) -> bool {
         let route = self.shared.lock().nodes[self.node as usize].routes.get(&peer).copied();
         let Some(to) = route.filter(|_| self.lives()) else {
-            return;
+            return false;
         };
         if let Some(links) = &self.links {
             self.hand_over(to, &message);
@@ -523,7 +523,7 @@ impl Network for Port {
         }
         if self.shared.lock().net.refuses((self.node, to)) {
             self.shared.lock().net.counts.cut += 1;
-            return;
+            return false;
         }
         let class = message.class;
         let bytes = Bytes::from(message.parts.concat());
@@ -533,6 +533,7 @@ impl Network for Port {
             let bytes = bytes.clone();
             Event::Deliver { from, to, life, class, bytes }
         });
+        true
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {

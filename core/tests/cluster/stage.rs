@@ -145,12 +145,13 @@ impl Env for ActorEnv<'_> {
     fn engine(&mut self) -> &mut dyn Engine {
         self.engine
     }
-    fn send(&mut self, to: NodeId, envelope: Envelope) {
+    fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
         let to = to.0 as usize - 1;
         let mut shared = self.shared.borrow_mut();
         let (from, name) = (self.at + 1, describe(&envelope.message));
         writeln!(shared.log, "  n{from} → n{} {name}", to + 1).unwrap();
         shared.mail.push_back((self.at, to, envelope));
+        true
     }
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         self.shared.borrow_mut().gossip.push_back((to.0.clone(), gossip.clone()));
