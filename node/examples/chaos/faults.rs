@@ -1,0 +1,156 @@
+//! What strikes the cluster: one fault at a time, drawn by luck, and healed before the next.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rand_chacha::ChaCha12Rng;
+use rand_core::{RngCore, SeedableRng};
+
+use crate::cluster::Cluster;
+
+/// How long the cluster rests between two faults.
+const REST: Duration = Duration::from_secs(2);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Fault {
+    Kill,
+    KillAll,
+    Stop,
+    Pause,
+    CutOneWay,
+    Isolate,
+    FullDisk,
+    FullDiskAndKill,
+    OldCopy,
+}
+
+const FAULTS: [Fault; 9] = [
+    Fault::Kill,
+    Fault::KillAll,
+    Fault::Stop,
+    Fault::Pause,
+    Fault::CutOneWay,
+    Fault::Isolate,
+    Fault::FullDisk,
+    Fault::FullDiskAndKill,
+    Fault::OldCopy,
+];
+
+/// What became of the faults.
+pub(crate) struct Struck {
+    /// How often each struck, and how many nodes ended by themselves.
+    pub(crate) told: String,
+    /// What nodes did that they must not.
+    pub(crate) breaches: Vec<String>,
+}
+
+/// Strikes until `until`, and leaves the cluster healed.
+pub(crate) fn strike(cluster: &mut Cluster, seed: u64, until: Instant) -> io::Result<Struck> {
+    let mut luck = ChaCha12Rng::seed_from_u64(seed);
+    let mut struck: BTreeMap<Fault, u32> = BTreeMap::new();
+    let mut ended = 0;
+    let mut breaches = Vec::new();
+    while Instant::now() < until {
+        let fault = FAULTS[luck.next_u32() as usize % FAULTS.len()];
+        let at = luck.next_u32() as usize % cluster.len();
+        let lasts = Duration::from_millis(500 + u64::from(luck.next_u32() % 6_000));
+        println!("{fault:?} at n{at} for {lasts:?}");
+        *struck.entry(fault).or_default() += 1;
+        breaches.extend(one(fault, cluster, at, lasts)?);
+        ended += cluster.supervise()?;
+        thread::sleep(REST);
+    }
+    let mut told = String::new();
+    for (fault, count) in struck {
+        let _ = write!(told, "{fault:?} {count}, ");
+    }
+    let told = format!("{told}{ended} nodes ended by themselves");
+    Ok(Struck { told, breaches })
+}
+
+/// Strikes and heals; answers what a node did that it must not.
+fn one(
+    fault: Fault,
+    cluster: &mut Cluster,
+    at: usize,
+    lasts: Duration,
+) -> io::Result<Option<String>> {
+    let next = (at + 1) % cluster.len();
+    match fault {
+        Fault::Kill => {
+            cluster.kill(at)?;
+            thread::sleep(lasts);
+            cluster.run(at)
+        }
+        Fault::KillAll => {
+            (0..cluster.len()).try_for_each(|at| cluster.kill(at))?;
+            (0..cluster.len()).try_for_each(|at| cluster.run(at))
+        }
+        Fault::Stop => {
+            cluster.stop(at)?;
+            thread::sleep(lasts);
+            cluster.run(at)
+        }
+        Fault::Pause => {
+            cluster.signal(at, "-STOP")?;
+            thread::sleep(lasts);
+            cluster.signal(at, "-CONT")
+        }
+        Fault::CutOneWay => {
+            cluster.hosts().cut(at, next)?;
+            thread::sleep(lasts);
+            cluster.hosts().mend()
+        }
+        Fault::Isolate => {
+            for other in (0..cluster.len()).filter(|&other| other != at) {
+                cluster.hosts().cut(at, other)?;
+                cluster.hosts().cut(other, at)?;
+            }
+            thread::sleep(lasts);
+            cluster.hosts().mend()
+        }
+        Fault::FullDisk => {
+            cluster.hosts().fill(at)?;
+            thread::sleep(lasts);
+            cluster.hosts().empty(at)
+        }
+        Fault::FullDiskAndKill => {
+            cluster.hosts().fill(at)?;
+            thread::sleep(lasts);
+            cluster.kill(at)?;
+            cluster.run(at)?;
+            thread::sleep(lasts);
+            cluster.hosts().empty(at)
+        }
+        Fault::OldCopy => return old_copy(cluster, at, lasts),
+    }
+    .map(|()| None)
+}
+
+/// A copy of the directory is taken, the node goes on, and is then started from the copy. It must not serve. Then it gets its own
+/// directory back.
+fn old_copy(cluster: &mut Cluster, at: usize, lasts: Duration) -> io::Result<Option<String>> {
+    cluster.kill(at)?;
+    cluster.copy(at)?;
+    // Two lives, so that the copy is older than what the peers know by more than the epoch it will take itself.
+    for _ in 0..2 {
+        cluster.run(at)?;
+        let ready_by = Instant::now() + Duration::from_secs(20);
+        while !cluster.is_ready(at) && Instant::now() < ready_by {
+            thread::sleep(Duration::from_millis(50));
+        }
+        thread::sleep(lasts / 2);
+        cluster.kill(at)?;
+    }
+    cluster.swap_with_copy(at)?;
+    cluster.run(at)?;
+    thread::sleep(lasts);
+    let serves = cluster.is_ready(at);
+    cluster.kill(at)?;
+    cluster.swap_with_copy(at)?;
+    cluster.run(at)?;
+    Ok(serves.then(|| format!("n{at} serves from an old copy of its directory")))
+}
