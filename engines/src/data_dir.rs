@@ -25,7 +25,8 @@ use rondo_core::env::{Disk, Open};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::{buggify, sometimes};
 
-const IDENTITY: &str = "identity";
+/// The file that says whose a data directory is.
+pub const IDENTITY: &str = "identity";
 const BOOT: &str = "boot";
 const CLEAN: &str = "clean";
 const FORMAT: u8 = 1;

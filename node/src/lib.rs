@@ -22,6 +22,8 @@ pub mod seeds;
 
 pub mod store;
 
+pub mod preflight;
+
 pub mod serve;
 
 pub mod cli;

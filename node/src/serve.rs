@@ -6,8 +6,7 @@
 //! costs no acknowledged write.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +25,7 @@ use crate::clock::RealClock;
 use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::http::server;
+use crate::preflight::{Preflight, cannot_listen};
 use crate::seeds;
 use crate::settings::{Settings, join_port};
 use crate::store::{self, Closer, Store};
@@ -66,15 +66,17 @@ pub fn serve(settings: &Settings) -> Result<()> {
 
 async fn run(settings: &Settings) -> Result<()> {
     let mut signals = Signals::listen()?;
-    let secret = settings.secret_file.as_deref().map(read_secret).transpose()?;
+    let found = Preflight::look(settings)?;
+    found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let listener = listen(settings)?;
-    let http = listener.local_addr().map_err(|error| cannot_listen(settings, &error))?;
+    let asked = SocketAddr::new(settings.ip, settings.port);
+    let http = listener.local_addr().map_err(|error| cannot_listen(asked, &error))?;
     let (inbox, reader) = Inbox::new();
     let store = store::open(settings, &inbox)?;
-    let network = start_network(settings, &inbox, &store, secret.clone())?;
-    let config = node_config(settings, &store, http, network.address())?;
+    let network = start_network(settings, &found, &inbox, &store)?;
+    let config = node_config(settings, &found.host, &store, http, network.address());
     let text = banner(settings, &facts(settings, &store, &config, http, network.address()));
-    let codes = secret.unwrap_or_else(|| settings.cluster.clone().into_bytes());
+    let codes = found.secret.clone().unwrap_or_else(|| settings.cluster.clone().into_bytes());
     let run = store::random()? as u64;
     let origin = settings.cors_origin.clone();
     let front = Arc::new(Front::new(inbox.clone(), codes.clone(), run, origin));
@@ -104,20 +106,20 @@ async fn run(settings: &Settings) -> Result<()> {
 
 fn node_config(
     settings: &Settings,
+    host: &str,
     store: &Store,
     http: SocketAddr,
     peers: SocketAddr,
-) -> Result<NodeConfig> {
-    let host = advertised_host(settings)?;
+) -> NodeConfig {
     let port = settings.advertise.as_ref().and_then(|(_, port)| *port).unwrap_or(peers.port());
-    Ok(NodeConfig {
+    NodeConfig {
         id: store.id,
         name: store.name.clone(),
         boot: store.boot,
         clean: store.clean,
         cluster: settings.cluster.clone(),
-        peer_address: Address(join_port(&host, port)),
-        client_address: Address(join_port(&host, http.port())),
+        peer_address: Address(join_port(host, port)),
+        client_address: Address(join_port(host, http.port())),
         seeds: seeds::peer_addresses(&settings.seeds),
         bootstrap_expect: settings.bootstrap_expect,
         partitions: PARTITIONS,
@@ -132,7 +134,7 @@ fn node_config(
         heartbeat_ms: HEARTBEAT_MS,
         dead_ms: DEAD_MS,
         durability: Durability::Batch,
-    })
+    }
 }
 
 fn facts<'a>(
@@ -255,40 +257,24 @@ fn listen(settings: &Settings) -> Result<TcpListener> {
         listener.set_nonblocking(true)?;
         TcpListener::from_std(listener)
     });
-    listener.map_err(|error| cannot_listen(settings, &error))
-}
-
-fn cannot_listen(settings: &Settings, error: &io::Error) -> Failure {
-    let port = settings.port;
-    let message = format!("cannot listen on {} port {port}: {error}", settings.ip);
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("another program has port {port}: stop it, or give another --port")
-        }
-        io::ErrorKind::AddrNotAvailable => "give an --address of this host".to_owned(),
-        io::ErrorKind::PermissionDenied => "give a --port above 1023".to_owned(),
-        _ => "give another --address or --port".to_owned(),
-    };
-    Failure::failed(message, hint)
+    listener.map_err(|error| cannot_listen(address, &error))
 }
 
 /// Listens for peers: on the port asked for, or else on the one kept from last time, or else on the next that is free.
 fn start_network(
     settings: &Settings,
+    found: &Preflight,
     inbox: &Inbox,
     store: &Store,
-    secret: Option<Vec<u8>>,
 ) -> Result<TcpNetwork> {
     let given = settings.peer_port_given;
-    let kept = if given { None } else { store::kept_peer_port(&store.dir) };
-    let port = kept.unwrap_or(settings.peer_port);
     let options = Options {
-        listen: Address(SocketAddr::new(settings.ip, port).to_string()),
+        listen: Address(SocketAddr::new(settings.ip, found.peer_port).to_string()),
         next_free: !given,
         node: store.id,
         boot: store.boot,
         cluster: settings.cluster.clone(),
-        secret,
+        secret: found.secret.clone(),
         heartbeat_ms: HEARTBEAT_MS,
         silence_ms: DEAD_MS,
         handshake_ms: HANDSHAKE_MS,
@@ -299,45 +285,6 @@ fn start_network(
         store::keep_peer_port(&store.dir, network.address().port());
     }
     Ok(network)
-}
-
-/// The host that others are told: the one given, the one bound, or, when all are bound, the one from which the way
-/// to the first seed starts.
-fn advertised_host(settings: &Settings) -> Result<String> {
-    if let Some((host, _)) = &settings.advertise {
-        return Ok(host.clone());
-    }
-    if !settings.ip.is_unspecified() {
-        return Ok(settings.ip.to_string());
-    }
-    let seeds = seeds::peer_addresses(&settings.seeds);
-    // An address for documentation (RFC 5737): nothing is sent, the system only chooses a way.
-    let towards = seeds.first().map_or("192.0.2.1:9", |seed| seed.0.as_str());
-    let chosen = UdpSocket::bind((settings.ip, 0)).and_then(|socket| {
-        socket.connect(towards)?;
-        socket.local_addr()
-    });
-    match chosen {
-        Ok(address) if !address.ip().is_unspecified() => Ok(address.ip().to_string()),
-        _ => Err(Failure::usage(
-            format!("{} is no address that other nodes can connect to", settings.ip),
-            "give --advertise HOST, by which other nodes reach this one",
-        )),
-    }
-}
-
-fn read_secret(path: &Path) -> Result<Vec<u8>> {
-    let shown = path.display();
-    let hint = "write 16 or more random bytes into it: head -c 32 /dev/urandom | base64 > FILE";
-    let bytes = std::fs::read(path)
-        .map_err(|error| Failure::failed(format!("cluster secret {shown}: {error}"), hint))?;
-    // An editor adds a newline, and a copy may lose it.
-    let secret = bytes.trim_ascii();
-    if !(16..=4096).contains(&secret.len()) {
-        let message = format!("cluster secret {shown}: {} bytes, not 16 to 4096", secret.len());
-        return Err(Failure::usage(message, hint));
-    }
-    Ok(secret.to_vec())
 }
 
 fn seed() -> Result<[u8; 32]> {

@@ -12,7 +12,7 @@ use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_engines::bitcask::{Bitcask, Options};
-use rondo_engines::data_dir::{DataDir, DataDirError, NewIdentity};
+use rondo_engines::data_dir::{DataDir, DataDirError, IDENTITY, NewIdentity};
 use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
@@ -56,10 +56,31 @@ impl Closer {
     }
 }
 
-/// Opens the store that the settings name. Ends of disk work go into `inbox`.
-pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
+/// The name of the node and the directory of its data that the settings mean.
+#[must_use]
+pub fn place(settings: &Settings) -> (String, PathBuf) {
     let name = settings.name.clone().unwrap_or_else(host_name);
     let dir = settings.data_dir.clone().unwrap_or_else(|| Path::new("rondo-data").join(&name));
+    (name, dir)
+}
+
+/// Refuses a directory in which a node keeps data on disk: an engine that keeps nothing would start empty beside it.
+pub fn holds_no_data(dir: &Path) -> Result<()> {
+    if !dir.join(IDENTITY).exists() && !dir.join(DATA).exists() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!(
+            "{} holds the data of a node, and the engine `memory` would not read it",
+            dir.display()
+        ),
+        "leave out --engine memory, or give another --data-dir or --node-id",
+    ))
+}
+
+/// Opens the store that the settings name. Ends of disk work go into `inbox`.
+pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
+    let (name, dir) = place(settings);
     match settings.engine {
         EngineKind::Bitcask => open_on_disk(settings, inbox, name, dir),
         EngineKind::Memory => Ok(Store {
@@ -150,9 +171,15 @@ fn refused(dir: &Path, error: &DataDirError) -> Failure {
     }
 }
 
-/// The peer port that was found free last time.
+/// The peer port to try first: the one asked for, or else the one kept from last time, or else the usual one.
 #[must_use]
-pub fn kept_peer_port(dir: &Path) -> Option<u16> {
+pub fn first_peer_port(settings: &Settings, dir: &Path) -> u16 {
+    let kept = if settings.peer_port_given { None } else { kept_peer_port(dir) };
+    kept.unwrap_or(settings.peer_port)
+}
+
+/// The peer port that was found free last time.
+fn kept_peer_port(dir: &Path) -> Option<u16> {
     // A file that is missing or broken is no port: then the usual one is tried.
     fs::read_to_string(dir.join(PEER_PORT)).ok()?.trim().parse().ok().filter(|&port| port != 0)
 }

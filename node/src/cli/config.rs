@@ -5,17 +5,19 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::table::{table, text};
 use crate::cli::{Output, print, settings};
-use crate::failure::Result;
-use crate::settings::Settings;
+use crate::failure::{Failure, Result};
+use crate::preflight::Preflight;
 use crate::settings::flags::Flags;
-use crate::settings::sources::Texts;
+use crate::settings::sources::{Origin, Texts};
+use crate::settings::{Settings, join_port};
+use crate::store;
 
 /// The settings of a node.
 #[derive(Subcommand, Debug)]
 pub enum Config {
     /// Print every setting
     Show(Show),
-    /// Say whether a node would start with these settings
+    /// Say whether a node would start with these settings on this host
     Check(Flags),
 }
 
@@ -32,22 +34,25 @@ pub struct Show {
     flags: Flags,
 }
 
+/// One line of what is shown: a setting, its value when it has one, and where that came from.
+type Row = (&'static str, Option<String>, String);
+
 /// Runs it.
 pub fn run(command: Config) -> Result<()> {
     match command {
         Config::Show(command) => {
             let texts = settings(&command.flags)?;
-            for warning in &texts.warnings {
-                eprintln!("warning: {warning}");
-            }
+            let (rows, warnings) = rows(&texts);
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             match command.output {
-                Output::Table => print(&show(&texts, command.origin)),
-                Output::Json => print(&show_json(&texts, command.origin).to_string()),
+                Output::Table => print(&show(&rows, command.origin)),
+                Output::Json => print(&show_json(&rows, command.origin).to_string()),
             }
         }
         Config::Check(flags) => {
             let checked = Settings::check(&settings(&flags)?)?;
-            for warning in &checked.warnings {
+            let found = Preflight::look(&checked)?;
+            for warning in checked.warnings.iter().chain(&found.warnings) {
                 eprintln!("warning: {warning}");
             }
             print("OK")
@@ -55,32 +60,92 @@ pub fn run(command: Config) -> Result<()> {
     }
 }
 
-fn show(texts: &Texts, origin: bool) -> String {
-    let mut rows =
-        table(if origin { &["SETTING", "VALUE", "ORIGIN"] } else { &["SETTING", "VALUE"] });
-    for (name, value) in texts.all() {
-        let (value, from) = match value {
-            Some((value, from)) => (value.as_str(), from.to_string()),
-            None => ("-", "-".to_owned()),
-        };
-        let value = if value.is_empty() { "-" } else { value };
-        if origin {
-            rows.add_row([name, value, &from]);
-        } else {
-            rows.add_row([name, value]);
+/// Everything that is known, and what a start would say of it.
+fn rows(texts: &Texts) -> (Vec<Row>, Vec<String>) {
+    let mut warnings = texts.warnings.clone();
+    let mut refused = |failure: &Failure| {
+        warnings.push(format!("a node would not start with these: {}", failure.message));
+    };
+    let checked = Settings::check(texts).inspect_err(&mut refused).ok();
+    let found = checked
+        .as_ref()
+        .and_then(|settings| Preflight::look(settings).inspect_err(&mut refused).ok());
+    let given = |(name, value): (&'static str, Option<&(String, Origin)>)| -> Row {
+        match value.filter(|(value, _)| !value.is_empty()) {
+            Some((value, origin)) => (name, Some(value.clone()), origin.to_string()),
+            None => (name, None, Origin::Default.to_string()),
         }
+    };
+    let mut rows: Vec<Row> = texts.all().map(given).collect();
+    if let Some(settings) = &checked {
+        for (name, value, origin) in worked_out(settings, found.as_ref()) {
+            let row = rows.iter_mut().find(|row| row.0 == name);
+            match row {
+                Some(row) if row.1.is_none() || name == "peer-port" => {
+                    *row = (name, Some(value), origin);
+                }
+                Some(_) => {}
+                None => rows.push((name, Some(value), origin)),
+            }
+        }
+        warnings.extend(settings.warnings.iter().skip(texts.warnings.len()).cloned());
     }
-    text(&rows)
+    warnings.extend(found.into_iter().flat_map(|found| found.warnings));
+    (rows, warnings)
 }
 
-fn show_json(texts: &Texts, origin: bool) -> Value {
-    let all = texts.all().map(|(name, value)| {
+/// What nobody gave and other settings or this host decide.
+fn worked_out(
+    settings: &Settings,
+    found: Option<&Preflight>,
+) -> Vec<(&'static str, String, String)> {
+    let (name, dir) = store::place(settings);
+    let majority = format!("a majority of --replication {}", settings.replication);
+    let mut rows = vec![
+        ("node-id", name, "the host's name".to_owned()),
+        ("data-dir", dir.display().to_string(), "the node's name".to_owned()),
+        ("read-quorum", settings.read_quorum.to_string(), majority.clone()),
+        ("write-quorum", settings.write_quorum.to_string(), majority),
+    ];
+    if let Some(found) = found {
+        let all = settings.ip.is_unspecified();
+        let origin = if all { "the way to other hosts" } else { "the address" };
+        let advertised = join_port(&found.host, found.peer_port);
+        rows.push(("advertise", advertised, origin.to_owned()));
+        if found.peer_port != settings.peer_port {
+            let origin = format!("kept in {}", dir.join("peer-port").display());
+            rows.push(("peer-port", found.peer_port.to_string(), origin));
+        }
+        if let Some(print) = found.secret_print() {
+            let origin = "what the file holds; equal on all nodes of a cluster".to_owned();
+            rows.push(("cluster-secret-print", print, origin));
+        }
+    }
+    rows
+}
+
+fn show(rows: &[Row], origin: bool) -> String {
+    let mut shown =
+        table(if origin { &["SETTING", "VALUE", "ORIGIN"] } else { &["SETTING", "VALUE"] });
+    for (name, value, from) in rows {
+        let value = value.as_deref().unwrap_or("none");
+        if origin {
+            shown.add_row([name, value, from]);
+        } else {
+            shown.add_row([name, value]);
+        }
+    }
+    text(&shown)
+}
+
+fn show_json(rows: &[Row], origin: bool) -> Value {
+    let all = rows.iter().map(|(name, value, from)| {
         let shown = match value {
-            Some((value, from)) if origin => json!({ "value": value, "origin": from.to_string() }),
-            Some((value, _)) => json!(value),
+            Some(value) if origin => json!({ "value": value, "origin": from }),
+            Some(value) => json!(value),
             None => Value::Null,
         };
-        (name.to_owned(), shown)
+        ((*name).to_owned(), shown)
     });
     Value::Object(all.collect::<Map<_, _>>())
 }

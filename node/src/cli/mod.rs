@@ -23,12 +23,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tracing_subscriber::EnvFilter;
 
 use crate::client::Servers;
 use crate::failure::{Failure, Result};
 use crate::serve;
 use crate::settings::flags::Flags;
+use crate::settings::log::filter;
 use crate::settings::sources::Texts;
 use crate::settings::{LogFormat, Settings};
 
@@ -168,9 +168,7 @@ fn serve_with(flags: &Flags) -> Result<()> {
 }
 
 fn start_log(settings: &Settings) -> Result<()> {
-    let filter = EnvFilter::try_new(&settings.log).map_err(|error| {
-        Failure::usage(format!("log: `{}`: {error}", settings.log), "--log info")
-    })?;
+    let filter = filter(&settings.log)?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match settings.log_format {
         LogFormat::Json => log.json().init(),

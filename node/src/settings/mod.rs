@@ -9,7 +9,9 @@ pub mod flags;
 
 pub mod sources;
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+pub mod log;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -117,7 +119,7 @@ impl Settings {
             peer_port: number(texts, "peer-port", 1, u64::from(u16::MAX))? as u16,
             peer_port_given: texts.given("peer-port").is_some(),
             advertise: texts.get("advertise").map(|(text, _)| advertise(text)).transpose()?,
-            seeds: seeds(texts)?,
+            seeds: seeds(texts, ip)?,
             bootstrap_expect: number(texts, "bootstrap-expect", 1, NODES_MAX as u64)? as usize,
             data_dir: texts.get("data-dir").map(|(path, _)| PathBuf::from(path)),
             engine: engine(texts)?,
@@ -129,7 +131,7 @@ impl Settings {
             secret_file,
             zone: zone(text(texts, "zone"))?,
             cors_origin: texts.get("cors-origin").map(|(origin, _)| origin.to_owned()),
-            log: text(texts, "log").to_owned(),
+            log: log_filter(text(texts, "log"))?,
             log_format: choice(
                 texts,
                 "log-format",
@@ -194,6 +196,10 @@ fn label(name: &str, text: &str) -> Result<String> {
         return Ok(text.to_owned());
     }
     Err(bad(name, text, "a name of up to 128 letters, digits, `-`, `_` and `.`"))
+}
+
+fn log_filter(text: &str) -> Result<String> {
+    log::filter(text).map(|_| text.to_owned())
 }
 
 fn zone(text: &str) -> Result<String> {
@@ -268,12 +274,31 @@ fn advertise(text: &str) -> Result<(String, Option<u16>)> {
     Ok((host.to_owned(), port))
 }
 
-fn seeds(texts: &Texts) -> Result<Vec<String>> {
+/// Whether a socket that listens on `ip` can send to `to`: one for IPv4 never reaches an IPv6 address, and one for a
+/// single IPv6 address no IPv4 address.
+fn reaches(ip: IpAddr, to: IpAddr) -> bool {
+    ip.is_ipv4() == to.is_ipv4() || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+}
+
+fn seeds(texts: &Texts, ip: IpAddr) -> Result<Vec<String>> {
     let mut seeds = Vec::new();
     for given in text(texts, "seeds").split(',').map(str::trim).filter(|seed| !seed.is_empty()) {
         let bare = given.strip_prefix("http://").unwrap_or(given).trim_end_matches('/');
-        if split_port(bare).is_none() {
+        let Some((host, _)) = split_port(bare) else {
             return Err(bad("seeds", given, "a list such as 10.0.0.1:7946,10.0.0.2:7946"));
+        };
+        let to: Option<IpAddr> = host.parse().ok();
+        if to.is_some_and(|to| to.is_unspecified()) {
+            return Err(bad("seeds", given, "the address of one node, such as 10.0.0.1:7946"));
+        }
+        if to.is_some_and(|to| !reaches(ip, to)) {
+            let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(Failure::usage(
+                format!(
+                    "seeds: `{given}` cannot be reached from {ip}, which is an {family} address"
+                ),
+                format!("name the seed by its {family} address, or give another --address"),
+            ));
         }
         if !seeds.iter().any(|seed| seed == bare) {
             seeds.push(bare.to_owned());

@@ -109,8 +109,40 @@ fn config_show_says_where_each_value_came_from() {
     assert_eq!(line("zone "), "zone east file rondo.yaml");
     assert_eq!(line("log "), "log warn flag --log");
     assert_eq!(line("join "), "join auto default");
-    assert_eq!(run_in(dir.path(), &["config", "check", "--port", "1"]).stdout, "OK\n");
+    assert_eq!(line("read-quorum "), "read-quorum 2 a majority of --replication 3");
+    assert_eq!(line("advertise "), "advertise 127.0.0.1:7946 the address");
+    assert_eq!(line("seeds "), "seeds none default");
     assert_eq!(run_in(dir.path(), &["config", "check", "--port", "x"]).code, Some(2));
+}
+
+#[test]
+fn config_show_tells_what_it_can_work_out_and_what_a_start_would_refuse() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let show = |arguments: &[&str]| {
+        run_in(dir.path(), &[&["config", "show", "--origin", "-o", "json"], arguments].concat())
+    };
+    fs::write(dir.path().join("secret"), "a secret of the cluster").expect("written");
+    fs::write(dir.path().join("same"), "a secret of the cluster\n").expect("written");
+    fs::write(dir.path().join("other"), "another secret of a cluster").expect("written");
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&show(arguments).stdout).expect("JSON")
+    };
+    let named = json(&["--node-id", "n1", "--replication", "5"]);
+    assert_eq!(named["data-dir"]["value"], "rondo-data/n1");
+    assert_eq!(named["write-quorum"]["value"], "3");
+    assert_eq!(named["seeds"], Value::Null);
+    let host = json(&[]);
+    let name = host["node-id"]["value"].as_str().expect("every host has a name");
+    assert_eq!(host["node-id"]["origin"], "the host's name");
+    assert_eq!(host["data-dir"]["value"], format!("rondo-data/{name}"));
+    let print = |file: &str| json(&["--cluster-secret-file", file])["cluster-secret-print"].clone();
+    assert_eq!(print("secret"), print("same"));
+    assert_ne!(print("secret"), print("other"));
+    let refused = show(&["--cluster-secret-file", "missing"]);
+    assert_eq!(refused.code, Some(0));
+    let said = "warning: a node would not start with these: cluster secret missing";
+    assert!(refused.stderr.starts_with(said), "{}", refused.stderr);
+    assert!(refused.stdout.contains("rondo-data/"), "{}", refused.stdout);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Bad input, each with a clear error: on the command line, over HTTP, between nodes and in the data directory.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::harness::{Node, cluster_flags, eventually, free_port, run, run_in};
 
@@ -20,6 +21,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
         (&["serve", "--port", "x"], "port: `x` is not a number"),
         (&["--config", "/nowhere/rondo.toml"], "cannot read /nowhere/rondo.toml"),
         (&["--log", "a=b=c"], "log: `a=b=c`"),
+        (&["--log", "debu"], "--log debug"),
         (&["kv", "get"], "Usage"),
         (&["kv", "get", "k", "--timeout", "1h"], "a time such as 500ms"),
     ] {
@@ -28,6 +30,84 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
         assert!(ended.stderr.contains(said), "{arguments:?}: {}", ended.stderr);
         assert_eq!(ended.stdout, "", "{arguments:?}");
     }
+}
+
+/// What is checked before a start and what a start refuses is one thing: the same words, the same exit code.
+#[test]
+fn what_config_check_calls_good_starts_and_what_it_refuses_does_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("empty"), "\n").expect("written");
+    fs::write(at("file"), "no directory").expect("written");
+    fs::create_dir(at("directory")).expect("made");
+    let node = Node::start(dir.path(), "kept", &[]);
+    node.wait_ready();
+    node.signal("-TERM");
+    assert_eq!(node.wait().code(), Some(0));
+    let port = free_port().to_string();
+    let refused = [
+        (&["--cluster-secret-file", "missing"][..], "cluster secret missing: No such file"),
+        (&["--cluster-secret-file", "empty"], "cluster secret empty: 0 bytes, not 16 to 4096"),
+        (&["--cluster-secret-file", "directory"], "cluster secret directory: Is a directory"),
+        (&["--address", "192.0.2.77", "--insecure"], "cannot listen on 192.0.2.77"),
+        (&["--seeds", "127.0.0.1:70000"], "seeds: `127.0.0.1:70000`"),
+        (&["--seeds", "[::1]:7946"], "`[::1]:7946` cannot be reached from 127.0.0.1"),
+        (&["--seeds", "0.0.0.0:7946"], "seeds: `0.0.0.0:7946`"),
+        (&["--data-dir", "file"], "data directory file: it is not a directory"),
+        (&["--data-dir", "file/below"], "data directory file/below: file: it is not a directory"),
+        (&["--data-dir", "kept", "--engine", "memory"], "kept holds the data of a node"),
+        (&["--log", "debu"], "`debu` is no level; the levels are off, error, warn, info"),
+        (&["--log", "rondo_net"], "`rondo_net` is no level"),
+    ];
+    for (arguments, said) in refused {
+        let arguments = [arguments, &["--port", &port]].concat();
+        let checked = run_in(dir.path(), &[&["config", "check"], &arguments[..]].concat());
+        let started = run_in(dir.path(), &arguments);
+        assert!(checked.stderr.contains(said), "{arguments:?}: {checked:?}");
+        assert!(checked.stderr.contains("try:"), "{arguments:?}: {checked:?}");
+        assert_eq!(checked.stdout, "", "{arguments:?}");
+        assert_eq!(checked.code, started.code, "{arguments:?}: {started:?}");
+        assert!(started.stderr.ends_with(&checked.stderr), "{arguments:?}: {started:?}");
+        assert_ne!(checked.code, Some(0), "{arguments:?}");
+    }
+    assert!(at("kept").join("identity").exists(), "what was refused changed nothing");
+    assert!(!at("rondo-data").exists(), "what was refused made nothing");
+    let good = ["--node-id", "kept", "--data-dir", "kept", "--port", &port];
+    let checked = run_in(dir.path(), &[&["config", "check"], &good[..]].concat());
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), "OK\n"), "{checked:?}");
+}
+
+#[test]
+fn a_running_node_does_not_stand_in_the_way_of_checking_its_settings() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let node = Node::start(dir.path(), "alpha", &[]);
+    node.wait_ready();
+    let data = dir.path().join("alpha");
+    let data = data.to_str().expect("UTF-8");
+    let port = node.port.to_string();
+    let same = ["--node-id", "alpha", "--data-dir", data, "--port", &port];
+    let checked = run(&[&["config", "check"], &same[..]].concat());
+    assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), "OK\n"), "{checked:?}");
+}
+
+#[test]
+fn a_seed_without_an_address_and_a_secret_that_all_can_read_are_warnings() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "a secret of the cluster").expect("written");
+    fs::set_permissions(&secret, Permissions::from_mode(0o644)).expect("changed");
+    let arguments = ["config", "check", "--cluster-secret-file", "secret"];
+    let checked = run_in(dir.path(), &[&arguments[..], &["--seeds", "nowhere.invalid:1"]].concat());
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    let lines: Vec<_> = checked.stderr.lines().collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].ends_with("can read the cluster secret: chmod 600 secret"), "{lines:?}");
+    assert!(
+        lines[1].starts_with("warning: the seed `nowhere.invalid:1` has no address now"),
+        "{lines:?}"
+    );
+    fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("changed");
+    assert_eq!(run_in(dir.path(), &arguments).stderr, "");
 }
 
 #[test]
