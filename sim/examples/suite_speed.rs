@@ -150,6 +150,7 @@ fn history(operations: u64, keys: u64) -> History {
 fn asked(plan: &Plan) -> Op {
     let attempt = Attempt {
         node: 0,
+        change: None,
         called: Stamp(plan.called),
         called_at: Time(plan.called),
         due: None,
@@ -161,6 +162,7 @@ fn asked(plan: &Plan) -> Op {
         level: Level::Quorum,
         action: Action::Get,
         request: RequestId(mixed(plan.id as u128 | 1 << 90)),
+        first_attempt: 1,
         value: Bytes::new(),
         sent: None,
         attempts: vec![attempt],
@@ -223,7 +225,8 @@ fn put(
             })
             .collect(),
     );
-    history.sight(key, &only.expect("sorted"), Stamp(plan.effect), || "stored by n0".to_owned());
+    history
+        .sight(key, &only.expect("sorted"), (0, Stamp(plan.effect)), || "stored by n0".to_owned());
     let clock = replica::knows(&covers, dot, state);
     let answer = Answer::Stored { context: Context { clock, highest: hlc }, version: hlc };
     (!is_unknown).then_some(answer)

@@ -8,9 +8,10 @@ use rondo_core::inbox::Ask;
 use rondo_core::message::Reply;
 
 use crate::client::Clients;
-use crate::history::{Answer, Attempt, End};
+use crate::history::{Answer, Attempt, End, Promise};
 use crate::rt;
-use crate::scenario::{Fault, Kind, Operation, Scenario, Trigger};
+use crate::scenario::{Change, Fault, Kind, Operation, Over, Scenario, Trigger};
+use crate::witness;
 use crate::world::{Event, Shared, World};
 
 /// How long after its deadline an operation may end, in milliseconds: what a clock drifts by until then.
@@ -30,7 +31,11 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
         0 => operation.node,
         _ => operation.retries[attempt - 1].node,
     };
-    let deadline_ms = world.scenario.cluster.deadline_ms;
+    let change = attempt.checked_sub(1).and_then(|retry| operation.retries[retry].change);
+    let deadline_ms = match change {
+        Some(Change::Deadline(ms)) => ms,
+        _ => world.scenario.cluster.deadline_ms,
+    };
     world.op(op);
     let called = world.note("call", node, &[attempt as u8], || {
         format!("op {op} attempt {}: {}", attempt + 1, spelt(&operation))
@@ -39,23 +44,45 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     let start = rt::now().max(machine.paused_until);
     let due = start.plus_ms(deadline_ms + slack_ms(&world.scenario, node));
     let (inbox, epoch) = (machine.inbox.clone(), machine.epoch);
-    let record = Attempt { node, called, called_at: rt::now(), due: Some(due), end: None };
+    let (called_at, due_at) = (rt::now(), Some(due));
+    let record = Attempt { node, change, called, called_at, due: due_at, end: None };
     world.op(op).attempts.push(record);
     world.waiting.insert((op, attempt));
     let Some(inbox) = inbox else {
-        return end(world, op, attempt, Answer::Refused("nobody listens".to_owned()));
+        return end(world, op, attempt, Answer::Unreached);
     };
+    if operation.action.over() == Some(Over::Foreign) {
+        return send_foreign(world, op, attempt);
+    }
     world.agenda.push(due.plus_ms(1), Event::GiveUp { op, attempt });
     if operation.vanishes_ms > 0 {
         let at = rt::now().plus_ms(u64::from(operation.vanishes_ms));
         world.agenda.push(at, Event::Vanish { op, attempt });
     }
-    let request = Clients::request(world.op(op), operation.named, attempt as u32 + 1, deadline_ms);
+    let number = attempt as u32 + operation.attempt;
+    let request = Clients::request(world.op(op), operation.named, number, deadline_ms);
+    let request = match change {
+        Some(change) => Clients::changed(request, change),
+        None => request,
+    };
     let back = shared.clone();
     let sink = Box::new(move |reply| answered(&back, (node, epoch), op, attempt, reply));
     // A refusal is answered at once, so the world must not be held.
     drop(guard);
     inbox.ask(Ask::Request(request, sink));
+}
+
+/// A client sends the token of another key: whoever opens it refuses the request.
+fn send_foreign(world: &mut World, op: usize, attempt: usize) {
+    let (client, key, node) = {
+        let record = world.op(op);
+        (record.client, record.key, record.attempts[attempt].node)
+    };
+    if world.clients.is_misled(client, key) {
+        let what = format!("it takes the token of another key for one of k{key}");
+        witness::breach(world, node, Promise::Tokens, what);
+    }
+    end(world, op, attempt, Answer::Refused("the token is of another key".to_owned()));
 }
 
 /// How late the answers of a node may be.
@@ -161,11 +188,15 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
     let (is_stored, context) = match &answer {
         Answer::Stored { context, .. } => (true, Some(context)),
         Answer::Found { context, .. } | Answer::NotFound { context } => (false, Some(context)),
-        Answer::Indeterminate | Answer::Refused(_) => (false, None),
+        Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => (false, None),
+    };
+    let key = match world.op(op).attempts[attempt].change {
+        Some(Change::Key(other)) => other,
+        _ => key,
     };
     match context {
         Some(context) => {
-            world.clients.learn(client, key, context);
+            world.clients.learn(client, key, context, is_stored);
             world.waiting.remove(&(op, attempt));
         }
         None => give_up(world, op, attempt),
@@ -197,5 +228,6 @@ fn told(answer: &Answer) -> String {
         Answer::NotFound { context } => format!("not found; highest {}", context.highest),
         Answer::Indeterminate => "indeterminate".to_owned(),
         Answer::Refused(reason) => format!("refused: {reason}"),
+        Answer::Unreached => "nobody listens".to_owned(),
     }
 }

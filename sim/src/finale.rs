@@ -131,7 +131,7 @@ fn dump(world: &mut World) {
             let stamp = world.note("final", node, &state.digest().to_le_bytes(), || {
                 format!("k{key} {}", crate::describe::state(&state))
             });
-            world.history.sight(key, &state, stamp, || format!("the end of n{node}"));
+            world.history.sight(key, &state, (node, stamp), || format!("the end of n{node}"));
             world.history.finals.push(Final { key, node, state });
         }
     }

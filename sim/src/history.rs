@@ -16,7 +16,7 @@ use rondo_core::version::dvv::{Clock, Dot, VersionSet};
 use rondo_core::version::hlc::Hlc;
 
 use crate::rt::Time;
-use crate::scenario::Action;
+use crate::scenario::{Action, Change};
 
 /// A place in the run's order of events. `Stamp::NEVER` is after all of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -47,6 +47,8 @@ pub struct History {
     pub carried: Vec<Carried>,
     /// What nodes knew durably, in order of time.
     pub kept: Vec<Kept>,
+    /// The lives of nodes, in order of time.
+    pub boots: Vec<Boot>,
     /// The layouts that nodes have at the end.
     pub layouts: Vec<LayoutView>,
     /// Promises of single nodes that those who watch them saw broken.
@@ -83,8 +85,10 @@ pub struct Op {
     pub level: Level,
     /// What.
     pub action: Action,
-    /// Its name on the wire.
+    /// Its name on the wire. Another operation may use the same one again.
     pub request: RequestId,
+    /// The number of its first attempt; above 1 no attempt of it may write.
+    pub first_attempt: u32,
     /// The value it writes; empty when it writes none.
     pub value: Bytes,
     /// The context it sent, when it sent one.
@@ -98,6 +102,8 @@ pub struct Op {
 pub struct Attempt {
     /// The node that was asked.
     pub node: u32,
+    /// What was not as in the attempts before, though the request id was.
+    pub change: Option<Change>,
     /// When it was asked.
     pub called: Stamp,
     /// The same, in time.
@@ -143,8 +149,10 @@ pub enum Answer {
     },
     /// It may have happened.
     Indeterminate,
-    /// It did not happen: the node's word, or nobody was there to ask.
+    /// The request did not happen, says the node.
     Refused(String),
+    /// Nobody was there to ask.
+    Unreached,
 }
 
 /// A value in an answer.
@@ -169,6 +177,10 @@ pub struct Sighting {
     pub digest: u64,
     /// When it was first seen.
     pub stamp: Stamp,
+    /// The node that stored it first: it issued the dot, because nothing leaves a node that was not stored there.
+    pub issuer: u32,
+    /// When another node first stored it; `Stamp::NEVER` when none did.
+    pub shown: Stamp,
     /// Where it was first seen, for people.
     pub place: String,
 }
@@ -225,6 +237,17 @@ pub struct Kept {
     pub clock: Clock,
 }
 
+/// A life of a node begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Boot {
+    /// The node.
+    pub node: u32,
+    /// When.
+    pub stamp: Stamp,
+    /// The boot epoch that its directory was opened with.
+    pub epoch: u64,
+}
+
 /// A node's live layout.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LayoutView {
@@ -266,6 +289,8 @@ pub enum Promise {
     Memory,
     /// Nothing that it keeps grows without end.
     Bounds,
+    /// A token opens for the key that it was made for, and for no other.
+    Tokens,
 }
 
 /// Something that must not happen to a node, or to the cluster once it is healed.
@@ -313,17 +338,21 @@ impl Op {
         self.action.over().is_some()
     }
 
-    /// How a write ended.
+    /// How a write ended. What was changed in an attempt is no part of it.
     #[must_use]
     pub fn fate(&self) -> Fate {
         let stored = |end: &&End| matches!(end.answer, Answer::Stored { .. });
-        let ends = || self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+        let own = || self.attempts.iter().filter(|attempt| attempt.is_of_the_request());
+        let ends = || own().filter_map(|attempt| attempt.end.as_ref());
         if let Some(end) = ends().filter(stored).min_by_key(|end| end.stamp) {
             return Fate::Acked(end.stamp);
         }
-        let refused =
-            |attempt: &Attempt| matches!(attempt.end, Some(End { answer: Answer::Refused(_), .. }));
-        if self.attempts.iter().all(refused) { Fate::Refused } else { Fate::Unknown }
+        let refused = |attempt: &Attempt| {
+            let answer = attempt.end.as_ref().map(|end| &end.answer);
+            matches!(answer, Some(Answer::Refused(_) | Answer::Unreached))
+        };
+        let cannot_write = self.first_attempt > 1;
+        if cannot_write || own().all(refused) { Fate::Refused } else { Fate::Unknown }
     }
 
     /// A read's answer: when it ended, the values (none when the key has none) and the context.
@@ -340,13 +369,24 @@ impl Op {
 
     /// The contexts that were handed out for it.
     pub fn contexts(&self) -> impl Iterator<Item = (Stamp, &Context)> {
-        let ends = self.attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+        let own = self.attempts.iter().filter(|attempt| attempt.is_of_the_request());
+        let ends = own.filter_map(|attempt| attempt.end.as_ref());
         ends.filter_map(|end| match &end.answer {
             Answer::Stored { context, .. }
             | Answer::Found { context, .. }
             | Answer::NotFound { context } => Some((end.stamp, context)),
             _ => None,
         })
+    }
+}
+
+impl Attempt {
+    /// Whether it asks what the attempts before it asked, as far as its answer can tell of them.
+    #[must_use]
+    pub fn is_of_the_request(&self) -> bool {
+        !self
+            .change
+            .is_some_and(|change| change.is_another_write() || matches!(change, Change::Level(_)))
     }
 }
 
@@ -357,24 +397,30 @@ impl History {
         self.ops.iter().map(|op| op.key + 1).max().unwrap_or(0)
     }
 
-    /// Notes every version of a state. `place` is only asked for news.
+    /// Notes every version of a state that `node` stores. `place` is only asked for news.
     pub fn sight(
         &mut self,
         key: u32,
         state: &VersionSet,
-        stamp: Stamp,
+        (node, stamp): (u32, Stamp),
         place: impl Fn() -> String,
     ) {
         for (dot, version) in state.versions() {
             let known = self.sightings.entry((key, dot)).or_default();
-            let is_known = known.iter().any(|sighting| {
+            let is_it = |sighting: &&mut Sighting| {
                 sighting.request == version.request
                     && sighting.digest == version.digest
                     && sighting.hlc == version.hlc
                     && sighting.tombstone == version.tombstone
-            });
-            if !is_known {
+            };
+            if let Some(seen) = known.iter_mut().find(is_it) {
+                if seen.issuer != node {
+                    seen.shown = seen.shown.min(stamp);
+                }
+            } else {
                 known.push(Sighting {
+                    issuer: node,
+                    shown: Stamp::NEVER,
                     request: version.request,
                     hlc: version.hlc,
                     tombstone: version.tombstone,

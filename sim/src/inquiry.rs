@@ -43,6 +43,8 @@ pub fn submit(world: &mut World, level: Level, action: Action, key: u32, node: u
         level,
         action,
         named: false,
+        same_id_as: None,
+        attempt: 1,
         retries: Vec::new(),
         bytes: 0,
         vanishes_ms: 0,

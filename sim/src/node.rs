@@ -29,7 +29,7 @@ use crate::describe;
 use crate::disk;
 use crate::draw::Stream;
 use crate::driver::Driver;
-use crate::history::Trouble;
+use crate::history::{self, Trouble};
 use crate::net::Sent;
 use crate::rt::{self, Process};
 use crate::scenario::{Disks, EngineName, Kind, Said, Trigger};
@@ -209,7 +209,8 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     machine.inbox = Some(inbox.clone());
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
-    world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
+    let stamp = world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
+    world.history.boots.push(history::Boot { node, stamp, epoch: boot.0 });
     let watch = world.probes.of(node);
     let wire = (world.driver == Driver::Wire).then(|| {
         let who = who(world, node, id, boot);
@@ -411,8 +412,8 @@ fn config(world: &World, node: u32, id: NodeId, boot: BootEpoch, clean: bool) ->
         replicas: cluster.replicas,
         read_quorum: cluster.read_quorum,
         write_quorum: cluster.write_quorum,
-        weight: 1,
-        zone: String::new(),
+        weight: cluster.weights.get(node as usize).copied().unwrap_or(1),
+        zone: cluster.zones.get(node as usize).map(ToString::to_string).unwrap_or_default(),
         deadline_ms: cluster.deadline_ms,
         hedge_ms: cluster.hedge_ms,
         resend_ms: cluster.resend_ms,

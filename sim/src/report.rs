@@ -145,7 +145,7 @@ fn outcomes(history: &History) -> String {
             Some(Answer::Found { .. }) => 1,
             Some(Answer::NotFound { .. }) => 2,
             Some(Answer::Indeterminate) => 3,
-            Some(Answer::Refused(_)) => 4,
+            Some(Answer::Refused(_) | Answer::Unreached) => 4,
             None => 5,
         };
         counts[class] += 1;
@@ -170,7 +170,10 @@ fn latency(history: &History, level: Level) -> String {
     let ops = history.ops.iter().filter(|op| op.level == level);
     let all = ops.flat_map(|op| &op.attempts).filter_map(|attempt| {
         let end = attempt.end.as_ref()?;
-        let is_good = !matches!(end.answer, Answer::Indeterminate | Answer::Refused(_));
+        let is_good = matches!(
+            end.answer,
+            Answer::Stored { .. } | Answer::Found { .. } | Answer::NotFound { .. }
+        );
         is_good.then_some((end.at.0 - attempt.called_at.0) / 1_000)
     });
     let all: Vec<u64> = all.collect();

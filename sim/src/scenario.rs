@@ -19,8 +19,10 @@ pub const VERSION: u32 = 1;
 pub const NODES_MAX: u32 = 7;
 /// The most operations or faults a scenario may have.
 pub const ITEMS_MAX: usize = 100_000;
-/// The longest value of an operation, in bytes.
-pub const VALUE_BYTES_MAX: u32 = 64 << 10;
+/// The longest value of an operation, in bytes: what the product takes.
+pub const VALUE_BYTES_MAX: u32 = rondo_core::config::VALUE_BYTES_MAX as u32;
+/// The most actors that a key may have had before the run.
+pub const OLD_ACTORS_MAX: u32 = 1_000;
 /// The longest run, in milliseconds.
 pub const HEAL_AT_MS_MAX: u64 = 600_000;
 
@@ -82,6 +84,15 @@ pub struct Cluster {
     pub heartbeat_ms: u64,
     /// When a silent peer is taken for dead, in milliseconds.
     pub dead_ms: u64,
+    /// The failure domain of each node; none where the list is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub zones: Vec<u32>,
+    /// The share of each node; equal ones where the list is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<u32>,
+    /// How many actors every key has had before the run, all of whose writes are overwritten: what many unclean restarts leave.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub old_actors: u32,
 }
 
 /// What stores the records.
@@ -192,6 +203,12 @@ pub struct Operation {
     pub action: Action,
     /// Whether the request is named; only then may another attempt follow.
     pub named: bool,
+    /// The operation before it whose request id it uses again, as if it were a new request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_id_as: Option<usize>,
+    /// The number of its first attempt: above 1 the attempts before it were sent to nobody.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub attempt: u32,
     /// What the client does when an attempt does not end well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retries: Vec<Retry>,
@@ -211,6 +228,35 @@ pub struct Retry {
     pub after_ms: u64,
     /// The node that is asked.
     pub node: u32,
+    /// What is not as it was in the attempts before, though the request id is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<Change>,
+}
+
+/// What a client changes in an attempt, which it must not.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// It names this key.
+    Key(u32),
+    /// It brings another value.
+    Value,
+    /// A put becomes a delete, a delete a put.
+    Action,
+    /// It asks for this level.
+    Level(Level),
+    /// It leaves its context out, or brings an empty one where it had none.
+    Context,
+    /// It has so many milliseconds: that alone is its right.
+    Deadline(u64),
+}
+
+impl Change {
+    /// Whether what would be written is another write.
+    #[must_use]
+    pub const fn is_another_write(self) -> bool {
+        matches!(self, Change::Key(_) | Change::Value | Change::Action)
+    }
 }
 
 /// What an operation does. Every value written is unique to its operation.
@@ -243,11 +289,24 @@ pub enum Over {
     Last,
     /// The client's first context of the key; the empty one when there is none.
     Stale,
+    /// The context that the client's last write of the key was answered with; the empty one when there is none.
+    Own,
+    /// The client's last context of another key, which is refused; the empty one when there is none.
+    Foreign,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_first(number: &u32) -> bool {
+    *number == 1
+}
+
+const fn first() -> u32 {
+    1
 }
 
 impl Scenario {
@@ -305,7 +364,9 @@ impl Scenario {
             "a fault strikes a node that is not there",
         )?;
         let bytes_ok = self.operations.iter().all(|op| op.bytes <= VALUE_BYTES_MAX);
-        says(bytes_ok, "a value is longer than 64 KiB")?;
+        says(bytes_ok, "a value is longer than 1 MiB")?;
+        self.check_names()?;
+        self.cluster.check()?;
         self.faults.iter().enumerate().try_for_each(|(at, fault)| fault.check(at, &self.faults))?;
         let site = |name: &String| Buggify::SITES.iter().any(|site| site.name == name);
         says(
@@ -319,6 +380,27 @@ impl Scenario {
             self.cluster.engine != EngineName::Memory || !ends,
             "the memory engine keeps nothing, so no fault may end a process",
         )
+    }
+
+    /// Whether requests are named as they may be.
+    fn check_names(&self) -> Result<(), String> {
+        let says = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        for (at, op) in self.operations.iter().enumerate() {
+            says(op.attempt >= 1, "attempts are numbered from 1")?;
+            says(op.named || op.attempt == 1, "only a named request has a later attempt")?;
+            if let Some(earlier) = op.same_id_as {
+                let first = self.operations.get(earlier).filter(|_| earlier < at);
+                let is_name =
+                    first.is_some_and(|first| first.named && first.action.over().is_some());
+                says(is_name, "an id is used again that no named write had before")?;
+                says(
+                    op.named && op.attempt == 1,
+                    "who uses an id again makes a new request of it",
+                )?;
+                says(matches!(op.action, Action::Put { .. }), "only a put may use an id again")?;
+            }
+        }
+        Ok(())
     }
 
     fn check_outside(&self) -> Result<(), String> {
@@ -354,6 +436,38 @@ impl Scenario {
         orphans.into_iter().rev().for_each(|orphan| self.remove_fault(orphan));
     }
 
+    /// Puts the operations in order of time; who uses an id again still stands behind whose it is, or uses its own.
+    pub fn sort_operations(&mut self) {
+        let mut order: Vec<usize> = (0..self.operations.len()).collect();
+        order.sort_by_key(|&at| self.operations[at].at_us);
+        let kept: Vec<Operation> = order.iter().map(|&at| self.operations[at].clone()).collect();
+        let mut new_place = vec![None; order.len()];
+        (0..).zip(&order).for_each(|(new, &old)| new_place[old] = Some(new));
+        self.operations = kept;
+        self.rename_operations(|old| new_place[old]);
+    }
+
+    /// Keeps the operations that `keeps` names by their place.
+    pub fn retain_operations(&mut self, keeps: impl Fn(usize, &Operation) -> bool) {
+        let all = std::mem::take(&mut self.operations);
+        let mut new_place = vec![None; all.len()];
+        for (old, operation) in all.into_iter().enumerate() {
+            if keeps(old, &operation) {
+                new_place[old] = Some(self.operations.len());
+                self.operations.push(operation);
+            }
+        }
+        self.rename_operations(|old| new_place[old]);
+    }
+
+    /// Operations have new places; what named one that is gone, or stands behind it now, names none.
+    fn rename_operations(&mut self, new_place: impl Fn(usize) -> Option<usize>) {
+        for (at, operation) in self.operations.iter_mut().enumerate() {
+            let earlier = operation.same_id_as.and_then(&new_place);
+            operation.same_id_as = earlier.filter(|&earlier| earlier < at);
+        }
+    }
+
     /// The number of clients.
     #[must_use]
     pub fn clients(&self) -> u32 {
@@ -363,11 +477,25 @@ impl Scenario {
     /// The number of keys.
     #[must_use]
     pub fn keys(&self) -> u32 {
-        self.operations.iter().map(|op| op.key + 1).max().unwrap_or(0)
+        let changed = |retry: &Retry| match retry.change {
+            Some(Change::Key(key)) => key,
+            _ => 0,
+        };
+        let keys = |op: &Operation| op.retries.iter().map(changed).fold(op.key, u32::max);
+        self.operations.iter().map(|op| keys(op) + 1).max().unwrap_or(0)
     }
 }
 
 impl Cluster {
+    fn check(&self) -> Result<(), String> {
+        let says = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        let each = |list: &[u32]| list.is_empty() || list.len() == self.nodes as usize;
+        says(each(&self.zones), "there is one zone for each node, or none")?;
+        says(each(&self.weights), "there is one weight for each node, or none")?;
+        says(self.weights.iter().all(|weight| (1..=100).contains(weight)), "weights are 1 to 100")?;
+        says(self.old_actors <= OLD_ACTORS_MAX, "there are too many old actors")
+    }
+
     /// How many nodes may be gone, whichever, so that every key has a quorum for reads and writes.
     #[must_use]
     pub fn spare(&self) -> u32 {

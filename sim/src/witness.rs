@@ -107,7 +107,7 @@ fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
     let stamp = world.note("store", node, &state.digest().to_le_bytes(), || {
         format!("k{number} {}", describe::state(state))
     });
-    world.history.sight(number, state, stamp, || format!("stored by n{node}"));
+    world.history.sight(number, state, (node, stamp), || format!("stored by n{node}"));
 }
 
 fn durable(world: &mut World, node: u32, lsn: Lsn) {

@@ -375,7 +375,9 @@ impl World {
         // Ids are given in order of time, and calls come in that order.
         while self.history.ops.len() <= id {
             let next = self.history.ops.len();
-            let op = self.clients.begin(next, &self.operations[next], &mut self.dice);
+            let operation = &self.operations[next];
+            let earlier = operation.same_id_as.map(|earlier| self.history.ops[earlier].request);
+            let op = self.clients.begin(next, operation, earlier, &mut self.dice);
             self.history.ops.push(op);
         }
         &mut self.history.ops[id]

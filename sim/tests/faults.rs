@@ -27,6 +27,8 @@ fn world(faults: Vec<Fault>) -> Scenario {
         level: Level::Quorum,
         action: if n % 2 == 0 { Action::Put { over: Over::Blind } } else { Action::Get },
         named: false,
+        same_id_as: None,
+        attempt: 1,
         retries: Vec::new(),
         bytes: 600,
         vanishes_ms: 0,
@@ -47,6 +49,9 @@ fn world(faults: Vec<Fault>) -> Scenario {
             resend_ms: 50,
             heartbeat_ms: 100,
             dead_ms: 500,
+            zones: Vec::new(),
+            weights: Vec::new(),
+            old_actors: 0,
         },
         links: Links {
             shape: Shape::Uniform,

@@ -163,6 +163,9 @@ fn cluster(rng: &mut Rng) -> Cluster {
         resend_ms: rng.log(20, 300),
         heartbeat_ms,
         dead_ms: heartbeat_ms * rng.between(3, 8),
+        zones: Vec::new(),
+        weights: Vec::new(),
+        old_actors: 0,
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn scenario(seed: u64) -> Scenario {
     for _ in 0..rng.between(1, 6) {
         change(&mut rng, &mut made);
     }
-    made.operations.sort_by_key(|operation| operation.at_us);
+    made.sort_operations();
     made
 }
 

@@ -125,12 +125,24 @@ fn operation(
         false => Vec::new(),
     };
     let node = rng.node(cluster.nodes);
-    let (bytes, vanishes_ms) = (0, 0);
-    Operation { at_us, client, node, key, level, action, named, retries, bytes, vanishes_ms }
+    Operation {
+        at_us,
+        client,
+        node,
+        key,
+        level,
+        action,
+        named,
+        same_id_as: None,
+        attempt: 1,
+        retries,
+        bytes: 0,
+        vanishes_ms: 0,
+    }
 }
 
 fn retry(rng: &mut Rng, cluster: &Cluster) -> Retry {
-    Retry { after_ms: rng.log(1, 1_000), node: rng.node(cluster.nodes) }
+    Retry { after_ms: rng.log(1, 1_000), node: rng.node(cluster.nodes), change: None }
 }
 
 fn over(rng: &mut Rng, kind: Kind) -> Over {

@@ -11,7 +11,7 @@ use rondo_core::version::dvv::Dot;
 
 use crate::history::{History, Kept, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::index::{Index, OfKey};
+use crate::oracle::index::{Index, Kind, OfKey};
 
 const NAME: &str = "acks";
 
@@ -28,6 +28,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let kept = by_key(index.history);
     let mut wrong = Vec::new();
     for (of, kept) in index.keys.iter().zip(&kept) {
+        wrong.extend(never_stored(of));
         let keepers = Keepers::of(kept);
         let owners = owners(index, of.key);
         for (dot, fact) in acked(of) {
@@ -43,6 +44,16 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         }
     }
     wrong
+}
+
+/// Acknowledged writes of which no node ever stored a version, where stores were watched.
+fn never_stored(of: &OfKey) -> impl Iterator<Item = Violation> {
+    let acked =
+        of.facts.iter().filter(|fact| fact.kind != Kind::Get && fact.acked() < Stamp::NEVER);
+    acked.filter(|fact| of.is_watched && fact.dot.is_none()).map(|fact| {
+        let what = format!("k{}: op {} was acknowledged and never stored", of.key, fact.id);
+        Violation::safety(NAME, fact.acked(), what)
+    })
 }
 
 fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::index::Fact)> {
@@ -126,6 +137,18 @@ mod tests {
         let quorum = "k0: op 0 was acknowledged at quorum when 1 of 2 primaries kept it";
         assert_eq!(told(1), [quorum]);
         assert_eq!(told(0).len(), 2, "nobody at all");
+    }
+
+    #[test]
+    fn a_write_that_was_acknowledged_and_never_stored_is_found() {
+        let mut made = Made::default();
+        made.put(0, 1, Some(9)).dot(7, 1);
+        made.put(0, 1, Some(9));
+        made.put(0, 1, None);
+        let history = made.history();
+        let index = Index::of(&history);
+        let told: Vec<String> = never_stored(&index.keys[0]).map(|found| found.what).collect();
+        assert_eq!(told, ["k0: op 1 was acknowledged and never stored"]);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
                 None => *strange.entry((key, sighting.request)).or_insert(dot),
             };
             if known != dot {
-                let by = writer(index, sighting);
+                let by = writer(index, key, sighting);
                 let (one, two) = (spelt(dot.min(known)), spelt(dot.max(known)));
                 let what = format!("k{key}: {by} has two dots, {one} and {two}");
                 wrong.push(Violation::safety(NAME, sighting.stamp, what));
@@ -41,13 +41,15 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 }
 
 fn same_dot(index: &Index<'_>, key: u32, dot: Dot, [one, other]: [&Sighting; 2]) -> Violation {
-    let told = |sighting: &Sighting| format!("{} ({})", writer(index, sighting), sighting.place);
+    let told =
+        |sighting: &Sighting| format!("{} ({})", writer(index, key, sighting), sighting.place);
     let what = format!("k{key} dot {}: {} and {}", spelt(dot), told(one), told(other));
     Violation::safety(NAME, other.stamp, what)
 }
 
-fn writer(index: &Index<'_>, sighting: &Sighting) -> String {
-    match index.writer(sighting.request) {
+fn writer(index: &Index<'_>, key: u32, sighting: &Sighting) -> String {
+    let Sighting { request, tombstone, digest, .. } = *sighting;
+    match index.writer(key, request, (tombstone, digest)) {
         None => format!("request {}", sighting.request),
         Some(id) => format!("op {id}"),
     }

@@ -11,7 +11,7 @@ use std::hash::BuildHasherDefault;
 use rondo_core::id::{ActorId, RequestId};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot, VersionSet};
+use rondo_core::version::dvv::{Clock, Dot, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -37,6 +37,8 @@ pub struct Index<'a> {
     finals: BTreeMap<u32, Vec<&'a Final>>,
     /// The writes by their requests.
     requests: HashMap<RequestId, u32, BuildHasherDefault<Mixed>>,
+    /// The later writes that used a request's id again, in order.
+    again: BTreeMap<RequestId, Vec<u32>>,
 }
 
 /// What is known of one key. A *place* is the index of an operation's fact.
@@ -127,11 +129,18 @@ impl<'a> Index<'a> {
         }
         let writes = history.ops.iter().enumerate().filter(|(_, op)| op.writes());
         let mut requests = HashMap::default();
+        let mut again: BTreeMap<RequestId, Vec<u32>> = BTreeMap::new();
         requests.reserve(history.ops.len() / 2);
-        requests.extend(writes.map(|(id, op)| (op.request, id as u32)));
+        for (id, op) in writes {
+            let first = *requests.entry(op.request).or_insert(id as u32);
+            if first != id as u32 {
+                again.entry(op.request).or_default().push(id as u32);
+            }
+        }
         let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
         history.finals.iter().for_each(|last| finals.entry(last.key).or_default().push(last));
-        let mut index = Index { history, keys, writers: Vec::new(), places, finals, requests };
+        let writers = Vec::new();
+        let mut index = Index { history, keys, writers, places, finals, requests, again };
         index.find_writers();
         for of in &mut index.keys {
             of.is_watched = !history.sightings.is_empty();
@@ -158,9 +167,28 @@ impl<'a> Index<'a> {
         Some(Dot { actor: of.actor(slot), n })
     }
 
-    /// The write that this request made.
-    pub(super) fn writer(&self, request: RequestId) -> Option<u32> {
-        self.requests.get(&request).copied()
+    /// The write that made a version of this key under this request: of several with one id the one that writes just that.
+    pub(super) fn writer(
+        &self,
+        key: u32,
+        request: RequestId,
+        (tombstone, written): (bool, u64),
+    ) -> Option<u32> {
+        let first = self.requests.get(&request).copied()?;
+        let Some(again) = self.again.get(&request) else {
+            return Some(first);
+        };
+        let is_it = |&&id: &&u32| {
+            let op = &self.history.ops[id as usize];
+            let deletes = matches!(op.action, Action::Delete { .. });
+            op.key == key && deletes == tombstone && (tombstone || digest(op) == written)
+        };
+        Some(again.iter().find(is_it).copied().unwrap_or(first))
+    }
+
+    /// Whether several operations have the request id of this one.
+    pub(super) fn shares_its_id(&self, op: &Op) -> bool {
+        self.again.contains_key(&op.request)
     }
 
     /// The places of the writes of this key whose versions a state holds.
@@ -169,7 +197,10 @@ impl<'a> Index<'a> {
         of: &'b OfKey,
         state: &'b VersionSet,
     ) -> impl Iterator<Item = u32> + 'b {
-        let writers = state.versions().filter_map(|(_, version)| self.writer(version.request));
+        let content = |version: &Version| (version.tombstone, version.digest);
+        let writers = state
+            .versions()
+            .filter_map(move |(_, version)| self.writer(of.key, version.request, content(version)));
         writers.filter_map(|id| self.place(of, id))
     }
 
@@ -177,8 +208,8 @@ impl<'a> Index<'a> {
     fn find_writers(&mut self) {
         self.writers.reserve(self.history.sightings.len());
         for (&(key, dot), all) in &self.history.sightings {
-            for Sighting { request, hlc, tombstone, stamp, .. } in all {
-                let id = self.writer(*request).unwrap_or(NOBODY);
+            for Sighting { request, hlc, tombstone, digest, stamp, .. } in all {
+                let id = self.writer(key, *request, (*tombstone, *digest)).unwrap_or(NOBODY);
                 self.writers.push(id);
                 let Some(of) = self.keys.get_mut(key as usize) else {
                     continue;
@@ -213,14 +244,14 @@ impl OfKey {
         let place = self.facts.len() as u32;
         let mut has_answer = false;
         for (at, attempt) in op.attempts.iter().enumerate() {
-            let Some(end) = &attempt.end else {
+            let Some(end) = attempt.end.as_ref().filter(|_| attempt.is_of_the_request()) else {
                 continue;
             };
             let (context, values, reads) = match &end.answer {
                 Answer::Stored { context, .. } => (context, &[][..], false),
                 Answer::Found { values, context } => (context, values.as_slice(), true),
                 Answer::NotFound { context } => (context, &[][..], true),
-                Answer::Indeterminate | Answer::Refused(_) => continue,
+                Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => continue,
             };
             let is_read = reads && !has_answer;
             has_answer |= reads;

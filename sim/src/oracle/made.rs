@@ -96,7 +96,7 @@ impl Made {
             Entry { actor: ActorId(actor), n, versions: [version].into_iter().collect() }
         });
         let state = VersionSet::from_entries(entries.collect()).expect("sorted by actor");
-        self.history.sight(key, &state, Stamp(1_000), || format!("the end of n{node}"));
+        self.history.sight(key, &state, (node, Stamp(1_000)), || format!("the end of n{node}"));
         self.history.finals.push(Final { key, node, state });
     }
 
@@ -121,13 +121,15 @@ impl Made {
         let end = ended.map(|at| End { stamp: Stamp(at), at: Time::at_ms(at), answer });
         let due = Some(Time::at_ms(called + 1_000));
         let called_at = Time::at_ms(called);
-        let attempt = Attempt { node: 0, called: Stamp(called), called_at, due, end };
+        let called = Stamp(called);
+        let attempt = Attempt { node: 0, change: None, called, called_at, due, end };
         self.history.ops.push(Op {
             client: 0,
             key,
             level: Level::Quorum,
             action,
             request: RequestId(id as u128 + 100),
+            first_attempt: 1,
             value: if matches!(action, Action::Put { .. }) {
                 value(id, 0, 8)
             } else {
@@ -172,7 +174,7 @@ impl Last<'_> {
             Answer::Found { context, .. }
             | Answer::NotFound { context }
             | Answer::Stored { context, .. } => context.clock = known,
-            Answer::Indeterminate | Answer::Refused(_) => {}
+            Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => {}
         }
         self
     }
@@ -191,6 +193,8 @@ impl Last<'_> {
             tombstone: version.tombstone,
             digest: version.digest,
             stamp: op.called(),
+            issuer: 0,
+            shown: Stamp::NEVER,
             place: "n0 to n1".to_owned(),
         };
         self.history.sightings.entry((op.key, dot)).or_default().push(sighting);

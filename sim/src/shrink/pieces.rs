@@ -44,16 +44,10 @@ pub(super) fn without_faults(scenario: &Scenario, gone: Range<usize>) -> Scenari
 /// Keeps operations by their place and key.
 fn keep_operations(scenario: &Scenario, keep: impl Fn(usize, u32) -> bool) -> Scenario {
     let mut less = scenario.clone();
-    let mut kept = Vec::new();
-    let mut at = 0;
-    less.operations.retain(|op| {
-        let keeps = keep(at, op.key);
-        at += 1;
-        if op.action.over().is_some() {
-            kept.push(keeps);
-        }
-        keeps
-    });
+    let writes =
+        scenario.operations.iter().enumerate().filter(|(_, op)| op.action.over().is_some());
+    let kept: Vec<bool> = writes.map(|(at, op)| keep(at, op.key)).collect();
+    less.retain_operations(|at, op| keep(at, op.key));
     for fault in &mut less.faults {
         match &mut fault.when {
             Trigger::OnAck { n } => *n = aim(*n, &kept),

@@ -73,7 +73,7 @@ pub(super) fn simpler_operations(scenario: &Scenario) -> Vec<Scenario> {
         let mut nameless = scenario.clone();
         for op in &mut nameless.operations[range.clone()] {
             op.retries.clear();
-            op.named = false;
+            (op.named, op.same_id_as, op.attempt) = (false, None, 1);
         }
         let mut once = scenario.clone();
         once.operations[range].iter_mut().for_each(|op| op.retries.clear());
@@ -141,6 +141,11 @@ fn without_node(scenario: &Scenario, gone: u32) -> Option<Scenario> {
     let mut less = scenario.clone();
     less.cluster.nodes -= 1;
     less.clocks.remove(gone as usize);
+    for list in [&mut less.cluster.zones, &mut less.cluster.weights] {
+        if !list.is_empty() {
+            list.remove(gone as usize);
+        }
+    }
     let new_name = |node: u32| match node {
         _ if node == gone => gone % (scenario.cluster.nodes - 1),
         _ => node - u32::from(node > gone),
