@@ -77,15 +77,10 @@ pub enum Output {
 /// Which servers a command asks.
 #[derive(Clone, Debug, Args)]
 pub struct Client {
-    /// The HTTP address of a node, or of several: the next is asked when one fails
-    #[arg(
-        long,
-        short,
-        env = "RONDO_SERVER",
-        default_value = "127.0.0.1:8080",
-        value_name = "LIST"
-    )]
-    pub server: String,
+    /// The HTTP address of a node, or of several: the next is asked when one fails [default: the dev-cluster that
+    /// runs below ./rondo-data, or else 127.0.0.1:8080]
+    #[arg(long, short, env = "RONDO_SERVER", value_name = "LIST")]
+    pub server: Option<String>,
     /// How long a request may take, such as 500ms or 5s
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
@@ -94,7 +89,9 @@ pub struct Client {
 impl Client {
     /// The servers.
     pub fn servers(&self) -> Result<Servers> {
-        Servers::parse(&self.server, self.timeout)
+        let nearby = || Some(dev_cluster::nearby()).filter(|nearby| !nearby.is_empty());
+        let found = self.server.clone().or_else(|| nearby().map(|nearby| nearby.join(",")));
+        Servers::parse(found.as_deref().unwrap_or("127.0.0.1:8080"), self.timeout)
     }
 }
 

@@ -1,12 +1,18 @@
 //! `rondo status`: health first, then the nodes, then what they do.
 
+use std::time::{Duration, Instant};
+
 use clap::Args;
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::cli::table::{bytes, grouped, micros, table, text};
-use crate::cli::{Client, Output, print};
-use crate::client::Servers;
-use crate::failure::Result;
+use crate::cli::{Client, Output, duration, print};
+use crate::client::{Ask, Servers};
+use crate::failure::{Failure, Kind, Result};
+
+/// How often to look whether a server is ready.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The health of the cluster.
 #[derive(Args, Debug)]
@@ -16,11 +22,17 @@ pub struct Status {
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
+    /// Wait first until every server named is ready, at most this long
+    #[arg(long, value_parser = duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "30s")]
+    wait: Option<Duration>,
 }
 
 /// Runs it.
 pub async fn run(command: Status) -> Result<()> {
     let servers = command.client.servers()?;
+    if let Some(patience) = command.wait {
+        wait(&servers, patience).await?;
+    }
     let cluster = servers.json("/v1/cluster").await?;
     let mut nodes = Vec::new();
     for member in cluster["members"].as_array().into_iter().flatten() {
@@ -35,6 +47,40 @@ pub async fn run(command: Status) -> Result<()> {
         Output::Json => print(&all.to_string()),
         Output::Table => print(&show(&all)),
     }
+}
+
+/// Waits until every server is ready.
+async fn wait(servers: &Servers, patience: Duration) -> Result<()> {
+    let end = Instant::now() + patience;
+    for server in servers.list() {
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let ready = Servers::parse(server, left)?.ask(&Ask::new(Method::GET, "/ready")).await;
+            let why = match &ready {
+                Ok(answer) if answer.status == StatusCode::OK => break,
+                Ok(answer) => reasons(&answer.body),
+                Err(failure) => failure.message.clone(),
+            };
+            if left < LOOK {
+                let message = format!("{server} is not ready after {}: {why}", shown(patience));
+                let hint = "read its log, or wait longer with --wait TIME";
+                return Err(Failure { kind: Kind::Quorum, message, hint: hint.to_owned() });
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    Ok(())
+}
+
+/// What a node that is not ready waits for.
+fn reasons(body: &[u8]) -> String {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let waiting = body["waiting"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    waiting.collect::<Vec<_>>().join("; ")
+}
+
+fn shown(time: Duration) -> String {
+    micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// A node's own status; null where it does not answer.

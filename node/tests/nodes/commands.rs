@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpStream;
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -180,6 +181,50 @@ fn a_development_cluster_goes_on_detached_until_it_is_stopped() {
     let twice = run_in(dir.path(), &["dev-cluster", "stop"]);
     assert_eq!(twice.code, Some(1));
     assert!(twice.stderr.contains("no cluster was started"), "{}", twice.stderr);
+}
+
+#[test]
+fn a_node_of_a_development_cluster_that_was_killed_is_brought_back_and_ends_with_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let _guard = StopGuard(dir.path());
+    let command = |arguments: &[&str]| run_in(dir.path(), arguments);
+    let mut cluster = eventually("free ports in a row", || {
+        let (http, peer) = (free_port().to_string(), free_port().to_string());
+        let mut child = rondo()
+            .current_dir(dir.path())
+            .args(["dev-cluster", "--nodes", "2", "--port", &http, "--peer-port", &peer])
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.path().join("said")).expect("a file"))
+            .spawn()
+            .expect("the binary starts");
+        eventually("a cluster, or the end of the attempt", || {
+            let up = command(&["status", "--wait", "1s"]).code == Some(0);
+            if up {
+                return Some(true);
+            }
+            child.try_wait().expect("a child").map(|_| false)
+        })
+        .then_some(child)
+    });
+    let said = || fs::read_to_string(dir.path().join("said")).expect("readable");
+    assert_eq!(command(&["kv", "put", "k", "v"]).code, Some(0), "it is found without --server");
+    assert_eq!(command(&["dev-cluster", "kill", "node-1"]).stdout, "killed node-1\n");
+    let ended = "node-1 ended; `rondo dev-cluster restart node-1` starts it again\n";
+    eventually("the end is said", || said().contains(ended).then_some(()));
+    assert_eq!(command(&["dev-cluster", "restart", "1"]).stdout, "started node-1\n");
+    eventually("the start is said", || said().contains("node-1 runs again\n").then_some(()));
+    assert_eq!(command(&["status", "--wait"]).code, Some(0));
+    assert_eq!(command(&["kv", "get", "k", "--consistency", "all"]).stdout, "v");
+    let unknown = command(&["dev-cluster", "restart", "node-9"]);
+    assert_eq!(unknown.code, Some(2));
+    assert!(unknown.stderr.contains("there is no node `node-9`"), "{}", unknown.stderr);
+
+    let killed = std::process::Command::new("kill").arg(cluster.id().to_string()).status();
+    assert!(killed.expect("kill is there").success());
+    let end = eventually("the end of the cluster", || cluster.try_wait().expect("a child"));
+    assert_eq!(end.code(), Some(0), "{}", said());
+    assert!(!dir.path().join("rondo-data/dev-cluster.json").exists());
+    assert!(command(&["dev-cluster", "restart"]).stderr.contains("no cluster was started"));
 }
 
 /// Stops a detached cluster whatever became of the test.

@@ -15,3 +15,5 @@ mod real_data;
 mod commands;
 
 mod probes;
+
+mod readme;
