@@ -43,6 +43,14 @@ pub const CLIENT_LANE_MAX: usize = 8 << 10;
 pub const PEER_LANE_MAX: usize = 64 << 10;
 /// Client-named requests remembered for later attempts; more are `Overloaded`.
 pub const REMEMBERED_REQUESTS_MAX: usize = 64 << 10;
+/// What a node may hold in memory when nobody says otherwise, in bytes; its engine's index and caches are apart.
+pub const MEMORY_BYTES_USUAL: usize = 512 << 20;
+/// The least that a node can work with, in bytes: each source needs room for one of the largest messages.
+pub const MEMORY_BYTES_MIN: usize = 160 << 20;
+/// What one link reads ahead at most, in bytes: a fixed cost, outside of all budgets.
+pub const LINK_BUFFER_BYTES: usize = 64 << 10;
+/// Datagrams waiting for the node, in bytes: whoever reaches the port may send them, so they have little room.
+pub const DATAGRAM_LANE_BYTES_MAX: usize = 4 << 20;
 /// The longest deadline of a request, in milliseconds.
 pub const DEADLINE_MS_MAX: u64 = 30_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
@@ -54,6 +62,9 @@ const _: () = assert!(BODY_BYTES_MAX + HEAD_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(STATE_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(VALUE_BYTES_MAX < STATE_BYTES_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "the largest UDP payload over IPv4");
+const _: () = assert!(MEMORY_BYTES_MIN <= MEMORY_BYTES_USUAL);
+const _: () = assert!(2 * NODES_MAX * LINK_BUFFER_BYTES <= MEMORY_BYTES_USUAL / 16);
+const _: () = assert!(DATAGRAM_LANE_BYTES_MAX >= 64 * DATAGRAM_BYTES_MAX);
 const _: () = assert!(PARTITIONS_MAX.is_power_of_two());
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX >= CLIENT_LANE_MAX);
 const _: () = assert!(HLC_RESERVE_MS > 0 && HLC_RESERVE_MS < DRIFT_MS_MAX);
@@ -110,4 +121,7 @@ pub struct NodeConfig {
     pub dead_ms: u64,
     /// When a write is acknowledged.
     pub durability: Durability,
+    /// What the node may hold in memory, in bytes, its engine's index and caches apart: at least
+    /// `MEMORY_BYTES_MIN`. See `budget`.
+    pub memory_bytes_max: usize,
 }

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
+use crate::budget::Memory;
 use crate::buggify;
 use crate::codec;
 use crate::config::NodeConfig;
@@ -63,6 +64,7 @@ pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<()> {
         engine,
         network,
         secret,
+        memory: inbox.memory().clone(),
         rng: ChaCha12Rng::from_seed(seed),
         mono: clock.mono(),
         wall: clock.wall(),
@@ -163,7 +165,9 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
             Input::Request(ClientTag(world.tags), request)
         }
         Arrival::Client(Ask::Status(sink)) => {
-            sink(node.status(world.mono, world.engine.as_ref()));
+            let mut status = node.status(world.mono, world.engine.as_ref());
+            status.memory.at_the_rim(&world.memory);
+            sink(status);
             return Ok(());
         }
         Arrival::Seed(address) => {
@@ -180,6 +184,7 @@ struct World<N: Network> {
     engine: Box<dyn Engine>,
     network: N,
     secret: Vec<u8>,
+    memory: Memory,
     rng: ChaCha12Rng,
     mono: Mono,
     wall: Wall,

@@ -14,6 +14,8 @@ pub mod env;
 
 pub mod config;
 
+pub mod budget;
+
 pub mod version;
 
 pub mod engine;

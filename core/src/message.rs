@@ -143,6 +143,22 @@ pub struct Request {
     pub action: Action,
 }
 
+impl Request {
+    /// The bytes that it keeps in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let (value, context) = match &self.action {
+            Action::Put { value, content_type, context } => {
+                (value.len() + content_type.len(), context.as_ref())
+            }
+            Action::Delete { context } => (0, context.as_ref()),
+            Action::Get => (0, None),
+        };
+        let seen = context.map_or(0, |context| size_of_val(context.clock.entries()));
+        size_of::<Request>() + self.key.len() + value + seen
+    }
+}
+
 /// What to do with a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Action {

@@ -28,7 +28,7 @@ use crate::request::coordinator::{Coordinator, Surroundings};
 use crate::request::forwards::Forwards;
 use crate::request::operation::Asker;
 use crate::sometimes;
-use crate::status::{Counters, LayoutStatus, MemberStatus, Status};
+use crate::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Status};
 use crate::step::{Env, Input};
 
 /// The most inputs that wait for cold reads; more are refused as failed, and asked again.
@@ -481,6 +481,7 @@ impl Node {
             engine: engine.stats(),
             counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
             in_flight: self.coordinator.len() as u64,
+            memory: MemoryStatus::default(),
             clock_ahead_ms: self.members.clock_ahead_ms(now),
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::budget::{Gauge, Memory};
 use crate::engine::EngineStats;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
 use crate::message::Reply;
@@ -33,6 +34,8 @@ pub struct Status {
     pub counters: Counters,
     /// Requests in flight.
     pub in_flight: u64,
+    /// What it holds in memory, by source.
+    pub memory: MemoryStatus,
     /// How far this node's clock is ahead of the median of its peers', in milliseconds. Beyond the drift bound the
     /// node refuses writes at level `one`.
     pub clock_ahead_ms: i64,
@@ -78,6 +81,35 @@ impl LayoutStatus {
             roles: parts.roles,
             keyspaces: parts.keyspaces.into_iter().map(|keyspace| keyspace.name).collect(),
         }
+    }
+}
+
+/// Bytes held in memory, each source against its own budget; see `budget`. The engine's index and caches are apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct MemoryStatus {
+    /// The ceiling of the node.
+    pub max: usize,
+    /// Bodies and answers of clients.
+    pub clients: Gauge,
+    /// Messages of peers that the node has not taken yet.
+    pub arriving: Gauge,
+    /// Messages to peers that are not written yet.
+    pub leaving: Gauge,
+    /// Answers that wait for the disk.
+    pub held: Gauge,
+    /// Questions that wait for a cold read.
+    pub parked: Gauge,
+    /// What the requests in flight work with.
+    pub in_flight: Gauge,
+}
+
+impl MemoryStatus {
+    /// Adds what the rim holds.
+    pub fn at_the_rim(&mut self, memory: &Memory) {
+        self.max = memory.max;
+        self.clients = memory.clients.gauge();
+        self.arriving = memory.arriving.gauge();
+        self.leaving = memory.leaving.gauge();
     }
 }
 

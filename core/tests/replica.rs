@@ -2,7 +2,7 @@
 //! a clean end. What a cold read may bring is told in `cluster/stories.rs`.
 
 use bytes::Bytes;
-use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, NodeId, PartitionId, RequestId};
@@ -88,6 +88,7 @@ fn config(clean: bool) -> NodeConfig {
         heartbeat_ms: 100,
         dead_ms: 1_000,
         durability: Durability::Batch,
+        memory_bytes_max: MEMORY_BYTES_USUAL,
     }
 }
 

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rondo_core::budget::Memory;
+use rondo_core::config::MEMORY_BYTES_USUAL;
 use rondo_core::env::{Address, Class, Network, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
@@ -32,7 +34,7 @@ fn main() -> io::Result<()> {
 }
 
 fn start(node: NodeId) -> io::Result<(TcpNetwork, InboxReader)> {
-    let (inbox, reader) = Inbox::new();
+    let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
     let options = Options {
         listen: Address("127.0.0.1:0".into()),
         next_free: false,

@@ -18,7 +18,7 @@ use crate::connection::{Failure, run, shake_hands};
 use crate::ground::{Ground, Task, wait_until, within};
 use crate::handshake::{HELLO_VERSION, Handshake, goodbye};
 use crate::link::Link;
-use crate::peer::CallerEnds;
+use crate::peer::{CallerEnds, Reading};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::rim::Rim;
 
@@ -87,7 +87,8 @@ async fn welcome<G: Ground>(
     };
     tracing::debug!(node, %from, boot = peer.boot.0, "the peer's link to us is open");
     let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
-    let mut ends = CallerEnds { node: peer.node, caller: &caller, inbox: &rim.inbox };
+    let reading = Reading::new(peer.node, &rim.inbox);
+    let mut ends = CallerEnds { caller: &caller, reading };
     let end = run(&rim.ground, stream, link, &mut ends).await;
     rim.on_hang_up(peer.node, &caller);
     tracing::debug!(node, %from, why = %end, "the peer's link to us ended");

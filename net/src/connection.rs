@@ -113,6 +113,8 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// What an open link gives to and takes from the rest of the program.
 pub(crate) trait Ends {
+    /// Ready when there is room for a frame of `bytes`; otherwise the peer is not read from until there is.
+    fn poll_room(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()>;
     /// A message has arrived.
     fn deliver(&mut self, class: Class, bytes: Bytes);
     /// Loads the link, when it wants more, with everything that waits to be sent, and keeps the waker for
@@ -175,6 +177,10 @@ impl<G: Ground> Open<'_, G> {
 
     fn read(&mut self, context: &mut Context<'_>, ends: &mut impl Ends) -> Result<(), End> {
         for _ in 0..READS_MAX {
+            if ends.poll_room(self.link.awaited(), context).is_pending() {
+                self.link.on_full(self.ground.now());
+                return Ok(());
+            }
             let read = {
                 let reading = self.stream.read_buf(self.link.read_buffer());
                 pin!(reading).poll(context)

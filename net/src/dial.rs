@@ -9,7 +9,7 @@ use crate::frame::Decoder;
 use crate::ground::{Ground, wait_until, within};
 use crate::handshake::{Handshake, Peer};
 use crate::link::{End, Link};
-use crate::peer::{Called, CalledEnds};
+use crate::peer::{Called, CalledEnds, Reading};
 use crate::reconnect::Backoff;
 use crate::rim::{Rim, STOPS};
 
@@ -65,7 +65,8 @@ async fn converse<G: Ground>(
             let (node, boot, protocol) = (called.node.short(), peer.boot.0, peer.protocol);
             tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
             let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
-            run(&rim.ground, stream, link, &mut CalledEnds { called, inbox: &rim.inbox }).await
+            let reading = Reading::new(called.node, &rim.inbox);
+            run(&rim.ground, stream, link, &mut CalledEnds { called, reading }).await
         }
     }
 }

@@ -143,8 +143,10 @@ impl Decoder {
     /// Where a reader appends bytes itself, with room for at least `room` more.
     pub fn buffer(&mut self, room: usize) -> &mut BytesMut {
         if self.buffer.capacity() - self.buffer.len() < room {
-            // A little more than asked for, so that the next call does not move bytes again.
-            self.buffer.reserve(room * 4);
+            // A little more than asked for, so that the next call does not move bytes again; all of a long frame at once,
+            // for a buffer that grows step by step ends up twice as large.
+            let rest = self.awaited().map_or(0, |bytes| bytes.saturating_sub(self.buffer.len()));
+            self.buffer.reserve(rest.max(room * 4));
         }
         &mut self.buffer
     }
@@ -153,6 +155,15 @@ impl Decoder {
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// The length of the frame that has begun, in bytes; `None` before its length is known. Above the limit it is
+    /// no length: `next_frame` answers the error.
+    #[must_use]
+    pub fn awaited(&self) -> Option<usize> {
+        let length = u32::from_le_bytes(*self.buffer.first_chunk()?) as usize;
+        let longest = self.payload_max + HEADER_BYTES;
+        length.checked_add(UNCOUNTED_BYTES).filter(|&bytes| bytes <= longest)
     }
 
     /// The next frame, `None` when more bytes are needed. After an error, always that error.

@@ -11,7 +11,7 @@ use std::fmt;
 use std::io::IoSlice;
 
 use bytes::{Buf, Bytes, BytesMut};
-use rondo_core::config::MESSAGE_BYTES_MAX;
+use rondo_core::config::{LINK_BUFFER_BYTES, MESSAGE_BYTES_MAX};
 use rondo_core::env::{Class, Mono};
 
 use crate::frame::{Decoder, FrameError, Kind, encode};
@@ -25,6 +25,8 @@ pub const SLICES_MAX: usize = 64;
 pub const WRITE_BYTES: usize = 256 << 10;
 /// Room for one read, in bytes.
 pub const READ_BYTES: usize = 16 << 10;
+
+const _: () = assert!(4 * READ_BYTES <= LINK_BUFFER_BYTES, "a decoder makes room for four reads");
 
 /// The times of a link, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,17 @@ impl Link {
     /// Where the rim appends what it reads: at least `READ_BYTES` of room. Then call `on_read`.
     pub fn read_buffer(&mut self) -> &mut BytesMut {
         self.decoder.buffer(READ_BYTES)
+    }
+
+    /// How many bytes the frame that is being read takes, as far as that is known.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.decoder.awaited().unwrap_or(READ_BYTES).max(READ_BYTES)
+    }
+
+    /// The rim reads nothing for now, because there is no room for it: the peer is not to blame for the silence.
+    pub fn on_full(&mut self, now: Mono) {
+        self.heard = now;
     }
 
     /// Something has arrived; take the messages out before reading on.
@@ -257,7 +270,7 @@ mod tests {
         let beat = write(&mut link, 99, at(100));
         assert_eq!(beat, encode(Kind::Heartbeat, 1, Bytes::new()));
 
-        let mut queue = SendQueue::new(QueueLimits::USUAL);
+        let mut queue = SendQueue::new(QueueLimits::of(64 << 20));
         queue.push(1, &message(Bytes::from_static(b"busy")));
         link.load(&mut queue);
         write(&mut link, 99, at(150));
@@ -286,7 +299,7 @@ mod tests {
     #[test]
     fn messages_pass_through_partial_writes_in_order() {
         let (mut sender, mut receiver) = (link(), link());
-        let mut queue = SendQueue::new(QueueLimits::USUAL);
+        let mut queue = SendQueue::new(QueueLimits::of(64 << 20));
         let sent = (0..200u32).map(|n| Bytes::from(vec![n as u8; n as usize * 40]));
         let mut got = Vec::new();
         for bytes in sent.clone() {
@@ -307,7 +320,7 @@ mod tests {
     #[test]
     fn one_write_takes_many_messages_within_its_limits() {
         let mut link = link();
-        let mut queue = SendQueue::new(QueueLimits::USUAL);
+        let mut queue = SendQueue::new(QueueLimits::of(64 << 20));
         for _ in 0..100 {
             queue.push(1, &message(Bytes::from(vec![0; 10_000])));
         }
@@ -339,7 +352,7 @@ mod tests {
     #[test]
     fn a_goodbye_comes_after_what_was_said_before() {
         let (mut sender, mut receiver) = (link(), link());
-        let mut queue = SendQueue::new(QueueLimits::USUAL);
+        let mut queue = SendQueue::new(QueueLimits::of(64 << 20));
         queue.push(1, &message(Bytes::from_static(b"last words")));
         sender.load(&mut queue);
         sender.say_goodbye(&Refusal::new(RefusalCode::Stopping, "node stops"));

@@ -137,7 +137,7 @@ impl<G: Ground> Shared<G> {
             tracing::error!(node = node.short(), "more peers than a cluster may have: no link");
             return;
         }
-        let called = Arc::new(Called::new(node, address.clone()));
+        let called = Arc::new(Called::new(node, address.clone(), &self.rim.inbox.memory().leaving));
         self.peers().insert(node, Arc::clone(&called));
         let task = self.rim.ground.spawn(keep_dialled(Arc::clone(&self.rim), called));
         diallers.insert(node, task);

@@ -5,15 +5,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use rondo_core::budget::{Budget, Charge};
+use rondo_core::config::LINK_BUFFER_BYTES;
 use rondo_core::env::{Address, Class, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use tokio::sync::Notify;
 
 use crate::connection::Ends;
+use crate::frame::HEADER_BYTES;
 use crate::handshake::Peer;
 use crate::link::{End, Link};
 use crate::queue::{Pushed, QueueLimits, SendQueue};
@@ -35,6 +38,8 @@ struct Outbox {
     /// The protocol version while the link is open.
     open: Option<u8>,
     queue: SendQueue,
+    /// What the queue holds, of what all queues may.
+    charge: Charge,
     dropped: u64,
     end: Option<End>,
     sleeper: Sleeper,
@@ -76,14 +81,53 @@ impl Sleeper {
     }
 }
 
+impl Outbox {
+    /// Gives back what the queue does not hold any more.
+    fn settle(&mut self) {
+        self.charge.shrink_to(self.queue.bytes());
+    }
+}
+
+/// What the frame that is being read of a peer takes of the room for messages, before it is complete.
+pub(crate) struct Reading<'a> {
+    peer: NodeId,
+    inbox: &'a Inbox,
+    charge: Charge,
+}
+
+impl<'a> Reading<'a> {
+    pub(crate) fn new(peer: NodeId, inbox: &'a Inbox) -> Reading<'a> {
+        Reading { peer, inbox, charge: inbox.memory().arriving.nothing() }
+    }
+
+    fn poll_room(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        if bytes <= self.charge.bytes() {
+            return Poll::Ready(());
+        }
+        let room = self.inbox.poll_room(self.peer, bytes, context);
+        if room.is_ready() && bytes > LINK_BUFFER_BYTES {
+            self.charge = self.inbox.memory().arriving.force(bytes);
+        }
+        room
+    }
+
+    /// The frame is complete: the inbox charges for it itself.
+    fn deliver(&mut self, class: Class, bytes: Bytes) -> bool {
+        self.charge.shrink_to(0);
+        self.inbox.peer(self.peer, class, bytes)
+    }
+}
+
 impl Called {
-    pub(crate) fn new(node: NodeId, address: Address) -> Called {
+    /// Nothing is known but its address. `leaving`: what all queues of this node may hold.
+    pub(crate) fn new(node: NodeId, address: Address, leaving: &Budget) -> Called {
         Called {
             node,
             news: Notify::new(),
             outbox: Mutex::new(Outbox {
                 open: None,
-                queue: SendQueue::new(QueueLimits::USUAL),
+                queue: SendQueue::new(QueueLimits::of(leaving.gauge().max)),
+                charge: leaving.nothing(),
                 dropped: 0,
                 end: None,
                 sleeper: Sleeper::default(),
@@ -106,7 +150,13 @@ impl Called {
             outbox.dropped += 1;
             return false;
         };
-        match outbox.queue.push(version, message) {
+        if !outbox.charge.grow(HEADER_BYTES + message.len()) {
+            outbox.dropped += 1;
+            return false;
+        }
+        let pushed = outbox.queue.push(version, message);
+        outbox.settle();
+        match pushed {
             Pushed::Queued => {
                 outbox.sleeper.wake();
                 return true;
@@ -186,6 +236,7 @@ impl Called {
             let mut outbox = self.outbox();
             outbox.open = None;
             outbox.queue.clear();
+            outbox.settle();
         }
         let mut record = self.record();
         record.state = LinkState::Waiting;
@@ -236,19 +287,24 @@ impl Caller {
 /// The ends of the link to a called peer.
 pub(crate) struct CalledEnds<'a> {
     pub(crate) called: &'a Called,
-    pub(crate) inbox: &'a Inbox,
+    pub(crate) reading: Reading<'a>,
 }
 
 impl Ends for CalledEnds<'_> {
+    fn poll_room(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        self.reading.poll_room(bytes, context)
+    }
+
     /// Peers answer on links of their own, but nothing forbids a message here.
     fn deliver(&mut self, class: Class, bytes: Bytes) {
-        self.inbox.peer(self.called.node, class, bytes);
+        self.reading.deliver(class, bytes);
     }
 
     fn load(&mut self, link: &mut Link, context: &mut Context<'_>) -> Result<(), End> {
         let mut outbox = self.called.outbox();
         if link.wants_more() {
             link.load(&mut outbox.queue);
+            outbox.settle();
         }
         outbox.sleeper.fall_asleep(context);
         outbox.end.take().map_or(Ok(()), Err)
@@ -257,14 +313,17 @@ impl Ends for CalledEnds<'_> {
 
 /// The ends of the link from a caller.
 pub(crate) struct CallerEnds<'a> {
-    pub(crate) node: NodeId,
     pub(crate) caller: &'a Caller,
-    pub(crate) inbox: &'a Inbox,
+    pub(crate) reading: Reading<'a>,
 }
 
 impl Ends for CallerEnds<'_> {
+    fn poll_room(&mut self, bytes: usize, context: &mut Context<'_>) -> Poll<()> {
+        self.reading.poll_room(bytes, context)
+    }
+
     fn deliver(&mut self, class: Class, bytes: Bytes) {
-        if !self.inbox.peer(self.node, class, bytes) {
+        if !self.reading.deliver(class, bytes) {
             self.caller.ignored.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! Small pieces are copied together while they are queued, so that one write carries many messages: a
 //! message in a batch costs a hundredth of a message alone. Large pieces keep their own memory.
-//! A full queue drops requests, whose owners ask again, and never replies, whose number is bounded by
-//! the requests outstanding; a queue of replies beyond all sense breaks the link instead.
+//! A full queue drops requests, whose owners ask again. Replies, whose number is bounded by the requests outstanding, are
+//! dropped only when all queues of the node together are full; one queue of replies beyond all sense breaks its
+//! link instead.
 
 use std::collections::VecDeque;
 
@@ -30,12 +31,12 @@ pub struct QueueLimits {
 }
 
 impl QueueLimits {
-    /// Room for the largest message and some thousand small ones; four times that is absurd.
-    pub const USUAL: QueueLimits = QueueLimits {
-        bytes_max: 2 * MESSAGE_BYTES_MAX,
-        frames_max: 64 << 10,
-        absurd_bytes: 8 * MESSAGE_BYTES_MAX,
-    };
+    /// The limits of one queue where all queues together may hold `leaving` bytes: requests of one may take half
+    /// of that; when one takes all but a quarter, it is absurd.
+    #[must_use]
+    pub const fn of(leaving: usize) -> QueueLimits {
+        QueueLimits { bytes_max: leaving / 2, frames_max: 64 << 10, absurd_bytes: leaving / 4 * 3 }
+    }
 }
 
 /// What became of a message.
@@ -76,21 +77,24 @@ impl SendQueue {
         }
     }
 
-    /// Puts a message at the end, as a frame of this protocol version.
+    /// Puts a message at the end, as a frame of this protocol version. One that finds nothing before it is always
+    /// taken.
     pub fn push(&mut self, version: u8, message: &Outbound) -> Pushed {
         let len = message.len();
         if len > MESSAGE_BYTES_MAX {
             return Pushed::TooLong;
         }
-        let total = self.bytes() + len;
-        if total > self.limits.absurd_bytes {
+        let before = self.bytes();
+        let total = before + len;
+        if before > 0 && total > self.limits.absurd_bytes {
             return Pushed::Absurd;
         }
         let kind = match message.class {
             Class::Request => Kind::Request,
             Class::Reply => Kind::Reply,
         };
-        let full = total > self.limits.bytes_max || self.frames >= self.limits.frames_max;
+        let full = before > 0 && total > self.limits.bytes_max;
+        let full = full || self.frames >= self.limits.frames_max;
         if full && message.class == Class::Request {
             return Pushed::Dropped;
         }
@@ -161,6 +165,7 @@ mod tests {
     use super::*;
     use crate::frame::Decoder;
 
+    const USUAL: QueueLimits = QueueLimits::of(64 << 20);
     const LIMITS: QueueLimits = QueueLimits { bytes_max: 1000, frames_max: 20, absurd_bytes: 4000 };
 
     fn message(class: Class, parts: &[usize]) -> Outbound {
@@ -206,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_message_above_the_limit_of_messages_is_never_queued() {
-        let mut queue = SendQueue::new(QueueLimits::USUAL);
+        let mut queue = SendQueue::new(USUAL);
         let longest = message(Class::Reply, &[1, MESSAGE_BYTES_MAX - 1]);
         assert_eq!(queue.push(1, &longest), Pushed::Queued);
         let longer = message(Class::Reply, &[2, MESSAGE_BYTES_MAX - 1]);
@@ -215,7 +220,7 @@ mod tests {
 
     #[test]
     fn small_messages_become_one_piece_and_large_parts_are_not_copied() {
-        let mut queue = SendQueue::new(QueueLimits::USUAL);
+        let mut queue = SendQueue::new(USUAL);
         for _ in 0..64 {
             queue.push(1, &message(Class::Request, &[20, 80]));
         }
@@ -239,7 +244,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_taken_decodes_to_what_was_pushed(messages in messages(), take_every in 1usize..9) {
-            let mut queue = SendQueue::new(QueueLimits::USUAL);
+            let mut queue = SendQueue::new(USUAL);
             let (mut writing, mut expected, mut taken) = (VecDeque::new(), Vec::new(), 0);
             for (index, (reply, lens)) in messages.iter().enumerate() {
                 let class = if *reply { Class::Reply } else { Class::Request };

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rondo_core::budget::Memory;
+use rondo_core::config::{MEMORY_BYTES_USUAL, MESSAGE_BYTES_MAX};
 use rondo_core::env::{Address, Class, Network, Outbound};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
@@ -24,6 +26,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Node {
     id: NodeId,
     network: TcpNetwork,
+    memory: Memory,
     reader: InboxReader,
     arrived: Vec<Arrival>,
 }
@@ -48,10 +51,11 @@ impl Node {
     }
 
     fn try_start(options: Options) -> std::io::Result<Node> {
-        let (inbox, reader) = Inbox::new();
+        let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
         let id = options.node;
+        let memory = inbox.memory().clone();
         let network = TcpNetwork::start(options, inbox, [id.0 as u8; 32])?;
-        Ok(Node { id, network, reader, arrived: Vec::new() })
+        Ok(Node { id, network, memory, reader, arrived: Vec::new() })
     }
 
     fn address(&self) -> Address {
@@ -192,6 +196,38 @@ async fn large_messages_pass_unharmed() {
         _ => panic!("not a peer's message"),
     }
     assert_eq!(b.receive().await, (a.id, 7));
+}
+
+/// A million bytes each, until the links take no more: neither side keeps more than its budget, and the peer that reads
+/// nothing is not given up, for it is not silent.
+#[tokio::test]
+async fn a_node_that_takes_nothing_stops_its_peers_instead_of_filling_up() {
+    let (a, mut b) = (Node::start(options(1)), Node::start(options(2)));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    let value = Bytes::from(vec![7; 1_000_000]);
+    let mut taken = 0;
+    let mut refused = 0;
+    while refused < 50 {
+        let parts = smallvec![value.clone()];
+        match a.network.send(b.id, Outbound { class: Class::Request, parts }) {
+            true => (taken, refused) = (taken + 1, 0),
+            false => refused += 1,
+        }
+        sleep(Duration::from_millis(5)).await;
+    }
+    let (leaving, arriving) = (a.memory.leaving.gauge(), b.memory.arriving.gauge());
+    assert!(leaving.peak <= leaving.max, "{leaving:?}");
+    assert!(arriving.peak <= MESSAGE_BYTES_MAX + (2 << 20), "one peer's part: {arriving:?}");
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(a.link(b.id).state, LinkState::Open, "{:?}", a.link(b.id));
+    for _ in 0..taken {
+        assert!(
+            matches!(b.next().await, Arrival::Peer(from, bytes) if from == a.id && bytes == value)
+        );
+    }
+    until("all is given back", || a.memory.leaving.gauge().used == 0).await;
+    assert_eq!(b.memory.arriving.gauge().used, 0);
 }
 
 #[tokio::test]

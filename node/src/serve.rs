@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rondo_core::budget::Memory;
 use rondo_core::config::{Durability, NodeConfig};
 use rondo_core::env::Address;
 use rondo_core::host::{self, Parts};
@@ -71,7 +72,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let listener = listen(settings)?;
     let asked = SocketAddr::new(settings.ip, settings.port);
     let http = listener.local_addr().map_err(|error| cannot_listen(asked, &error))?;
-    let (inbox, reader) = Inbox::new();
+    let (inbox, reader) = Inbox::new(Memory::new(settings.memory_bytes_max));
     let store = store::open(settings, &inbox)?;
     let network = start_network(settings, &found, &inbox, &store)?;
     let config = node_config(settings, &found.host, &store, http, network.address());
@@ -134,6 +135,7 @@ fn node_config(
         heartbeat_ms: HEARTBEAT_MS,
         dead_ms: DEAD_MS,
         durability: Durability::Batch,
+        memory_bytes_max: settings.memory_bytes_max,
     }
 }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::budget::Memory;
+use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
@@ -203,7 +204,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     let machine = &mut world.nodes[node as usize];
     let (id, boot) = (directory.node, directory.boot);
     let tap = Tap::new(engine, witness::observer(shared, node));
-    let (inbox, reader) = Inbox::new();
+    let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
     machine.id = Some(id);
     machine.tap = Some(tap.clone());
     machine.inbox = Some(inbox.clone());
@@ -420,6 +421,7 @@ fn config(world: &World, node: u32, id: NodeId, boot: BootEpoch, clean: bool) ->
         heartbeat_ms: cluster.heartbeat_ms,
         dead_ms: cluster.dead_ms,
         durability: Durability::Batch,
+        memory_bytes_max: MEMORY_BYTES_USUAL,
     }
 }
 

@@ -87,7 +87,7 @@ impl Wire {
             pace: Pace { heartbeat_ms: cluster.heartbeat_ms, silence_ms: cluster.dead_ms },
             handshake_ms: HANDSHAKE_MS,
         };
-        let (arrived, reader) = Inbox::new();
+        let (arrived, reader) = Inbox::new(inbox.memory().clone());
         let links = Links::start(ground, (), terms, arrived, who.seed);
         let forward = crew.spawn(forward(shared.clone(), node, reader, inbox));
         Wire { links, _forward: forward }

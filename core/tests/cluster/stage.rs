@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use rondo_core::codec;
-use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{
     Batch, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
 };
@@ -369,6 +369,7 @@ fn config(at: usize, nodes: usize) -> NodeConfig {
         heartbeat_ms: 100,
         dead_ms: 1_000_000,
         durability: Durability::Batch,
+        memory_bytes_max: MEMORY_BYTES_USUAL,
     }
 }
 

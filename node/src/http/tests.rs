@@ -7,14 +7,15 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
-use rondo_core::config::VALUE_BYTES_MAX;
+use rondo_core::budget::Memory;
+use rondo_core::config::{MEMORY_BYTES_USUAL, VALUE_BYTES_MAX};
 use rondo_core::engine::EngineStats;
 use rondo_core::env::Wall;
 use rondo_core::id::{ActorId, NodeId};
 use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::{Quorums, Role};
 use rondo_core::message::{self, Action, Reply, Sibling};
-use rondo_core::status::{Counters, LayoutStatus, MemberStatus, Status};
+use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Status};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Clock;
 use rondo_core::version::hlc::Hlc;
@@ -165,6 +166,7 @@ fn fake_status() -> Status {
         },
         counters: Counters { gets: 4, puts: 2, get_us: 400, put_us: 900, ..Counters::default() },
         in_flight: 0,
+        memory: MemoryStatus::default(),
     }
 }
 
@@ -193,7 +195,7 @@ impl Session {
     }
 
     fn with_cors(origin: Option<String>) -> Session {
-        let (inbox, reader) = Inbox::new();
+        let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
         tokio::spawn(fake_node(reader));
         let front = Front::new(inbox.clone(), b"secret".to_vec(), 7, origin);
         Session { front, inbox, transcript: String::new(), last_context: None }

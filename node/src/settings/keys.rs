@@ -58,6 +58,13 @@ pub static KEYS: &[Key] = &[
         "This node's share, relative to the others'",
     ),
     key("durability", &[], "MODE", Some("batch"), "batch, or interval:<ms>"),
+    key(
+        "memory-max",
+        &[],
+        "SIZE",
+        Some("512MiB"),
+        "What the node holds in memory, the engine's index apart",
+    ),
     key("cluster-name", &[], "NAME", Some("rondo"), "Only nodes of one cluster talk to each other"),
     key("cluster-secret-file", &[], "FILE", None, "What proves that a node belongs to the cluster"),
     key(

@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rondo_core::config::{NAME_BYTES_MAX, NODES_MAX};
+use rondo_core::config::{MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX};
 
 use crate::failure::{Failure, Result};
 use crate::nearest::nearest;
@@ -79,6 +79,8 @@ pub struct Settings {
     pub write_quorum: u8,
     /// This node's share of the data, relative to the others'.
     pub vnodes: u32,
+    /// What the node may hold in memory, in bytes; the engine's index and caches are apart.
+    pub memory_bytes_max: usize,
     /// The cluster's name.
     pub cluster: String,
     /// The file of the cluster's secret.
@@ -127,6 +129,7 @@ impl Settings {
             read_quorum,
             write_quorum,
             vnodes: number(texts, "vnodes", 1, 1_000_000)? as u32,
+            memory_bytes_max: memory(text(texts, "memory-max"))?,
             cluster: label("cluster-name", text(texts, "cluster-name"))?,
             secret_file,
             zone: zone(text(texts, "zone"))?,
@@ -178,6 +181,22 @@ fn number(texts: &Texts, name: &str, least: u64, most: u64) -> Result<u64> {
         .ok()
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| bad(name, text, &format!("a number from {least} to {most}")))
+}
+
+/// A number of bytes, perhaps in larger units.
+fn memory(text: &str) -> Result<usize> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" => Some(1),
+        "MiB" | "M" => Some(1 << 20),
+        "GiB" | "G" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes =
+        digits.parse().ok().zip(unit).and_then(|(n, unit): (usize, usize)| n.checked_mul(unit));
+    bytes.filter(|bytes| (MEMORY_BYTES_MIN..=1 << 40).contains(bytes)).ok_or_else(|| {
+        bad("memory-max", text, &format!("a size from {}MiB to 1024GiB", MEMORY_BYTES_MIN >> 20))
+    })
 }
 
 fn choice<T: Copy>(texts: &Texts, name: &str, choices: &[(&str, T)]) -> Result<T> {

@@ -36,6 +36,7 @@ fn without_any_settings_a_node_runs_alone_on_the_loopback() {
     assert_eq!((settings.port, settings.peer_port), (HTTP_PORT, PEER_PORT));
     assert_eq!((settings.replication, settings.read_quorum, settings.write_quorum), (3, 2, 2));
     assert_eq!((settings.bootstrap_expect, settings.vnodes), (1, 150));
+    assert_eq!(settings.memory_bytes_max, 512 << 20);
     assert_eq!(settings.engine, EngineKind::Bitcask);
     assert!(settings.seeds.is_empty() && settings.warnings.is_empty());
     assert!(!settings.peer_port_given && !settings.resp_port_given);
@@ -165,6 +166,9 @@ fn refusals_say_what_is_wrong_and_what_to_try() {
         "--bootstrap-expect 0",
         "--bootstrap-expect 257",
         "--vnodes 0",
+        "--memory-max 64MiB",
+        "--memory-max lots",
+        "--memory-max 99999999999GiB",
         "--engine lsm",
         "--engine btree",
         "--engine bitcsk",
