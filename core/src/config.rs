@@ -33,6 +33,9 @@ pub const CONTEXT_BYTES_MAX: usize = 4 << 10;
 pub const NAME_BYTES_MAX: usize = 128;
 /// The most nodes in a cluster.
 pub const NODES_MAX: usize = 256;
+/// Earlier lives of a node that its data directory remembers. A copy that went its own way is known by them, unless it was
+/// started more often than this without anybody telling it.
+pub const EARLIER_LIVES_MAX: usize = 16;
 /// The most partitions in a cluster.
 pub const PARTITIONS_MAX: u16 = 4096;
 /// Requests a node works on at once as their coordinator; more are `Overloaded`.

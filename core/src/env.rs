@@ -130,6 +130,10 @@ pub trait Disk: Probe + Send + Sync + 'static {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
+    /// Where a file lies, as a number that no other file has at the same time: its file system and its inode there. A
+    /// copy lies elsewhere, and so does a file that was moved to another file system; a renamed one does not.
+    fn place(&self, path: &str) -> io::Result<u128>;
+
     /// The file's length in bytes.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.

@@ -24,7 +24,7 @@ use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::env::{Address, Class, Clock, DiskDone, Mono, Network, Wall};
 use crate::error::Result;
-use crate::id::{ClientTag, NodeId};
+use crate::id::{ClientTag, Lsn, NodeId};
 use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
 use crate::message::{Envelope, Gossip, Reply};
 use crate::node::Node;
@@ -55,9 +55,9 @@ pub struct Parts<C: Clock, N: Network> {
     pub inbox: InboxReader,
 }
 
-/// Runs a node until its inbox is told to stop, and then until everything is durable and closed.
+/// Runs a node until its inbox is told to stop, and then until everything is durable and closed; answers the last write.
 /// `Err`: the disk failed, and the node stopped at once, answering what was in flight with what it knew.
-pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<()> {
+pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<Lsn> {
     let Parts { config, secret, mut engine, clock, network, seed, inbox } = parts;
     let node = Node::new(&config, engine.as_mut(), clock.mono())?;
     let world = World {
@@ -82,7 +82,7 @@ struct Host<C: Clock, N: Network> {
 }
 
 impl<C: Clock, N: Network> Host<C, N> {
-    async fn run(mut self) -> Result<()> {
+    async fn run(mut self) -> Result<Lsn> {
         let clock = &self.clock;
         let mut batch = Vec::new();
         let mut alarm_time = self.node.next_deadline();
@@ -122,7 +122,8 @@ impl<C: Clock, N: Network> Host<C, N> {
                 return Err(error);
             }
             if self.node.stopped(self.world.mono) {
-                return self.world.engine.close();
+                self.world.engine.close()?;
+                return Ok(self.world.engine.durable());
             }
         }
     }

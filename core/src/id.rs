@@ -65,6 +65,21 @@ number! {
     BootEpoch(u64)
 }
 
+number! {
+    /// One life of a node's process: 64 random bits, drawn at its start.
+    SessionId(u64)
+}
+
+/// One life of a node: which time its data directory was opened, and by whom. Two processes on copies of one directory
+/// have equal boot epochs and different sessions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Life {
+    /// How often the data directory has been opened.
+    pub boot: BootEpoch,
+    /// Which process opened it.
+    pub session: SessionId,
+}
+
 /// One operation on its coordinator. The boot epoch keeps a late reply to an earlier life of the
 /// node from being matched to a new request
 /// (<https://issues.apache.org/jira/browse/CASSANDRA-12653>).

@@ -11,6 +11,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -183,6 +184,11 @@ impl Disk for OsDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         File::open(self.path(dir)?)?.sync_all()
+    }
+
+    fn place(&self, path: &str) -> io::Result<u128> {
+        let found = std::fs::metadata(self.path(path)?)?;
+        Ok(u128::from(found.dev()) << 64 | u128::from(found.ino()))
     }
 
     fn len(&self, file: &OsFile) -> io::Result<u64> {

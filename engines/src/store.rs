@@ -7,9 +7,10 @@ use std::sync::Arc;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::Disk;
 use rondo_core::error::Error;
+use rondo_core::id::SessionId;
 
 use crate::bitcask::{Bitcask, Lost, Options};
-use crate::data_dir::{DataDir, DataDirError, NewIdentity};
+use crate::data_dir::{DataDir, DataDirError, NewIdentity, OpenedEngine};
 
 /// Where Bitcask's files lie in a data directory.
 const BITCASK_DIR: &str = "bitcask";
@@ -46,22 +47,28 @@ pub enum StoreError {
     Engine(Error),
 }
 
-/// Opens the directory at the root of `disk` and the engine in it; see `DataDir::open`.
+/// Opens the directory at the root of `disk` and the engine in it, for the life `session`; see `DataDir::open`.
 ///
 /// # Errors
-/// What `DataDir::open` and `Bitcask::open` answer.
+/// What `DataDir::open`, `Bitcask::open` and `DataDir::take_stock` answer.
 pub fn open_store<D: Disk>(
     disk: Arc<D>,
     new: &NewIdentity,
+    session: SessionId,
     kind: EngineKind,
 ) -> Result<Store<D>, StoreError> {
-    let dir = DataDir::open(Arc::clone(&disk), new, &[BITCASK_DIR]).map_err(StoreError::DataDir)?;
+    let mut dir = DataDir::open(Arc::clone(&disk), new, session, &[BITCASK_DIR])
+        .map_err(StoreError::DataDir)?;
     let (engine, lost): (Box<dyn Engine>, Vec<Lost>) = match kind {
         EngineKind::Memory => (Box::new(MemoryEngine::new()), Vec::new()),
         EngineKind::Bitcask => {
             let options = Options { accept_losses: true, ..Options::new(dir.store() as u64) };
             let (engine, opened) =
                 Bitcask::open(disk, BITCASK_DIR, options).map_err(StoreError::Engine)?;
+            if opened.lost.is_empty() {
+                dir.take_stock(&OpenedEngine::of(&engine, opened.last))
+                    .map_err(StoreError::DataDir)?;
+            }
             (Box::new(engine), opened.lost)
         }
     };
@@ -107,8 +114,10 @@ impl std::error::Error for StoreError {}
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use rondo_core::config::EARLIER_LIVES_MAX;
     use rondo_core::engine::{Batch, Change, Lookup};
-    use rondo_core::id::NodeId;
+    use rondo_core::env::Open;
+    use rondo_core::id::{BootEpoch, Life, NodeId};
 
     use super::*;
     use crate::mem_disk::MemDisk;
@@ -126,18 +135,21 @@ mod tests {
     #[test]
     fn only_a_store_that_was_closed_and_is_whole_is_clean() {
         let disk = Arc::new(MemDisk::new());
-        let open = |kind| open_store(Arc::clone(&disk), &identity(), kind).unwrap();
+        let session = SessionId(1);
+        let open = |kind| open_store(Arc::clone(&disk), &identity(), session, kind).unwrap();
         let mut store = open(EngineKind::Bitcask);
         assert!(!store.clean, "a new one has nothing to be used on");
         put(&mut store);
         store.engine.close().unwrap();
-        store.dir.mark_clean().unwrap();
+        let last = store.engine.durable();
+        store.dir.mark_clean(last).unwrap();
         disk.crash_lose_all();
         let mut store = open(EngineKind::Bitcask);
         assert!(store.clean && store.lost.is_empty());
         assert!(matches!(store.engine.get(b"k").unwrap(), Lookup::Hit(_)));
         store.engine.close().unwrap();
-        store.dir.mark_clean().unwrap();
+        let last = store.engine.durable();
+        store.dir.mark_clean(last).unwrap();
         let names = disk.list("bitcask").unwrap();
         for name in names.iter().filter(|name| name.ends_with(".data")) {
             let path = format!("bitcask/{name}");
@@ -149,18 +161,151 @@ mod tests {
             disk.remove(&format!("bitcask/{name}")).unwrap();
         }
         let store = open(EngineKind::Bitcask);
-        assert!(store.dir.clean && !store.clean && !store.lost.is_empty(), "{:?}", store.lost);
+        assert!(!store.clean && !store.lost.is_empty(), "{:?}", store.lost);
+    }
+
+    fn open(disk: &Arc<MemDisk>) -> Result<Store<MemDisk>, StoreError> {
+        open_store(Arc::clone(disk), &identity(), SessionId(1), EngineKind::Bitcask)
+    }
+
+    /// Several lives, each with a write; the last one ends as it is said.
+    fn lived(is_closed: bool) -> Arc<MemDisk> {
+        let disk = Arc::new(MemDisk::new());
+        for life in 0..4 {
+            let mut store = open(&disk).unwrap();
+            put(&mut store);
+            if life < 3 || is_closed {
+                store.engine.close().unwrap();
+                let last = store.engine.durable();
+                store.dir.mark_clean(last).unwrap();
+            }
+        }
+        disk.crash_lose_all();
+        disk
+    }
+
+    fn data_files(disk: &MemDisk) -> Vec<String> {
+        let names = disk.list("bitcask").unwrap().into_iter();
+        names.filter(|name| name.ends_with(".data")).map(|name| format!("bitcask/{name}")).collect()
+    }
+
+    fn cut(disk: &MemDisk, path: &str) {
+        let file = disk.open(path, Open::Existing).unwrap();
+        let len = disk.len(&file).unwrap();
+        disk.set_len(&file, len - 1).unwrap();
+        disk.sync_now(&file).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_short_under_a_clean_mark_is_named_and_may_be_put_back() {
+        let whole = lived(true);
+        for path in data_files(&whole) {
+            for is_cut in [false, true] {
+                let disk = Arc::new(whole.fork());
+                let change = if is_cut {
+                    cut
+                } else {
+                    |disk: &MemDisk, path: &str| disk.remove(path).unwrap()
+                };
+                change(&disk, &path);
+                let error = open(&disk).err().expect("a store that lacks data does not open");
+                assert!(matches!(error, StoreError::DataDir(DataDirError::Lost(_))), "{error}");
+                assert!(error.to_string().contains(&path), "{error}");
+                assert!(!error.to_string().contains("backup"), "{error}");
+                disk.set_back(&whole);
+                assert!(open(&disk).unwrap().clean, "nothing was changed by the refusal");
+            }
+        }
+    }
+
+    #[test]
+    fn a_store_that_was_killed_misses_the_files_of_its_last_opening() {
+        let whole = lived(false);
+        let files = data_files(&whole);
+        assert!(files.len() >= 3, "{files:?}");
+        let lacks = |gone: &[String]| {
+            let disk = Arc::new(whole.fork());
+            gone.iter().for_each(|path| disk.remove(path).unwrap());
+            open(&disk).err().map(|error| error.to_string())
+        };
+        assert_eq!(lacks(&[]), None);
+        let all = lacks(&files).expect("an empty directory is no store");
+        assert!(all.contains("write 3 was durable"), "{all}");
+        let middle = lacks(&files[1..2]).expect("a merge takes the oldest first");
+        assert!(middle.contains(&files[1]), "{middle}");
+        let disk = Arc::new(whole.fork());
+        cut(&disk, &files[0]);
+        assert!(open(&disk).err().unwrap().to_string().contains(&files[0]));
+    }
+
+    #[test]
+    fn a_store_with_something_more_or_at_another_place_is_whole_and_not_clean() {
+        let whole = lived(true);
+        let changes: [fn(&MemDisk); 3] = [
+            |disk| drop(disk.open("bitcask/0000000099.note", Open::New).unwrap()),
+            |disk| disk.move_to(7),
+            |disk| {
+                let hint =
+                    disk.list("bitcask").unwrap().into_iter().find(|name| name.ends_with(".hint"));
+                disk.remove(&format!("bitcask/{}", hint.unwrap())).unwrap();
+            },
+        ];
+        for change in changes {
+            let disk = Arc::new(whole.fork());
+            change(&disk);
+            let mut store = open(&disk).unwrap();
+            assert!(!store.clean && store.lost.is_empty());
+            assert!(matches!(store.engine.get(b"k").unwrap(), Lookup::Hit(_)));
+        }
+        let before = open(&Arc::new(whole.fork())).unwrap().dir.place;
+        whole.move_to(7);
+        assert_ne!(open(&whole).unwrap().dir.place, before);
+    }
+
+    #[test]
+    fn the_engine_of_another_node_is_not_taken() {
+        let (mine, other) = (Arc::new(MemDisk::new()), Arc::new(MemDisk::new()));
+        drop(open(&mine).unwrap());
+        let new = NewIdentity { store: 77, ..identity() };
+        let kind = EngineKind::Bitcask;
+        let mut store = open_store(Arc::clone(&other), &new, SessionId(1), kind).unwrap();
+        put(&mut store);
+        store.engine.close().unwrap();
+        data_files(&mine).iter().for_each(|path| mine.remove(path).unwrap());
+        for path in data_files(&other) {
+            let file = mine.open(&path, Open::New).unwrap();
+            mine.write_at(&file, &[&other.content(&path).unwrap()], 0).unwrap();
+        }
+        let error = open(&mine).err().expect("these are not its files");
+        assert!(matches!(error, StoreError::DataDir(DataDirError::OtherStore)), "{error}");
+    }
+
+    #[test]
+    fn earlier_lives_are_remembered_up_to_a_bound() {
+        let disk = Arc::new(MemDisk::new());
+        for session in 1..30 {
+            let kind = EngineKind::Bitcask;
+            let store =
+                open_store(Arc::clone(&disk), &identity(), SessionId(session), kind).unwrap();
+            let life = |boot| Life { boot: BootEpoch(boot), session: SessionId(boot) };
+            let earlier = (1..session).rev().take(EARLIER_LIVES_MAX).map(life);
+            assert_eq!(store.dir.earlier, earlier.collect::<Vec<_>>());
+            assert_eq!(store.dir.life, life(session));
+        }
     }
 
     #[test]
     fn a_store_in_memory_is_never_clean() {
         let disk = Arc::new(MemDisk::new());
         for _ in 0..2 {
-            let mut store = open_store(Arc::clone(&disk), &identity(), EngineKind::Memory).unwrap();
+            let session = SessionId(1);
+            let mut store =
+                open_store(Arc::clone(&disk), &identity(), session, EngineKind::Memory).unwrap();
             assert!(!store.clean);
             put(&mut store);
             store.engine.close().unwrap();
-            store.dir.mark_clean().unwrap();
+            let last = store.engine.durable();
+            store.dir.mark_clean(last).unwrap();
         }
     }
 

@@ -14,6 +14,7 @@ use rondo_core::budget::Memory;
 use rondo_core::config::{Durability, NodeConfig};
 use rondo_core::env::Address;
 use rondo_core::host::{self, Parts};
+use rondo_core::id::Lsn;
 use rondo_core::inbox::Inbox;
 use rondo_net::tcp::{Options, TcpNetwork};
 use tokio::net::TcpListener;
@@ -29,7 +30,7 @@ use crate::http::server;
 use crate::preflight::{Preflight, cannot_listen};
 use crate::seeds;
 use crate::settings::{Settings, join_port};
-use crate::store::{self, Closer, Store};
+use crate::store::{self, Store};
 
 /// Partitions of a cluster's token space.
 const PARTITIONS: u16 = 256;
@@ -100,9 +101,9 @@ async fn run(settings: &Settings) -> Result<()> {
     let seeds = settings.seeds.clone();
     tokio::spawn(seeds::look_behind_http(seeds, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(watch_readiness(Arc::clone(&front)));
-    live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
+    let last = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
     links.stop().await;
-    closer.map_or(Ok(()), Closer::mark_clean)
+    closer.map_or(Ok(()), |closer| closer.mark_clean(last))
 }
 
 fn node_config(
@@ -116,7 +117,7 @@ fn node_config(
     NodeConfig {
         id: store.id,
         name: store.name.clone(),
-        boot: store.boot,
+        boot: store.life.boot,
         clean: store.clean,
         cluster: settings.cluster.clone(),
         peer_address: Address(join_port(host, port)),
@@ -159,7 +160,7 @@ fn facts<'a>(
 
 /// What runs until it is told to stop.
 struct Running {
-    node: JoinHandle<rondo_core::error::Result<()>>,
+    node: JoinHandle<rondo_core::error::Result<Lsn>>,
     http: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
@@ -176,7 +177,12 @@ async fn wait_a_little(front: &Front) {
 }
 
 /// Serves until a signal or the node's own end.
-async fn live(running: Running, front: &Front, inbox: &Inbox, signals: &mut Signals) -> Result<()> {
+async fn live(
+    running: Running,
+    front: &Front,
+    inbox: &Inbox,
+    signals: &mut Signals,
+) -> Result<Lsn> {
     let Running { mut node, mut http, stop } = running;
     tokio::select! {
         ended = &mut node => return end(ended),
@@ -200,11 +206,11 @@ async fn live(running: Running, front: &Front, inbox: &Inbox, signals: &mut Sign
     }
 }
 
-fn end(ended: Result<rondo_core::error::Result<()>, JoinError>) -> Result<()> {
+fn end(ended: Result<rondo_core::error::Result<Lsn>, JoinError>) -> Result<Lsn> {
     match ended {
-        Ok(Ok(())) => {
+        Ok(Ok(last)) => {
             tracing::info!("stopped; the store is closed");
-            Ok(())
+            Ok(last)
         }
         Ok(Err(error)) => Err(Failure::failed(
             format!("the node stopped: {error}"),
@@ -274,7 +280,7 @@ fn start_network(
         listen: Address(SocketAddr::new(settings.ip, found.peer_port).to_string()),
         next_free: !given,
         node: store.id,
-        boot: store.boot,
+        boot: store.life.boot,
         cluster: settings.cluster.clone(),
         secret: found.secret.clone(),
         heartbeat_ms: HEARTBEAT_MS,

@@ -9,10 +9,12 @@ use std::{fs, io};
 
 use rondo_core::config::NAME_BYTES_MAX;
 use rondo_core::engine::{Engine, MemoryEngine};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
 use rondo_engines::bitcask::{Bitcask, Options};
-use rondo_engines::data_dir::{DataDir, DataDirError, IDENTITY, NewIdentity};
+use rondo_engines::data_dir::{
+    DataDir, DataDirError, IDENTITY_FILE, NewIdentity, OpenedEngine, STAY_DOWN,
+};
 use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
@@ -31,8 +33,8 @@ pub struct Store {
     pub id: NodeId,
     /// Its name.
     pub name: String,
-    /// How often the store has been opened, this time included.
-    pub boot: BootEpoch,
+    /// How often the store has been opened, this time included, and by which session.
+    pub life: Life,
     /// Whether it was closed cleanly last time and nothing is damaged.
     pub clean: bool,
     /// Where it lies.
@@ -46,8 +48,8 @@ pub struct Closer(DataDir<OsDisk>);
 
 impl Closer {
     /// To be called when the engine has been closed without an error.
-    pub fn mark_clean(self) -> Result<()> {
-        self.0.mark_clean().map_err(|error| {
+    pub fn mark_clean(self, last: Lsn) -> Result<()> {
+        self.0.mark_clean(last).map_err(|error| {
             Failure::failed(
                 format!("cannot mark the data directory as closed: {error}"),
                 "check the disk; nothing is lost, but the next start takes longer",
@@ -66,7 +68,7 @@ pub fn place(settings: &Settings) -> (String, PathBuf) {
 
 /// Refuses a directory in which a node keeps data on disk: an engine that keeps nothing would start empty beside it.
 pub fn holds_no_data(dir: &Path) -> Result<()> {
-    if !dir.join(IDENTITY).exists() && !dir.join(DATA).exists() {
+    if !dir.join(IDENTITY_FILE).exists() && !dir.join(DATA).exists() {
         return Ok(());
     }
     Err(Failure::usage(
@@ -87,7 +89,7 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
             engine: Box::new(MemoryEngine::new()),
             id: NodeId(random()?),
             name,
-            boot: BootEpoch(1),
+            life: Life { boot: BootEpoch(1), session: SessionId(random()? as u64) },
             clean: false,
             dir,
             closer: None,
@@ -116,13 +118,14 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         name,
         cluster: settings.cluster.clone(),
     };
-    let mut opened = DataDir::open(Arc::clone(&disk), &new, &[DATA]);
+    let session = SessionId(random()? as u64);
+    let mut opened = DataDir::open(Arc::clone(&disk), &new, session, &[DATA]);
     if let (Err(DataDirError::OtherName { found, .. }), None) = (&opened, &settings.name) {
         // Nobody named the node: it keeps its name although the host has another now.
         new.name = found.clone();
-        opened = DataDir::open(Arc::clone(&disk), &new, &[DATA]);
+        opened = DataDir::open(Arc::clone(&disk), &new, session, &[DATA]);
     }
-    let data = opened.map_err(|error| refused(&dir, &error))?;
+    let mut data = opened.map_err(|error| refused(&dir, &error))?;
     let (engine, found) = Bitcask::open(disk, DATA, Options::new(data.store() as u64))
         .map_err(|error| failed(&error))?;
     for lost in &found.lost {
@@ -133,10 +136,11 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         // It would answer "not found" for what it acknowledged, and other nodes would count that answer.
         return Err(Failure::failed(
             format!("acknowledged data in {} is damaged", dir.display()),
-            "the log names the places; restore the directory from a backup, and leave this node down until then: \
-             the others go on without it",
+            format!("the log names the places; {STAY_DOWN}"),
         ));
     }
+    data.take_stock(&OpenedEngine::of(&engine, found.last))
+        .map_err(|error| refused(&dir, &error))?;
     if found.torn_bytes > 0 {
         tracing::info!(bytes = found.torn_bytes, "writes that were not synced before are gone");
     }
@@ -144,7 +148,7 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         engine: Box::new(engine),
         id: data.node,
         name: data.name.clone(),
-        boot: data.boot,
+        life: data.life,
         clean: data.clean,
         dir,
         closer: Some(Closer(data)),
@@ -165,8 +169,8 @@ fn refused(dir: &Path, error: &DataDirError) -> Failure {
             format!("--cluster-name {found}, or another --data-dir"),
         ),
         other => Failure::failed(
-            format!("the data directory {shown} cannot be used: {other}"),
-            "restore it from a backup, or give another --data-dir and let the node start empty",
+            format!("the data directory {shown} is not opened: {other}"),
+            "leave it as it is, and see what became of its files",
         ),
     }
 }

@@ -15,11 +15,11 @@ use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{BootEpoch, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
 use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_engines::bitcask::{self, Bitcask};
-use rondo_engines::data_dir::{DataDir, NewIdentity};
+use rondo_engines::data_dir::{DataDir, NewIdentity, OpenedEngine};
 use rondo_engines::mem_disk::MemDisk;
 use rondo_net::links::Links;
 
@@ -123,11 +123,11 @@ fn recover(world: &mut World, node: u32, damaged: bool) {
 /// What a process does, in the order of the product's own.
 async fn process(shared: Shared, node: u32, crew: Crew) -> Result<(), String> {
     let Booted { parts, directory, wire } = boot(&shared, node, &crew)?;
-    host::run(parts).await.map_err(|error| format!("ended: {error}"))?;
+    let last = host::run(parts).await.map_err(|error| format!("ended: {error}"))?;
     if let Some(wire) = wire {
         wire.links.stop().await;
     }
-    directory.mark_clean().map_err(|error| format!("could not end cleanly: {error}"))
+    directory.mark_clean(last).map_err(|error| format!("could not end cleanly: {error}"))
 }
 
 /// A node that is ready to run.
@@ -202,7 +202,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
         look_again(world, node, draws);
     }
     let machine = &mut world.nodes[node as usize];
-    let (id, boot) = (directory.node, directory.boot);
+    let (id, boot) = (directory.node, directory.life.boot);
     let tap = Tap::new(engine, witness::observer(shared, node));
     let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
     machine.id = Some(id);
@@ -366,7 +366,8 @@ fn open(
         name: format!("n{node}"),
         cluster: CLUSTER.to_owned(),
     };
-    let directory = DataDir::open(Arc::clone(&disk), &new, &[DATA])
+    let session = SessionId(draws[4]);
+    let mut directory = DataDir::open(Arc::clone(&disk), &new, session, &[DATA])
         .map_err(|error| format!("its data directory cannot be opened: {error}"))?;
     match kind {
         EngineName::Memory => {
@@ -379,6 +380,9 @@ fn open(
             if let Some(lost) = opened.lost.first() {
                 return Err(format!("its store lost what was durable: {lost:?}"));
             }
+            directory
+                .take_stock(&OpenedEngine::of(&engine, opened.last))
+                .map_err(|error| format!("its store lost what was durable: {error}"))?;
             let last = Some(opened.last.0);
             Ok(Store { engine: Box::new(engine), clean: directory.clean, directory, last })
         }

@@ -215,6 +215,22 @@ impl<D: Disk> Bitcask<D> {
         recovery::open(disk, dir, options)
     }
 
+    /// The number of the store that its files bear.
+    #[must_use]
+    pub const fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    /// The files that are not written any more, by their paths, in the order in which merges take them away.
+    #[must_use]
+    pub fn sealed_files(&self) -> Vec<String> {
+        let sealed = self.files.iter().filter(|(number, _)| **number != self.active.number);
+        let mut sealed: Vec<(u64, u32)> =
+            sealed.map(|(&number, file)| (file.lsn_min, number)).collect();
+        sealed.sort_unstable();
+        sealed.into_iter().map(|(_, number)| self.path(number, "data")).collect()
+    }
+
     fn path(&self, number: u32, extension: &str) -> String {
         file_path(&self.dir, number, extension)
     }

@@ -85,6 +85,7 @@ impl MemDisk {
     pub fn fork(&self) -> MemDisk {
         let state = self.state();
         let copy = State {
+            device: state.device,
             incarnation: state.incarnation + 1,
             power_off: false,
             operations: state.operations,

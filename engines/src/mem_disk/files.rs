@@ -123,6 +123,13 @@ impl Disk for MemDisk {
         Ok(())
     }
 
+    fn place(&self, path: &str) -> io::Result<u128> {
+        let mut state = self.state();
+        state.ask_path(path, Op::Len)?;
+        let inode = state.file_named(path)?;
+        Ok(u128::from(state.device) << 64 | u128::from(inode))
+    }
+
     fn len(&self, file: &MemFile) -> io::Result<u64> {
         let mut state = self.state();
         state.check(file.incarnation)?;

@@ -123,6 +123,8 @@ enum Work {
 
 #[derive(Default)]
 struct State {
+    /// Which device it is: a part of where its files lie.
+    device: u64,
     incarnation: u64,
     power_off: bool,
     operations: u64,
@@ -246,6 +248,11 @@ impl MemDisk {
     #[must_use]
     pub fn run_pending(&self) -> Vec<DiskDone> {
         self.take_pending().into_iter().map(|pending| self.complete(pending)).collect()
+    }
+
+    /// What is on the disk lies on another device from now on, as after a move.
+    pub fn move_to(&self, device: u64) {
+        self.state().device = device;
     }
 
     /// How many operations no sync has covered.
