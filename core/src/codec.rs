@@ -136,7 +136,8 @@ pub const fn class(message: &Message) -> Class {
         | Message::MergeAck { .. }
         | Message::Failed { .. }
         | Message::StaleLayout { .. }
-        | Message::ForwardReply { .. } => Class::Reply,
+        | Message::ForwardReply { .. }
+        | Message::ForwardRefused { .. } => Class::Reply,
         Message::Query { .. }
         | Message::Read { .. }
         | Message::Merge { .. }
@@ -318,7 +319,7 @@ table!(struct Gossip { cluster, me, wall, layout, live, hears, others });
 table!(struct Introduction {
     node, boot, name, peer_address, client_address, expect, weight, zone
 });
-table!(struct Request { id, named, attempt, keyspace, key, level, deadline_ms, action });
+table!(struct Request { id, named, attempt, source, keyspace, key, level, deadline_ms, action });
 table!(enum Level { 1 One, 2 Quorum, 3 All });
 table!(enum Policy { 1 Newest, 2 Siblings });
 table!(enum Message {
@@ -335,6 +336,7 @@ table!(enum Message {
     11 ForwardReply { op, reply },
     12 LayoutOffer { layout },
     13 LayoutRequest,
+    14 ForwardRefused { op, reply },
 });
 table!(enum Reply {
     1 Stored { context, version },

@@ -44,8 +44,6 @@ pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 << 10;
 pub const CLIENT_LANE_MAX: usize = 8 << 10;
 /// Requests of peers waiting for the node; more are dropped, and asked again by their owner.
 pub const PEER_LANE_MAX: usize = 64 << 10;
-/// Client-named requests remembered for later attempts; more are `Overloaded`.
-pub const REMEMBERED_REQUESTS_MAX: usize = 64 << 10;
 /// What a node may hold in memory when nobody says otherwise, in bytes; its engine's index and caches are apart.
 pub const MEMORY_BYTES_USUAL: usize = 512 << 20;
 /// The least that a node can work with, in bytes: each source needs room for one of the largest messages.
@@ -54,6 +52,12 @@ pub const MEMORY_BYTES_MIN: usize = 160 << 20;
 pub const LINK_BUFFER_BYTES: usize = 64 << 10;
 /// Datagrams waiting for the node, in bytes: whoever reaches the port may send them, so they have little room.
 pub const DATAGRAM_LANE_BYTES_MAX: usize = 4 << 20;
+/// Client-named requests remembered for later attempts; a client that has as many as are free is `Overloaded`.
+pub const REMEMBERED_REQUESTS_MAX: usize = 256 << 10;
+/// What is remembered of one of them, in bytes.
+pub const REMEMBERED_BYTES_MAX: usize = 128;
+/// Attempts of one request that wait for its outcome together; more are told that they do not know it.
+pub const ASKERS_MAX: usize = 64;
 /// The longest deadline of a request, in milliseconds.
 pub const DEADLINE_MS_MAX: u64 = 30_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
@@ -70,6 +74,8 @@ const _: () = assert!(2 * NODES_MAX * LINK_BUFFER_BYTES <= MEMORY_BYTES_USUAL / 
 const _: () = assert!(DATAGRAM_LANE_BYTES_MAX >= 64 * DATAGRAM_BYTES_MAX);
 const _: () = assert!(PARTITIONS_MAX.is_power_of_two());
 const _: () = assert!(REQUESTS_IN_FLIGHT_MAX >= CLIENT_LANE_MAX);
+const _: () = assert!(REMEMBERED_REQUESTS_MAX >= 4 * REQUESTS_IN_FLIGHT_MAX, "all in flight fit");
+const _: () = assert!(REMEMBERED_REQUESTS_MAX * REMEMBERED_BYTES_MAX <= 32 << 20);
 const _: () = assert!(HLC_RESERVE_MS > 0 && HLC_RESERVE_MS < DRIFT_MS_MAX);
 
 /// When a write is acknowledged.

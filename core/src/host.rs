@@ -156,8 +156,9 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
         }
         Arrival::Disk(DiskDone::Synced { id, result }) => Input::Synced(id, result),
         Arrival::Disk(DiskDone::Read { id, result }) => Input::ReadDone(id, result),
-        Arrival::Client(Ask::Request(_, sink)) if buggify!(world, ClientLaneFull) => {
-            sink.reply(Reply::Overloaded { reason: "too many requests wait".to_owned() });
+        Arrival::Client(Ask::Request(request, sink)) if buggify!(world, ClientLaneFull) => {
+            let refusal = Reply::Overloaded { reason: "too many requests wait".to_owned() };
+            sink.reply(request.refused(refusal));
             return Ok(());
         }
         Arrival::Client(Ask::Request(request, sink)) => {

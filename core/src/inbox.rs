@@ -114,7 +114,7 @@ impl Inbox {
     }
 
     /// Something a front end asks. When the client lane is full the answer is `Overloaded`, when the node
-    /// has stopped it is `Unavailable`: both at once, from here.
+    /// has stopped it is `Unavailable`: both at once, from here. Above attempt 1 it is `Indeterminate`.
     pub fn ask(&self, ask: Ask) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
         let refusal = if lanes.closed {
@@ -130,8 +130,8 @@ impl Inbox {
             return;
         };
         drop(lanes);
-        if let Ask::Request(_, sink) = ask {
-            sink.reply(refusal);
+        if let Ask::Request(request, sink) = ask {
+            sink.reply(request.refused(refusal));
         }
     }
 

@@ -113,6 +113,13 @@ pub enum Message {
         /// The outcome.
         reply: Reply,
     },
+    /// A forwarded request was not taken on: nothing was done for it, and another primary may be asked.
+    ForwardRefused {
+        /// The forwarder's operation.
+        op: OpId,
+        /// `Unavailable` or `Overloaded`, with the reason.
+        reply: Reply,
+    },
     /// A layout to endorse or to learn.
     LayoutOffer {
         /// The layout.
@@ -131,6 +138,8 @@ pub struct Request {
     pub named: bool,
     /// 1 for the first attempt.
     pub attempt: u32,
+    /// Who asks, as a number that one client keeps: a hash of its address. What is remembered for a while is shared out by it.
+    pub source: u64,
     /// The keyspace's name.
     pub keyspace: Arc<str>,
     /// The key: 1 to `KEY_BYTES_MAX` bytes.
@@ -156,6 +165,26 @@ impl Request {
         };
         let seen = context.map_or(0, |context| size_of_val(context.clock.entries()));
         size_of::<Request>() + self.key.len() + value + seen
+    }
+
+    /// Whether it may change the key.
+    #[must_use]
+    pub const fn writes(&self) -> bool {
+        !matches!(self.action, Action::Get)
+    }
+
+    /// What a refusal of this attempt, before anything was done for it, means for the request. "Nothing was written" is
+    /// true of a first attempt; of a later one nobody knows, because an earlier one may have written.
+    #[must_use]
+    pub fn refused(&self, refusal: Reply) -> Reply {
+        match refusal {
+            Reply::Unavailable { .. } | Reply::Overloaded { .. }
+                if self.writes() && self.attempt > 1 =>
+            {
+                Reply::Indeterminate { acks: 0, needed: 1 }
+            }
+            refusal => refusal,
+        }
     }
 }
 
@@ -209,12 +238,12 @@ pub enum Reply {
         /// Replicas needed.
         needed: u8,
     },
-    /// Nothing was written and nothing is known: too few replicas, or no layout yet.
+    /// No attempt of the request has written anything: too few replicas, or no layout yet.
     Unavailable {
         /// Why, for people.
         reason: String,
     },
-    /// A bound was reached; nothing was written.
+    /// A bound was reached; no attempt of the request has written anything.
     Overloaded {
         /// Which bound, for people.
         reason: String,

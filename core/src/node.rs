@@ -24,7 +24,8 @@ use crate::id::{NodeId, OpId, ReadId, SyncId};
 use crate::layout::keyspace;
 use crate::message::{Envelope, KeyRef, Message, Reply};
 use crate::replica::{Replica, Trouble};
-use crate::request::coordinator::{Coordinator, Surroundings};
+use crate::request::answers::Surroundings;
+use crate::request::coordinator::Coordinator;
 use crate::request::forwards::Forwards;
 use crate::request::operation::Asker;
 use crate::sometimes;
@@ -234,7 +235,7 @@ impl Node {
             Message::Forward { op, .. } if buggify!(env, ForwardRefused) => {
                 let reason = "the primary refuses what is passed on to it".to_owned();
                 let reply = Reply::Unavailable { reason };
-                self.out.push_back((from, Message::ForwardReply { op, reply }));
+                self.out.push_back((from, Message::ForwardRefused { op, reply }));
                 Ok(())
             }
             Message::Forward { op, request } => {
@@ -429,7 +430,12 @@ impl Node {
             } else {
                 let layout =
                     self.agreement.live().map(|(_, reference)| reference).unwrap_or_default();
-                env.send(to, Envelope { layout, message });
+                let asks = asks(&message);
+                let left = env.send(to, Envelope { layout, message });
+                if let Some(op) = asks.filter(|_| !left) {
+                    let (coordinator, mut around) = self.split();
+                    coordinator.on_not_sent(to, op, &mut around, env)?;
+                }
             }
         }
     }
@@ -507,5 +513,16 @@ impl Node {
             .collect();
         members.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
         members
+    }
+}
+
+/// The operation of this node that a message asks something for.
+const fn asks(message: &Message) -> Option<OpId> {
+    match message {
+        Message::Query { op, .. }
+        | Message::Read { op, .. }
+        | Message::Merge { op, .. }
+        | Message::Forward { op, .. } => Some(*op),
+        _ => None,
     }
 }

@@ -176,6 +176,7 @@ fn request(u: &mut Unstructured<'_>) -> Result<Request> {
         id: RequestId(u.arbitrary()?),
         named: u.arbitrary()?,
         attempt: u.arbitrary()?,
+        source: u.arbitrary()?,
         keyspace: Arc::from(u.arbitrary::<&str>()?),
         key: bytes(u)?,
         level: u.arbitrary::<bool>()?.then(|| level(u)).transpose()?,
@@ -205,7 +206,7 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
 }
 
 fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
-    let message = match u.int_in_range(0..=12)? {
+    let message = match u.int_in_range(0..=13)? {
         0 => Message::Query { op: op(u)?, key: key(u)? },
         1 => Message::QueryReply { op: op(u)?, clock: clock(u)?, highest: Hlc(u.arbitrary()?) },
         2 => Message::Read { op: op(u)?, key: key(u)?, digest_only: u.arbitrary()? },
@@ -217,7 +218,8 @@ fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
         8 => Message::StaleLayout { op: op(u)? },
         9 => Message::Forward { op: op(u)?, request: request(u)? },
         10 => Message::ForwardReply { op: op(u)?, reply: reply(u)? },
-        11 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
+        11 => Message::ForwardRefused { op: op(u)?, reply: reply(u)? },
+        12 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
         _ => Message::LayoutRequest,
     };
     Ok(Envelope { layout: layout_ref(u)?, message })

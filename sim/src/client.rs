@@ -93,6 +93,7 @@ impl Clients {
             id: op.request,
             named,
             attempt,
+            source: u64::from(op.client),
             keyspace: Arc::from(keyspace::DEFAULT),
             key: key(op.key),
             level: Some(op.level),

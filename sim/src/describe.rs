@@ -32,6 +32,7 @@ pub fn message(bytes: &Bytes) -> String {
         Message::StaleLayout { op } => format!("{} stale layout", id(op)),
         Message::Forward { op, .. } => format!("{} forward", id(op)),
         Message::ForwardReply { op, .. } => format!("{} forwarded", id(op)),
+        Message::ForwardRefused { op, .. } => format!("{} not taken on", id(op)),
         Message::LayoutOffer { .. } => "layout offer".to_owned(),
         Message::LayoutRequest => "layout request".to_owned(),
     }
@@ -48,7 +49,7 @@ pub fn said(bytes: &Bytes) -> Said {
         Message::Merge { .. } => Said::Merge,
         Message::MergeAck { .. } => Said::MergeAck,
         Message::Forward { .. } => Said::Forward,
-        Message::ForwardReply { .. } => Said::ForwardReply,
+        Message::ForwardReply { .. } | Message::ForwardRefused { .. } => Said::ForwardReply,
         _ => Said::Other,
     })
 }

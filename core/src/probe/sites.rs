@@ -104,6 +104,10 @@ sites! {
     ForwardAnsweredUnavailable, "forward-answered-unavailable", 0, "the primary that a write was passed on to refused it";
     ForwardFenced, "forward-fenced", 0, "the primary that a write was passed on to has another layout";
     ForwardRepeated, "forward-repeated", 0, "a request that was passed on arrived a second time";
+    ForwardNotSent, "forward-not-sent", 0, "there was no link to the primary that a write was to be passed on to";
+    ForwardLostItsPrimary, "forward-lost-its-primary", 0, "the primary that a write was passed on to was taken for dead";
+    AttemptOfAnother, "attempt-of-another", 0, "a request came under the id of another";
+    AskerLeftAnother, "asker-left-another", 0, "the time of one of several askers was up, and the others waited on";
     StaleReplyIgnored, "stale-reply-ignored", 0, "an answer came for a request that had ended";
     PutPassedOn, "put-passed-on", 0, "a write was passed on to a primary";
     PutByALaterPrimary, "put-by-a-later-primary", 0, "a write is coordinated by another than the first primary of its key";

@@ -8,17 +8,21 @@
 //!    durably. Without this a reader could see a new value and the next reader the old one.
 //!
 //! At level `one` the first state is the answer. The same rounds find what became of an earlier attempt of a
-//! write: its dot carries the request's id.
+//! write: its dot carries the request's id, and what it wrote is what the request asks. Of another version under the same
+//! id nothing follows: the id may have been used before.
 
 use smallvec::SmallVec;
 
 use crate::layout::keyspace::{Level, Policy};
 use crate::message::{Action, Message, Reply, Sibling};
 use crate::replica;
+use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
+use crate::request::put;
 use crate::request::quorum::{Members, Tally};
 use crate::version::context::Context;
-use crate::version::dvv::VersionSet;
+use crate::version::dvv::{Version, VersionSet};
+use crate::version::hlc::Hlc;
 
 /// What a primary told.
 #[derive(Debug)]
@@ -37,8 +41,17 @@ pub struct ReadRound {
     /// They differ: everybody is asked for the whole state.
     whole: bool,
     write_back: Option<WriteBack>,
-    /// Find the write of this request instead of answering the state.
-    find: bool,
+    aim: Aim,
+    found: Option<Written>,
+}
+
+/// What a read is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Aim {
+    /// The key's state.
+    State,
+    /// The write of this request: this dot, where it is known, or any of the request's id and content.
+    Write(Option<Written>),
 }
 
 #[derive(Debug)]
@@ -48,16 +61,26 @@ struct WriteBack {
 }
 
 impl ReadRound {
-    /// A get that has asked nobody. `find`: look for the write of the request's id.
+    /// A read that has asked nobody.
     #[must_use]
-    pub fn new(find: bool) -> ReadRound {
+    pub fn new(aim: Aim) -> ReadRound {
         ReadRound {
             asked: Members::default(),
             told: SmallVec::new(),
             refused: Members::default(),
             whole: false,
             write_back: None,
-            find,
+            aim,
+            found: None,
+        }
+    }
+
+    /// What is known of the write that was searched, at the end of the search.
+    #[must_use]
+    pub fn written(&self) -> Option<Written> {
+        match self.aim {
+            Aim::Write(sought) => self.found.or(sought),
+            Aim::State => None,
         }
     }
 
@@ -110,11 +133,21 @@ impl ReadRound {
         let nodes = facts.primaries.nodes().len();
         let refused = (0..nodes).filter(|&at| self.refused.has(at) && !self.has_told(at)).count();
         if self.write_back.is_none() && nodes - refused < facts.read_needs() {
-            return Next::End(facts.too_few(self.told.len(), facts.read_needs()));
+            return Next::End(self.timed_out(facts));
         }
         // Only those nobody has asked: one that fails at once would be asked without end.
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
         let fresh = (0..nodes).filter(|&at| self.asked.add(at));
+        Next::Ask(fresh.map(|at| (at, read(facts, !whole))).collect())
+    }
+
+    /// A question has not left: whoever has not been asked yet is asked now, instead of after the hedge.
+    pub fn on_not_sent(&mut self, facts: &Facts) -> Next {
+        if self.write_back.is_some() {
+            return Next::Wait;
+        }
+        let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
+        let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
         Next::Ask(fresh.map(|at| (at, read(facts, !whole))).collect())
     }
 
@@ -144,10 +177,11 @@ impl ReadRound {
     /// that is searched.
     #[must_use]
     pub fn timed_out(&self, facts: &Facts) -> Reply {
-        if self.find {
-            return not_found(facts);
+        match self.aim {
+            // A search that found no dot proves nothing: the earlier attempt may still arrive.
+            Aim::Write(_) => facts.unknown(),
+            Aim::State => facts.too_few(self.told.len(), facts.read_needs()),
         }
-        facts.too_few(self.told.len(), facts.read_needs())
     }
 
     fn has_told(&self, at: usize) -> bool {
@@ -160,7 +194,9 @@ impl ReadRound {
             if !holders.met() {
                 return Next::Wait;
             }
-            return Next::End(self.answer(merged, facts));
+            let (reply, found) = self.answer(merged, facts);
+            self.found = found;
+            return Next::End(reply);
         }
         let whole_states = || self.told.iter().filter_map(|told| told.state.as_ref());
         if self.told.len() < facts.read_needs() {
@@ -169,13 +205,15 @@ impl ReadRound {
         let Some(first) = whole_states().next() else {
             return Next::Wait;
         };
-        if facts.level == Level::One && !self.find {
-            return Next::End(self.answer(first, facts));
+        if facts.level == Level::One && self.aim == Aim::State {
+            return Next::End(self.answer(first, facts).0);
         }
         let digest = first.digest();
         if self.told.iter().all(|told| told.digest == digest) {
             if self.told.len() >= facts.write_needs() {
-                return Next::End(self.answer(first, facts));
+                let (reply, found) = self.answer(first, facts);
+                self.found = found;
+                return Next::End(reply);
             }
             return Next::Wait;
         }
@@ -206,28 +244,33 @@ impl ReadRound {
         }
     }
 
-    fn answer(&self, state: &VersionSet, facts: &Facts) -> Reply {
-        if self.find {
-            return outcome(state, facts);
+    /// The answer, and the write that was searched, if it was found.
+    fn answer(&self, state: &VersionSet, facts: &Facts) -> (Reply, Option<Written>) {
+        match self.aim {
+            Aim::State => (answer(state, facts), None),
+            Aim::Write(sought) => outcome(state, sought, facts),
         }
-        let context = Context { clock: state.clock(), highest: state.highest_hlc() };
-        let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
-        if deleted && facts.policy == Policy::Newest {
-            return Reply::NotFound { context };
-        }
-        let mut values: Vec<_> = state.versions().filter(|(_, v)| !v.tombstone).collect();
-        if values.is_empty() {
-            return Reply::NotFound { context };
-        }
-        values.sort_by_key(|(dot, version)| std::cmp::Reverse((version.hlc, dot.actor, dot.n)));
-        let sibling = |version: &crate::version::dvv::Version| Sibling {
-            version: version.hlc,
-            digest: version.digest,
-            content_type: version.content_type.clone(),
-            value: version.value.clone(),
-        };
-        Reply::Found { siblings: values.iter().map(|(_, v)| sibling(v)).collect(), context }
     }
+}
+
+fn answer(state: &VersionSet, facts: &Facts) -> Reply {
+    let context = Context { clock: state.clock(), highest: state.highest_hlc() };
+    let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
+    if deleted && facts.policy == Policy::Newest {
+        return Reply::NotFound { context };
+    }
+    let mut values: Vec<_> = state.versions().filter(|(_, v)| !v.tombstone).collect();
+    if values.is_empty() {
+        return Reply::NotFound { context };
+    }
+    values.sort_by_key(|(dot, version)| std::cmp::Reverse((version.hlc, dot.actor, dot.n)));
+    let sibling = |version: &crate::version::dvv::Version| Sibling {
+        version: version.hlc,
+        digest: version.digest,
+        content_type: version.content_type.clone(),
+        value: version.value.clone(),
+    };
+    Reply::Found { siblings: values.iter().map(|(_, v)| sibling(v)).collect(), context }
 }
 
 fn read(facts: &Facts, digest_only: bool) -> Message {
@@ -240,23 +283,32 @@ fn merge(facts: &Facts, merged: &VersionSet) -> Message {
 
 /// What became of the write of the request. Its writer has seen nothing else that is here: it is told what it
 /// knew when it wrote, and its own dot.
-fn outcome(state: &VersionSet, facts: &Facts) -> Reply {
-    let Some((dot, version)) =
-        state.versions().find(|(_, version)| version.request == facts.request.id)
-    else {
-        return not_found(facts);
+fn outcome(state: &VersionSet, sought: Option<Written>, facts: &Facts) -> (Reply, Option<Written>) {
+    let id = facts.request.id;
+    let wrote = put::version(&facts.request, Hlc(0));
+    let same = |version: &Version| {
+        version.request == id
+            && version.tombstone == wrote.tombstone
+            && version.digest == wrote.digest
+    };
+    let found = match sought {
+        // Overwritten or not, it is here: who knows a dot knows it and all that came of it.
+        Some(written) => Some(written).filter(|written| state.clock().covers(written.dot)),
+        None => state
+            .versions()
+            .filter(|(_, version)| same(version))
+            .map(|(dot, version)| Written { dot, hlc: version.hlc })
+            .max_by_key(|written| (written.hlc, written.dot)),
+    };
+    let Some(written) = found else {
+        return (facts.unknown(), None);
     };
     let sent = match &facts.request.action {
         Action::Put { context, .. } | Action::Delete { context } => context.clone(),
         Action::Get => None,
     };
     let sent = sent.unwrap_or_default();
-    let clock = replica::knows(&sent.clock, dot, state);
-    let context = Context { clock, highest: sent.highest.max(version.hlc) };
-    Reply::Stored { context, version: version.hlc }
-}
-
-/// A search that found no dot proves nothing: the earlier attempt may still arrive.
-fn not_found(facts: &Facts) -> Reply {
-    Reply::Indeterminate { acks: 0, needed: u8::try_from(facts.write_needs()).unwrap_or(u8::MAX) }
+    let clock = replica::knows(&sent.clock, written.dot, state);
+    let context = Context { clock, highest: sent.highest.max(written.hlc) };
+    (Reply::Stored { context, version: written.hlc }, found)
 }

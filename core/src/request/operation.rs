@@ -53,6 +53,8 @@ pub enum Next {
     Ask(Vec<(usize, Message)>),
     /// The query round is met: issue the dot.
     Issue,
+    /// Pass it on to the next primary that can be reached.
+    PassOn,
     /// It is over.
     End(Reply),
 }
@@ -99,6 +101,19 @@ impl Facts {
             Level::Quorum => usize::from(self.quorums.w),
             Level::All => self.primaries.nodes().len(),
         }
+    }
+
+    /// The outcome of a write that may have happened, although nobody has said so.
+    #[must_use]
+    pub fn unknown(&self) -> Reply {
+        let needed = u8::try_from(self.write_needs()).unwrap_or(u8::MAX);
+        Reply::Indeterminate { acks: 0, needed }
+    }
+
+    /// How long its asker gives it, in milliseconds.
+    #[must_use]
+    pub const fn patience_ms(&self) -> u64 {
+        self.deadline.ms_since(self.started)
     }
 
     /// The outcome of a question that too few answered.

@@ -1,7 +1,8 @@
 //! A put or a delete on its coordinator, which is one of the key's primaries.
 //!
-//! 1. *Query round* (levels `quorum` and `all`): R primaries tell which dots they know and the highest HLC. It writes
-//!    nothing and waits for no disk. A client's context narrows what is overwritten but does not skip it.
+//! 1. *Query round* (levels `quorum` and `all`): R primaries, at `all` every one whatever R is, tell which dots they know
+//!    and the highest HLC. It writes nothing and waits for no disk. A client's context narrows what is overwritten but does
+//!    not skip it.
 //! 2. *Event*: one dot, above every HLC seen, written here and sent at once to the other primaries, while the
 //!    local sync runs. It leaves before it is durable here because its actor dies with an unclean end.
 //! 3. *Write round*: done when W distinct primaries hold it durably.
@@ -13,8 +14,9 @@ use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
-use crate::message::{Action, Message, Reply};
+use crate::message::{Action, Message, Reply, Request};
 use crate::replica::{Covers, Replica, Trouble};
+use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::quorum::Tally;
 use crate::sometimes;
@@ -44,6 +46,7 @@ pub struct Query {
 #[derive(Debug)]
 pub struct Write {
     tally: Tally,
+    written: Written,
     /// What the others merge.
     delta: VersionSet,
     /// The outcome when enough hold it.
@@ -54,7 +57,7 @@ impl PutRound {
     /// A put that has asked nobody.
     #[must_use]
     pub fn new(facts: &Facts) -> PutRound {
-        let tally = Tally::new(usize::from(facts.quorums.r), facts.primaries.nodes().len());
+        let tally = Tally::new(facts.read_needs(), facts.primaries.nodes().len());
         PutRound::Query(Query { tally, clock: Clock::default(), highest: Hlc(0) })
     }
 
@@ -64,10 +67,13 @@ impl PutRound {
         if facts.level == Level::One { Next::Issue } else { Next::Ask(self.unanswered(facts)) }
     }
 
-    /// Whether a dot has been issued.
+    /// The dot, once it has been issued.
     #[must_use]
-    pub const fn issued(&self) -> bool {
-        matches!(self, PutRound::Write(_))
+    pub const fn written(&self) -> Option<Written> {
+        match self {
+            PutRound::Query(_) => None,
+            PutRound::Write(write) => Some(write.written),
+        }
     }
 
     /// A primary told what it knows.
@@ -145,12 +151,7 @@ impl PutRound {
             return Err(Trouble::Failed(Error::Full("the key is full, says the simulator")));
         }
         let (covers, seen) = query.covers(facts);
-        let version = |hlc| match &facts.request.action {
-            Action::Put { value, content_type, .. } => {
-                Version::value(hlc, facts.request.id, content_type.clone(), value.clone())
-            }
-            Action::Delete { .. } | Action::Get => Version::tombstone(hlc, facts.request.id),
-        };
+        let version = |hlc| version(&facts.request, hlc);
         let issued = replica.issue(&facts.key, facts.partition, covers, seen, version, env)?;
 
         let nodes = facts.primaries.nodes();
@@ -175,12 +176,40 @@ impl PutRound {
         }
         let context = Context { clock: issued.known, highest: issued.hlc };
         *self = PutRound::Write(Write {
+            written: Written { dot: issued.dot, hlc: issued.hlc },
             tally: Tally::new(facts.write_needs(), nodes.len()),
             delta: issued.delta,
             reply: Reply::Stored { context, version: issued.hlc },
         });
         Ok(Next::Ask(asks))
     }
+}
+
+/// What a write stores.
+#[must_use]
+pub fn version(request: &Request, hlc: Hlc) -> Version {
+    match &request.action {
+        Action::Put { value, content_type, .. } => {
+            Version::value(hlc, request.id, content_type.clone(), value.clone())
+        }
+        Action::Delete { .. } | Action::Get => Version::tombstone(hlc, request.id),
+    }
+}
+
+/// What a later attempt of a stored write is told from memory: it knows what it knew when it wrote, and its own dot,
+/// where no dot below that one can have been missed.
+#[must_use]
+pub fn stored(request: &Request, written: Written) -> Reply {
+    let sent = match &request.action {
+        Action::Put { context, .. } | Action::Delete { context } => context.clone(),
+        Action::Get => None,
+    };
+    let Context { mut clock, highest } = sent.unwrap_or_default();
+    let Written { dot, hlc } = written;
+    if clock.get(dot.actor) + 1 >= dot.n {
+        clock.raise(dot.actor, dot.n);
+    }
+    Reply::Stored { context: Context { clock, highest: highest.max(hlc) }, version: hlc }
 }
 
 impl Query {

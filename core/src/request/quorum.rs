@@ -55,6 +55,12 @@ impl Primaries {
         self.0.iter().position(|&primary| primary == node)
     }
 
+    /// Whether a node is one of them.
+    #[must_use]
+    pub fn has(&self, node: NodeId) -> bool {
+        self.position(node).is_some()
+    }
+
     /// The nodes, in order of preference.
     #[must_use]
     pub fn nodes(&self) -> &[NodeId] {

@@ -4,3 +4,5 @@
 mod stage;
 
 mod stories;
+
+mod attempts;

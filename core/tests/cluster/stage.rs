@@ -118,6 +118,8 @@ struct Shared {
     gossip: VecDeque<(String, Gossip)>,
     log: String,
     random: u64,
+    /// Nodes that have no link to these: from, to.
+    unlinked: Vec<(usize, usize)>,
 }
 
 struct ActorEnv<'a> {
@@ -149,6 +151,10 @@ impl Env for ActorEnv<'_> {
         let to = to.0 as usize - 1;
         let mut shared = self.shared.borrow_mut();
         let (from, name) = (self.at + 1, describe(&envelope.message));
+        if shared.unlinked.contains(&(from, to + 1)) {
+            writeln!(shared.log, "  n{from} ↛ n{} {name}", to + 1).unwrap();
+            return false;
+        }
         writeln!(shared.log, "  n{from} → n{} {name}", to + 1).unwrap();
         shared.mail.push_back((self.at, to, envelope));
         true
@@ -213,12 +219,24 @@ impl Stage {
         std::mem::take(&mut self.shared.borrow_mut().log)
     }
 
+    /// Of what has happened since the last call, what clients asked and were told.
+    pub(crate) fn told(&mut self) -> String {
+        let transcript = self.transcript();
+        let told = transcript.lines().filter(|line| line.starts_with(['c', '#']));
+        told.collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn say(&mut self, line: &str) {
         writeln!(self.shared.borrow_mut().log, "# {line}").unwrap();
     }
 
     pub(crate) fn engine(&mut self, node: usize) -> &mut SlowEngine {
         &mut self.actors[node - 1].engine
+    }
+
+    /// From now on this node has no link to these, and knows it.
+    pub(crate) fn unlink(&mut self, from: usize, to: &[usize]) {
+        self.shared.borrow_mut().unlinked = to.iter().map(|&to| (from, to)).collect();
     }
 
     pub(crate) fn set_wall_offset(&mut self, node: usize, ms: i64) {
@@ -378,6 +396,7 @@ pub(crate) fn request(action: Action) -> Request {
         id: RequestId(7),
         named: false,
         attempt: 1,
+        source: 0,
         keyspace: "default".into(),
         key: Bytes::from_static(b"k"),
         level: None,
@@ -434,6 +453,7 @@ fn describe(message: &Message) -> String {
         Message::StaleLayout { .. } => "StaleLayout".to_owned(),
         Message::Forward { .. } => "Forward".to_owned(),
         Message::ForwardReply { reply, .. } => format!("ForwardReply {}", outcome(reply)),
+        Message::ForwardRefused { reply, .. } => format!("ForwardRefused {}", outcome(reply)),
         Message::LayoutOffer { .. } => "LayoutOffer".to_owned(),
         Message::LayoutRequest => "LayoutRequest".to_owned(),
     }

@@ -1,0 +1,111 @@
+//! Who may begin: what is checked before anything is done for a request.
+//!
+//! Every refusal here is made of the attempt at hand, and is true of a first attempt; what it means for a later one says
+//! `Request::refused`.
+
+use std::sync::Arc;
+
+use crate::cluster::membership::Membership;
+use crate::config::{
+    CONTENT_TYPE_BYTES_MAX, DRIFT_MS_MAX, KEY_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
+};
+use crate::env::Mono;
+use crate::id::NodeId;
+use crate::layout::keyspace::{Keyspace, Level};
+use crate::layout::{Layout, LayoutRef};
+use crate::message::{Action, Reply, Request};
+use crate::request::operation::Facts;
+
+/// The live layout, if there is one.
+pub type Live<'a> = Option<(&'a Arc<Layout>, LayoutRef)>;
+
+/// Checks what a request says, and finds its keyspace.
+pub fn check<'a>(
+    request: &Request,
+    live: Live<'a>,
+) -> Result<(&'a Layout, LayoutRef, &'a Keyspace), Reply> {
+    sizes(request)?;
+    let Some((layout, reference)) = live else {
+        return Err(unavailable(
+            "the cluster has no live layout yet; see /ready for what is missing",
+        ));
+    };
+    let Some(keyspace) = layout.keyspace(&request.keyspace) else {
+        let reason = format!("there is no keyspace {:?}", request.keyspace);
+        return Err(Reply::BadRequest { reason });
+    };
+    Ok((layout, reference, keyspace))
+}
+
+/// Whether this node has room for one more request.
+pub fn room(in_flight: usize, stopping: bool) -> Result<(), Reply> {
+    if stopping {
+        return Err(unavailable("the node is stopping; ask another"));
+    }
+    if in_flight >= REQUESTS_IN_FLIGHT_MAX {
+        return Err(overloaded("too many requests in flight on this node"));
+    }
+    Ok(())
+}
+
+/// Whether enough of the key's primaries seem to be up, and the clock of this node, `me`, is good enough.
+pub fn prospects(facts: &Facts, me: NodeId, members: &Membership, now: Mono) -> Result<(), Reply> {
+    let nodes = facts.primaries.nodes();
+    let alive = nodes.iter().filter(|&&node| members.is_alive(node, now)).count();
+    let needed = match facts.request.action {
+        Action::Get => facts.read_needs().max(facts.write_needs()),
+        Action::Put { .. } | Action::Delete { .. } => facts.write_needs(),
+    };
+    if alive < needed {
+        return Err(unavailable(&format!(
+            "{alive} of the key's replicas are up, {needed} are needed"
+        )));
+    }
+    // Whoever passes a write on does not stamp it.
+    if facts.request.writes() && facts.level == Level::One && facts.primaries.has(me) {
+        clock(members.clock_ahead_ms(now))?;
+    }
+    Ok(())
+}
+
+fn sizes(request: &Request) -> Result<(), Reply> {
+    let bad = |reason: String| Err(Reply::BadRequest { reason });
+    if request.key.is_empty() || request.key.len() > KEY_BYTES_MAX {
+        return bad(format!("a key has 1 to {KEY_BYTES_MAX} bytes, not {}", request.key.len()));
+    }
+    if let Action::Put { value, content_type, .. } = &request.action {
+        if value.len() > VALUE_BYTES_MAX {
+            return bad(format!(
+                "a value has at most {VALUE_BYTES_MAX} bytes, not {}",
+                value.len()
+            ));
+        }
+        if content_type.len() > CONTENT_TYPE_BYTES_MAX {
+            return bad(format!("a content type has at most {CONTENT_TYPE_BYTES_MAX} bytes"));
+        }
+    }
+    Ok(())
+}
+
+/// At level `one` nobody is asked for the key's highest HLC, so a clock that is far off would order writes wrongly
+/// for good.
+fn clock(ahead_ms: i64) -> Result<(), Reply> {
+    if ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
+        return Ok(());
+    }
+    Err(unavailable(&format!(
+        "this node's clock is {ahead_ms} ms ahead of its peers': set it right, or write at quorum"
+    )))
+}
+
+/// Nothing was done, for lack of nodes.
+#[must_use]
+pub fn unavailable(reason: &str) -> Reply {
+    Reply::Unavailable { reason: reason.to_owned() }
+}
+
+/// Nothing was done, for lack of room.
+#[must_use]
+pub fn overloaded(reason: &str) -> Reply {
+    Reply::Overloaded { reason: reason.to_owned() }
+}

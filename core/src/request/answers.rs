@@ -1,0 +1,75 @@
+//! How those who ask are told: a client at once, a peer by a message.
+//!
+//! A refusal comes before anything was done for an attempt. To a client it says what is known of the request; to a peer
+//! it says that another primary may be asked.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::cluster::membership::Membership;
+use crate::engine::ReadTicket;
+use crate::held::Held;
+use crate::id::{NodeId, OpId};
+use crate::layout::{Layout, LayoutRef};
+use crate::message::{KeyRef, Message, Reply, Request};
+use crate::replica::Replica;
+use crate::request::operation::Asker;
+use crate::sometimes;
+use crate::status::Counters;
+use crate::step::Env;
+
+/// What the coordinator works with, of the other machines of its node.
+pub struct Surroundings<'a> {
+    /// The live layout, if there is one.
+    pub layout: Option<(&'a Arc<Layout>, LayoutRef)>,
+    /// Who seems to be up.
+    pub members: &'a Membership,
+    /// The local copy.
+    pub replica: &'a mut Replica,
+    /// What waits for the disk.
+    pub held: &'a mut Held,
+    /// Messages to send, to this node itself too.
+    pub out: &'a mut VecDeque<(NodeId, Message)>,
+    /// Dots to be issued once a cold read has ended.
+    pub cold: &'a mut Vec<(KeyRef, ReadTicket, OpId)>,
+    /// What was done.
+    pub counters: &'a mut Counters,
+}
+
+/// Tells the outcome.
+pub fn answer(asker: Asker, reply: Reply, around: &mut Surroundings<'_>, env: &mut impl Env) {
+    match asker {
+        Asker::Client(tag) => env.reply(tag, reply),
+        Asker::Peer(node, op) => around.out.push_back((node, Message::ForwardReply { op, reply })),
+    }
+}
+
+/// Refuses an attempt for which nothing was done. What that means for its request, whoever asks works out.
+pub fn refuse(
+    asker: Asker,
+    request: &Request,
+    refusal: Reply,
+    around: &mut Surroundings<'_>,
+    env: &mut impl Env,
+) {
+    sometimes!(env, RequestRefusedAtOnce, matches!(refusal, Reply::Unavailable { .. }));
+    match asker {
+        Asker::Client(_) => {
+            let reply = request.refused(refusal);
+            around.counters.count(&reply);
+            answer(asker, reply, around, env);
+        }
+        Asker::Peer(..) => turn_away(asker, refusal, around, env),
+    }
+}
+
+/// Says that nothing has been done, by any attempt as far as this node knows.
+pub fn turn_away(asker: Asker, refusal: Reply, around: &mut Surroundings<'_>, env: &mut impl Env) {
+    around.counters.count(&refusal);
+    match asker {
+        Asker::Peer(node, op) if !matches!(refusal, Reply::BadRequest { .. }) => {
+            around.out.push_back((node, Message::ForwardRefused { op, reply: refusal }));
+        }
+        asker => answer(asker, refusal, around, env),
+    }
+}

@@ -1,0 +1,277 @@
+//! How a request begins on its coordinator, or is passed on, or is another attempt of one that has begun.
+//!
+//! A named write is looked up before anything may refuse it, so that a refusal is true of the request and not only of
+//! the attempt at hand.
+
+use crate::buggify;
+use crate::cluster::membership::Membership;
+use crate::config::{ASKERS_MAX, DEADLINE_MS_MAX};
+use crate::env::Mono;
+use crate::error::Result;
+use crate::id::{NodeId, OpId};
+use crate::layout::keyspace;
+use crate::message::{KeyRef, Reply, Request};
+use crate::request::admission::{self, overloaded, unavailable};
+use crate::request::answers::{Surroundings, answer, refuse, turn_away};
+use crate::request::attempts::{Attempt, Earlier};
+use crate::request::coordinator::Coordinator;
+use crate::request::fingerprint::Fingerprint;
+use crate::request::get::{Aim, ReadRound};
+use crate::request::operation::{Asker, Facts, Next};
+use crate::request::operations::Operation;
+use crate::request::passing::Passing;
+use crate::request::phase::Phase;
+use crate::request::put::{self, PutRound};
+use crate::request::quorum::Primaries;
+use crate::sometimes;
+use crate::step::Env;
+
+impl Coordinator {
+    /// Somebody asks.
+    pub fn begin(
+        &mut self,
+        asker: Asker,
+        request: Request,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let mut facts = match self.facts(&request, around, env.mono()) {
+            Ok(place) => place(request),
+            Err(reply) => {
+                refuse(asker, &request, reply, around, env);
+                return Ok(());
+            }
+        };
+        if buggify!(env, DeadlineClose) {
+            facts.deadline = env.mono().plus_ms(facts.patience_ms() / 10 + 1);
+        }
+        let coordinates = !facts.request.writes() || facts.primaries.has(self.me);
+        if coordinates && facts.request.writes() && facts.request.named {
+            return self.begin_named(asker, facts, around, env);
+        }
+        if let Err(reply) = self.admit(&facts, around, env) {
+            refuse(asker, &facts.request, reply, around, env);
+            return Ok(());
+        }
+        match coordinates {
+            true if facts.request.writes() => self.open_put(asker, facts, around, env),
+            true => self.open_read(asker, facts, Aim::State, around, env),
+            false => self.pass_on(asker, facts, around, env),
+        }
+    }
+
+    /// Begins a write that its client has named and that is coordinated here.
+    fn begin_named(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let (id, is_first) = (facts.request.id, facts.request.attempt <= 1);
+        let fingerprint = Fingerprint::of(&facts.request, facts.level);
+        let earlier = self.attempts.earlier(id, fingerprint);
+        let sought = match earlier {
+            Earlier::Another => {
+                sometimes!(env, AttemptOfAnother);
+                answer(asker, names_another(), around, env);
+                return Ok(());
+            }
+            Earlier::Same(Attempt::InFlight(op)) => {
+                self.join(op, asker, &facts, around, env);
+                return Ok(());
+            }
+            Earlier::Same(Attempt::Stored(written)) if !is_first => {
+                sometimes!(env, AttemptKnownAsStored);
+                answer(asker, put::stored(&facts.request, written), around, env);
+                return Ok(());
+            }
+            Earlier::Same(Attempt::Issued(written)) if !is_first => Some(written),
+            Earlier::Nothing if !is_first => Some(None),
+            _ => None,
+        };
+        let source = source(asker, &facts.request);
+        let admitted = self.admit(&facts, around, env);
+        let admitted = admitted.and_then(|()| self.remember(&facts, source, env));
+        if let Err(refusal) = admitted {
+            if is_first {
+                // Another primary may take this new write on.
+                self.attempts.renounce(id);
+            }
+            match earlier {
+                Earlier::Same(Attempt::NoneIssued) => turn_away(asker, refusal, around, env),
+                _ => refuse(asker, &facts.request, refusal, around, env),
+            }
+            return Ok(());
+        }
+        self.attempts.begin(id, fingerprint, facts.id, source);
+        let anew = earlier == Earlier::Same(Attempt::NoneIssued);
+        sometimes!(env, AttemptBegunAnew, anew);
+        sometimes!(env, AttemptSearched, sought.is_some());
+        match sought {
+            Some(written) => self.open_read(asker, facts, Aim::Write(written), around, env),
+            None if buggify!(env, FirstAttemptSearched) => {
+                self.open_read(asker, facts, Aim::Write(None), around, env)
+            }
+            None => self.open_put(asker, facts, around, env),
+        }
+    }
+
+    /// One more waits for what is in flight.
+    fn join(
+        &mut self,
+        op: OpId,
+        asker: Asker,
+        facts: &Facts,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) {
+        let operation = self.operations.get_mut(op.seq).expect("an attempt in flight has one");
+        if operation.askers.len() >= ASKERS_MAX {
+            around.counters.count(&facts.unknown());
+            return answer(asker, facts.unknown(), around, env);
+        }
+        sometimes!(env, AttemptJoined);
+        self.operations.join(op.seq, asker, facts.deadline);
+    }
+
+    /// Fixes what will not change while a request is in flight: a function from the request to that.
+    fn facts(
+        &mut self,
+        request: &Request,
+        around: &Surroundings<'_>,
+        started: Mono,
+    ) -> Result<impl FnOnce(Request) -> Facts + use<>, Reply> {
+        let (layout, reference, keyspace) = admission::check(request, around.layout)?;
+        self.sequence += 1;
+        let id = OpId { boot: self.boot, seq: self.sequence };
+        let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
+        let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
+        let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
+        let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
+        let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
+        let quorums = layout.quorums();
+        let primaries = Primaries::new(layout.primaries(partition));
+        let layout = reference;
+        Ok(move |request| Facts {
+            id,
+            request,
+            key,
+            partition,
+            policy,
+            level,
+            quorums,
+            layout,
+            primaries,
+            started,
+            deadline,
+        })
+    }
+
+    /// Whether a request may begin here and now.
+    fn admit(&self, facts: &Facts, around: &Surroundings<'_>, env: &impl Env) -> Result<(), Reply> {
+        if buggify!(env, AdmissionRefused) {
+            return Err(overloaded("too many requests in flight, says the simulator"));
+        }
+        admission::room(self.operations.len(), self.stopping)?;
+        admission::prospects(facts, self.me, around.members, env.mono())
+    }
+
+    /// Whether there is room to remember a named write.
+    fn remember(&self, facts: &Facts, source: u64, env: &impl Env) -> Result<(), Reply> {
+        if self.attempts.has_room(facts.request.id, source) && !buggify!(env, AttemptsFull) {
+            return Ok(());
+        }
+        Err(overloaded(
+            "too many named requests of this client are remembered: each is for twice its deadline",
+        ))
+    }
+
+    /// Begins the query round of a write.
+    fn open_put(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let round = PutRound::new(&facts);
+        let next = round.begin(&facts);
+        self.open(asker, facts, (Phase::Put(round), next, self.patience.resend_ms), around, env)
+    }
+
+    /// Begins a read, or the search for an earlier attempt's dot.
+    fn open_read(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        aim: Aim,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let mut order = order(&facts, self.me, around.members, env.mono());
+        if buggify!(env, RemoteAskedFirst) {
+            order.reverse();
+        }
+        let mut round = ReadRound::new(aim);
+        let next = round.begin(&facts, &order);
+        let phase = Phase::Read(Box::new(round));
+        self.open(asker, facts, (phase, next, self.patience.hedge_ms), around, env)
+    }
+
+    /// Passes a write on to a primary.
+    fn pass_on(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        if let Asker::Peer(..) = asker {
+            let refusal = unavailable("this node is no primary of the key");
+            refuse(asker, &facts.request, refusal, around, env);
+            return Ok(());
+        }
+        sometimes!(env, PutPassedOn);
+        around.counters.forwards += 1;
+        let phase = Phase::Forwarded(Passing::default());
+        self.open(asker, facts, (phase, Next::PassOn, self.patience.resend_ms), around, env)
+    }
+
+    fn open(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        (phase, next, patience_ms): (Phase, Next, u64),
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let patience_ms = if buggify!(env, HedgeAtOnce) { 0 } else { patience_ms };
+        let (id, again) = (facts.id, env.mono().plus_ms(patience_ms));
+        self.operations.insert(Operation::new(asker, facts, phase, again));
+        self.go_on(id, next, around, env)
+    }
+}
+
+/// Who asks: a client of this node, or a client of a node that passes its request on.
+fn source(asker: Asker, request: &Request) -> u64 {
+    match asker {
+        Asker::Client(_) => request.source,
+        Asker::Peer(node, _) => request.source ^ (node.0 >> 64) as u64 ^ node.0 as u64,
+    }
+}
+
+fn names_another() -> Reply {
+    let reason = "the request id already names another request: one with another key, action, value, content type, \
+                  context or level; a new request needs a new id"
+        .to_owned();
+    Reply::BadRequest { reason }
+}
+
+/// Positions of the primaries, the best to ask first: this node, then those that are up, then the rest.
+fn order(facts: &Facts, me: NodeId, members: &Membership, now: Mono) -> Vec<usize> {
+    let nodes = facts.primaries.nodes();
+    let mut order: Vec<usize> = (0..nodes.len()).collect();
+    order.sort_by_key(|&at| (nodes[at] != me, !members.is_alive(nodes[at], now)));
+    order
+}

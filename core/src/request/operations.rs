@@ -1,0 +1,150 @@
+//! The table of all requests in flight, and when each wants to be looked at.
+//!
+//! Invariants: every operation has one timer; every asker has its own deadline and is in one operation; an operation
+//! lives until the latest of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use smallvec::SmallVec;
+
+use crate::env::Mono;
+use crate::id::OpId;
+use crate::request::operation::{Asker, Facts};
+use crate::request::phase::Phase;
+
+/// A question is repeated after at most so many doublings of the first pause.
+const DOUBLINGS_MAX: u32 = 6;
+
+/// Somebody who waits for the outcome, and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// Who.
+    pub asker: Asker,
+    /// Then it is told what is known.
+    pub deadline: Mono,
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub struct Operation {
+    /// What does not change, except that the deadline is the latest of those who ask.
+    pub facts: Facts,
+    /// Who waits for it.
+    pub askers: SmallVec<[Waiting; 1]>,
+    /// Where it stands.
+    pub phase: Phase,
+    /// When to ask again.
+    pub again: Mono,
+    /// How often it has asked again.
+    pub repeats: u32,
+    /// When it is to be looked at: the next repetition, or somebody's deadline.
+    timer: Mono,
+}
+
+impl Operation {
+    /// A request that somebody waits for, to be looked at again `after_ms`.
+    #[must_use]
+    pub fn new(asker: Asker, facts: Facts, phase: Phase, again: Mono) -> Operation {
+        let askers = [Waiting { asker, deadline: facts.deadline }].into_iter().collect();
+        Operation { facts, askers, phase, again, repeats: 0, timer: again }
+    }
+
+    /// Takes out those whose time is up.
+    pub fn take_overdue(&mut self, now: Mono) -> SmallVec<[Waiting; 1]> {
+        let (overdue, rest) = self.askers.drain(..).partition(|waiting| waiting.deadline <= now);
+        self.askers = rest;
+        overdue
+    }
+
+    /// The pause before the next repetition, in milliseconds: twice as long each time, because whoever is slow is not
+    /// helped by more to do.
+    pub fn pause_ms(&mut self, first_ms: u64) -> u64 {
+        let pause = first_ms << self.repeats.min(DOUBLINGS_MAX);
+        self.repeats += 1;
+        pause
+    }
+
+    fn wanted(&self) -> Mono {
+        let deadlines = self.askers.iter().map(|waiting| waiting.deadline);
+        deadlines.fold(self.again, Mono::min)
+    }
+}
+
+/// The requests in flight.
+#[derive(Debug, Default)]
+pub struct Operations {
+    all: BTreeMap<u64, Operation>,
+    timers: BTreeSet<(Mono, u64)>,
+}
+
+impl Operations {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// The names of all.
+    #[must_use]
+    pub fn ids(&self) -> Vec<OpId> {
+        self.all.values().map(|operation| operation.facts.id).collect()
+    }
+
+    /// When the next is to be looked at.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.timers.first().map(|&(time, _)| time)
+    }
+
+    /// Adds one.
+    pub fn insert(&mut self, mut operation: Operation) {
+        operation.timer = operation.wanted();
+        self.timers.insert((operation.timer, operation.facts.id.seq));
+        self.all.insert(operation.facts.id.seq, operation);
+    }
+
+    /// The operation of this number in this boot.
+    pub fn get_mut(&mut self, sequence: u64) -> Option<&mut Operation> {
+        self.all.get_mut(&sequence)
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, sequence: u64) -> Option<Operation> {
+        let operation = self.all.remove(&sequence)?;
+        self.timers.remove(&(operation.timer, sequence));
+        Some(operation)
+    }
+
+    /// One more waits for an operation: until its own deadline.
+    pub fn join(&mut self, sequence: u64, asker: Asker, deadline: Mono) {
+        if let Some(operation) = self.all.get_mut(&sequence) {
+            operation.askers.push(Waiting { asker, deadline });
+            operation.facts.deadline = operation.facts.deadline.max(deadline);
+        }
+        self.set_timer(sequence);
+    }
+
+    /// One whose time has come, to be given back with `set_timer`.
+    pub fn due(&mut self, now: Mono) -> Option<&mut Operation> {
+        let (time, sequence) = *self.timers.first()?;
+        if time > now {
+            return None;
+        }
+        self.all.get_mut(&sequence)
+    }
+
+    /// Sets the timer of an operation by what it waits for now.
+    pub fn set_timer(&mut self, sequence: u64) {
+        if let Some(operation) = self.all.get_mut(&sequence) {
+            self.timers.remove(&(operation.timer, sequence));
+            operation.timer = operation.wanted();
+            self.timers.insert((operation.timer, sequence));
+        }
+    }
+}
