@@ -315,7 +315,7 @@ table!(struct Keyspace { id, name, policy, level });
 table!(struct LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners });
 table!(struct Context { clock, highest });
 table!(struct Envelope { layout, message });
-table!(struct Gossip { cluster, me, wall, layout, live, hears, others });
+table!(struct Gossip { cluster, me, wall, layout, live, hears, leaves, others });
 table!(struct Introduction {
     node, boot, name, peer_address, client_address, expect, weight, zone
 });

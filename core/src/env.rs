@@ -90,6 +90,9 @@ pub trait Network: Probe + Send + Sync + 'static {
     /// Sends `message` over the link to `to`. `false`: it did not leave, because there is no open link or its
     /// queue is full, and nobody will ever see it. `true` promises nothing: it may still be lost.
     fn send(&self, to: NodeId, message: Outbound) -> bool;
+    /// Whether there is an open link to `node` and one from it, so that it can be asked and can answer. What a link
+    /// does not know yet, such as a machine that has just lost its power, it cannot say.
+    fn is_connected(&self, node: NodeId) -> bool;
     /// Sends one datagram. An address that does not resolve is a lost datagram.
     fn datagram(&self, to: &Address, bytes: Bytes);
     /// Says that `node` is reached at `address`: links to it are made, and remade, there.

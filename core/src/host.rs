@@ -242,6 +242,10 @@ impl<N: Network> Env for World<N> {
         self.network.send(to, message)
     }
 
+    fn is_connected(&self, node: NodeId) -> bool {
+        self.network.is_connected(node)
+    }
+
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         if buggify!(self, DatagramDropped) {
             return;

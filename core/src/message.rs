@@ -283,6 +283,8 @@ pub struct Gossip {
     pub live: bool,
     /// The nodes the sender hears now, itself included, sorted.
     pub hears: Vec<NodeId>,
+    /// The sender's goodbye: it stops, and takes on nothing more in this life.
+    pub leaves: bool,
     /// Introductions of other nodes, so that one seed is enough to meet everybody.
     pub others: Vec<Introduction>,
 }

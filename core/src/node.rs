@@ -36,6 +36,9 @@ use crate::step::{Env, Input};
 const PARKED_MAX: usize = 16 << 10;
 /// How often the engine may do some background work, in milliseconds.
 const MAINTAIN_MS: u64 = 50;
+/// How long a node that stops still refuses what peers ask of it, before their goodbyes have reached everybody, in
+/// milliseconds: what is only dropped would be waited for.
+const GOODBYE_MS: u64 = 200;
 /// How much of it, in bytes.
 const MAINTAIN_BYTES: u64 = 1 << 20;
 
@@ -76,6 +79,8 @@ pub struct Node {
     parked: usize,
     next_maintain: Mono,
     stop_by: Option<Mono>,
+    /// Until when a node that stops stays to refuse.
+    stays_until: Mono,
     counters: Counters,
 }
 
@@ -101,6 +106,7 @@ impl Node {
             parked: 0,
             next_maintain: now,
             stop_by: None,
+            stays_until: now,
             counters: Counters::default(),
         })
     }
@@ -126,6 +132,10 @@ impl Node {
                 sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
                 self.coordinator.stop();
                 self.stop_by = Some(env.mono().plus_ms(DEADLINE_MS_MAX));
+                let endorsed = self.agreement.endorsement(env.engine().durable());
+                if self.members.leave(endorsed, self.agreement.live().is_some(), env) {
+                    self.stays_until = env.mono().plus_ms(GOODBYE_MS);
+                }
             }
         }
         self.settle(env)
@@ -142,7 +152,7 @@ impl Node {
     /// Whether the node was asked to stop and has nothing more to wait for.
     #[must_use]
     pub fn stopped(&self, now: Mono) -> bool {
-        let idle = self.coordinator.is_empty() && self.held.is_empty();
+        let idle = self.coordinator.is_empty() && self.held.is_empty() && now >= self.stays_until;
         self.stop_by.is_some_and(|by| idle || now >= by)
     }
 
@@ -167,6 +177,7 @@ impl Node {
 
     fn tick(&mut self, env: &mut impl Env) -> Result<()> {
         let now = env.mono();
+        self.members.look_at_links(env);
         let (coordinator, mut around) = self.split();
         coordinator.tick(&mut around, env)?;
         if now >= self.members.next_deadline() {
@@ -502,7 +513,7 @@ impl Node {
                 name: introduction.name.clone(),
                 peer_address: introduction.peer_address.0.clone(),
                 client_address: introduction.client_address.0.clone(),
-                state: if self.members.is_alive(introduction.node, now) { "alive" } else { "dead" },
+                state: self.members.state(introduction.node, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
                 me: introduction.node == self.me,
                 in_layout: self

@@ -124,7 +124,7 @@ pub struct MemberStatus {
     pub peer_address: String,
     /// Where clients reach it.
     pub client_address: String,
-    /// `alive` or `dead`.
+    /// `alive`, `left`, `deaf`, `unlinked` or `dead`: see `Membership::state`. Only who is `alive` is asked anything.
     pub state: &'static str,
     /// Milliseconds since it was heard; `None` when others have only spoken of it.
     pub last_heard_ms: Option<u64>,

@@ -46,6 +46,8 @@ pub trait Env: Probe {
     /// Sends a message to another node. `false`: it did not leave, and nobody will ever see it; `true`: it may
     /// arrive, or be lost.
     fn send(&mut self, to: NodeId, envelope: Envelope) -> bool;
+    /// Whether the links to and from a node are open; the same for the whole step.
+    fn is_connected(&self, node: NodeId) -> bool;
     /// Sends a datagram; it may be lost.
     fn datagram(&mut self, to: &Address, gossip: &Gossip);
     /// Says where a node is reached.

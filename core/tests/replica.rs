@@ -41,6 +41,9 @@ impl Env for World {
     fn send(&mut self, _: NodeId, _: Envelope) -> bool {
         true
     }
+    fn is_connected(&self, _: NodeId) -> bool {
+        true
+    }
     fn datagram(&mut self, _: &Address, _: &Gossip) {}
     fn route(&mut self, _: NodeId, _: &Address) {}
     fn reply(&mut self, _: ClientTag, _: Reply) {}

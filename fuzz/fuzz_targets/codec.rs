@@ -282,6 +282,7 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
         layout: layout_ref(u)?,
         live: u.arbitrary()?,
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
+        leaves: u.arbitrary()?,
         others: several(u, 3, introduction)?,
     })
 }

@@ -90,6 +90,12 @@ impl<G: Ground> Links<G> {
         called.get(&to).is_some_and(|called| called.send(message))
     }
 
+    /// Whether the link to `node` is open, and the one from it.
+    #[must_use]
+    pub fn is_connected(&self, node: NodeId) -> bool {
+        self.shared.rim.is_connected(node)
+    }
+
     /// Says that `node` is reached at `address`: links to it are made, and remade, there.
     pub fn route(&self, node: NodeId, address: &Address) {
         if node != self.shared.rim.me.node {

@@ -143,6 +143,11 @@ impl Called {
         }
     }
 
+    /// Whether messages can leave.
+    pub(crate) fn is_open(&self) -> bool {
+        self.outbox().open.is_some()
+    }
+
     /// Queues a message for the open link. `false`: dropped, because there is none, or its queue is full.
     pub(crate) fn send(&self, message: &Outbound) -> bool {
         let mut outbox = self.outbox();

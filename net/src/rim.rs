@@ -46,6 +46,12 @@ impl<G> Rim<G> {
         self.called.read().expect("no panic while locked").get(&node).cloned()
     }
 
+    pub(crate) fn is_connected(&self, node: NodeId) -> bool {
+        let called = self.called.read().expect("no panic while locked");
+        called.get(&node).is_some_and(|called| called.is_open())
+            && self.callers.lock().expect("no panic while locked").contains_key(&node)
+    }
+
     /// A peer has dialled us. Its earlier link, if any, ends: one link per peer and direction, so that
     /// messages do not overtake each other.
     pub(crate) fn on_call(&self, node: NodeId, boot: BootEpoch) -> Result<Arc<Caller>, End> {

@@ -45,7 +45,7 @@ const HEARTBEAT_MS: u64 = 100;
 /// After how long of silence a peer or a link counts as dead.
 const DEAD_MS: u64 = 1_000;
 /// How long connecting to a peer may take.
-const HANDSHAKE_MS: u64 = 5_000;
+const HANDSHAKE_MS: u64 = 1_500;
 /// How long open requests may go on after the first signal: no request has a longer deadline.
 const DRAIN: Duration = Duration::from_secs(30);
 

@@ -543,6 +543,16 @@ impl Network for Port {
         true
     }
 
+    fn is_connected(&self, peer: NodeId) -> bool {
+        if let Some(links) = &self.links {
+            return links.is_connected(peer);
+        }
+        let world = self.shared.lock();
+        let to = world.nodes[self.node as usize].routes.get(&peer).copied();
+        let refused = |to| world.net.refuses((self.node, to)) || world.net.refuses((to, self.node));
+        to.is_some_and(|to| !refused(to))
+    }
+
     fn datagram(&self, to: &Address, bytes: Bytes) {
         let Some(to) = node_at(to).filter(|_| self.lives()) else {
             return;

@@ -32,7 +32,7 @@ use crate::streams::{Name, Side};
 use crate::world::{Event, Shared, World};
 
 /// How long connecting may take, in milliseconds: what the product takes.
-const HANDSHAKE_MS: u64 = 5_000;
+const HANDSHAKE_MS: u64 = 1_500;
 /// The port of all nodes.
 const PORT: u16 = 7_000;
 

@@ -204,7 +204,7 @@ impl Agreement {
             return why;
         }
         let expect = members.me().expect;
-        for peer in members.peers().values().filter(|p| members.is_alive(p.introduction.node, now))
+        for peer in members.peers().values().filter(|p| members.is_heard(p.introduction.node, now))
         {
             if peer.introduction.expect != expect {
                 why.push(format!(
@@ -213,7 +213,7 @@ impl Agreement {
                 ));
             }
         }
-        let alive = members.alive(now);
+        let alive = members.heard(now);
         if self.has_seeds && expect == 1 {
             why.push(
                 "a node with seeds never forms a cluster alone: set --bootstrap-expect to the number of \
@@ -238,7 +238,7 @@ impl Agreement {
         if expect == 1 {
             return !self.has_seeds;
         }
-        let alive = members.alive(now);
+        let alive = members.heard(now);
         let agrees = |node: &NodeId| {
             *node == self.me
                 || members.peers().get(node).is_some_and(|peer| {
@@ -282,7 +282,7 @@ impl Agreement {
 }
 
 fn roles(members: &Membership, now: Mono) -> Vec<Role> {
-    let alive = members.alive(now);
+    let alive = members.heard(now);
     let peers = members.peers().values().map(|peer| &peer.introduction);
     peers
         .chain([members.me()])

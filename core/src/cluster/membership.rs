@@ -5,6 +5,11 @@
 //! `members`. A node that is silent for `dead_ms` counts as dead, is still told that we live, and is alive again with its
 //! next datagram; so two halves of a healed partition meet (<https://issues.apache.org/jira/browse/GOSSIP-14>).
 //!
+//! To be *heard* is not to be *alive*. Whoever is asked must hear the question, and its answer must come back: so a
+//! node is alive for routing when it is heard, says that it hears this node, and both links between the two are
+//! open. A cut in one direction alone is noticed by both sides in that way, and an ended process at once, by its links.
+//! A node that says goodbye is not alive until a later life of it is heard.
+//!
 //! Invariants: the introduction with the highest boot epoch is kept, so a restarted node's new address replaces
 //! the old one; nobody else speaks about this node itself; nothing here decides who owns data.
 //! Left out: forgetting members, which must not come back by gossip, and so needs tombstones.
@@ -14,7 +19,7 @@ use std::collections::BTreeMap;
 use crate::buggify;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono};
-use crate::id::NodeId;
+use crate::id::{BootEpoch, NodeId};
 use crate::layout::LayoutRef;
 use crate::message::{Gossip, Introduction};
 use crate::sometimes;
@@ -32,6 +37,10 @@ pub struct Peer {
     pub heard: Option<Mono>,
     /// Whom it hears.
     pub hears: Vec<NodeId>,
+    /// Whether its links were open when this node looked last.
+    linked: bool,
+    /// The life that has said goodbye.
+    left: Option<BootEpoch>,
     /// The layout it has endorsed.
     pub layout: LayoutRef,
     /// Whether it knows that layout to be live.
@@ -51,6 +60,7 @@ pub struct Membership {
     peers: BTreeMap<NodeId, Peer>,
     next_beat: Mono,
     beats: u64,
+    leaving: bool,
 }
 
 impl Membership {
@@ -76,6 +86,7 @@ impl Membership {
             peers: BTreeMap::new(),
             next_beat: Mono(0),
             beats: 0,
+            leaving: false,
         }
     }
 
@@ -91,9 +102,35 @@ impl Membership {
         &self.peers
     }
 
-    /// Whether a node seems to be up. This node always is.
+    /// Whether a node can be asked and its answers come back, as far as is known. This node always is alive.
     #[must_use]
     pub fn is_alive(&self, node: NodeId, now: Mono) -> bool {
+        self.state(node, now) == "alive"
+    }
+
+    /// How things stand with a node, in a word: `alive`, `left` (it said goodbye), `deaf` (heard, but it does not hear this
+    /// node), `unlinked` (heard, but there is no link in one of the directions) or `dead`.
+    #[must_use]
+    pub fn state(&self, node: NodeId, now: Mono) -> &'static str {
+        if node == self.me.node {
+            return "alive";
+        }
+        let Some(peer) = self.peers.get(&node) else {
+            return "dead";
+        };
+        let here = peer.hears.contains(&self.me.node);
+        match peer.left {
+            Some(_) => "left",
+            None if !self.is_heard(node, now) => "dead",
+            None if !here => "deaf",
+            None if !peer.linked => "unlinked",
+            None => "alive",
+        }
+    }
+
+    /// Whether a node has been heard lately. This node always is.
+    #[must_use]
+    pub fn is_heard(&self, node: NodeId, now: Mono) -> bool {
         node == self.me.node
             || self
                 .peers
@@ -102,21 +139,37 @@ impl Membership {
                 .is_some_and(|heard| now.ms_since(heard) <= self.dead_ms)
     }
 
-    /// The nodes that seem to be up, this one included, sorted.
+    /// The nodes that are heard, this one included, sorted.
     #[must_use]
-    pub fn alive(&self, now: Mono) -> Vec<NodeId> {
-        let mut alive: Vec<NodeId> =
-            self.peers.keys().copied().filter(|&node| self.is_alive(node, now)).collect();
-        alive.push(self.me.node);
-        alive.sort_unstable();
-        alive
+    pub fn heard(&self, now: Mono) -> Vec<NodeId> {
+        let mut heard: Vec<NodeId> =
+            self.peers.keys().copied().filter(|&node| self.is_heard(node, now)).collect();
+        heard.push(self.me.node);
+        heard.sort_unstable();
+        heard
+    }
+
+    /// Looks at which links are open.
+    pub fn look_at_links(&mut self, env: &impl Env) {
+        for (&node, peer) in &mut self.peers {
+            peer.linked = env.is_connected(node);
+        }
+    }
+
+    /// Says goodbye, now and with every heartbeat: nobody is to ask this node anything more. Whether somebody is there to
+    /// hear it.
+    pub fn leave(&mut self, layout: LayoutRef, live: bool, env: &mut impl Env) -> bool {
+        self.leaving = true;
+        self.next_beat = env.mono();
+        self.tick(layout, live, env);
+        self.heard(env.mono()).len() > 1
     }
 
     /// How far this node's clock is ahead of the median of those it hears, in milliseconds; 0 when it hears
     /// nobody. Of two middle ones the nearer counts, so that one wrong clock among two peers convicts nobody.
     #[must_use]
     pub fn clock_ahead_ms(&self, now: Mono) -> i64 {
-        let heard = self.peers.iter().filter(|&(&node, _)| self.is_alive(node, now));
+        let heard = self.peers.iter().filter(|&(&node, _)| self.is_heard(node, now));
         let mut ahead: Vec<i64> =
             heard.map(|(_, peer)| peer.clock_ahead_ms.saturating_neg()).collect();
         ahead.sort_unstable();
@@ -160,7 +213,8 @@ impl Membership {
             wall: env.wall(),
             layout,
             live,
-            hears: self.alive(now),
+            hears: self.heard(now),
+            leaves: self.leaving,
             others: if buggify!(env, GossipOfNobody) { Vec::new() } else { self.others() },
         };
         for peer in self.peers.values() {
@@ -180,8 +234,8 @@ impl Membership {
         if gossip.cluster != self.cluster {
             return false;
         }
-        let Gossip { me: sender, wall, layout, live, hears, others, .. } = gossip;
-        let node = sender.node;
+        let Gossip { me: sender, wall, layout, live, hears, leaves, others, .. } = gossip;
+        let (node, boot) = (sender.node, sender.boot);
         for introduction in others.into_iter().chain([sender]) {
             self.meet(introduction, env);
         }
@@ -192,6 +246,10 @@ impl Membership {
             peer.hears = hears;
             peer.layout = layout;
             peer.live = live;
+            if leaves && peer.introduction.boot == boot {
+                sometimes!(env, PeerLeft);
+                peer.left = Some(boot);
+            }
             peer.clock_ahead_ms = wall.0.cast_signed().wrapping_sub(env.wall().0.cast_signed());
         }
         true
@@ -217,6 +275,7 @@ impl Membership {
             Some(peer) if peer.introduction.boot >= introduction.boot => return,
             Some(peer) => {
                 sometimes!(env, PeerRestarted);
+                peer.left = None;
                 peer.introduction = introduction.clone();
             }
             None if full => return,
@@ -227,6 +286,8 @@ impl Membership {
                     introduction,
                     heard: None,
                     hears: Vec::new(),
+                    linked: false,
+                    left: None,
                     layout,
                     live: false,
                     clock_ahead_ms: 0,
@@ -242,5 +303,150 @@ impl Membership {
         let start = if count > OTHERS_MAX { self.beats as usize * OTHERS_MAX % count } else { 0 };
         let peers = self.peers.values().cycle().skip(start);
         peers.take(count.min(OTHERS_MAX)).map(|peer| peer.introduction.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Durability, MEMORY_BYTES_USUAL};
+    use crate::engine::{Engine, MemoryEngine};
+    use crate::env::Wall;
+    use crate::id::ClientTag;
+    use crate::message::{Envelope, Reply};
+    use crate::probe::Probe;
+
+    const ME: NodeId = NodeId(1);
+    const PEER: NodeId = NodeId(2);
+
+    struct World {
+        now: Mono,
+        linked: bool,
+        engine: MemoryEngine,
+        said: Vec<Gossip>,
+    }
+
+    impl Probe for World {}
+
+    impl Env for World {
+        fn mono(&self) -> Mono {
+            self.now
+        }
+        fn wall(&self) -> Wall {
+            Wall(1_000_000)
+        }
+        fn random(&mut self) -> u64 {
+            7
+        }
+        fn engine(&mut self) -> &mut dyn Engine {
+            &mut self.engine
+        }
+        fn send(&mut self, _: NodeId, _: Envelope) -> bool {
+            true
+        }
+        fn is_connected(&self, _: NodeId) -> bool {
+            self.linked
+        }
+        fn datagram(&mut self, _: &Address, gossip: &Gossip) {
+            self.said.push(gossip.clone());
+        }
+        fn route(&mut self, _: NodeId, _: &Address) {}
+        fn reply(&mut self, _: ClientTag, _: Reply) {}
+    }
+
+    fn config(id: NodeId) -> NodeConfig {
+        NodeConfig {
+            id,
+            name: id.short(),
+            boot: BootEpoch(3),
+            clean: false,
+            cluster: "c".to_owned(),
+            peer_address: Address(id.short()),
+            client_address: Address::default(),
+            seeds: Vec::new(),
+            bootstrap_expect: 2,
+            partitions: 1,
+            replicas: 3,
+            read_quorum: 2,
+            write_quorum: 2,
+            weight: 1,
+            zone: String::new(),
+            deadline_ms: 1_000,
+            hedge_ms: 10,
+            resend_ms: 100,
+            heartbeat_ms: 100,
+            dead_ms: 1_000,
+            durability: Durability::Batch,
+            memory_bytes_max: MEMORY_BYTES_USUAL,
+        }
+    }
+
+    /// What the peer says in its life `boot`.
+    fn gossip(boot: u64, hears: &[NodeId], leaves: bool) -> Gossip {
+        let me =
+            Introduction { boot: BootEpoch(boot), ..Membership::new(&config(PEER)).me().clone() };
+        Gossip {
+            cluster: "c".to_owned(),
+            me,
+            wall: Wall(1_000_000),
+            layout: LayoutRef::default(),
+            live: false,
+            hears: hears.to_vec(),
+            leaves,
+            others: Vec::new(),
+        }
+    }
+
+    fn start() -> (Membership, World) {
+        let world =
+            World { now: Mono(0), linked: true, engine: MemoryEngine::new(), said: Vec::new() };
+        (Membership::new(&config(ME)), world)
+    }
+
+    /// The state of the peer after it has said this.
+    fn after(members: &mut Membership, world: &mut World, gossip: Gossip) -> &'static str {
+        assert!(members.on_gossip(gossip, world));
+        members.look_at_links(world);
+        members.state(PEER, world.now)
+    }
+
+    #[test]
+    fn a_peer_is_alive_when_both_directions_work_and_the_links_are_open() {
+        let (mut members, mut world) = start();
+        assert_eq!(members.state(PEER, world.now), "dead");
+        assert_eq!(after(&mut members, &mut world, gossip(3, &[PEER], false)), "deaf");
+        assert!(members.is_heard(PEER, world.now), "it counts for forming a cluster");
+        assert_eq!(after(&mut members, &mut world, gossip(3, &[ME, PEER], false)), "alive");
+        world.linked = false;
+        assert_eq!(after(&mut members, &mut world, gossip(3, &[ME, PEER], false)), "unlinked");
+        world.linked = true;
+        members.look_at_links(&world);
+        assert!(members.is_alive(PEER, world.now));
+        assert!(!members.is_alive(PEER, world.now.plus_ms(1_001)), "silent");
+    }
+
+    #[test]
+    fn a_goodbye_counts_at_once_and_until_a_later_life() {
+        let (mut members, mut world) = start();
+        let hears = [ME, PEER];
+        assert_eq!(after(&mut members, &mut world, gossip(3, &hears, false)), "alive");
+        assert_eq!(after(&mut members, &mut world, gossip(3, &hears, true)), "left");
+        let late = gossip(3, &hears, false);
+        assert_eq!(after(&mut members, &mut world, late), "left", "an older datagram comes late");
+        let older = gossip(2, &hears, true);
+        assert_eq!(after(&mut members, &mut world, gossip(4, &hears, false)), "alive");
+        assert_eq!(after(&mut members, &mut world, older), "alive", "an earlier life's goodbye");
+    }
+
+    #[test]
+    fn a_node_that_leaves_says_so_at_once_and_with_every_heartbeat() {
+        let (mut members, mut world) = start();
+        assert!(!members.leave(LayoutRef::default(), false, &mut world), "nobody is there");
+        after(&mut members, &mut world, gossip(3, &[ME, PEER], false));
+        assert!(members.leave(LayoutRef::default(), false, &mut world));
+        world.now = world.now.plus_ms(100);
+        members.tick(LayoutRef::default(), false, &mut world);
+        assert_eq!(world.said.len(), 2);
+        assert!(world.said.iter().all(|gossip| gossip.leaves));
     }
 }

@@ -159,6 +159,9 @@ impl Env for ActorEnv<'_> {
         shared.mail.push_back((self.at, to, envelope));
         true
     }
+    fn is_connected(&self, _: NodeId) -> bool {
+        true
+    }
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         self.shared.borrow_mut().gossip.push_back((to.0.clone(), gossip.clone()));
     }

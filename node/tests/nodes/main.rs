@@ -10,6 +10,8 @@ mod together;
 
 mod killed;
 
+mod leaving;
+
 mod real_data;
 
 mod commands;
