@@ -27,7 +27,7 @@ use sha2::Sha256;
 use smallvec::SmallVec;
 
 use crate::config::{ACTORS_MAX, DOT_MAX, MESSAGE_BYTES_MAX, NODES_MAX, SIBLINGS_MAX};
-use crate::env::{Address, Class, Outbound, Wall};
+use crate::env::{Address, Outbound, Wall};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
 use crate::layout::keyspace::{Keyspace, Level, Policy};
@@ -38,6 +38,7 @@ use crate::message::{
 use crate::version::context::Context;
 use crate::version::dvv::{Clock, Entry, Version, VersionSet};
 use crate::version::hlc::Hlc;
+use crate::version::outline::Outline;
 
 const VERSION: u8 = 1;
 const PREFIX_BYTES: usize = 5;
@@ -56,7 +57,7 @@ pub fn encode(envelope: &Envelope) -> Outbound {
     let mut parts = SmallVec::new();
     parts.push(Bytes::from(header));
     each_value(&envelope.message, |value| parts.push(value.clone()));
-    Outbound { class: class(&envelope.message), parts }
+    Outbound { class: envelope.message.class(), parts }
 }
 
 /// The message in `bytes`.
@@ -124,27 +125,6 @@ pub fn encode_layout(layout: &Layout) -> Bytes {
 pub fn decode_layout(bytes: &Bytes) -> Result<Layout> {
     check_version("a layout", *bytes.first().ok_or(Error::Malformed("a layout is empty"))?)?;
     read(bytes.slice(1..), Bytes::new())
-}
-
-/// Whether a message answers another.
-#[must_use]
-pub const fn class(message: &Message) -> Class {
-    match message {
-        Message::QueryReply { .. }
-        | Message::ReadReply { .. }
-        | Message::DigestReply { .. }
-        | Message::MergeAck { .. }
-        | Message::Failed { .. }
-        | Message::StaleLayout { .. }
-        | Message::ForwardReply { .. }
-        | Message::ForwardRefused { .. } => Class::Reply,
-        Message::Query { .. }
-        | Message::Read { .. }
-        | Message::Merge { .. }
-        | Message::Forward { .. }
-        | Message::LayoutOffer { .. }
-        | Message::LayoutRequest => Class::Request,
-    }
 }
 
 fn check_version(what: &'static str, found: u8) -> Result<()> {
@@ -313,6 +293,7 @@ table!(struct Quorums { n, r, w });
 table!(struct Role { node, name, weight, zone });
 table!(struct Keyspace { id, name, policy, level });
 table!(struct LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners });
+table!(struct Outline { known, gone });
 table!(struct Context { clock, highest });
 table!(struct Envelope { layout, message });
 table!(struct Gossip { cluster, me, wall, layout, live, hears, leaves, others });
@@ -337,6 +318,8 @@ table!(enum Message {
     12 LayoutOffer { layout },
     13 LayoutRequest,
     14 ForwardRefused { op, reply },
+    15 Holds { op, key, outline },
+    16 Lacks { op },
 });
 table!(enum Reply {
     1 Stored { context, version },

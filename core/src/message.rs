@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::env::{Address, Wall};
+use crate::env::{Address, Class, Wall};
 use crate::id::{BootEpoch, KeyspaceId, NodeId, OpId, RequestId};
 use crate::layout::keyspace::Level;
 use crate::layout::{Layout, LayoutRef};
 use crate::version::context::Context;
 use crate::version::dvv::{Clock, VersionSet};
 use crate::version::hlc::Hlc;
+use crate::version::outline::Outline;
 
 /// A key with its keyspace.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -89,6 +90,20 @@ pub enum Message {
         /// The operation.
         op: OpId,
     },
+    /// Asks whether a replica holds all of a state that was sent before: `MergeAck` when it is durable there, or `Lacks`.
+    Holds {
+        /// The operation.
+        op: OpId,
+        /// The key.
+        key: KeyRef,
+        /// What was sent, without its values.
+        outline: Outline,
+    },
+    /// The replica does not hold what `Holds` asks for: it never arrived.
+    Lacks {
+        /// The operation.
+        op: OpId,
+    },
     /// The replica could not do what it was asked: a disk error, or a bound. Never means "absent".
     Failed {
         /// The operation.
@@ -127,6 +142,31 @@ pub enum Message {
     },
     /// Asks for the layout that the receiver has.
     LayoutRequest,
+}
+
+impl Message {
+    /// Whether a message answers another.
+    #[must_use]
+    pub const fn class(&self) -> Class {
+        match self {
+            Message::QueryReply { .. }
+            | Message::ReadReply { .. }
+            | Message::DigestReply { .. }
+            | Message::MergeAck { .. }
+            | Message::Lacks { .. }
+            | Message::Failed { .. }
+            | Message::StaleLayout { .. }
+            | Message::ForwardReply { .. }
+            | Message::ForwardRefused { .. } => Class::Reply,
+            Message::Query { .. }
+            | Message::Read { .. }
+            | Message::Merge { .. }
+            | Message::Holds { .. }
+            | Message::Forward { .. }
+            | Message::LayoutOffer { .. }
+            | Message::LayoutRequest => Class::Request,
+        }
+    }
 }
 
 /// What a client asks about one key.

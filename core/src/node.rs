@@ -216,9 +216,10 @@ impl Node {
     fn on_envelope(&mut self, from: NodeId, envelope: Envelope, env: &mut impl Env) -> Result<()> {
         let Envelope { layout, message } = envelope;
         let fenced = match &message {
-            Message::Query { op, .. } | Message::Read { op, .. } | Message::Merge { op, .. } => {
-                Some(*op)
-            }
+            Message::Query { op, .. }
+            | Message::Read { op, .. }
+            | Message::Merge { op, .. }
+            | Message::Holds { op, .. } => Some(*op),
             Message::Forward { op, .. } if !self.forwards.take_on(from, *op) => {
                 sometimes!(env, ForwardRepeated);
                 return Ok(());
@@ -240,9 +241,10 @@ impl Node {
 
     fn on_message(&mut self, from: NodeId, message: Message, env: &mut impl Env) -> Result<()> {
         match message {
-            Message::Query { .. } | Message::Read { .. } | Message::Merge { .. } => {
-                self.serve(from, message, env)
-            }
+            Message::Query { .. }
+            | Message::Read { .. }
+            | Message::Merge { .. }
+            | Message::Holds { .. } => self.serve(from, message, env),
             Message::Forward { op, .. } if buggify!(env, ForwardRefused) => {
                 let reason = "the primary refuses what is passed on to it".to_owned();
                 let reply = Reply::Unavailable { reason };
@@ -270,7 +272,7 @@ impl Node {
     fn serve(&mut self, from: NodeId, message: Message, env: &mut impl Env) -> Result<()> {
         let (op, key) = match &message {
             Message::Query { op, key } | Message::Read { op, key, .. } => (*op, key),
-            Message::Merge { op, key, .. } => (*op, key),
+            Message::Merge { op, key, .. } | Message::Holds { op, key, .. } => (*op, key),
             _ => return Ok(()),
         };
         if buggify!(env, QuestionRefused) {
@@ -320,10 +322,19 @@ impl Node {
                 let lsn = self.replica.merge(key, partition, state, env)?;
                 (Message::MergeAck { op: *op }, lsn)
             }
+            Message::Holds { op, key, outline } => {
+                let loaded = self.replica.read(key, env.engine())?;
+                let holds = outline.is_within(&loaded.state);
+                sometimes!(env, RepeatedMergeLacked, !holds);
+                if !holds {
+                    return Ok((Message::Lacks { op: *op }, None));
+                }
+                (Message::MergeAck { op: *op }, loaded.lsn)
+            }
             _ => unreachable!("only questions about a key are served"),
         };
         let durable = env.engine().durable();
-        let merged = matches!(message, Message::Merge { .. });
+        let merged = matches!(message, Message::Merge { .. } | Message::Holds { .. });
         sometimes!(env, ReadNotDurableYet, !merged && lsn > durable);
         Ok((answer, (lsn > durable).then_some(lsn)))
     }
@@ -412,7 +423,8 @@ impl Node {
                 Parked::Message(from, message) => {
                     if let Message::Query { op, .. }
                     | Message::Read { op, .. }
-                    | Message::Merge { op, .. } = message
+                    | Message::Merge { op, .. }
+                    | Message::Holds { op, .. } = message
                     {
                         self.out.push_back((from, Message::Failed { op }));
                     }
@@ -533,6 +545,7 @@ const fn asks(message: &Message) -> Option<OpId> {
         Message::Query { op, .. }
         | Message::Read { op, .. }
         | Message::Merge { op, .. }
+        | Message::Holds { op, .. }
         | Message::Forward { op, .. } => Some(*op),
         _ => None,
     }

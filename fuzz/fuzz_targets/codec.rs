@@ -22,6 +22,7 @@ use rondo_core::message::{
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Clock, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
+use rondo_core::version::outline::Outline;
 
 const SECRET: &[u8] = b"secret";
 
@@ -206,7 +207,7 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
 }
 
 fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
-    let message = match u.int_in_range(0..=13)? {
+    let message = match u.int_in_range(0..=15)? {
         0 => Message::Query { op: op(u)?, key: key(u)? },
         1 => Message::QueryReply { op: op(u)?, clock: clock(u)?, highest: Hlc(u.arbitrary()?) },
         2 => Message::Read { op: op(u)?, key: key(u)?, digest_only: u.arbitrary()? },
@@ -219,7 +220,9 @@ fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
         9 => Message::Forward { op: op(u)?, request: request(u)? },
         10 => Message::ForwardReply { op: op(u)?, reply: reply(u)? },
         11 => Message::ForwardRefused { op: op(u)?, reply: reply(u)? },
-        12 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
+        12 => Message::Holds { op: op(u)?, key: key(u)?, outline: Outline::of(&state(u)?) },
+        13 => Message::Lacks { op: op(u)? },
+        14 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
         _ => Message::LayoutRequest,
     };
     Ok(Envelope { layout: layout_ref(u)?, message })

@@ -28,6 +28,8 @@ pub fn message(bytes: &Bytes) -> String {
             format!("{} merge {} {}", id(op), key(&of), self::state(&state))
         }
         Message::MergeAck { op } => format!("{} merged", id(op)),
+        Message::Holds { op, key: of, .. } => format!("{} holds {}", id(op), key(&of)),
+        Message::Lacks { op } => format!("{} lacks", id(op)),
         Message::Failed { op } => format!("{} failed", id(op)),
         Message::StaleLayout { op } => format!("{} stale layout", id(op)),
         Message::Forward { op, .. } => format!("{} forward", id(op)),

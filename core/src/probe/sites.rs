@@ -104,6 +104,7 @@ sites! {
     ForwardAnsweredUnavailable, "forward-answered-unavailable", 0, "the primary that a write was passed on to refused it";
     ForwardFenced, "forward-fenced", 0, "the primary that a write was passed on to has another layout";
     ForwardRepeated, "forward-repeated", 0, "a request that was passed on arrived a second time";
+    RepeatedMergeLacked, "repeated-merge-lacked", 0, "a replica was asked for a write that had never reached it";
     ForwardNotSent, "forward-not-sent", 0, "there was no link to the primary that a write was to be passed on to";
     ForwardLostItsPrimary, "forward-lost-its-primary", 0, "the primary that a write was passed on to was taken for dead";
     AttemptOfAnother, "attempt-of-another", 0, "a request came under the id of another";

@@ -195,7 +195,7 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let round = PutRound::new(&facts);
+        let mut round = PutRound::new(&facts);
         let next = round.begin(&facts);
         self.open(asker, facts, (Phase::Put(round), next, self.patience.resend_ms), around, env)
     }

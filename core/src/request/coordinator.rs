@@ -322,6 +322,7 @@ fn answered(message: &Message) -> Option<OpId> {
         | Message::ReadReply { op, .. }
         | Message::DigestReply { op, .. }
         | Message::MergeAck { op }
+        | Message::Lacks { op }
         | Message::Failed { op }
         | Message::StaleLayout { op }
         | Message::ForwardReply { op, .. }

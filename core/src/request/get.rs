@@ -20,6 +20,7 @@ use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::put;
 use crate::request::quorum::{Members, Tally};
+use crate::request::spread::Spread;
 use crate::version::context::Context;
 use crate::version::dvv::{Version, VersionSet};
 use crate::version::hlc::Hlc;
@@ -40,7 +41,7 @@ pub struct ReadRound {
     refused: Members,
     /// They differ: everybody is asked for the whole state.
     whole: bool,
-    write_back: Option<WriteBack>,
+    write_back: Option<Spread>,
     aim: Aim,
     found: Option<Written>,
 }
@@ -52,12 +53,6 @@ pub enum Aim {
     State,
     /// The write of this request: this dot, where it is known, or any of the request's id and content.
     Write(Option<Written>),
-}
-
-#[derive(Debug)]
-struct WriteBack {
-    merged: VersionSet,
-    holders: Tally,
 }
 
 impl ReadRound {
@@ -123,8 +118,14 @@ impl ReadRound {
         let Some(write_back) = &mut self.write_back else {
             return Next::Wait;
         };
-        write_back.holders.yes(at);
+        write_back.on_ack(at);
         self.advance(facts)
+    }
+
+    /// A primary does not hold what was written back.
+    pub fn on_lacks(&mut self, at: usize, facts: &Facts) -> Next {
+        let write_back = self.write_back.as_mut();
+        write_back.map_or(Next::Wait, |write_back| Next::Ask(write_back.on_lacks(at, facts)))
     }
 
     /// A primary could not answer; another may.
@@ -142,8 +143,9 @@ impl ReadRound {
     }
 
     /// A question has not left: whoever has not been asked yet is asked now, instead of after the hedge.
-    pub fn on_not_sent(&mut self, facts: &Facts) -> Next {
-        if self.write_back.is_some() {
+    pub fn on_not_sent(&mut self, at: usize, facts: &Facts) -> Next {
+        if let Some(write_back) = &mut self.write_back {
+            write_back.on_not_sent(at);
             return Next::Wait;
         }
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
@@ -153,13 +155,10 @@ impl ReadRound {
 
     /// What to ask of all who have not told what is wanted now: a hedge, or a repetition.
     pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
-        let all = 0..facts.primaries.nodes().len();
-        if let Some(WriteBack { merged, holders }) = &self.write_back {
-            return all
-                .filter(|&at| !holders.has(at))
-                .map(|at| (at, merge(facts, merged)))
-                .collect();
+        if let Some(write_back) = &mut self.write_back {
+            return write_back.unanswered(facts);
         }
+        let all = 0..facts.primaries.nodes().len();
         let no_state = self.told.iter().all(|told| told.state.is_none());
         let lacks = |at: &usize| {
             let told = self.told.iter().find(|told| told.at == *at);
@@ -190,11 +189,11 @@ impl ReadRound {
 
     /// Goes on as far as what was told allows.
     fn advance(&mut self, facts: &Facts) -> Next {
-        if let Some(WriteBack { merged, holders }) = &self.write_back {
-            if !holders.met() {
+        if let Some(write_back) = &self.write_back {
+            if !write_back.holders().met() {
                 return Next::Wait;
             }
-            let (reply, found) = self.answer(merged, facts);
+            let (reply, found) = self.answer(write_back.state(), facts);
             self.found = found;
             return Next::End(reply);
         }
@@ -237,7 +236,7 @@ impl ReadRound {
         for told in self.told.iter().filter(|told| told.digest == digest) {
             holders.yes(told.at);
         }
-        self.write_back = Some(WriteBack { merged, holders });
+        self.write_back = Some(Spread::new(merged, holders));
         match self.advance(facts) {
             Next::Wait => Next::Ask(self.unanswered(facts)),
             next => next,
@@ -275,10 +274,6 @@ fn answer(state: &VersionSet, facts: &Facts) -> Reply {
 
 fn read(facts: &Facts, digest_only: bool) -> Message {
     Message::Read { op: facts.id, key: facts.key.clone(), digest_only }
-}
-
-fn merge(facts: &Facts, merged: &VersionSet) -> Message {
-    Message::Merge { op: facts.id, key: facts.key.clone(), state: merged.clone() }
 }
 
 /// What became of the write of the request. Its writer has seen nothing else that is here: it is told what it

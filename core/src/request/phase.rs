@@ -44,7 +44,9 @@ impl Phase {
             (Phase::Read(round), Message::DigestReply { digest, .. }) => {
                 round.on_digest(at, digest, facts)
             }
+            (Phase::Put(round), Message::Lacks { .. }) => round.on_lacks(at, facts),
             (Phase::Read(round), Message::MergeAck { .. }) => round.on_merge_ack(at, facts),
+            (Phase::Read(round), Message::Lacks { .. }) => round.on_lacks(at, facts),
             (Phase::Read(round), Message::Failed { .. } | Message::StaleLayout { .. }) => {
                 round.on_failed(at, facts)
             }
@@ -54,13 +56,17 @@ impl Phase {
 
     /// A message to this node has not left: it will never be answered.
     pub fn on_not_sent(&mut self, to: NodeId, facts: &Facts) -> Next {
-        match self {
-            Phase::Forwarded(passing) if passing.to() == Some(to) => {
+        match (self, facts.primaries.position(to)) {
+            (Phase::Forwarded(passing), _) if passing.to() == Some(to) => {
                 passing.not_sent();
                 Next::PassOn
             }
-            Phase::Read(round) => round.on_not_sent(facts),
-            Phase::Forwarded(_) | Phase::Put(_) => Next::Wait,
+            (Phase::Read(round), Some(at)) => round.on_not_sent(at, facts),
+            (Phase::Put(round), Some(at)) => {
+                round.on_not_sent(at);
+                Next::Wait
+            }
+            _ => Next::Wait,
         }
     }
 

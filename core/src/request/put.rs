@@ -19,10 +19,11 @@ use crate::replica::{Covers, Replica, Trouble};
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::quorum::Tally;
+use crate::request::spread::Spread;
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::context::Context;
-use crate::version::dvv::{Clock, Version, VersionSet};
+use crate::version::dvv::{Clock, Version};
 use crate::version::hlc::Hlc;
 
 /// How a put stands.
@@ -45,10 +46,13 @@ pub struct Query {
 /// An issued dot.
 #[derive(Debug)]
 pub struct Write {
-    tally: Tally,
     written: Written,
-    /// What the others merge.
-    delta: VersionSet,
+    /// What the others merge, on its way to them.
+    spread: Spread,
+    /// Where this node stands among the primaries.
+    me: usize,
+    /// Nothing may leave before the local write is durable: the clock's mark is part of it.
+    waits: bool,
     /// The outcome when enough hold it.
     reply: Reply,
 }
@@ -63,7 +67,7 @@ impl PutRound {
 
     /// The first thing to do: at level `one` a primary issues by what it knows itself.
     #[must_use]
-    pub fn begin(&self, facts: &Facts) -> Next {
+    pub fn begin(&mut self, facts: &Facts) -> Next {
         if facts.level == Level::One { Next::Issue } else { Next::Ask(self.unanswered(facts)) }
     }
 
@@ -93,8 +97,8 @@ impl PutRound {
         let PutRound::Write(write) = self else {
             return Next::Wait;
         };
-        write.tally.yes(at);
-        if write.tally.met() { Next::End(write.reply.clone()) } else { Next::Wait }
+        write.spread.on_ack(at);
+        if write.spread.holders().met() { Next::End(write.reply.clone()) } else { Next::Wait }
     }
 
     /// A primary could not do what it was asked. After the event it is asked again until the deadline.
@@ -109,18 +113,40 @@ impl PutRound {
         Next::End(facts.too_few(query.tally.count(), query.tally.needed()))
     }
 
-    /// What to ask, again or for the first time, of those who have not answered.
-    #[must_use]
-    pub fn unanswered(&self, facts: &Facts) -> Vec<(usize, Message)> {
-        let (op, key) = (facts.id, facts.key.clone());
-        let (tally, message) = match self {
-            PutRound::Query(query) => (&query.tally, Message::Query { op, key }),
-            PutRound::Write(write) => {
-                (&write.tally, Message::Merge { op, key, state: write.delta.clone() })
+    /// A primary does not hold the dot.
+    pub fn on_lacks(&mut self, at: usize, facts: &Facts) -> Next {
+        match self {
+            PutRound::Write(write) if write.may_leave() => {
+                Next::Ask(write.spread.on_lacks(at, facts))
             }
-        };
-        let silent = (0..facts.primaries.nodes().len()).filter(|&at| !tally.has(at));
-        silent.map(|at| (at, message.clone())).collect()
+            PutRound::Write(_) | PutRound::Query(_) => Next::Wait,
+        }
+    }
+
+    /// What was sent to a primary has not left.
+    pub const fn on_not_sent(&mut self, at: usize) {
+        if let PutRound::Write(write) = self {
+            write.spread.on_not_sent(at);
+        }
+    }
+
+    /// What to ask, again or for the first time, of those who have not answered. This node itself needs no repetition of
+    /// what waits for its own disk.
+    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
+        match self {
+            PutRound::Query(query) => {
+                let (op, key) = (facts.id, facts.key.clone());
+                let silent = 0..facts.primaries.nodes().len();
+                let silent = silent.filter(|&at| !query.tally.has(at));
+                silent.map(|at| (at, Message::Query { op, key: key.clone() })).collect()
+            }
+            PutRound::Write(write) if write.may_leave() => {
+                let mut asks = write.spread.unanswered(facts);
+                asks.retain(|&(at, _)| at != write.me);
+                asks
+            }
+            PutRound::Write(_) => Vec::new(),
+        }
     }
 
     /// The outcome when time is up.
@@ -128,7 +154,8 @@ impl PutRound {
     pub fn timed_out(&self, facts: &Facts) -> Reply {
         match self {
             PutRound::Query(query) => facts.too_few(query.tally.count(), query.tally.needed()),
-            PutRound::Write(Write { tally, .. }) => {
+            PutRound::Write(Write { spread, .. }) => {
+                let tally = spread.holders();
                 let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
                 Reply::Indeterminate { acks: count(tally.count()), needed: count(tally.needed()) }
             }
@@ -155,11 +182,10 @@ impl PutRound {
         let issued = replica.issue(&facts.key, facts.partition, covers, seen, version, env)?;
 
         let nodes = facts.primaries.nodes();
-        let (op, key) = (facts.id, facts.key.clone());
-        let merge = Message::Merge { op, key, state: issued.delta.clone() };
+        let mut spread = Spread::new(issued.delta, Tally::new(facts.write_needs(), nodes.len()));
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
-        let mut asks: Vec<(usize, Message)> = others.map(|at| (at, merge.clone())).collect();
-        held.until(issued.lsn, Release::Send(me, Message::MergeAck { op }));
+        let mut asks: Vec<(usize, Message)> = others.map(|at| spread.bring(at, facts)).collect();
+        held.until(issued.lsn, Release::Send(me, Message::MergeAck { op: facts.id }));
         sometimes!(env, MarkReserved, issued.mark.is_some());
         sometimes!(env, PutByALaterPrimary, nodes[0] != me);
         if buggify!(env, MergesHeldBack) {
@@ -177,8 +203,9 @@ impl PutRound {
         let context = Context { clock: issued.known, highest: issued.hlc };
         *self = PutRound::Write(Write {
             written: Written { dot: issued.dot, hlc: issued.hlc },
-            tally: Tally::new(facts.write_needs(), nodes.len()),
-            delta: issued.delta,
+            spread,
+            me: facts.primaries.position(me).unwrap_or(nodes.len()),
+            waits: issued.mark.is_some(),
             reply: Reply::Stored { context, version: issued.hlc },
         });
         Ok(Next::Ask(asks))
@@ -210,6 +237,13 @@ pub fn stored(request: &Request, written: Written) -> Reply {
         clock.raise(dot.actor, dot.n);
     }
     Reply::Stored { context: Context { clock, highest: highest.max(hlc) }, version: hlc }
+}
+
+impl Write {
+    /// Whether the dot may be shown: this node has it on its disk, or need not.
+    const fn may_leave(&self) -> bool {
+        !self.waits || self.spread.holders().has(self.me)
+    }
 }
 
 impl Query {

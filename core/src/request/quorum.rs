@@ -13,11 +13,19 @@ pub const REPLICAS_MAX: usize = 32;
 pub struct Members(u32);
 
 impl Members {
+    /// Nobody.
+    pub const NONE: Members = Members(0);
+
     /// Adds the primary at `at`; `false` when it was there.
     pub const fn add(&mut self, at: usize) -> bool {
         let new = self.0 & (1 << at) == 0;
         self.0 |= 1 << at;
         new
+    }
+
+    /// Takes the primary at `at` out.
+    pub const fn remove(&mut self, at: usize) {
+        self.0 &= !(1 << at);
     }
 
     /// Whether the primary at `at` is in the set.

@@ -7,3 +7,5 @@ pub mod hlc;
 pub mod dvv;
 
 pub mod context;
+
+pub mod outline;

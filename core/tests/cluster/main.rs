@@ -6,3 +6,5 @@ mod stage;
 mod stories;
 
 mod attempts;
+
+mod repetitions;

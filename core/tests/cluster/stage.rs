@@ -186,6 +186,8 @@ pub(crate) struct Stage {
     /// Links that lose everything: from, to.
     pub(crate) cut: Vec<(usize, usize)>,
     pub(crate) gossip_off: bool,
+    /// Nodes whose syncs do not end.
+    pub(crate) stalled: Vec<usize>,
 }
 
 impl Stage {
@@ -214,6 +216,7 @@ impl Stage {
             clients: 0,
             cut: Vec::new(),
             gossip_off: false,
+            stalled: Vec::new(),
         }
     }
 
@@ -339,7 +342,9 @@ impl Stage {
                 }
                 continue;
             }
-            let syncing = (1..=self.actors.len()).find(|&n| self.engine(n).syncing.is_some());
+            let stalled = self.stalled.clone();
+            let mut nodes = (1..=self.actors.len()).filter(|n| !stalled.contains(n));
+            let syncing = nodes.find(|&n| self.engine(n).syncing.is_some());
             match syncing {
                 Some(node) => self.sync(node),
                 None => return,
@@ -452,6 +457,8 @@ fn describe(message: &Message) -> String {
         Message::DigestReply { .. } => "DigestReply".to_owned(),
         Message::Merge { state: told, .. } => format!("Merge {}", state(told)),
         Message::MergeAck { .. } => "MergeAck".to_owned(),
+        Message::Holds { .. } => "Holds".to_owned(),
+        Message::Lacks { .. } => "Lacks".to_owned(),
         Message::Failed { .. } => "Failed".to_owned(),
         Message::StaleLayout { .. } => "StaleLayout".to_owned(),
         Message::Forward { .. } => "Forward".to_owned(),

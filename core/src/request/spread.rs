@@ -1,0 +1,80 @@
+//! Bringing a state to as many replicas as must hold it: the write round of a put, and the write-back of a read.
+//!
+//! The state, with its values, goes to each replica once. Whoever is silent then is asked whether it holds it, by an
+//! outline; only one that says it lacks it is sent the state again. So a stall, in which everybody is silent, is not made
+//! worse by what is repeated (the metastable failures of Bronson, Aghayev, Charapko, Zhu, HotOS 2021).
+
+use crate::message::Message;
+use crate::request::operation::Facts;
+use crate::request::quorum::{Members, Tally};
+use crate::version::dvv::VersionSet;
+use crate::version::outline::Outline;
+
+/// A state on its way.
+#[derive(Debug)]
+pub struct Spread {
+    state: VersionSet,
+    holders: Tally,
+    /// Whom it has been sent to, and has left for.
+    sent: Members,
+}
+
+impl Spread {
+    /// A state that nobody has been sent, and who is known to hold it.
+    #[must_use]
+    pub const fn new(state: VersionSet, holders: Tally) -> Spread {
+        Spread { state, holders, sent: Members::NONE }
+    }
+
+    /// The state.
+    #[must_use]
+    pub const fn state(&self) -> &VersionSet {
+        &self.state
+    }
+
+    /// Who is known to hold it, durably.
+    #[must_use]
+    pub const fn holders(&self) -> &Tally {
+        &self.holders
+    }
+
+    /// The primary at `at` holds it, durably.
+    pub const fn on_ack(&mut self, at: usize) {
+        self.holders.yes(at);
+    }
+
+    /// The primary at `at` says that it does not hold it: it is sent the state again.
+    pub fn on_lacks(&mut self, at: usize, facts: &Facts) -> Vec<(usize, Message)> {
+        if self.holders.has(at) {
+            return Vec::new();
+        }
+        vec![self.bring(at, facts)]
+    }
+
+    /// What was sent to the primary at `at` has not left.
+    pub const fn on_not_sent(&mut self, at: usize) {
+        self.sent.remove(at);
+    }
+
+    /// The state, to the primary at `at`.
+    pub fn bring(&mut self, at: usize, facts: &Facts) -> (usize, Message) {
+        self.sent.add(at);
+        let (op, key) = (facts.id, facts.key.clone());
+        (at, Message::Merge { op, key, state: self.state.clone() })
+    }
+
+    /// What to send to those who are silent: the state to those whom it has not left for, else the question.
+    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
+        let outline = Outline::of(&self.state);
+        let silent: Vec<usize> =
+            (0..facts.primaries.nodes().len()).filter(|&at| !self.holders.has(at)).collect();
+        let ask = |at: usize| {
+            if !self.sent.has(at) {
+                return self.bring(at, facts);
+            }
+            let (op, key, outline) = (facts.id, facts.key.clone(), outline.clone());
+            (at, Message::Holds { op, key, outline })
+        };
+        silent.into_iter().map(ask).collect()
+    }
+}
