@@ -60,6 +60,8 @@ pub const REMEMBERED_BYTES_MAX: usize = 128;
 pub const ASKERS_MAX: usize = 64;
 /// The longest deadline of a request, in milliseconds.
 pub const DEADLINE_MS_MAX: u64 = 30_000;
+/// How long requests may go on in a node that was told to stop, in milliseconds; then they end with what is known of them.
+pub const STOP_MS_MAX: u64 = 1_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 500;
 /// How far ahead the hybrid clock's durable mark is reserved, in milliseconds.

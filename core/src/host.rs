@@ -122,6 +122,7 @@ impl<C: Clock, N: Network> Host<C, N> {
                 return Err(error);
             }
             if self.node.stopped(self.world.mono) {
+                self.node.abandon(&mut self.world);
                 self.world.engine.close()?;
                 return Ok(self.world.engine.durable());
             }

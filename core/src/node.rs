@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::buggify;
 use crate::cluster::agreement::Agreement;
 use crate::cluster::membership::Membership;
-use crate::config::{DEADLINE_MS_MAX, NodeConfig};
+use crate::config::{NodeConfig, STOP_MS_MAX};
 use crate::engine::{Engine, ReadTicket};
 use crate::env::{Address, Mono};
 use crate::error::Result;
@@ -131,7 +131,7 @@ impl Node {
             Input::Stop => {
                 sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
                 self.coordinator.stop();
-                self.stop_by = Some(env.mono().plus_ms(DEADLINE_MS_MAX));
+                self.stop_by = Some(env.mono().plus_ms(STOP_MS_MAX));
                 let endorsed = self.agreement.endorsement(env.engine().durable());
                 if self.members.leave(endorsed, self.agreement.live().is_some(), env) {
                     self.stays_until = env.mono().plus_ms(GOODBYE_MS);

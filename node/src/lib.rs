@@ -14,6 +14,8 @@ pub mod clock;
 
 pub mod http;
 
+pub mod descriptors;
+
 pub mod client;
 
 pub mod banner;

@@ -24,6 +24,7 @@ use tokio::task::{JoinError, JoinHandle};
 
 use crate::banner::{Facts, banner};
 use crate::clock::RealClock;
+use crate::descriptors;
 use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::http::server;
@@ -46,13 +47,9 @@ const HEARTBEAT_MS: u64 = 100;
 const DEAD_MS: u64 = 1_000;
 /// How long connecting to a peer may take.
 const HANDSHAKE_MS: u64 = 1_500;
-/// How long open requests may go on after the first signal: no request has a longer deadline.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long the banner waits for the node to be ready.
 const BANNER_PATIENCE: Duration = Duration::from_millis(400);
-
-const _: () = assert!(DRAIN.as_millis() as u64 >= rondo_core::config::DEADLINE_MS_MAX);
 
 /// Runs a node until it is told to stop.
 pub fn serve(settings: &Settings) -> Result<()> {
@@ -70,6 +67,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let mut signals = Signals::listen()?;
     let found = Preflight::look(settings)?;
     found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let connections = descriptors::for_clients(descriptors::raise());
     let listener = listen(settings)?;
     let asked = SocketAddr::new(settings.ip, settings.port);
     let http = listener.local_addr().map_err(|error| cannot_listen(asked, &error))?;
@@ -95,7 +93,7 @@ async fn run(settings: &Settings) -> Result<()> {
     };
     let node = tokio::spawn(host::run(parts));
     let (stop, stopped) = watch::channel(false);
-    let http = tokio::spawn(server::serve(listener, Arc::clone(&front), stopped));
+    let http = tokio::spawn(server::serve(listener, Arc::clone(&front), stopped, connections));
     wait_a_little(&front).await;
     say(&text);
     let seeds = settings.seeds.clone();
@@ -191,8 +189,8 @@ async fn live(
     front.stop();
     stop.send_replace(true);
     let orderly = async {
-        if tokio::time::timeout(DRAIN, &mut http).await.is_err() {
-            tracing::warn!("some requests did not end in time");
+        if let Err(error) = (&mut http).await {
+            tracing::error!(%error, "the HTTP front ended early");
         }
         inbox.stop();
         end((&mut node).await)

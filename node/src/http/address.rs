@@ -37,14 +37,15 @@ pub fn decode(piece: &str) -> Result<Cow<'_, [u8]>, Problem> {
     Ok(Cow::Owned(bytes))
 }
 
-/// The parameters of a query, each of which must be `known`. In a query `+` is a space.
+/// The parameters of a query, each of which must be `known` and given once. In a query `+` is a space.
 pub fn parameters<'a>(
     query: &'a str,
     known: &'a [&'static str],
 ) -> impl Iterator<Item = Result<(&'static str, Cow<'a, str>), Problem>> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+    let mut given = 0u64;
+    query.split('&').filter(|pair| !pair.is_empty()).map(move |pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = known.iter().find(|known| **known == name).ok_or_else(|| {
+        let at = known.iter().position(|known| *known == name).ok_or_else(|| {
             let hint = match nearest(name, known.iter().copied()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if known.is_empty() => "this route takes no parameters".to_owned(),
@@ -52,12 +53,20 @@ pub fn parameters<'a>(
             };
             Problem::bad(format!("unknown query parameter `{name}`"), hint)
         })?;
+        let name = known[at];
+        if given & 1 << at != 0 {
+            return Err(Problem::bad(
+                format!("the query parameter `{name}` is given twice"),
+                "give it once: nobody knows which of the two is meant",
+            ));
+        }
+        given |= 1 << at;
         let value = if value.contains('+') {
             Cow::Owned(value.replace('+', " "))
         } else {
             Cow::Borrowed(value)
         };
-        Ok((*name, decode_text(value, name)?))
+        Ok((name, decode_text(value, name)?))
     })
 }
 
@@ -104,5 +113,7 @@ mod tests {
         let problem = parameters("zzzzzzzz", known).next().unwrap().expect_err("unknown");
         assert_eq!(problem.hint, "this route knows consistency, timeout");
         assert!(parameters("timeout=%ff", known).next().unwrap().is_err());
+        let twice = parameters("timeout=1s&timeout=1s", known).nth(1).unwrap().expect_err("twice");
+        assert!(twice.message.contains("`timeout` is given twice"));
     }
 }

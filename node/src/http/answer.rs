@@ -4,13 +4,12 @@
 //! next. `hint` is left out where there is nothing to add.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 /// What the server sends.
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Bytes>;
 
 /// The context token, in and out.
 pub static CONTEXT: HeaderName = HeaderName::from_static("x-rondo-context");
@@ -90,9 +89,6 @@ impl Problem {
         if !self.allow.is_empty() {
             headers.insert(hyper::header::ALLOW, HeaderValue::from_static(self.allow));
         }
-        if self.close {
-            headers.insert(hyper::header::CONNECTION, HeaderValue::from_static("close"));
-        }
         if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(hyper::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -103,7 +99,7 @@ impl Problem {
 /// An answer with a body of its own kind.
 #[must_use]
 pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
@@ -118,7 +114,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 /// An answer without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = status;
     answer
 }

@@ -7,23 +7,31 @@
 //! | C | `/api/v1/kv/{key}` | raw, or `{"value": …}` | the raw value |
 //!
 //! All act on the keyspace `default`. A JSON body is known by its content type, or, where the content type says nothing
-//! (none, or the one that curl and forms send), by being a JSON object. A value that is no string is kept as its JSON
-//! text. `version` is a u64 above 2^53: `ETag` says it as text.
+//! (none, or the one that curl and forms send), by being a JSON object; `json_body` reads it. A value that is no string is
+//! kept as its JSON text, to the letter, and shown as that: a number of 30 digits, `1.10` and repeated keys come back as
+//! they were sent. `version` is a u64 above 2^53: `ETag` says it as text.
+
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
-use hyper::{Method, StatusCode, Uri};
+use hyper::header::{ETAG, HeaderValue};
+use hyper::{Method, StatusCode};
 use rondo_core::message::Sibling;
 use rondo_core::version::context::Context;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use crate::http::answer::{self, Answer, Problem, SIBLINGS};
 use crate::http::front::Front;
+use crate::http::head::Head;
+use crate::http::json_body::{self, Sent};
 use crate::http::kv::{self, Options, Outcome, Target};
+use crate::http::media::{self, Media};
 use crate::http::native;
-use crate::nearest::nearest;
+use crate::http::visit::Visit;
 
 /// A dialect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,33 +44,35 @@ pub enum Dialect {
     C,
 }
 
-const FIELDS: &[&str] = &["value", "consistency", "context", "ttl"];
-const TEXT_KIND: &[u8] = b"text/plain; charset=utf-8";
-const JSON_KIND: &[u8] = b"application/json";
-
 /// `PUT`, `GET`, `HEAD` and `DELETE` of one key.
 pub async fn key(
     dialect: Dialect,
-    front: &Front,
+    visit: Visit<'_>,
     target: &Target,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
+    head: &Head,
     sent: Bytes,
 ) -> Result<Answer, Problem> {
-    let mut options = Options::read(uri, headers)?;
-    let outcome = match *method {
+    let front = visit.front;
+    let mut options = Options::read(&head.uri, &head.headers)?;
+    let outcome = match head.method {
         Method::PUT => {
-            let (value, kind) = stored_form(dialect, headers, sent, &mut options)?;
-            kv::put(front, target, &options, value, kind).await?
+            let said = Media::sent(&head.headers);
+            let whole_is_a_value = dialect == Dialect::C;
+            match json_body::read(&sent, said, whole_is_a_value, &mut options)? {
+                Sent::Value(value, kind) => {
+                    let media = Media { kind, encoding: b"" };
+                    kv::put(visit, target, &options, value, media).await?
+                }
+                Sent::Raw(media) => kv::put(visit, target, &options, sent, media).await?,
+            }
         }
-        Method::DELETE => kv::delete(front, target, &options).await?,
-        _ => kv::get(front, target, &options).await?,
+        Method::DELETE => kv::delete(visit, target, &options).await?,
+        _ => kv::get(visit, target, &options).await?,
     };
     Ok(match outcome {
         Outcome::Stored(context, version) => {
             let mut view = json!({ "status": "ok", "key": text_of(&target.key) });
-            if *method == Method::PUT || dialect != Dialect::B {
+            if head.method == Method::PUT || dialect != Dialect::B {
                 view["version"] = json!(version.0);
             }
             let mut answer = answer::json(StatusCode::OK, &view);
@@ -83,6 +93,43 @@ pub async fn key(
     })
 }
 
+/// What dialects A and B show of a key.
+#[derive(Serialize)]
+struct Shown<'a> {
+    key: String,
+    value: ShownValue<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    encoding: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_encoding: Option<String>,
+    version: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vector_clock: Option<BTreeMap<String, u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<u64>,
+}
+
+/// A value: JSON to the letter, text, or base64 of anything else.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ShownValue<'a> {
+    Json(&'a RawValue),
+    Text(&'a str),
+    Base64(String),
+}
+
+impl ShownValue<'_> {
+    fn new<'a>(value: &'a [u8], media: Media<'_>) -> ShownValue<'a> {
+        let text = std::str::from_utf8(value).ok().filter(|_| media.encoding.is_empty());
+        let Some(text) = text else {
+            return ShownValue::Base64(STANDARD.encode(value));
+        };
+        let json = || serde_json::from_str(text).ok();
+        if media.is(media::JSON) { json() } else { None }
+            .map_or(ShownValue::Text(text), ShownValue::Json)
+    }
+}
+
 fn found(
     dialect: Dialect,
     front: &Front,
@@ -91,23 +138,20 @@ fn found(
     count: usize,
     context: &Context,
 ) -> Answer {
-    let mut view = Map::new();
-    view.insert("key".into(), text_of(&target.key).into());
-    match std::str::from_utf8(&newest.value) {
-        Ok(text) => view.insert("value".into(), text.into()),
-        Err(_) => {
-            view.insert("value".into(), STANDARD.encode(&newest.value).into());
-            view.insert("encoding".into(), "base64".into())
-        }
+    let media = Media::kept(&newest.content_type);
+    let value = ShownValue::new(&newest.value, media);
+    let clock = || context.clock.entries().iter().map(|(actor, n)| (actor.to_string(), *n));
+    let a = dialect == Dialect::A;
+    let shown = Shown {
+        key: text_of(&target.key),
+        encoding: matches!(value, ShownValue::Base64(_)).then_some("base64"),
+        value,
+        content_encoding: (!media.encoding.is_empty()).then(|| text_of(media.encoding)),
+        version: newest.version.0,
+        vector_clock: a.then(|| clock().collect()),
+        timestamp: a.then(|| newest.version.wall_ms()),
     };
-    view.insert("version".into(), newest.version.0.into());
-    if dialect == Dialect::A {
-        let entries = context.clock.entries().iter();
-        let clock: Map<_, _> = entries.map(|(actor, n)| (actor.to_string(), json!(n))).collect();
-        view.insert("vector_clock".into(), clock.into());
-        view.insert("timestamp".into(), newest.version.wall_ms().into());
-    }
-    let mut answer = answer::json(StatusCode::OK, &view);
+    let mut answer = answer::json(StatusCode::OK, &shown);
     let headers = answer.headers_mut();
     headers.insert(ETAG, native::etag(newest.version));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
@@ -118,78 +162,4 @@ fn found(
 /// A key as text; bytes that are no UTF-8 show as replacement characters.
 fn text_of(key: &[u8]) -> String {
     String::from_utf8_lossy(key).into_owned()
-}
-
-/// The value and its content type, out of what was sent.
-fn stored_form(
-    dialect: Dialect,
-    headers: &HeaderMap,
-    sent: Bytes,
-    options: &mut Options,
-) -> Result<(Bytes, Bytes), Problem> {
-    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let media = kind.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
-    let is_json = media.eq_ignore_ascii_case(JSON_KIND);
-    let says_nothing =
-        media.is_empty() || media.eq_ignore_ascii_case(b"application/x-www-form-urlencoded");
-    let kept = if says_nothing { b"" } else { kind };
-    let raw = |sent| Ok((sent, Bytes::copy_from_slice(kept)));
-    if !is_json && !says_nothing {
-        return raw(sent);
-    }
-    let object = match serde_json::from_slice(&sent) {
-        Ok(Value::Object(object)) => object,
-        Ok(_) if dialect == Dialect::C || says_nothing => return raw(sent),
-        Ok(_) => return Err(no_value("the body is JSON, but no object")),
-        Err(_) if says_nothing => return raw(sent),
-        Err(error) => {
-            return Err(Problem::bad(
-                format!("the body is not JSON: {error}"),
-                "send {\"value\": \"…\"}, or another Content-Type for a raw value",
-            ));
-        }
-    };
-    if dialect == Dialect::C && !object.contains_key("value") {
-        return raw(sent);
-    }
-    from_object(object, options)
-}
-
-fn no_value(what: &str) -> Problem {
-    Problem::bad(
-        format!("{what} with a `value`"),
-        "send {\"value\": \"…\"}, or Content-Type: application/octet-stream for a raw value",
-    )
-}
-
-fn from_object(
-    mut object: Map<String, Value>,
-    options: &mut Options,
-) -> Result<(Bytes, Bytes), Problem> {
-    let value = object.remove("value").ok_or_else(|| no_value("the body is no JSON object"))?;
-    for (name, field) in object {
-        match (name.as_str(), field) {
-            ("consistency", Value::String(level)) => options.level = Some(kv::level(&level)?),
-            ("context", Value::String(token)) => options.context = Some(token),
-            ("consistency" | "context", Value::Null) => {}
-            ("consistency" | "context", _) => {
-                return Err(Problem::bad(format!("`{name}` is not a text"), "put it in quotes"));
-            }
-            ("ttl", _) => {
-                return Err(Problem::not_built("`ttl`", "leave it out; delete the key later"));
-            }
-            (other, _) => {
-                let near = nearest(other, FIELDS.iter().copied());
-                let hint = near
-                    .map_or("the body knows `value` and `consistency`".to_owned(), |near| {
-                        format!("did you mean `{near}`?")
-                    });
-                return Err(Problem::bad(format!("unknown field `{other}` in the body"), hint));
-            }
-        }
-    }
-    Ok(match value {
-        Value::String(text) => (text.into(), Bytes::from_static(TEXT_KIND)),
-        other => (other.to_string().into(), Bytes::from_static(JSON_KIND)),
-    })
 }

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rondo_core::budget::Budget;
 use rondo_core::id::{KeyspaceId, RequestId};
-use rondo_core::inbox::{Ask, Inbox, ReplySink};
+use rondo_core::inbox::{Ask, Inbox};
 use rondo_core::layout::keyspace::{self, Keyspace};
-use rondo_core::message::{Action, Reply, Request};
 use rondo_core::status::Status;
 use rondo_core::version::context::Context;
 use tokio::sync::oneshot;
@@ -37,15 +37,6 @@ impl std::fmt::Debug for InboxBox {
     }
 }
 
-struct Sink(oneshot::Sender<Reply>);
-
-impl ReplySink for Sink {
-    fn reply(self: Box<Self>, reply: Reply) {
-        // The client may have gone; then nobody wants to know.
-        let _ = self.0.send(reply);
-    }
-}
-
 impl Front {
     /// A front end. `secret` seals context tokens; `run` is random, drawn for this run of the program.
     #[must_use]
@@ -61,16 +52,15 @@ impl Front {
         }
     }
 
-    /// Asks the node to do a request.
-    pub async fn request(&self, request: Request) -> Reply {
-        let writes = !matches!(request.action, Action::Get);
-        let (sink, outcome) = oneshot::channel();
-        self.inbox.0.ask(Ask::Request(request, Box::new(Sink(sink))));
-        match outcome.await {
-            Ok(reply) => reply,
-            Err(_) if writes => Reply::Indeterminate { acks: 0, needed: 1 },
-            Err(_) => Reply::Unavailable { reason: "the node is stopping".to_owned() },
-        }
+    /// The budget of the bytes that clients make the node hold.
+    #[must_use]
+    pub fn memory(&self) -> Budget {
+        self.inbox.0.memory().clients.clone()
+    }
+
+    /// Puts something into the node's inbox.
+    pub fn ask(&self, ask: Ask) {
+        self.inbox.0.ask(ask);
     }
 
     /// Asks the node for its picture.

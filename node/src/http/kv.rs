@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
 use hyper::{StatusCode, Uri};
-use rondo_core::config::{CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use rondo_core::config::{DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::message::{Action, Reply, Request, Sibling};
@@ -20,7 +20,8 @@ use sha2::{Digest, Sha256};
 use crate::http::address;
 use crate::http::answer::{ATTEMPT, CONTEXT, Problem, REQUEST_ID};
 use crate::http::body;
-use crate::http::front::Front;
+use crate::http::media::Media;
+use crate::http::visit::Visit;
 use crate::nearest::nearest;
 
 /// What a request may say besides what it does.
@@ -199,49 +200,48 @@ pub enum Outcome {
 
 /// Puts a value.
 pub async fn put(
-    front: &Front,
+    visit: Visit<'_>,
     target: &Target,
     options: &Options,
     value: Bytes,
-    content_type: Bytes,
+    media: Media<'_>,
 ) -> Result<Outcome, Problem> {
     if value.len() > VALUE_BYTES_MAX {
-        return Err(body::too_large(Some(value.len())));
+        return Err(body::too_large(Some(value.len() as u64)));
     }
-    if content_type.len() > CONTENT_TYPE_BYTES_MAX {
-        return Err(Problem::bad(
-            format!("the content type has more than {CONTENT_TYPE_BYTES_MAX} bytes"),
-            "send a media type such as application/json",
-        ));
-    }
-    let context = seen(front, target, options)?;
-    act(front, target, options, Action::Put { value, content_type, context }).await
+    let content_type = media.to_kept()?;
+    let context = seen(visit, target, options)?;
+    act(visit, target, options, Action::Put { value, content_type, context }).await
 }
 
 /// Deletes.
-pub async fn delete(front: &Front, target: &Target, options: &Options) -> Result<Outcome, Problem> {
-    let context = seen(front, target, options)?;
-    act(front, target, options, Action::Delete { context }).await
+pub async fn delete(
+    visit: Visit<'_>,
+    target: &Target,
+    options: &Options,
+) -> Result<Outcome, Problem> {
+    let context = seen(visit, target, options)?;
+    act(visit, target, options, Action::Delete { context }).await
 }
 
 /// Reads.
-pub async fn get(front: &Front, target: &Target, options: &Options) -> Result<Outcome, Problem> {
-    act(front, target, options, Action::Get).await
+pub async fn get(visit: Visit<'_>, target: &Target, options: &Options) -> Result<Outcome, Problem> {
+    act(visit, target, options, Action::Get).await
 }
 
-fn seen(front: &Front, target: &Target, options: &Options) -> Result<Option<Context>, Problem> {
+fn seen(visit: Visit<'_>, target: &Target, options: &Options) -> Result<Option<Context>, Problem> {
     let token = options.context.as_deref();
-    token.map(|token| front.open(token, target.id, &target.key)).transpose()
+    token.map(|token| visit.front.open(token, target.id, &target.key)).transpose()
 }
 
 async fn act(
-    front: &Front,
+    visit: Visit<'_>,
     target: &Target,
     options: &Options,
     action: Action,
 ) -> Result<Outcome, Problem> {
     let request = Request {
-        id: options.id.unwrap_or_else(|| front.next_request_id()),
+        id: options.id.unwrap_or_else(|| visit.front.next_request_id()),
         named: options.id.is_some(),
         attempt: options.attempt,
         source: options.source,
@@ -251,11 +251,13 @@ async fn act(
         deadline_ms: options.deadline_ms,
         action,
     };
-    judge(front.request(request).await)
+    let writes = !matches!(request.action, Action::Get);
+    judge(visit.request(request).await, writes)
 }
 
-fn judge(reply: Reply) -> Result<Outcome, Problem> {
-    let (status, message, hint) = match reply {
+/// What a reply means for the client. Advice fits the request: of a read nobody asks whether it has written.
+fn judge(reply: Reply, writes: bool) -> Result<Outcome, Problem> {
+    let (status, message, write_hint, read_hint) = match reply {
         Reply::Stored { context, version } => return Ok(Outcome::Stored(context, version)),
         Reply::Found { siblings, context } if siblings.is_empty() => {
             return Ok(Outcome::NotFound(context));
@@ -263,10 +265,11 @@ fn judge(reply: Reply) -> Result<Outcome, Problem> {
         Reply::Found { siblings, context } => return Ok(Outcome::Found(siblings, context)),
         Reply::NotFound { context } => return Ok(Outcome::NotFound(context)),
         Reply::Indeterminate { acks, needed } => {
+            let are = if acks == 1 { "is" } else { "are" };
             let problem = Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 format!(
-                    "the write may or may not have happened: {acks} of {needed} replicas are known to hold it"
+                    "the write may or may not have happened: {acks} of {needed} replicas {are} known to hold it"
                 ),
                 "read the key, or send the same X-Rondo-Request-Id with the next X-Rondo-Attempt",
             );
@@ -276,11 +279,15 @@ fn judge(reply: Reply) -> Result<Outcome, Problem> {
             StatusCode::SERVICE_UNAVAILABLE,
             reason,
             "nothing was written: try again; /ready says what is missing",
+            "try again; /ready says what is missing",
         ),
-        Reply::Overloaded { reason } => {
-            (StatusCode::TOO_MANY_REQUESTS, reason, "nothing was written: try again later")
-        }
-        Reply::BadRequest { reason } => (StatusCode::BAD_REQUEST, reason, ""),
+        Reply::Overloaded { reason } => (
+            StatusCode::TOO_MANY_REQUESTS,
+            reason,
+            "nothing was written: try again later",
+            "try again later",
+        ),
+        Reply::BadRequest { reason } => (StatusCode::BAD_REQUEST, reason, "", ""),
     };
-    Err(Problem::new(status, message, hint))
+    Err(Problem::new(status, message, if writes { write_hint } else { read_hint }))
 }

@@ -3,9 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
-use hyper::{Method, Response, StatusCode, Uri};
+use hyper::header::{ETAG, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
 use rondo_core::message::Sibling;
 use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
@@ -13,27 +12,24 @@ use serde::Serialize;
 
 use crate::http::answer::{self, Answer, CONTEXT, Problem, SIBLINGS};
 use crate::http::front::Front;
+use crate::http::head::Head;
 use crate::http::kv::{self, Options, Outcome, Target};
-
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+use crate::http::media::Media;
+use crate::http::visit::Visit;
 
 /// `PUT`, `GET`, `HEAD` and `DELETE` of one key.
 pub async fn key(
-    front: &Front,
+    visit: Visit<'_>,
     target: &Target,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
+    head: &Head,
     sent: Bytes,
 ) -> Result<Answer, Problem> {
-    let options = Options::read(uri, headers)?;
-    let outcome = match *method {
-        Method::PUT => {
-            let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-            kv::put(front, target, &options, sent, Bytes::copy_from_slice(kind)).await?
-        }
-        Method::DELETE => kv::delete(front, target, &options).await?,
-        _ => kv::get(front, target, &options).await?,
+    let front = visit.front;
+    let options = Options::read(&head.uri, &head.headers)?;
+    let outcome = match head.method {
+        Method::PUT => kv::put(visit, target, &options, sent, Media::sent(&head.headers)).await?,
+        Method::DELETE => kv::delete(visit, target, &options).await?,
+        _ => kv::get(visit, target, &options).await?,
     };
     Ok(match outcome {
         Outcome::Stored(context, version) => {
@@ -63,13 +59,9 @@ pub fn found(
     count: usize,
     context: &Context,
 ) -> Answer {
-    let kind = match newest.content_type.is_empty() {
-        true => OCTETS,
-        false => HeaderValue::from_maybe_shared(newest.content_type).unwrap_or(OCTETS),
-    };
-    let mut answer = Response::new(Full::new(newest.value));
+    let mut answer = Response::new(newest.value);
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, kind);
+    Media::kept(&newest.content_type).insert_into(headers);
     headers.insert(ETAG, etag(newest.version));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
     insert_context(headers, front, target, context);
@@ -116,6 +108,8 @@ struct SiblingView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     base64: Option<String>,
     content_type: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    content_encoding: String,
     etag: String,
 }
 
@@ -129,10 +123,12 @@ struct SiblingsView<'a> {
 fn all_siblings(front: &Front, target: &Target, siblings: &[Sibling], context: &Context) -> Answer {
     let views = siblings.iter().map(|sibling| {
         let text = std::str::from_utf8(&sibling.value).ok();
+        let media = Media::kept(&sibling.content_type);
         SiblingView {
             text,
             base64: text.is_none().then(|| STANDARD.encode(&sibling.value)),
-            content_type: String::from_utf8_lossy(&sibling.content_type).into_owned(),
+            content_type: String::from_utf8_lossy(media.kind).into_owned(),
+            content_encoding: String::from_utf8_lossy(media.encoding).into_owned(),
             etag: sibling.version.0.to_string(),
         }
     });

@@ -4,21 +4,23 @@
 //! included (`a%2Fb` and `a/b` are the same key).
 
 use bytes::Bytes;
-use hyper::body::Body;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, HeaderMap, HeaderValue,
 };
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, StatusCode};
 use rondo_core::config::VALUE_BYTES_MAX;
 use rondo_core::layout::keyspace;
 
 use crate::http::answer::{self, Answer, Problem};
 use crate::http::dialects::{self, Dialect};
 use crate::http::front::{Front, keyspace_id};
+use crate::http::head::Head;
 use crate::http::kv::Target;
+use crate::http::limits::JSON_BODY_BYTES_MAX;
 use crate::http::views::{self, View};
-use crate::http::{address, body, native};
+use crate::http::visit::Visit;
+use crate::http::{address, native};
 use crate::nearest::nearest;
 
 /// Where a path leads.
@@ -86,55 +88,56 @@ const NOT_BUILT_BELOW: &[(&str, &str, &str)] = &[
 ];
 
 /// Answers one request.
-pub async fn handle<B>(front: &Front, request: Request<B>) -> Answer
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let (parts, body) = request.into_parts();
-    let mut answer = match dispatch(front, &parts.method, &parts.uri, &parts.headers, body).await {
+pub async fn handle(visit: Visit<'_>, head: &Head, sent: Bytes) -> Answer {
+    let mut answer = match dispatch(visit, head, sent).await {
         Ok(answer) => answer,
         Err(problem) => problem.answer(),
     };
-    if let Some(origin) = front.cors_origin() {
+    if let Some(origin) = visit.front.cors_origin() {
         allow_origin(answer.headers_mut(), origin);
     }
     answer
 }
 
-async fn dispatch<B>(
-    front: &Front,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    sent: B,
-) -> Result<Answer, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    if *method == Method::OPTIONS && front.cors_origin().is_some() {
+/// Whether the head alone leads somewhere.
+pub fn check(head: &Head) -> Result<(), Problem> {
+    find(head.uri.path(), &head.method).map(|_| ())
+}
+
+/// How long the body of this request may be, in bytes.
+#[must_use]
+pub fn most(head: &Head) -> usize {
+    match find(head.uri.path(), &head.method) {
+        Ok(Route::Native { .. }) => VALUE_BYTES_MAX,
+        _ => JSON_BODY_BYTES_MAX,
+    }
+}
+
+/// Whether this is one of the questions that are answered however many connections there are.
+#[must_use]
+pub fn tells_how_the_node_is(head: &Head) -> bool {
+    matches!(head.uri.path(), "/health" | "/live" | "/ready")
+        && matches!(head.method, Method::GET | Method::HEAD)
+}
+
+async fn dispatch(visit: Visit<'_>, head: &Head, sent: Bytes) -> Result<Answer, Problem> {
+    if head.method == Method::OPTIONS && visit.front.cors_origin().is_some() {
         return Ok(answer::empty(StatusCode::NO_CONTENT));
     }
-    let route = find(uri.path(), method);
-    let most = match route {
-        Ok(Route::Native { .. }) => VALUE_BYTES_MAX,
-        _ => body::JSON_BODY_BYTES_MAX,
-    };
-    // The body is read before anything is refused: a simple client sends all of it before it reads the answer.
-    let sent = body::read(headers, sent, most).await;
-    match route? {
+    match find(head.uri.path(), &head.method)? {
         Route::Native { keyspace, key } => {
-            let target = target(front, keyspace, key)?;
-            native::key(front, &target, method, uri, headers, sent?).await
+            let target = target(visit.front, keyspace, key)?;
+            native::key(visit, &target, head, sent).await
         }
         Route::Dialect(dialect, key) => {
-            let target = target(front, keyspace::DEFAULT, key)?;
-            dialects::key(dialect, front, &target, method, uri, headers, sent?).await
+            let target = target(visit.front, keyspace::DEFAULT, key)?;
+            dialects::key(dialect, visit, &target, head, sent).await
         }
         Route::View(view) => {
-            if let Some(query) = uri.query() {
+            if let Some(query) = head.uri.query() {
                 address::parameters(query, &[]).next().transpose()?;
             }
-            views::show(front, view).await
+            views::show(visit.front, view).await
         }
         Route::NotBuilt(what) => Err(Problem::not_built(what, "GET / lists what there is")),
     }

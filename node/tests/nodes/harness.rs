@@ -197,10 +197,24 @@ impl Node {
         Ok(node)
     }
 
+    /// As `start`, with so many file descriptors.
+    pub(crate) fn start_with_descriptors(dir: &Path, name: &str, descriptors: u32) -> Node {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_rondo")]).stdin(Stdio::null());
+        let node = Node::spawn_by(shell, dir, name, free_port(), &[]);
+        node.wait_ready();
+        node
+    }
+
     fn spawn(dir: &Path, name: &str, port: u16, flags: &[&str]) -> Node {
+        Node::spawn_by(rondo(), dir, name, port, flags)
+    }
+
+    fn spawn_by(mut rondo: Command, dir: &Path, name: &str, port: u16, flags: &[&str]) -> Node {
         let log = dir.join(format!("{name}.log"));
         let out = dir.join(format!("{name}.out"));
-        let child = rondo()
+        let child = rondo
             .args(["serve", "--node-id", name, "--port", &port.to_string()])
             .arg("--data-dir")
             .arg(dir.join(name))
@@ -227,8 +241,18 @@ impl Node {
     /// Waits until the node serves requests.
     pub(crate) fn wait_ready(&self) {
         eventually(&format!("ready\n{}", self.log()), || {
-            (self.get("/ready").status == 200).then_some(())
+            let ready = ask(self.port, "GET /ready", &[], b"").ok()?;
+            (ready.status == 200).then_some(())
         });
+    }
+
+    /// The most memory that it has had at once, in MiB.
+    pub(crate) fn most_memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.0.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("a number of kB") >> 10
     }
 
     /// What it has logged.

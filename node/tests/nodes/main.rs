@@ -6,6 +6,10 @@ mod alone;
 
 mod refused;
 
+mod wire_http;
+
+mod crowds;
+
 mod together;
 
 mod killed;

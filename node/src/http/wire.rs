@@ -1,0 +1,158 @@
+//! The socket of one connection: reads and writes with an end in time, and tells its seat who waits for whom.
+
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+use bytes::{BufMut as _, BytesMut};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use crate::http::limits::{ANSWER_PATIENCE, DRAIN_BYTES_MAX, LAST_WORDS_PATIENCE, READ_BYTES};
+use crate::http::seats::Taken;
+
+/// Why nothing more comes or goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// The client hung up.
+    Gone,
+    /// The client took too long.
+    Late,
+}
+
+/// A socket and what was read from it and not used yet.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    taken: Taken,
+    /// What was read and not used yet.
+    pub input: BytesMut,
+}
+
+impl Wire {
+    /// A connection that was accepted.
+    #[must_use]
+    pub fn new(stream: TcpStream, taken: Taken) -> Wire {
+        // Without it an answer may wait 40 ms for the client's acknowledgement of the one before.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        Wire { stream, taken, input: BytesMut::new() }
+    }
+
+    /// The connection's seat.
+    #[must_use]
+    pub fn seat(&self) -> &std::sync::Arc<crate::http::seats::Seat> {
+        &self.taken.seat
+    }
+
+    /// Reads something more into `input`, waiting for it until `until`.
+    pub async fn fill(&mut self, until: Instant) -> Result<(), Ended> {
+        loop {
+            self.input.reserve(READ_BYTES);
+            match self.stream.try_read_buf(&mut self.input) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return self.has_read(read),
+            }
+            if self.input.is_empty() {
+                // A connection that waits holds no buffer: thousands may.
+                self.input = BytesMut::new();
+            }
+            self.readable(until).await?;
+        }
+    }
+
+    /// Reads at most `most` bytes to the end of `body`, waiting for some until `until`.
+    pub async fn fill_body(
+        &mut self,
+        body: &mut Vec<u8>,
+        most: usize,
+        until: Instant,
+    ) -> Result<(), Ended> {
+        loop {
+            match self.stream.try_read_buf(&mut (&mut *body).limit(most)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                read => return self.has_read(read),
+            }
+            self.readable(until).await?;
+        }
+    }
+
+    async fn readable(&self, until: Instant) -> Result<(), Ended> {
+        match timeout_at(until, self.stream.readable()).await {
+            Ok(ready) => ready.map_err(|_| Ended::Gone),
+            Err(_) => Err(Ended::Late),
+        }
+    }
+
+    fn has_read(&self, read: io::Result<usize>) -> Result<(), Ended> {
+        match read {
+            Ok(0) | Err(_) => Err(Ended::Gone),
+            Ok(bytes) => {
+                self.taken.seat.moved(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes all of it. A client that reads nothing for `ANSWER_PATIENCE` is late.
+    pub async fn send(&mut self, head: &[u8], body: &[u8]) -> Result<(), Ended> {
+        let (mut head, mut body) = (head, body);
+        let mut waits = false;
+        while !(head.is_empty() && body.is_empty()) {
+            match self.stream.try_write_vectored(&[IoSlice::new(head), IoSlice::new(body)]) {
+                Ok(0) => return Err(Ended::Gone),
+                Ok(bytes) => {
+                    let from_head = bytes.min(head.len());
+                    head = &head[from_head..];
+                    body = &body[bytes - from_head..];
+                    if waits {
+                        self.taken.seat.moved(bytes);
+                    }
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(Ended::Gone),
+            }
+            if !waits {
+                self.taken.seat.expects();
+                waits = true;
+            }
+            let until = Instant::now() + ANSWER_PATIENCE;
+            match timeout_at(until, self.stream.writable()).await {
+                Ok(ready) => ready.map_err(|_| Ended::Gone)?,
+                Err(_) => return Err(Ended::Late),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket takes at once: last words to a client that is cut off.
+    pub fn send_now(&self, words: &[u8]) {
+        // Nobody is left to tell when it does not fit.
+        let _ = self.stream.try_write(words);
+    }
+
+    /// Ends the connection so that the last answer arrives. Closing a socket with unread input resets it, and a reset
+    /// takes from the client what it has not read: so what it goes on sending is read for a while and dropped.
+    pub async fn hang_up(mut self) {
+        if rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write).is_err() {
+            return;
+        }
+        self.taken.seat.idles();
+        let until = Instant::now() + LAST_WORDS_PATIENCE;
+        let mut dropped = self.input.len();
+        while dropped < DRAIN_BYTES_MAX {
+            self.input.clear();
+            if self.fill(until).await.is_err() {
+                return;
+            }
+            dropped += self.input.len();
+        }
+    }
+}
+
+/// The moment `patience` from now.
+#[must_use]
+pub fn after(patience: Duration) -> Instant {
+    Instant::now() + patience
+}
