@@ -4,17 +4,24 @@
 //! the next, which starts at once when the first ends. A sync costs the processor 60 to 150 µs, so while many
 //! replies wait, starts are at least `SYNC_GAP_NS` apart.
 //!
+//! While a disk stalls, clients give up and ask again, and each question would leave one more answer here, values and all. So
+//! what waits is bounded in bytes: an answer that finds no room is refused, an answer that waits already is not kept a second
+//! time, and of one state of one key there is one copy, however many wait for it
+//! (<https://github.com/valyala/fasthttp/issues/173>).
+//!
 //! Invariants: nothing is released before the write it depends on is durable; one sync runs at a time; a
 //! failed sync releases nothing, ever: the node stops.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use crate::budget::Gauge;
 use crate::engine::Engine;
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{Lsn, NodeId, SyncId};
-use crate::message::Message;
+use crate::id::{Lsn, NodeId, OpId, SyncId};
+use crate::message::{self, Message};
+use crate::version::dvv::VersionSet;
 use crate::version::hlc::Hlc;
 
 /// With more waiting than this, sync starts keep their distance.
@@ -33,10 +40,26 @@ pub enum Release {
     Nothing,
 }
 
+/// What waits already: an answer of one kind to one operation of one node.
+type Answer = (Lsn, NodeId, OpId, Discriminant);
+/// Which kind of answer: states and digests answer the same operation.
+type Discriminant = u8;
+
+/// Something that waits, and what it weighs in bytes.
+#[derive(Debug)]
+struct Waiting {
+    release: Release,
+    weight: usize,
+}
+
 /// Everything that waits, by the write it waits for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Held {
-    waiting: BTreeMap<(Lsn, u64), Release>,
+    waiting: BTreeMap<(Lsn, u64), Waiting>,
+    answers: BTreeSet<Answer>,
+    /// The states in answers that wait, by their write and digest.
+    states: BTreeMap<(Lsn, u64), VersionSet>,
+    bytes: Gauge,
     sequence: u64,
     running: Option<SyncId>,
     last_start: Mono,
@@ -44,10 +67,79 @@ pub struct Held {
 }
 
 impl Held {
-    /// Keeps `release` until `lsn` is durable.
+    /// Nothing waits. `bytes_max`: what may wait.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Held {
+        Held {
+            waiting: BTreeMap::new(),
+            answers: BTreeSet::new(),
+            states: BTreeMap::new(),
+            bytes: Gauge { max: bytes_max, ..Gauge::default() },
+            sequence: 0,
+            running: None,
+            last_start: Mono(0),
+            syncs: 0,
+        }
+    }
+
+    /// Keeps `release` until `lsn` is durable, whether there is room or not: for what belongs to a write of this node's
+    /// own, which `has_room` has admitted.
     pub fn until(&mut self, lsn: Lsn, release: Release) {
+        let weight = size_of::<Waiting>()
+            + match &release {
+                Release::Send(_, message) => message.weight(),
+                Release::ClockMark(_) | Release::Nothing => 0,
+            };
+        self.keep(lsn, release, weight);
+    }
+
+    /// Keeps an answer until `lsn` is durable. `false`: there is no room, and it was not kept.
+    pub fn answer(&mut self, lsn: Lsn, to: NodeId, mut message: Message) -> bool {
+        let Some(op) = message.op() else {
+            return false;
+        };
+        let answer = (lsn, to, op, kind(&message));
+        if self.answers.contains(&answer) {
+            return true;
+        }
+        let mut weight = size_of::<Waiting>() + size_of::<Answer>() + size_of::<Message>();
+        let mut first = None;
+        if let Message::ReadReply { state, .. } = &mut message {
+            let name = (lsn, state.digest());
+            match self.states.get(&name) {
+                Some(same) => *state = same.clone(),
+                None => {
+                    weight += message::weight(state);
+                    first = Some((name, state.clone()));
+                }
+            }
+        }
+        if self.bytes.used + weight > self.bytes.max {
+            return false;
+        }
+        self.answers.insert(answer);
+        self.states.extend(first);
+        self.keep(lsn, Release::Send(to, message), weight);
+        true
+    }
+
+    /// Whether one more write of this node may wait.
+    #[must_use]
+    pub const fn has_room(&self) -> bool {
+        self.bytes.used < self.bytes.max
+    }
+
+    /// How many bytes wait.
+    #[must_use]
+    pub const fn gauge(&self) -> Gauge {
+        self.bytes
+    }
+
+    fn keep(&mut self, lsn: Lsn, release: Release, weight: usize) {
         self.sequence += 1;
-        self.waiting.insert((lsn, self.sequence), release);
+        self.bytes.used += weight;
+        self.bytes.peak = self.bytes.peak.max(self.bytes.used);
+        self.waiting.insert((lsn, self.sequence), Waiting { release, weight });
     }
 
     /// How many wait.
@@ -103,7 +195,99 @@ impl Held {
     }
 
     fn up_to(&mut self, durable: Lsn) -> Vec<Release> {
-        let later = self.waiting.split_off(&(Lsn(durable.0 + 1), 0));
-        std::mem::replace(&mut self.waiting, later).into_values().collect()
+        let next = Lsn(durable.0 + 1);
+        let later = self.waiting.split_off(&(next, 0));
+        self.states = self.states.split_off(&(next, 0));
+        self.answers.retain(|&(lsn, ..)| lsn >= next);
+        let released = std::mem::replace(&mut self.waiting, later).into_values();
+        let release = |Waiting { release, weight }| {
+            self.bytes.used -= weight;
+            release
+        };
+        released.map(release).collect()
+    }
+}
+
+fn kind(message: &Message) -> Discriminant {
+    match message {
+        Message::ReadReply { .. } => 0,
+        Message::DigestReply { .. } => 1,
+        Message::MergeAck { .. } => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::{ActorId, BootEpoch, RequestId};
+    use crate::version::dvv::{Clock, Version};
+
+    const ROOM: usize = 1 << 20;
+
+    fn op(seq: u64) -> OpId {
+        OpId { boot: BootEpoch(1), seq }
+    }
+
+    /// A state with a value of 100 KiB, in memory of its own.
+    fn state(n: u8) -> VersionSet {
+        let mut state = VersionSet::default();
+        let value = Bytes::from(vec![n; 100 << 10]);
+        let version = Version::value(Hlc(1 << 20), RequestId(u128::from(n)), Bytes::new(), value);
+        state.put(&Clock::default(), ActorId(1), version);
+        state
+    }
+
+    fn read(seq: u64, n: u8) -> Message {
+        Message::ReadReply { op: op(seq), state: state(n) }
+    }
+
+    #[test]
+    fn a_stall_under_one_hot_key_keeps_its_value_once() {
+        let mut held = Held::new(ROOM);
+        assert!((0..1_000).all(|seq| held.answer(Lsn(5), NodeId(1), read(seq, 1))));
+        let used = held.gauge().used;
+        assert!(used < 800 << 10, "{used} bytes, and no thousand values");
+        let values: BTreeSet<*const u8> = held
+            .up_to(Lsn(5))
+            .iter()
+            .filter_map(|release| match release {
+                Release::Send(_, Message::ReadReply { state, .. }) => {
+                    state.versions().next().map(|(_, version)| version.value.as_ptr())
+                }
+                _ => None,
+            })
+            .collect();
+        assert_eq!(values.len(), 1, "all share the same memory");
+        assert_eq!(held.gauge().used, 0);
+        assert!(held.states.is_empty() && held.answers.is_empty());
+    }
+
+    #[test]
+    fn a_question_that_is_repeated_waits_once() {
+        let mut held = Held::new(ROOM);
+        for _ in 0..100 {
+            assert!(held.answer(Lsn(5), NodeId(1), read(1, 1)));
+            assert!(held.answer(Lsn(5), NodeId(1), Message::MergeAck { op: op(1) }));
+        }
+        assert_eq!(held.len(), 2);
+        assert!(held.answer(Lsn(6), NodeId(1), read(1, 1)), "a later write is another answer");
+        assert_eq!(held.up_to(Lsn(5)).len(), 2);
+        assert_eq!(held.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_that_finds_no_room_is_refused_and_one_may_wait_again_later() {
+        let mut held = Held::new(ROOM);
+        let kept = (0..100).filter(|&n| held.answer(Lsn(u64::from(n)), NodeId(1), read(1, n)));
+        assert_eq!(kept.count(), 10);
+        let gauge = held.gauge();
+        assert!(gauge.peak <= gauge.max && held.has_room(), "{gauge:?}");
+        held.until(Lsn(99), Release::Send(NodeId(2), read(2, 99)));
+        assert!(!held.has_room(), "what belongs to a write counts all the same");
+        held.up_to(Lsn(4));
+        assert!(held.has_room() && held.answer(Lsn(50), NodeId(1), read(3, 50)));
     }
 }

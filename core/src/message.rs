@@ -167,6 +167,51 @@ impl Message {
             | Message::LayoutRequest => Class::Request,
         }
     }
+
+    /// The bytes that it keeps in memory, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let carried = match self {
+            Message::Query { key, .. } | Message::Read { key, .. } => key.key.len(),
+            Message::QueryReply { clock, .. } => size_of_val(clock.entries()),
+            Message::ReadReply { state, .. } => weight(state),
+            Message::Merge { key, state, .. } => key.key.len() + weight(state),
+            Message::Forward { request, .. } => request.weight(),
+            _ => 0,
+        };
+        size_of::<Message>() + carried
+    }
+
+    /// The operation that it asks for or answers; `None` for layouts.
+    #[must_use]
+    pub const fn op(&self) -> Option<OpId> {
+        match self {
+            Message::Query { op, .. }
+            | Message::QueryReply { op, .. }
+            | Message::Read { op, .. }
+            | Message::ReadReply { op, .. }
+            | Message::DigestReply { op, .. }
+            | Message::Merge { op, .. }
+            | Message::MergeAck { op }
+            | Message::Holds { op, .. }
+            | Message::Lacks { op }
+            | Message::Failed { op }
+            | Message::StaleLayout { op }
+            | Message::Forward { op, .. }
+            | Message::ForwardRefused { op, .. }
+            | Message::ForwardReply { op, .. } => Some(*op),
+            Message::LayoutOffer { .. } | Message::LayoutRequest => None,
+        }
+    }
+}
+
+/// The bytes that a state keeps in memory, about.
+#[must_use]
+pub fn weight(state: &VersionSet) -> usize {
+    let versions = state.versions().map(|(_, version)| {
+        size_of_val(version) + version.value.len() + version.content_type.len()
+    });
+    size_of_val(state.entries()) + versions.sum::<usize>()
 }
 
 /// What a client asks about one key.

@@ -12,10 +12,11 @@ use std::io;
 
 use bytes::Bytes;
 
+use crate::budget::{Gauge, Shares};
 use crate::buggify;
 use crate::cluster::agreement::Agreement;
 use crate::cluster::membership::Membership;
-use crate::config::{NodeConfig, STOP_MS_MAX};
+use crate::config::{MESSAGE_BYTES_MAX, NodeConfig, STOP_MS_MAX};
 use crate::engine::{Engine, ReadTicket};
 use crate::env::{Address, Mono};
 use crate::error::Result;
@@ -49,6 +50,17 @@ enum Parked {
     Issue(OpId),
 }
 
+impl Parked {
+    /// The bytes that it keeps in memory, about.
+    fn weight(&self) -> usize {
+        size_of::<Parked>()
+            + match self {
+                Parked::Message(_, message) => message.weight(),
+                Parked::Issue(_) => 0,
+            }
+    }
+}
+
 /// A cold read and what waits for it.
 #[derive(Debug)]
 struct ColdRead {
@@ -77,6 +89,7 @@ pub struct Node {
     cold_reads: BTreeMap<ReadId, ColdRead>,
     reads: u64,
     parked: usize,
+    parked_bytes: Gauge,
     next_maintain: Mono,
     stop_by: Option<Mono>,
     /// Until when a node that stops stays to refuse.
@@ -87,6 +100,7 @@ pub struct Node {
 impl Node {
     /// A node on an open store. Reads its own records from `engine`.
     pub fn new(config: &NodeConfig, engine: &mut dyn Engine, now: Mono) -> Result<Node> {
+        let shares = Shares::of(config.memory_bytes_max);
         Ok(Node {
             me: config.id,
             name: config.name.clone(),
@@ -96,7 +110,7 @@ impl Node {
             members: Membership::new(config),
             agreement: Agreement::load(config, engine)?,
             replica: Replica::load(config, engine)?,
-            held: Held::default(),
+            held: Held::new(shares.held),
             coordinator: Coordinator::new(config),
             forwards: Forwards::default(),
             out: VecDeque::new(),
@@ -104,6 +118,7 @@ impl Node {
             cold_reads: BTreeMap::new(),
             reads: 0,
             parked: 0,
+            parked_bytes: Gauge { max: shares.parked, ..Gauge::default() },
             next_maintain: now,
             stop_by: None,
             stays_until: now,
@@ -172,6 +187,12 @@ impl Node {
         assert!(self.out.is_empty(), "every message has been sent or served");
         let parked: usize = self.cold_reads.values().map(|read| read.parked.len()).sum();
         assert_eq!(parked, self.parked, "the count of parked inputs is right");
+        let all = self.cold_reads.values().flat_map(|read| &read.parked);
+        let bytes: usize = all.map(Parked::weight).sum();
+        assert_eq!(bytes, self.parked_bytes.used, "and so are their bytes");
+        for gauge in [self.parked_bytes, self.held.gauge(), self.coordinator.gauge()] {
+            assert!(gauge.used <= gauge.max + MESSAGE_BYTES_MAX, "a budget is kept: {gauge:?}");
+        }
         assert!(self.cold_reads.values().all(|read| !read.parked.is_empty()), "reads are wanted");
     }
 
@@ -281,7 +302,12 @@ impl Node {
         }
         match self.consult(&message, env) {
             Ok((answer, None)) => self.out.push_back((from, answer)),
-            Ok((answer, Some(lsn))) => self.held.until(lsn, Release::Send(from, answer)),
+            Ok((answer, Some(lsn))) => {
+                if !self.held.answer(lsn, from, answer) {
+                    sometimes!(env, NoRoomToHold);
+                    self.out.push_back((from, Message::Failed { op }));
+                }
+            }
             Err(Trouble::Cold(ticket)) => {
                 sometimes!(env, ColdQuestion);
                 let key = key.clone();
@@ -364,11 +390,16 @@ impl Node {
         parked: Parked,
         env: &mut impl Env,
     ) -> Result<()> {
-        if self.parked >= PARKED_MAX || buggify!(env, ParkingFull) {
+        let weight = parked.weight();
+        let full =
+            self.parked >= PARKED_MAX || self.parked_bytes.used + weight > self.parked_bytes.max;
+        if full || buggify!(env, ParkingFull) {
             self.replica.forget(&key);
             return Ok(());
         }
         self.parked += 1;
+        self.parked_bytes.used += weight;
+        self.parked_bytes.peak = self.parked_bytes.peak.max(self.parked_bytes.used);
         if let Some(read) = self.cold_reads.values_mut().find(|read| read.key == key) {
             sometimes!(env, ColdReadShared);
             read.parked.push(parked);
@@ -392,6 +423,7 @@ impl Node {
             return Ok(());
         };
         self.parked -= parked.len();
+        self.parked_bytes.used -= parked.iter().map(Parked::weight).sum::<usize>();
         let engine = env.engine();
         match result.map_err(Into::into).and_then(|bytes| engine.finish_read(ticket, bytes)) {
             Ok(found) => {
@@ -510,7 +542,12 @@ impl Node {
             engine: engine.stats(),
             counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
             in_flight: self.coordinator.len() as u64,
-            memory: MemoryStatus::default(),
+            memory: MemoryStatus {
+                held: self.held.gauge(),
+                parked: self.parked_bytes,
+                in_flight: self.coordinator.gauge(),
+                ..MemoryStatus::default()
+            },
             clock_ahead_ms: self.members.clock_ahead_ms(now),
         }
     }

@@ -139,6 +139,7 @@ sites! {
     LayoutFormed, "layout-formed", 0, "this node formed the first layout";
     LayoutSaidToBeLive, "layout-said-to-be-live", 0, "a node learnt from another that its layout is live";
     LayoutUnsyncedAtHeartbeat, "layout-unsynced-at-heartbeat", 0, "a layout was endorsed and not yet durable when a heartbeat was due";
+    NoRoomToHold, "no-room-to-hold", 0, "an answer was refused because too many bytes wait for the disk";
     PeerLeft, "peer-left", 0, "a peer said goodbye";
     PeerCameBack, "peer-came-back", 0, "a peer that was taken for dead was heard again";
     PeerRestarted, "peer-restarted", 0, "a peer came back with a higher boot epoch";

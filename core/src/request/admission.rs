@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::budget::Gauge;
 use crate::cluster::membership::Membership;
 use crate::config::{
     CONTENT_TYPE_BYTES_MAX, DRIFT_MS_MAX, KEY_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
@@ -38,12 +39,15 @@ pub fn check<'a>(
 }
 
 /// Whether this node has room for one more request.
-pub fn room(in_flight: usize, stopping: bool) -> Result<(), Reply> {
+pub fn room(in_flight: usize, bytes: Gauge, stopping: bool) -> Result<(), Reply> {
     if stopping {
         return Err(unavailable("the node is stopping; ask another"));
     }
     if in_flight >= REQUESTS_IN_FLIGHT_MAX {
         return Err(overloaded("too many requests in flight on this node"));
+    }
+    if bytes.used + VALUE_BYTES_MAX > bytes.max {
+        return Err(overloaded("the requests in flight on this node keep too many bytes"));
     }
     Ok(())
 }

@@ -173,7 +173,7 @@ impl Coordinator {
         if buggify!(env, AdmissionRefused) {
             return Err(overloaded("too many requests in flight, says the simulator"));
         }
-        admission::room(self.operations.len(), self.stopping)?;
+        admission::room(self.operations.len(), self.operations.gauge(), self.stopping)?;
         admission::prospects(facts, self.me, around.members, env.mono())
     }
 

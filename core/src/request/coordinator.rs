@@ -6,12 +6,13 @@
 
 use smallvec::SmallVec;
 
+use crate::budget::{Gauge, Shares};
 use crate::buggify;
 use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{BootEpoch, NodeId, OpId};
-use crate::message::{Message, Reply};
+use crate::message::{Message, Reply, weight};
 use crate::replica::Trouble;
 use crate::request::admission::{overloaded, unavailable};
 use crate::request::answers::{Surroundings, answer};
@@ -43,7 +44,7 @@ impl Coordinator {
             boot: config.boot,
             sequence: 0,
             patience: Patience::new(config),
-            operations: Operations::default(),
+            operations: Operations::new(Shares::of(config.memory_bytes_max).in_flight),
             attempts: Attempts::default(),
             stopping: false,
         }
@@ -53,6 +54,12 @@ impl Coordinator {
     #[must_use]
     pub fn len(&self) -> usize {
         self.operations.len()
+    }
+
+    /// How many bytes the requests in flight work with.
+    #[must_use]
+    pub const fn gauge(&self) -> Gauge {
+        self.operations.gauge()
     }
 
     /// Whether nothing is in flight.
@@ -83,6 +90,13 @@ impl Coordinator {
         let Some(id) = answered(&message).filter(|id| id.boot == self.boot) else {
             return Ok(());
         };
+        let mut message = message;
+        if let Message::ReadReply { state, .. } = &message
+            && !self.operations.charge(id.seq, weight(state))
+        {
+            // As if the replica had refused: another one, or another time, may do.
+            message = Message::Failed { op: id };
+        }
         let Some(operation) = self.operations.get_mut(id.seq) else {
             sometimes!(env, StaleReplyIgnored);
             return Ok(());

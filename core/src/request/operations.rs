@@ -1,12 +1,13 @@
 //! The table of all requests in flight, and when each wants to be looked at.
 //!
 //! Invariants: every operation has one timer; every asker has its own deadline and is in one operation; an operation
-//! lives until the latest of them.
+//! lives until the latest of them; what it weighs is charged once and given back with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
+use crate::budget::Gauge;
 use crate::env::Mono;
 use crate::id::OpId;
 use crate::request::operation::{Asker, Facts};
@@ -39,6 +40,8 @@ pub struct Operation {
     pub repeats: u32,
     /// When it is to be looked at: the next repetition, or somebody's deadline.
     timer: Mono,
+    /// What it works with weighs so many bytes.
+    weight: usize,
 }
 
 impl Operation {
@@ -46,7 +49,8 @@ impl Operation {
     #[must_use]
     pub fn new(asker: Asker, facts: Facts, phase: Phase, again: Mono) -> Operation {
         let askers = [Waiting { asker, deadline: facts.deadline }].into_iter().collect();
-        Operation { facts, askers, phase, again, repeats: 0, timer: again }
+        let weight = facts.request.weight();
+        Operation { facts, askers, phase, again, repeats: 0, timer: again, weight }
     }
 
     /// Takes out those whose time is up.
@@ -71,13 +75,45 @@ impl Operation {
 }
 
 /// The requests in flight.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Operations {
     all: BTreeMap<u64, Operation>,
+    bytes: Gauge,
     timers: BTreeSet<(Mono, u64)>,
 }
 
 impl Operations {
+    /// None. `bytes_max`: what all may work with.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Operations {
+        let bytes = Gauge { max: bytes_max, ..Gauge::default() };
+        Operations { all: BTreeMap::new(), bytes, timers: BTreeSet::new() }
+    }
+
+    /// What all of them work with, in bytes.
+    #[must_use]
+    pub const fn gauge(&self) -> Gauge {
+        self.bytes
+    }
+
+    /// Charges an operation for so many bytes more. `false`: there is no room, and nothing was charged.
+    #[must_use]
+    pub fn charge(&mut self, sequence: u64, bytes: usize) -> bool {
+        if self.bytes.used + bytes > self.bytes.max {
+            return false;
+        }
+        if let Some(operation) = self.all.get_mut(&sequence) {
+            operation.weight += bytes;
+            self.add(bytes);
+        }
+        true
+    }
+
+    fn add(&mut self, bytes: usize) {
+        self.bytes.used += bytes;
+        self.bytes.peak = self.bytes.peak.max(self.bytes.used);
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -105,6 +141,7 @@ impl Operations {
     /// Adds one.
     pub fn insert(&mut self, mut operation: Operation) {
         operation.timer = operation.wanted();
+        self.add(operation.weight);
         self.timers.insert((operation.timer, operation.facts.id.seq));
         self.all.insert(operation.facts.id.seq, operation);
     }
@@ -118,6 +155,7 @@ impl Operations {
     pub fn remove(&mut self, sequence: u64) -> Option<Operation> {
         let operation = self.all.remove(&sequence)?;
         self.timers.remove(&(operation.timer, sequence));
+        self.bytes.used -= operation.weight;
         Some(operation)
     }
 

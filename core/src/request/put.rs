@@ -177,6 +177,11 @@ impl PutRound {
         if buggify!(env, IssueRefused) {
             return Err(Trouble::Failed(Error::Full("the key is full, says the simulator")));
         }
+        if !held.has_room() {
+            return Err(Trouble::Failed(Error::Full(
+                "too much waits for the disk; try again later",
+            )));
+        }
         let (covers, seen) = query.covers(facts);
         let version = |hlc| version(&facts.request, hlc);
         let issued = replica.issue(&facts.key, facts.partition, covers, seen, version, env)?;
