@@ -36,6 +36,8 @@ pub mod cluster;
 
 pub mod held;
 
+pub mod parked;
+
 pub mod replica;
 
 pub mod request;

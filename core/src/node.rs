@@ -7,12 +7,12 @@
 //! durability is sent before the write it speaks of is durable; after an error `step` is not called again, except to
 //! `abandon` what is in flight.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::Bytes;
 
-use crate::budget::{Gauge, Shares};
+use crate::budget::Shares;
 use crate::buggify;
 use crate::cluster::agreement::Agreement;
 use crate::cluster::membership::Membership;
@@ -24,6 +24,7 @@ use crate::held::{Held, Release};
 use crate::id::{NodeId, OpId, ReadId, SyncId};
 use crate::layout::keyspace;
 use crate::message::{Envelope, KeyRef, Message, Reply};
+use crate::parked::{ColdRead, ColdReads, Parked, Parking};
 use crate::replica::{Replica, Trouble};
 use crate::request::answers::Surroundings;
 use crate::request::coordinator::Coordinator;
@@ -33,8 +34,6 @@ use crate::sometimes;
 use crate::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Status};
 use crate::step::{Env, Input};
 
-/// The most inputs that wait for cold reads; more are refused as failed, and asked again.
-const PARKED_MAX: usize = 16 << 10;
 /// How often the engine may do some background work, in milliseconds.
 const MAINTAIN_MS: u64 = 50;
 /// How long a node that stops still refuses what peers ask of it, before their goodbyes have reached everybody, in
@@ -42,32 +41,6 @@ const MAINTAIN_MS: u64 = 50;
 const GOODBYE_MS: u64 = 200;
 /// How much of it, in bytes.
 const MAINTAIN_BYTES: u64 = 1 << 20;
-
-/// Something that waits for a cold read.
-#[derive(Debug)]
-enum Parked {
-    Message(NodeId, Message),
-    Issue(OpId),
-}
-
-impl Parked {
-    /// The bytes that it keeps in memory, about.
-    fn weight(&self) -> usize {
-        size_of::<Parked>()
-            + match self {
-                Parked::Message(_, message) => message.weight(),
-                Parked::Issue(_) => 0,
-            }
-    }
-}
-
-/// A cold read and what waits for it.
-#[derive(Debug)]
-struct ColdRead {
-    key: KeyRef,
-    ticket: ReadTicket,
-    parked: Vec<Parked>,
-}
 
 /// One node.
 #[derive(Debug)]
@@ -86,10 +59,7 @@ pub struct Node {
     out: VecDeque<(NodeId, Message)>,
     /// Dots that wait for a cold read which has not been started.
     cold: Vec<(KeyRef, ReadTicket, OpId)>,
-    cold_reads: BTreeMap<ReadId, ColdRead>,
-    reads: u64,
-    parked: usize,
-    parked_bytes: Gauge,
+    cold_reads: ColdReads,
     next_maintain: Mono,
     stop_by: Option<Mono>,
     /// Until when a node that stops stays to refuse.
@@ -115,10 +85,7 @@ impl Node {
             forwards: Forwards::default(),
             out: VecDeque::new(),
             cold: Vec::new(),
-            cold_reads: BTreeMap::new(),
-            reads: 0,
-            parked: 0,
-            parked_bytes: Gauge { max: shares.parked, ..Gauge::default() },
+            cold_reads: ColdReads::new(shares.parked),
             next_maintain: now,
             stop_by: None,
             stays_until: now,
@@ -185,15 +152,10 @@ impl Node {
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
         assert!(self.out.is_empty(), "every message has been sent or served");
-        let parked: usize = self.cold_reads.values().map(|read| read.parked.len()).sum();
-        assert_eq!(parked, self.parked, "the count of parked inputs is right");
-        let all = self.cold_reads.values().flat_map(|read| &read.parked);
-        let bytes: usize = all.map(Parked::weight).sum();
-        assert_eq!(bytes, self.parked_bytes.used, "and so are their bytes");
-        for gauge in [self.parked_bytes, self.held.gauge(), self.coordinator.gauge()] {
+        self.cold_reads.invariants();
+        for gauge in [self.cold_reads.gauge(), self.held.gauge(), self.coordinator.gauge()] {
             assert!(gauge.used <= gauge.max + MESSAGE_BYTES_MAX, "a budget is kept: {gauge:?}");
         }
-        assert!(self.cold_reads.values().all(|read| !read.parked.is_empty()), "reads are wanted");
     }
 
     fn tick(&mut self, env: &mut impl Env) -> Result<()> {
@@ -390,25 +352,16 @@ impl Node {
         parked: Parked,
         env: &mut impl Env,
     ) -> Result<()> {
-        let weight = parked.weight();
-        let full =
-            self.parked >= PARKED_MAX || self.parked_bytes.used + weight > self.parked_bytes.max;
-        if full || buggify!(env, ParkingFull) {
-            self.replica.forget(&key);
-            return Ok(());
+        let parking = match buggify!(env, ParkingFull) {
+            true => Parking::Full,
+            false => self.cold_reads.park(key.clone(), ticket, parked),
+        };
+        sometimes!(env, ColdReadShared, parking == Parking::Shared);
+        match parking {
+            Parking::Full => self.replica.forget(&key),
+            Parking::Shared => {}
+            Parking::Start(id) => env.engine().start_read(id, ticket)?,
         }
-        self.parked += 1;
-        self.parked_bytes.used += weight;
-        self.parked_bytes.peak = self.parked_bytes.peak.max(self.parked_bytes.used);
-        if let Some(read) = self.cold_reads.values_mut().find(|read| read.key == key) {
-            sometimes!(env, ColdReadShared);
-            read.parked.push(parked);
-            return Ok(());
-        }
-        self.reads += 1;
-        let id = ReadId(self.reads);
-        env.engine().start_read(id, ticket)?;
-        self.cold_reads.insert(id, ColdRead { key, ticket, parked: vec![parked] });
         Ok(())
     }
 
@@ -419,11 +372,9 @@ impl Node {
         result: io::Result<Bytes>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let Some(ColdRead { key, ticket, parked }) = self.cold_reads.remove(&id) else {
+        let Some(ColdRead { key, ticket, parked }) = self.cold_reads.take(id) else {
             return Ok(());
         };
-        self.parked -= parked.len();
-        self.parked_bytes.used -= parked.iter().map(Parked::weight).sum::<usize>();
         let engine = env.engine();
         match result.map_err(Into::into).and_then(|bytes| engine.finish_read(ticket, bytes)) {
             Ok(found) => {
@@ -544,7 +495,7 @@ impl Node {
             in_flight: self.coordinator.len() as u64,
             memory: MemoryStatus {
                 held: self.held.gauge(),
-                parked: self.parked_bytes,
+                parked: self.cold_reads.gauge(),
                 in_flight: self.coordinator.gauge(),
                 ..MemoryStatus::default()
             },
