@@ -91,7 +91,7 @@ async fn converse(
             }
         };
         let claim = Arc::new(around.claims.open(wire.seat()));
-        let visit = Visit { front: &around.front, claim: &claim };
+        let visit = Visit { front: &around.front, claim: &claim, source: wire.source() };
         *place = Place::Body;
         let Some(answer) = answer(wire, writer, place, &head, visit).await else {
             return End::Closed;
@@ -213,7 +213,7 @@ pub async fn crowded(mut wire: Wire, around: Around) {
     let answer = match head {
         Ok(Ok(Some(head))) if router::tells_how_the_node_is(&head) => {
             let claim = Arc::new(around.claims.open(wire.seat()));
-            let visit = Visit { front: &around.front, claim: &claim };
+            let visit = Visit { front: &around.front, claim: &claim, source: wire.source() };
             router::handle(visit, &head, bytes::Bytes::new()).await
         }
         Ok(Ok(Some(_))) | Err(_) => too_many().answer(),

@@ -39,8 +39,6 @@ pub struct Options {
     pub attempt: u32,
     /// The context token.
     pub context: Option<String>,
-    /// Who asks: a hash of the client's address, 0 where it is not known.
-    pub source: u64,
 }
 
 const PARAMETERS: &[&str] = &["consistency", "timeout", "siblings", "ttl", "explain"];
@@ -244,7 +242,7 @@ async fn act(
         id: options.id.unwrap_or_else(|| visit.front.next_request_id()),
         named: options.id.is_some(),
         attempt: options.attempt,
-        source: options.source,
+        source: visit.source,
         keyspace: Arc::clone(&target.keyspace),
         key: target.key.clone(),
         level: options.level,

@@ -248,7 +248,7 @@ impl Session {
 
     async fn answer(&self, request: &str, body: Bytes) -> Answer {
         let claim = Arc::new(self.claims.open(&self.taken.seat));
-        let visit = Visit { front: &self.front, claim: &claim };
+        let visit = Visit { front: &self.front, claim: &claim, source: 0 };
         match head::parse(request.as_bytes()) {
             Ok(head) => handle(visit, &head.expect("a whole head").0, body).await,
             Err(problem) => problem.answer(),

@@ -16,6 +16,8 @@ pub struct Visit<'a> {
     pub front: &'a Front,
     /// What this one holds.
     pub claim: &'a Arc<Claim>,
+    /// Who asks.
+    pub source: u64,
 }
 
 /// Where the outcome goes. It keeps the charge: what an abandoned request sent is held until the node drops it.

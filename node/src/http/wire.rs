@@ -1,6 +1,7 @@
 //! The socket of one connection: reads and writes with an end in time, and tells its seat who waits for whom.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
@@ -23,6 +24,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    source: u64,
     taken: Taken,
     /// What was read and not used yet.
     pub input: BytesMut,
@@ -36,7 +38,14 @@ impl Wire {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        Wire { stream, taken, input: BytesMut::new() }
+        let source = stream.peer_addr().map_or(0, |address| source(address.ip()));
+        Wire { stream, source, taken, input: BytesMut::new() }
+    }
+
+    /// Who is connected, as a number: the client's address.
+    #[must_use]
+    pub const fn source(&self) -> u64 {
+        self.source
     }
 
     /// The connection's seat.
@@ -155,4 +164,26 @@ impl Wire {
 #[must_use]
 pub fn after(patience: Duration) -> Instant {
     Instant::now() + patience
+}
+
+/// One number for each client: its address, of version 6 only the network, in which it can have as many as it likes.
+fn source(address: IpAddr) -> u64 {
+    match address.to_canonical() {
+        IpAddr::V4(address) => u64::from(u32::from(address)),
+        IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_its_address_and_of_version_6_its_network() {
+        let of = |text: &str| source(text.parse().expect("an address"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"), "the same over both kinds of socket");
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+    }
 }
