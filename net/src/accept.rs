@@ -1,18 +1,19 @@
 //! The task that takes in links which peers dial.
 //!
 //! Whoever connects has no claim on us before its proof: a bounded number of strangers, a bounded time, a
-//! bounded number of bytes, and few words in the log.
+//! bounded number of bytes, and few words in the log. When there are too many, the one that has been silent longest goes:
+//! a peer speaks at once, so that idle connections shut nobody out.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use rondo_core::env::Mono;
 use tokio::io::AsyncWrite;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::connection::{Failure, run, shake_hands};
 use crate::ground::{Ground, Task, wait_until, within};
@@ -29,23 +30,53 @@ const PAUSE_MS: u64 = 100;
 /// The same trouble from the same address is logged again after this, in milliseconds.
 const REPEAT_MS: u64 = 60_000;
 
+/// How far a connection has come.
+const SILENT: u8 = 0;
+/// It has sent a hello that makes sense.
+const SPOKEN: u8 = 1;
+/// Its handshake is over.
+const SETTLED: u8 = 2;
+
+/// A connection that was taken in. It ends when this is dropped.
+struct Taken<T> {
+    task: T,
+    stage: Arc<AtomicU8>,
+}
+
+impl<T> Taken<T> {
+    fn stage(&self) -> u8 {
+        self.stage.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes room for one more stranger, at the cost of the one that has been silent longest. `false`: all have spoken.
+fn make_room<T>(links: &mut Vec<Taken<T>>) -> bool {
+    if links.iter().filter(|link| link.stage() != SETTLED).count() < STRANGERS_MAX {
+        return true;
+    }
+    let silent = links.iter().position(|link| link.stage() == SILENT);
+    silent.map(|at| links.remove(at)).is_some()
+}
+
 /// Never ends by itself; all links it has taken in end with it.
 pub(crate) async fn accept_all<G: Ground>(rim: Arc<Rim<G>>, mut listener: G::Listener) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     let log = Arc::new(Log::default());
-    let mut links: Vec<G::Task> = Vec::new();
+    let mut links: Vec<Taken<G::Task>> = Vec::new();
     loop {
         match rim.ground.accept(&mut listener).await {
-            Ok((stream, from)) => match Arc::clone(&strangers).try_acquire_owned() {
-                Ok(permit) => {
-                    let (us, log) = (Arc::clone(&rim), Arc::clone(&log));
-                    let task = async move { welcome(&us, &log, stream, from, permit).await };
-                    // So there are never more than were open at once, and one.
-                    links.retain(|link| !link.is_over());
-                    links.push(rim.ground.spawn(task));
+            Ok((stream, from)) => {
+                // So there are never more than were open at once, and one.
+                links.retain(|link| !link.task.is_over());
+                if !make_room(&mut links) {
+                    turn_away(stream).await;
+                    continue;
                 }
-                Err(_) => turn_away(stream).await,
-            },
+                let (us, log) = (Arc::clone(&rim), Arc::clone(&log));
+                let stage = Arc::new(AtomicU8::new(SILENT));
+                let shown = Arc::clone(&stage);
+                let task = async move { welcome(&us, &log, stream, from, &shown).await };
+                links.push(Taken { task: rim.ground.spawn(task), stage });
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept links for now");
                 wait_until(&rim.ground, rim.ground.now().plus_ms(PAUSE_MS)).await;
@@ -70,12 +101,13 @@ async fn welcome<G: Ground>(
     log: &Log,
     mut stream: G::Stream,
     from: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    stage: &AtomicU8,
 ) {
     let handshake = Handshake::accept(Arc::clone(&rim.me), rim.nonce());
-    let shaken = shake_hands(&mut stream, handshake, None);
+    let on_spoken = || stage.store(SPOKEN, Ordering::Relaxed);
+    let shaken = shake_hands(&mut stream, handshake, None, on_spoken);
     let opened = within(&rim.ground, rim.handshake_ms, shaken).await;
-    drop(permit);
+    stage.store(SETTLED, Ordering::Relaxed);
     let (peer, decoder) = match opened.unwrap_or(Err(Failure::Slow)) {
         Ok(opened) => opened,
         Err(failure) => return log.on_failure(rim.ground.now(), from.ip(), &failure),

@@ -63,11 +63,13 @@ impl fmt::Display for Failure {
 }
 
 /// Goes through the handshake, after sending `first`. On success returns who is there, and the decoder
-/// with whatever has arrived behind the handshake.
+/// with whatever has arrived behind the handshake. `on_spoken` is called when the other side has said something that
+/// makes sense.
 pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut handshake: Handshake,
     first: Option<Bytes>,
+    on_spoken: impl Fn(),
 ) -> Result<(Peer, Decoder), Failure> {
     if let Some(first) = first {
         stream.write_all(&first).await.map_err(Failure::Io)?;
@@ -93,7 +95,10 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
             }
         };
         match handshake.on_frame(&frame) {
-            Step::Send(bytes) => stream.write_all(&bytes).await.map_err(Failure::Io)?,
+            Step::Send(bytes) => {
+                on_spoken();
+                stream.write_all(&bytes).await.map_err(Failure::Io)?;
+            }
             Step::Open(last, peer) => {
                 if let Some(last) = last {
                     stream.write_all(&last).await.map_err(Failure::Io)?;

@@ -46,7 +46,7 @@ async fn dial<G: Ground>(
 ) -> Result<(G::Stream, Peer, Decoder), Failure> {
     let mut stream = rim.ground.connect(address).await.map_err(Failure::Io)?;
     let (handshake, first) = Handshake::dial(Arc::clone(&rim.me), called.node, rim.nonce());
-    let (peer, decoder) = shake_hands(&mut stream, handshake, Some(first)).await?;
+    let (peer, decoder) = shake_hands(&mut stream, handshake, Some(first), || ()).await?;
     Ok((stream, peer, decoder))
 }
 

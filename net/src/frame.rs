@@ -68,6 +68,8 @@ pub enum FrameError {
         /// The longest payload allowed.
         limit: usize,
     },
+    /// The other side speaks something else that is well known.
+    Foreign(&'static str),
     /// A checksum is wrong.
     Checksum,
     /// No such kind.
@@ -184,6 +186,9 @@ impl Decoder {
             return Err(FrameError::TooShort(length));
         }
         if counted - COUNTED_BYTES > self.payload_max {
+            if let Some(language) = foreign(first) {
+                return Err(FrameError::Foreign(language));
+            }
             let payload = counted - COUNTED_BYTES;
             return Err(FrameError::TooLong { payload, limit: self.payload_max });
         }
@@ -210,6 +215,18 @@ impl Decoder {
     }
 }
 
+/// What begins like this, where it is well known. Read as a length, all of it is far above any limit.
+fn foreign(first: [u8; 4]) -> Option<&'static str> {
+    match &first {
+        b"GET " | b"PUT " | b"POST" | b"HEAD" | b"DELE" | b"OPTI" | b"PATC" | b"PRI " => {
+            Some("HTTP")
+        }
+        [0x16, 3, ..] => Some("TLS"),
+        b"SSH-" => Some("SSH"),
+        _ => None,
+    }
+}
+
 impl Kind {
     fn from_number(number: u8) -> Option<Kind> {
         Some(match number {
@@ -233,6 +250,9 @@ impl fmt::Display for FrameError {
             }
             FrameError::TooLong { payload, limit } => {
                 write!(f, "a frame of {payload} bytes, above the limit of {limit}")
+            }
+            FrameError::Foreign(language) => {
+                write!(f, "{language}: this port is for rondo's peers alone")
             }
             FrameError::Checksum => write!(f, "a frame with a wrong checksum"),
             FrameError::Kind(kind) => write!(f, "a frame of unknown kind {kind}"),
@@ -333,6 +353,14 @@ mod tests {
         decoder.push(&u32::MAX.to_le_bytes());
         assert!(matches!(decoder.next_frame(), Err(FrameError::TooLong { .. })));
         assert!(decoder.buffer.capacity() < 1024, "nothing is reserved for it");
+    }
+
+    #[test]
+    fn well_known_openings_are_named_instead_of_read_as_a_length() {
+        let http = decode(b"GET /live HTTP/1.1\r\n\r\n", &[99]).1.expect("not a frame");
+        assert_eq!(http.to_string(), "HTTP: this port is for rondo's peers alone");
+        assert_eq!(decode(&[0x16, 3, 1, 2], &[4]).1, Some(FrameError::Foreign("TLS")));
+        assert!(matches!(decode(b"zzzz", &[4]).1, Some(FrameError::TooLong { .. })));
     }
 
     #[test]

@@ -450,26 +450,31 @@ async fn rubbish_is_answered_with_a_reason() {
     assert_eq!(Refusal::decode(&frame.payload).code, RefusalCode::Malformed);
 }
 
+/// Their time is far away, so what makes room is that peers speak and they do not.
 #[tokio::test]
-async fn strangers_who_say_nothing_are_few_and_soon_gone() {
-    let mut a = Node::start(Options { handshake_ms: 1000, ..options(1) });
+async fn strangers_who_say_nothing_shut_no_peer_out() {
+    let mut a = Node::start(Options { handshake_ms: 600_000, ..options(1) });
     let mut streams = Vec::new();
     for _ in 0..80 {
         let stream = TcpStream::connect(a.network.address()).await;
         streams.push(stream.expect("it listens"));
     }
-    let mut turned_away = 0;
-    for mut stream in streams {
-        // Nothing but the end of the stream: the time of this one ran out.
-        if let Some(frame) = read_frame(&mut stream).await {
-            assert_eq!(Refusal::decode(&frame.payload).code, RefusalCode::Busy);
-            turned_away += 1;
-        }
-    }
-    assert_eq!(turned_away, 16, "of 80, where 64 may wait");
     let b = Node::start(options(2));
     introduce(&a, &b);
     connected(&a, &b).await;
     b.send(a.id, 1);
     assert_eq!(a.receive().await, (b.id, 1));
+    for stream in &mut streams[..16] {
+        assert!(read_frame(stream).await.is_none(), "the oldest made room");
+    }
+    let youngest = streams.last_mut().expect("eighty");
+    let waits = timeout(Duration::from_millis(50), read_frame(youngest)).await;
+    assert!(waits.is_err(), "the youngest is still listened to");
+}
+
+#[tokio::test]
+async fn a_stranger_who_says_nothing_is_soon_gone() {
+    let a = Node::start(Options { handshake_ms: 50, ..options(1) });
+    let mut stream = TcpStream::connect(a.network.address()).await.expect("it listens");
+    assert!(timeout(DEADLINE, read_frame(&mut stream)).await.expect("in time").is_none());
 }
