@@ -101,8 +101,10 @@ pub struct Progress {
 pub struct EngineStats {
     /// The engine's name.
     pub name: &'static str,
-    /// Keys present.
-    pub keys: u64,
+    /// Records present, those of the node's own included.
+    pub records: u64,
+    /// How many of them have a key that starts with a zero byte: the node's own, not its clients'.
+    pub own_records: u64,
     /// Deletions still remembered.
     pub tombstones: u64,
     /// Bytes of records that can be read.
@@ -257,7 +259,8 @@ impl Engine for MemoryEngine {
             |(key, record): (&Bytes, &Record)| key.len() + record.head.len() + record.body.len();
         EngineStats {
             name: "memory",
-            keys: self.records.len() as u64,
+            records: self.records.len() as u64,
+            own_records: self.records.range(..Bytes::from_static(&[1])).count() as u64,
             live_bytes: self.records.iter().map(bytes).sum::<usize>() as u64,
             reads: self.reads,
             writes: self.writes,

@@ -31,7 +31,7 @@ use crate::request::coordinator::Coordinator;
 use crate::request::forwards::Forwards;
 use crate::request::operation::Asker;
 use crate::sometimes;
-use crate::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Status};
+use crate::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 use crate::step::{Env, Input};
 
 /// How often the engine may do some background work, in milliseconds.
@@ -477,6 +477,10 @@ impl Node {
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
         }
+        let reached =
+            |node| node == self.me || self.hears_me(node) && self.members.is_alive(node, now);
+        let stats = engine.stats();
+        let (keys, deleted_keys) = self.replica.keys(&stats);
         Status {
             node: self.me.to_string(),
             name: self.name.clone(),
@@ -490,7 +494,10 @@ impl Node {
                 .live()
                 .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
             members: self.member_statuses(now),
-            engine: engine.stats(),
+            served: layout.map(|layout| Served::new(layout, reached)),
+            keys,
+            deleted_keys,
+            engine: stats,
             counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
             in_flight: self.coordinator.len() as u64,
             memory: MemoryStatus {
@@ -501,6 +508,11 @@ impl Node {
             },
             clock_ahead_ms: self.members.clock_ahead_ms(now),
         }
+    }
+
+    /// Whether a peer said in its last words that it hears this node.
+    fn hears_me(&self, node: NodeId) -> bool {
+        self.members.peers().get(&node).is_some_and(|peer| peer.hears.contains(&self.me))
     }
 
     fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {
@@ -515,6 +527,7 @@ impl Node {
                 client_address: introduction.client_address.0.clone(),
                 state: self.members.state(introduction.node, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
+                hears_me: introduction.node == self.me || self.hears_me(introduction.node),
                 me: introduction.node == self.me,
                 in_layout: self
                     .agreement

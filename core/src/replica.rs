@@ -19,7 +19,7 @@ use crate::codec;
 use crate::config::{
     ACTORS_MAX, BODY_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX,
 };
-use crate::engine::{Batch, Change, Engine, Lookup, ReadTicket};
+use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
 use crate::layout::keyspace;
@@ -36,6 +36,9 @@ const GROUP: u16 = 0;
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
 const CLOCK_KEY: &[u8] = b"\0clock";
 const ACTOR_PREFIX: &[u8] = b"\0actor/";
+/// How many keys show nothing because all their versions are deletions. In the batch of the write that changes it, so
+/// that it is right after any crash; a write that changes it not costs nothing.
+const DELETED_KEY: &[u8] = b"\0deleted";
 
 /// Why the local copy could not answer.
 #[derive(Debug)]
@@ -99,6 +102,8 @@ pub struct Replica {
     /// A record that a cold read brought, for the inputs that waited for it.
     warm: Option<(KeyRef, Lookup)>,
     actors_replaced: u64,
+    /// Keys here of which all versions are deletions.
+    deleted: u64,
 }
 
 impl Replica {
@@ -106,12 +111,15 @@ impl Replica {
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Replica> {
         let mut mark = Hlc(0);
         let mut actors = BTreeMap::new();
+        let mut deleted = None;
         let mut from = Bytes::from_static(&[OWN_KIND]);
         loop {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
             for (key, record) in page.records.iter().take_while(|(key, _)| key[0] == OWN_KIND) {
                 if key == CLOCK_KEY {
                     mark = Hlc(own_number(&record.head)?);
+                } else if key == DELETED_KEY {
+                    deleted = Some(own_number(&record.head)?);
                 } else if let Some(partition) = key.strip_prefix(ACTOR_PREFIX) {
                     let partition = partition.try_into().map(u16::from_be_bytes);
                     let partition = partition
@@ -140,6 +148,7 @@ impl Replica {
             awaited: BTreeMap::new(),
             warm: None,
             actors_replaced: 0,
+            deleted: deleted.unwrap_or(0),
         })
     }
 
@@ -196,6 +205,7 @@ impl Replica {
             let here = state.entry(actor).map_or(0, |entry| entry.n);
             incoming.entry(actor).is_some_and(|entry| entry.n > here)
         });
+        let was_deleted = is_deleted(&state);
         self.clock.observe(incoming.highest_hlc(), env.wall());
         sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());
         if !state.merge(incoming) {
@@ -220,7 +230,10 @@ impl Replica {
             }
             Err(error) => return Err(error.into()),
         }
-        self.write(key, changes, env)
+        let deleted = self.count_deleted(was_deleted, &state, &mut changes);
+        let lsn = self.write(key, changes, env)?;
+        self.deleted = deleted;
+        Ok(lsn)
     }
 
     /// Issues a dot for a write of a key that this node is a primary of. `seen` is the highest HLC anybody
@@ -244,7 +257,7 @@ impl Replica {
         };
         let (actor, fresh) = self.actor(partition, &known, &state, env);
         let wall = env.wall();
-        let was_deleted = env.probed() && is_deleted(&state);
+        let was_deleted = is_deleted(&state);
         let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
         let dot = state.put(&known, actor, version(hlc));
         check_bounds(&state)?;
@@ -272,7 +285,9 @@ impl Replica {
         if let Some(mark) = mark {
             changes.push(own(Bytes::from_static(CLOCK_KEY), mark.0));
         }
+        let deleted = self.count_deleted(was_deleted, &state, &mut changes);
         let lsn = self.write(key, changes, env)?;
+        self.deleted = deleted;
         self.actors.insert(partition, actor);
         let delta = state.delta(&known, actor);
         Ok(Issued { dot, hlc, delta, known: knows(&known, dot, &state), lsn, mark })
@@ -287,6 +302,29 @@ impl Replica {
     #[must_use]
     pub const fn actors_replaced(&self) -> u64 {
         self.actors_replaced
+    }
+
+    /// How many keys have a version that is no deletion, and how many have deletions only.
+    #[must_use]
+    pub fn keys(&self, engine: &EngineStats) -> (u64, u64) {
+        let all = engine.records.saturating_sub(engine.own_records);
+        (all.saturating_sub(self.deleted), self.deleted)
+    }
+
+    /// The count of deleted keys once a key has this state; when it is another, it is written with the key.
+    fn count_deleted(
+        &self,
+        was: bool,
+        state: &VersionSet,
+        changes: &mut SmallVec<[Change; 2]>,
+    ) -> u64 {
+        let count = match (was, is_deleted(state)) {
+            (false, true) => self.deleted + 1,
+            (true, false) => self.deleted.saturating_sub(1),
+            _ => return self.deleted,
+        };
+        changes.push(own(Bytes::from_static(DELETED_KEY), count));
+        count
     }
 
     fn write(

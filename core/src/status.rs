@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::budget::{Gauge, Memory};
 use crate::engine::EngineStats;
+use crate::id::{NodeId, PartitionId};
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
 use crate::message::Reply;
 
@@ -28,7 +29,13 @@ pub struct Status {
     pub layout: Option<LayoutStatus>,
     /// Every node known, this one included, sorted by name.
     pub members: Vec<MemberStatus>,
-    /// The engine.
+    /// Which partitions can be served, of those of the live layout.
+    pub served: Option<Served>,
+    /// Clients' keys here that have a version which is no deletion.
+    pub keys: u64,
+    /// Clients' keys here of which all versions are deletions.
+    pub deleted_keys: u64,
+    /// The engine. It counts records, the node's own among them, and not keys.
     pub engine: EngineStats,
     /// What was done since start.
     pub counters: Counters,
@@ -113,6 +120,34 @@ impl MemoryStatus {
     }
 }
 
+/// How many partitions can be served with the nodes that are reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Served {
+    /// All partitions.
+    pub partitions: u64,
+    /// Those with enough primaries for a read and a write at `quorum`.
+    pub quorum: u64,
+    /// Those of which every primary is reached.
+    pub whole: u64,
+}
+
+impl Served {
+    /// Counts the partitions of `layout`, when `reached` says which nodes are.
+    #[must_use]
+    pub fn new(layout: &Layout, reached: impl Fn(NodeId) -> bool) -> Served {
+        let Quorums { n, r, w } = layout.quorums();
+        let up = |partition: u16| {
+            layout.primaries(PartitionId(partition)).filter(|&node| reached(node)).count()
+        };
+        let all = 0..layout.partitions();
+        Served {
+            partitions: u64::from(layout.partitions()),
+            quorum: all.clone().filter(|&p| up(p) >= usize::from(r.max(w))).count() as u64,
+            whole: all.filter(|&p| up(p) == usize::from(n)).count() as u64,
+        }
+    }
+}
+
 /// A node as another sees it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct MemberStatus {
@@ -128,6 +163,8 @@ pub struct MemberStatus {
     pub state: &'static str,
     /// Milliseconds since it was heard; `None` when others have only spoken of it.
     pub last_heard_ms: Option<u64>,
+    /// Whether it says that it hears this node; then both directions work.
+    pub hears_me: bool,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it has a role in the live layout.

@@ -2,15 +2,17 @@
 //! a clean end. What a cold read may bring is told in `cluster/stories.rs`.
 
 use bytes::Bytes;
+use proptest::prelude::{prop, prop_assert_eq, proptest};
+use rondo_core::codec;
 use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
-use rondo_core::engine::{Batch, Change, Engine, MemoryEngine};
+use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, NodeId, PartitionId, RequestId};
 use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
 use rondo_core::probe::Probe;
 use rondo_core::replica::{Covers, Issued, Replica, data_key};
 use rondo_core::step::Env;
-use rondo_core::version::dvv::{Clock, Version};
+use rondo_core::version::dvv::{Clock, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -58,6 +60,12 @@ impl World {
     fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let version = |hlc| Version::value(hlc, RequestId(1), Bytes::new(), "v".into());
         let covers = Covers::Only(Clock::default());
+        replica.issue(key, PARTITION, covers, Hlc(0), version, self).unwrap()
+    }
+
+    fn delete(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
+        let covers = Covers::AndLocal(Clock::default());
+        let version = |hlc| Version::tombstone(hlc, RequestId(2));
         replica.issue(key, PARTITION, covers, Hlc(0), version, self).unwrap()
     }
 
@@ -134,4 +142,46 @@ fn an_actor_that_a_peer_has_outrun_stays_dead_after_a_clean_end() {
     let mut replica = world.start(true);
     let next = world.issue(&mut replica, &key("other")).dot;
     assert_ne!(next, other.dot, "a dot was issued twice");
+}
+
+/// What a client would count: every record of a key, read and judged.
+fn counted(engine: &mut MemoryEngine) -> (u64, u64) {
+    let page = engine.scan_from(&[1], usize::MAX, usize::MAX).unwrap();
+    let shows = |record: &Record| {
+        let state = codec::decode_state(&record.head, &record.body).unwrap();
+        state.versions().any(|(_, version)| !version.tombstone)
+    };
+    let live = page.records.iter().filter(|(_, record)| shows(record)).count() as u64;
+    (live, page.records.len() as u64 - live)
+}
+
+proptest! {
+    /// Puts, deletes, merges from a peer in any order and restarts: the counts of keys are those of a scan, and none of
+    /// this node's own records is among them.
+    #[test]
+    fn keys_and_deleted_keys_are_counted_as_a_scan_counts_them(
+        steps in prop::collection::vec((0..6_u8, 0..4_usize), 1..60),
+    ) {
+        let names = ["a", "b", "c", "d"].map(key);
+        let (mut world, mut peer) = (World::default(), World { random: 1 << 32, ..World::default() });
+        let (mut replica, mut other) = (world.start(false), peer.start(false));
+        let mut told: Vec<(KeyRef, VersionSet)> = Vec::new();
+        for (step, at) in steps {
+            let key = &names[at];
+            match step {
+                0 => drop(world.issue(&mut replica, key)),
+                1 => drop(world.delete(&mut replica, key)),
+                2 => told.push((key.clone(), peer.issue(&mut other, key).delta)),
+                3 => told.push((key.clone(), peer.delete(&mut other, key).delta)),
+                4 => {
+                    if let Some((key, delta)) = told.get(at) {
+                        replica.merge(key, PARTITION, delta, &mut world).unwrap();
+                    }
+                }
+                _ => replica = world.start(at % 2 == 0),
+            }
+            let stats = world.engine.stats();
+            prop_assert_eq!(replica.keys(&stats), counted(&mut world.engine));
+        }
+    }
 }

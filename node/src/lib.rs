@@ -26,6 +26,8 @@ pub mod store;
 
 pub mod preflight;
 
+pub mod readiness;
+
 pub mod serve;
 
 pub mod cli;

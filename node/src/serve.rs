@@ -29,6 +29,7 @@ use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::http::server;
 use crate::preflight::{Preflight, cannot_listen};
+use crate::readiness;
 use crate::seeds;
 use crate::settings::{Settings, join_port};
 use crate::store::{self, Store};
@@ -98,7 +99,7 @@ async fn run(settings: &Settings) -> Result<()> {
     say(&text);
     let seeds = settings.seeds.clone();
     tokio::spawn(seeds::look_behind_http(seeds, inbox.clone(), Arc::clone(&front)));
-    tokio::spawn(watch_readiness(Arc::clone(&front)));
+    tokio::spawn(readiness::watch(Arc::clone(&front)));
     let last = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
     links.stop().await;
     closer.map_or(Ok(()), |closer| closer.mark_clean(last))
@@ -218,33 +219,6 @@ fn end(ended: Result<rondo_core::error::Result<Lsn>, JoinError>) -> Result<Lsn> 
             format!("the node stopped because of a mistake in the program: {error}"),
             "start it again, and report this with the log",
         )),
-    }
-}
-
-/// Says on the log when the node becomes ready, and what it waits for meanwhile.
-async fn watch_readiness(front: Arc<Front>) {
-    let mut said = Vec::new();
-    while let Ok(status) = front.status().await {
-        if status.ready {
-            let layout = status.layout.as_ref();
-            let quorums = layout.map(|layout| layout.quorums);
-            if let (Some(layout), Some(q)) = (layout, quorums) {
-                tracing::info!(
-                    layout = layout.version,
-                    nodes = layout.roles.len(),
-                    n = q.n,
-                    r = q.r,
-                    w = q.w,
-                    "ready"
-                );
-            }
-            return;
-        }
-        if status.waiting != said {
-            tracing::info!("not ready: {}", status.waiting.join("; "));
-            said = status.waiting;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -103,14 +103,19 @@ impl<D: Disk> Bitcask<D> {
             active.tombstones = table.tombstones();
         }
         let place = Place { file: number, offset, len };
+        let own = u64::from(key.first() == Some(&0));
         match (old, deleted) {
             (Some(old), false) => {
                 self.keydir.replace(fingerprint, old, place);
             }
             (Some(old), true) => {
                 self.keydir.remove(fingerprint, old);
+                self.own_records -= own;
             }
-            (None, false) => self.keydir.insert(fingerprint, place),
+            (None, false) => {
+                self.keydir.insert(fingerprint, place);
+                self.own_records += own;
+            }
             (None, true) => {}
         }
         sometimes!(self.disk, RecordOverwritten, old.is_some() && !deleted);

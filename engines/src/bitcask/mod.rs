@@ -142,6 +142,8 @@ pub struct Bitcask<D: Disk> {
     /// The store's salt: of its files where there are any.
     salt: u64,
     keydir: Keydir,
+    /// How many keys in the keydir start with a zero byte.
+    own_records: u64,
     files: BTreeMap<u32, DataFile<D::File>>,
     active: Active,
     next_number: u32,
@@ -358,7 +360,8 @@ impl<D: Disk> Engine for Bitcask<D> {
         });
         EngineStats {
             name: "bitcask",
-            keys: self.keydir.len(),
+            records: self.keydir.len(),
+            own_records: self.own_records,
             tombstones: sum(|file| file.tombstones),
             live_bytes: sum(|file| file.live),
             dead_bytes: sum(DataFile::dead),

@@ -126,6 +126,7 @@ fn new_bitcask<D: Disk>(
         options,
         salt,
         keydir: Keydir::new(),
+        own_records: 0,
         files: BTreeMap::new(),
         active: Active { number: 0, buffer: Vec::new(), flushed: 0, allocated: 0 },
         next_number,
@@ -365,11 +366,13 @@ impl<D: Disk> Bitcask<D> {
 
     fn fill_keydir(&mut self) -> Result<()> {
         let mut keydir = Keydir::new();
+        let mut own_records = 0;
         let mut live: BTreeMap<u32, u64> = BTreeMap::new();
         let result = self.each_newest(&mut |key, file, entry| {
             if !entry.deleted {
                 let place = Place { file, offset: entry.offset, len: entry.len };
                 keydir.insert(self.fingerprint(key), place);
+                own_records += u64::from(key.first() == Some(&0));
                 *live.entry(file).or_default() += u64::from(entry.len);
             }
         });
@@ -382,6 +385,7 @@ impl<D: Disk> Bitcask<D> {
             },
         })?;
         self.keydir = keydir;
+        self.own_records = own_records;
         for (number, bytes) in live {
             self.add_live(number, bytes as i64);
         }

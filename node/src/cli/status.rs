@@ -34,6 +34,8 @@ pub async fn run(command: Status) -> Result<()> {
         wait(&servers, patience).await?;
     }
     let cluster = servers.json("/v1/cluster").await?;
+    // Without a layout there is no ring.
+    let ring = servers.json("/v1/ring").await.unwrap_or_default();
     let mut nodes = Vec::new();
     for member in cluster["members"].as_array().into_iter().flatten() {
         let status = match (member["state"].as_str(), member["client_address"].as_str()) {
@@ -42,7 +44,8 @@ pub async fn run(command: Status) -> Result<()> {
         };
         nodes.push(json!({ "member": member, "status": status }));
     }
-    let all = json!({ "cluster": cluster, "nodes": nodes });
+    let availability = availability(&ring, &nodes);
+    let all = json!({ "cluster": cluster, "nodes": nodes, "availability": availability });
     match command.output {
         Output::Json => print(&all.to_string()),
         Output::Table => print(&show(&all)),
@@ -91,24 +94,36 @@ async fn status_of(address: &str, servers: &Servers) -> Value {
     }
 }
 
+/// How much can be served: for each partition of the ring, how many of its owners serve.
+///
+/// A node that answers says itself whether it does; of one that does not, it is believed what the others hear.
+fn availability(ring: &Value, nodes: &[Value]) -> Value {
+    let serves = |id: &Value| {
+        let node = nodes.iter().find(|node| node["member"]["node"] == *id);
+        node.is_some_and(|node| match node["status"]["ready"].as_bool() {
+            Some(ready) => ready,
+            None => node["member"]["state"] == "alive",
+        })
+    };
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let up: Vec<bool> = list(&ring["nodes"]).iter().map(|node| serves(&node["node"])).collect();
+    let needed = ring["quorums"]["r"].as_u64().max(ring["quorums"]["w"].as_u64()).unwrap_or(1);
+    let (mut served, mut whole) = (0, 0);
+    let partitions = list(&ring["owners"]);
+    for owners in &partitions {
+        let owners: Vec<usize> =
+            list(owners).iter().filter_map(Value::as_u64).map(|owner| owner as usize).collect();
+        let serving = owners.iter().filter(|&&owner| up.get(owner) == Some(&true)).count();
+        served += u64::from(serving as u64 >= needed);
+        whole += u64::from(serving == owners.len());
+    }
+    json!({ "partitions": partitions.len(), "served": served, "whole": whole })
+}
+
 fn show(all: &Value) -> String {
     let none = Vec::new();
     let nodes = all["nodes"].as_array().unwrap_or(&none);
-    let alive = nodes.iter().filter(|node| node["member"]["state"] == "alive").count();
-    let share = if nodes.is_empty() { 0.0 } else { alive as f64 * 100.0 / nodes.len() as f64 };
-    let health = format!(
-        "Health: {}, {alive} alive, {} dead ({share:.1}% availability)",
-        if nodes.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", nodes.len()) },
-        nodes.len() - alive,
-    );
-    let waiting: Vec<_> = all["cluster"]["waiting"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(|reason| format!("Not ready: {reason}\n"))
-        .collect();
-    let mut who = table(&["NODE", "STATE", ">LAST SEEN", "CLIENTS", "PEERS", "LAYOUT"]);
+    let mut who = table(&["NODE", "STATE", ">LAST SEEN", "REACHED", "CLIENTS", "PEERS", "LAYOUT"]);
     let mut what = table(&[
         "NODE",
         ">REQUESTS",
@@ -118,29 +133,118 @@ fn show(all: &Value) -> String {
         ">MEAN PUT",
         ">FAILED",
         ">KEYS",
+        ">DELETED",
         ">STORAGE",
     ]);
     for node in nodes {
-        who.add_row(who_row(&node["member"]));
+        who.add_row(who_row(node));
         what.add_row(what_row(&node["member"], &node["status"]));
     }
-    format!("{health}\n{}\n{}\n\n{}", waiting.concat(), text(&who), text(&what))
+    let mut notes = notes(all, nodes).join("\n");
+    if !notes.is_empty() {
+        notes.push('\n');
+    }
+    format!("{}\n{notes}\n{}\n\n{}", health(all, nodes), text(&who), text(&what))
+}
+
+/// The first line: how many nodes there are, and how much of the data can be read and written.
+fn health(all: &Value, nodes: &[Value]) -> String {
+    let alive = nodes.iter().filter(|node| node["member"]["state"] == "alive").count();
+    let number = |name: &str| all["availability"][name].as_u64().unwrap_or_default();
+    let share = number("served") as f64 * 100.0 / number("partitions").max(1) as f64;
+    let dead = nodes.len() - alive;
+    format!(
+        "Health: {}, {alive} alive, {dead} dead ({share:.1}% availability)",
+        count(nodes.len(), "node")
+    )
+}
+
+/// What is not as it should be, a line each.
+fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let number = |name: &str| all["availability"][name].as_u64().unwrap_or_default();
+    let (partitions, served, whole) = (number("partitions"), number("served"), number("whole"));
+    if served < partitions {
+        let cannot = count(partitions - served, "partition");
+        notes.push(format!(
+            "Unavailable: {cannot} of {partitions} cannot be read and written at quorum"
+        ));
+    } else if whole < partitions {
+        let lack = count(partitions - whole, "partition");
+        notes.push(format!("Degraded: {lack} of {partitions} without one of the replicas"));
+    }
+    let asked = &all["cluster"];
+    let waiting = |name: &str, status: &Value, notes: &mut Vec<String>| {
+        let reasons = status["waiting"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        notes.extend(reasons.map(|reason| format!("Not ready: {name}: {reason}")));
+    };
+    let answered = |node: &&Value| !node["status"].is_null();
+    if !nodes.iter().any(|node| node["member"]["me"] == true && answered(&node)) {
+        waiting(&text_of(&asked["name"]), asked, &mut notes);
+    }
+    for node in nodes.iter().filter(answered) {
+        let name = text_of(&node["member"]["name"]);
+        waiting(&name, &node["status"], &mut notes);
+        notes.extend(deaf_to(&name, &node["status"]));
+        notes.extend(clock(&name, &node["status"]));
+    }
+    notes
+}
+
+/// Whom a node hears without being heard: a way that works in one direction only.
+fn deaf_to(name: &str, status: &Value) -> Option<String> {
+    let members = status["members"].as_array().into_iter().flatten();
+    let deaf: Vec<_> = members
+        .filter(|member| member["state"] == "alive" && member["hears_me"] == false)
+        .map(|member| text_of(&member["name"]))
+        .collect();
+    (!deaf.is_empty()).then(|| format!("One way only: {name} is not heard by {}", deaf.join(", ")))
+}
+
+/// Beyond this a clock is worth a line, in milliseconds.
+const CLOCK_MS: u64 = rondo_core::config::DRIFT_MS_MAX;
+
+fn clock(name: &str, status: &Value) -> Option<String> {
+    let ahead = status["clock_ahead_ms"].as_i64().unwrap_or_default();
+    let side = if ahead < 0 { "behind" } else { "ahead of" };
+    let off = grouped(ahead.unsigned_abs());
+    (ahead.unsigned_abs() > CLOCK_MS).then(|| {
+        format!("Clock: {name} is {off} ms {side} the others; it takes no writes at `one`")
+    })
+}
+
+fn count(number: impl TryInto<u64>, what: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    if number == 1 { format!("1 {what}") } else { format!("{} {what}s", grouped(number)) }
 }
 
 fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or("?").to_owned()
 }
 
-fn who_row(member: &Value) -> [String; 6] {
+fn who_row(node: &Value) -> [String; 7] {
+    let (member, status) = (&node["member"], &node["status"]);
     let seen = match (member["me"].as_bool(), member["last_heard_ms"].as_u64()) {
         (Some(true), _) => "now".to_owned(),
         (_, Some(ms)) => format!("{} ago", micros(ms.saturating_mul(1000))),
         _ => "never".to_owned(),
     };
+    let alive = member["state"] == "alive";
+    let reached = match (alive, member["hears_me"].as_bool()) {
+        _ if member["me"] == true => "self",
+        (true, Some(true)) => "both ways",
+        (true, _) => "from it only",
+        (false, _) => "no",
+    };
+    let state = match (alive, status["ready"].as_bool()) {
+        (true, Some(false)) => "alive, not ready".to_owned(),
+        _ => text_of(&member["state"]),
+    };
     [
         text_of(&member["name"]),
-        text_of(&member["state"]),
+        state,
         seen,
+        reached.to_owned(),
         text_of(&member["client_address"]),
         text_of(&member["peer_address"]),
         if member["in_layout"] == true { "in" } else { "out" }.to_owned(),
@@ -150,7 +254,7 @@ fn who_row(member: &Value) -> [String; 6] {
 fn what_row(member: &Value, status: &Value) -> Vec<String> {
     let mut row = vec![text_of(&member["name"])];
     if status.is_null() {
-        row.resize(9, "-".to_owned());
+        row.resize(10, "-".to_owned());
         return row;
     }
     let counter = |name: &str| status["counters"][name].as_u64().unwrap_or_default();
@@ -163,7 +267,8 @@ fn what_row(member: &Value, status: &Value) -> Vec<String> {
         grouped(counter("puts")),
         mean("mean_put_us"),
         grouped(failed),
-        grouped(status["engine"]["keys"].as_u64().unwrap_or_default()),
+        grouped(status["keys"].as_u64().unwrap_or_default()),
+        grouped(status["deleted_keys"].as_u64().unwrap_or_default()),
         bytes(status["engine"]["disk_bytes"].as_u64().unwrap_or_default()),
     ]);
     row
@@ -176,36 +281,100 @@ mod tests {
     fn node(name: &str, state: &str, status: Value) -> Value {
         json!({
             "member": {
-                "name": name, "state": state, "last_heard_ms": 40, "me": name == "alpha", "in_layout": true,
+                "node": name, "name": name, "state": state, "last_heard_ms": 40, "me": name == "alpha",
+                "hears_me": state == "alive", "in_layout": true,
                 "client_address": "127.0.0.1:8081", "peer_address": "127.0.0.1:7947",
             },
             "status": status,
         })
     }
 
+    /// Two partitions of three nodes; with four nodes a third, of the last three.
+    fn ring(names: &[&str]) -> Value {
+        let nodes: Vec<_> = names.iter().map(|name| json!({ "node": name })).collect();
+        let all = [[0, 1, 2], [2, 1, 0], [1, 2, 3]];
+        let owners = if names.len() > 3 { &all[..] } else { &all[..2] };
+        json!({ "quorums": { "n": 3, "r": 2, "w": 2 }, "nodes": nodes, "owners": owners })
+    }
+
+    fn shown(ring: &Value, nodes: Vec<Value>, cluster: Value) -> String {
+        let availability = availability(ring, &nodes);
+        show(&json!({ "cluster": cluster, "nodes": nodes, "availability": availability }))
+    }
+
     #[test]
     fn health_comes_first() {
         let busy = json!({
-            "counters": { "gets": 12_000, "puts": 3_000, "unavailable": 2, "indeterminate": 1 },
-            "mean_get_us": 210, "mean_put_us": 1_500,
-            "engine": { "keys": 3_000, "disk_bytes": 5 << 20 },
+            "ready": true, "counters": { "gets": 12_000, "puts": 3_000, "unavailable": 2, "indeterminate": 1 },
+            "mean_get_us": 210, "mean_put_us": 1_500, "keys": 3_000, "deleted_keys": 12,
+            "engine": { "records": 3_100, "disk_bytes": 5 << 20 },
         });
-        let all = json!({
-            "cluster": { "waiting": [] },
-            "nodes": [node("alpha", "alive", busy), node("beta", "alive", json!({})), node("gamma", "dead", Value::Null)],
-        });
-        insta::assert_snapshot!(show(&all));
+        let nodes = vec![
+            node("alpha", "alive", busy),
+            node("beta", "alive", json!({ "ready": true })),
+            node("gamma", "dead", Value::Null),
+        ];
+        insta::assert_snapshot!(shown(&ring(&["alpha", "beta", "gamma"]), nodes, json!({})));
+    }
+
+    #[test]
+    fn two_of_three_nodes_that_answer_503_make_the_data_unavailable() {
+        let off =
+            json!({ "ready": false, "waiting": ["1 of 3 nodes is up: too few for a quorum"] });
+        let mut slow = node("beta", "alive", off.clone());
+        slow["member"]["hears_me"] = json!(false);
+        slow["status"]["clock_ahead_ms"] = json!(-1_200);
+        slow["status"]["members"] =
+            json!([{ "name": "alpha", "state": "alive", "hears_me": false }]);
+        let nodes = vec![
+            node("alpha", "alive", json!({ "ready": true })),
+            slow,
+            node("gamma", "alive", off),
+        ];
+        insta::assert_snapshot!(shown(&ring(&["alpha", "beta", "gamma"]), nodes, json!({})));
+    }
+
+    #[test]
+    fn a_node_without_a_role_makes_nothing_unavailable() {
+        let ready = || json!({ "ready": true });
+        let mut stranger = node("old", "dead", Value::Null);
+        stranger["member"]["in_layout"] = json!(false);
+        let names = ["alpha", "beta", "gamma"];
+        let mut nodes: Vec<_> = names.iter().map(|name| node(name, "alive", ready())).collect();
+        nodes.push(stranger);
+        let text = shown(&ring(&names), nodes, json!({}));
+        assert!(
+            text.starts_with("Health: 4 nodes, 3 alive, 1 dead (100.0% availability)\n\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_share_of_the_partitions_is_told_when_not_all_can_be_served() {
+        let ready = || json!({ "ready": true });
+        let nodes = vec![
+            node("alpha", "alive", ready()),
+            node("beta", "alive", ready()),
+            node("gamma", "dead", Value::Null),
+            node("delta", "dead", Value::Null),
+        ];
+        let text = shown(&ring(&["alpha", "beta", "gamma", "delta"]), nodes, json!({}));
+        let first: Vec<_> = text.lines().take(2).collect();
+        assert_eq!(
+            first,
+            [
+                "Health: 4 nodes, 2 alive, 2 dead (66.7% availability)",
+                "Unavailable: 1 partition of 3 cannot be read and written at quorum",
+            ]
+        );
     }
 
     #[test]
     fn a_node_that_waits_says_for_what() {
-        let all = json!({
-            "cluster": { "waiting": ["2 more nodes"] },
-            "nodes": [node("alpha", "alive", Value::Null)],
-        });
-        let shown = show(&all);
-        assert!(shown.starts_with(
-            "Health: 1 node, 1 alive, 0 dead (100.0% availability)\nNot ready: 2 more nodes\n"
-        ));
+        let cluster = json!({ "name": "alpha", "waiting": ["2 more nodes"] });
+        let text = shown(&Value::Null, vec![node("alpha", "alive", Value::Null)], cluster);
+        let said =
+            "Health: 1 node, 1 alive, 0 dead (0.0% availability)\nNot ready: alpha: 2 more nodes\n";
+        assert!(text.starts_with(said), "{text}");
     }
 }

@@ -14,7 +14,7 @@ use rondo_core::id::{ActorId, NodeId};
 use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::{Quorums, Role};
 use rondo_core::message::{self, Action, Reply, Sibling};
-use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Status};
+use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Clock;
 use rondo_core::version::hlc::Hlc;
@@ -126,6 +126,7 @@ fn member(name: &str, number: u16, state: &'static str) -> MemberStatus {
         client_address: format!("127.0.0.1:{}", 8080 + number),
         state,
         last_heard_ms: Some(40),
+        hears_me: state == "alive",
         me: number == 1,
         in_layout: true,
     }
@@ -159,9 +160,13 @@ fn fake_status() -> Status {
             keyspaces: vec!["default".to_owned()],
         }),
         members: vec![member("alpha", 1, "alive"), member("beta", 2, "dead")],
+        served: Some(Served { partitions: 4, quorum: 0, whole: 0 }),
+        keys: 7,
+        deleted_keys: 2,
         engine: EngineStats {
             name: "bitcask",
-            keys: 7,
+            records: 12,
+            own_records: 3,
             tombstones: 1,
             disk_bytes: 4096,
             reads: 20,

@@ -70,7 +70,13 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
         View::Cluster => cluster(&status),
         View::Ring => ring(&status)?,
         View::Storage => {
-            json!({ "node": status.node, "name": status.name, "engine": status.engine })
+            json!({
+                "node": status.node,
+                "name": status.name,
+                "keys": status.keys,
+                "deleted_keys": status.deleted_keys,
+                "engine": status.engine,
+            })
         }
         View::GossipMembers => json!({ "members": nodes(&status), "count": status.members.len() }),
         View::GossipStatus => json!({
@@ -142,7 +148,10 @@ fn whole(front: &Front, status: &Status) -> Value {
         "ready": status.ready && !front.is_stopping(),
         "waiting": status.waiting,
         "layout": status.layout.as_ref().map(layout),
+        "served": status.served,
         "members": status.members,
+        "keys": status.keys,
+        "deleted_keys": status.deleted_keys,
         "engine": status.engine,
         "counters": counters,
         "mean_get_us": counters.get_us.checked_div(counters.gets),
@@ -171,6 +180,7 @@ fn cluster(status: &Status) -> Value {
         // Until layouts can change, nothing can be staged, transferring or hinted.
         "settled": status.layout.is_some(),
         "layout": status.layout.as_ref().map(layout),
+        "served": status.served,
         "members": status.members,
         "waiting": status.waiting,
     })
@@ -238,13 +248,14 @@ fn admin_status(status: &Status) -> Value {
         "node_id": status.name,
         "address": my_address(status),
         "uptime": status.uptime_ms / 1000,
-        "keys": status.engine.keys,
+        "keys": status.keys,
         "storage": {
-            "active_keys": status.engine.keys,
-            "deleted_keys": status.engine.tombstones,
+            "active_keys": status.keys,
+            "deleted_keys": status.deleted_keys,
             "data_file_size_bytes": status.engine.disk_bytes,
-            "total_reads": status.engine.reads,
-            "total_writes": status.engine.writes,
+            // What clients asked of this node: the engine also counts what nodes ask each other.
+            "total_reads": status.counters.gets,
+            "total_writes": status.counters.puts,
         },
         "cluster": { "size": status.members.len(), "nodes": nodes.collect::<Vec<_>>() },
     })
@@ -261,7 +272,8 @@ fn admin_stats(status: &Status) -> Value {
         "indeterminate": counters.indeterminate,
         "overloaded": counters.overloaded,
         "in_flight": status.in_flight,
-        "active_keys": status.engine.keys,
+        "active_keys": status.keys,
+        "deleted_keys": status.deleted_keys,
         "data_file_size_bytes": status.engine.disk_bytes,
     })
 }

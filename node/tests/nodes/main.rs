@@ -22,4 +22,6 @@ mod commands;
 
 mod probes;
 
+mod numbers;
+
 mod readme;

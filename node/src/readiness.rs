@@ -1,0 +1,180 @@
+//! What the log tells of a node's readiness: what it waits for, when it is ready, and each loss and return of a quorum
+//! in one line.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rondo_core::status::Status;
+use tokio::time::Instant;
+
+use crate::http::front::Front;
+
+/// How often to look.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Tells it until the node ends.
+pub async fn watch(front: Arc<Front>) {
+    let mut said = Said::default();
+    let start = Instant::now();
+    while let Ok(status) = front.status().await {
+        if front.is_stopping() {
+            return;
+        }
+        match said.next(&status, start.elapsed()) {
+            Some(Line::Good(line)) => tracing::info!("{line}"),
+            Some(Line::Bad(line)) => tracing::warn!("{line}"),
+            None => {}
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A line of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Line {
+    Good(String),
+    Bad(String),
+}
+
+/// What was told last.
+#[derive(Debug, Default)]
+struct Said {
+    /// Whether the node has been ready.
+    was_ready: bool,
+    waiting: Vec<String>,
+    /// Since when a quorum is missing.
+    lost: Option<Duration>,
+}
+
+impl Said {
+    /// The line that is due at this time since the start, if any.
+    fn next(&mut self, status: &Status, now: Duration) -> Option<Line> {
+        if !self.was_ready {
+            return self.before(status);
+        }
+        let served = status.served?;
+        let missing = served.partitions - served.quorum;
+        match (self.lost, missing > 0 || !status.ready) {
+            (None, true) => {
+                self.lost = Some(now);
+                let part = match missing {
+                    0 => String::new(),
+                    _ => format!(" of {missing} of {} partitions", served.partitions),
+                };
+                Some(Line::Bad(format!("the quorum{part} is lost{}", away(status))))
+            }
+            (Some(since), false) => {
+                self.lost = None;
+                let seconds = now.saturating_sub(since).as_secs_f64();
+                Some(Line::Good(format!("the quorum is back after {seconds:.1} s")))
+            }
+            _ => None,
+        }
+    }
+
+    fn before(&mut self, status: &Status) -> Option<Line> {
+        if let (true, Some(layout)) = (status.ready, &status.layout) {
+            self.was_ready = true;
+            let (nodes, q) = (layout.roles.len(), layout.quorums);
+            let nodes = if nodes == 1 { "1 node".to_owned() } else { format!("{nodes} nodes") };
+            let version = layout.version;
+            return Some(Line::Good(format!(
+                "ready: layout {version} of {nodes}, N={} R={} W={}",
+                q.n, q.r, q.w
+            )));
+        }
+        if status.waiting == self.waiting {
+            return None;
+        }
+        self.waiting.clone_from(&status.waiting);
+        Some(Line::Good(format!("not ready: {}", status.waiting.join("; "))))
+    }
+}
+
+/// The nodes of the layout that are not reached, in words.
+fn away(status: &Status) -> String {
+    let owners = status.members.iter().filter(|member| member.in_layout);
+    let away = owners.filter(|member| member.state != "alive" || !member.hears_me);
+    let names: Vec<_> = away.map(|member| member.name.as_str()).collect();
+    if names.is_empty() { String::new() } else { format!(": not reached: {}", names.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rondo_core::engine::EngineStats;
+    use rondo_core::layout::Quorums;
+    use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served};
+
+    use super::*;
+
+    fn status(alive: &[(&str, bool)], quorum: u64) -> Status {
+        let quorums = Quorums { n: 3, r: 2, w: 2 };
+        let member = |(name, alive): &(&str, bool)| MemberStatus {
+            node: (*name).to_owned(),
+            name: (*name).to_owned(),
+            peer_address: String::new(),
+            client_address: String::new(),
+            state: if *alive { "alive" } else { "dead" },
+            last_heard_ms: None,
+            hears_me: *alive,
+            me: false,
+            in_layout: true,
+        };
+        Status {
+            node: String::new(),
+            name: String::new(),
+            cluster: String::new(),
+            boot: 1,
+            uptime_ms: 0,
+            ready: quorum > 0,
+            waiting: Vec::new(),
+            layout: Some(LayoutStatus {
+                version: 1,
+                digest: String::new(),
+                partitions: 8,
+                quorums,
+                wanted: quorums,
+                roles: Vec::new(),
+                owners: Vec::new(),
+                keyspaces: Vec::new(),
+            }),
+            members: alive.iter().map(member).collect(),
+            served: Some(Served { partitions: 8, quorum, whole: 0 }),
+            keys: 0,
+            deleted_keys: 0,
+            engine: EngineStats::default(),
+            counters: Counters::default(),
+            in_flight: 0,
+            memory: MemoryStatus::default(),
+            clock_ahead_ms: 0,
+        }
+    }
+
+    #[test]
+    fn losing_and_regaining_a_quorum_is_one_line_each() {
+        let whole = status(&[("a", true), ("b", true)], 8);
+        let forming =
+            Status { ready: false, layout: None, waiting: vec!["b".to_owned()], ..whole.clone() };
+        let part = status(&[("a", true), ("b", false)], 5);
+        let gone = status(&[("a", false), ("b", false)], 0);
+        let story =
+            [&forming, &forming, &whole, &whole, &part, &gone, &gone, &part, &whole, &whole, &gone];
+        let mut said = Said::default();
+        let lines: Vec<_> = (0..)
+            .zip(story)
+            .filter_map(|(second, status)| said.next(status, Duration::from_secs(second)))
+            .collect();
+        let good = |line: &str| Line::Good(line.to_owned());
+        let bad = |line: &str| Line::Bad(line.to_owned());
+        assert_eq!(
+            lines,
+            [
+                good("not ready: b"),
+                good("ready: layout 1 of 0 nodes, N=3 R=2 W=2"),
+                bad("the quorum of 3 of 8 partitions is lost: not reached: b"),
+                good("the quorum is back after 4.0 s"),
+                bad("the quorum of 8 of 8 partitions is lost: not reached: a, b"),
+            ]
+        );
+    }
+}
