@@ -477,8 +477,7 @@ impl Node {
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
         }
-        let reached =
-            |node| node == self.me || self.hears_me(node) && self.members.is_alive(node, now);
+        let reached = |node| self.members.is_alive(node, now);
         let stats = engine.stats();
         let (keys, deleted_keys) = self.replica.keys(&stats);
         Status {
@@ -510,11 +509,6 @@ impl Node {
         }
     }
 
-    /// Whether a peer said in its last words that it hears this node.
-    fn hears_me(&self, node: NodeId) -> bool {
-        self.members.peers().get(&node).is_some_and(|peer| peer.hears.contains(&self.me))
-    }
-
     fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {
         let peers = self.members.peers().values();
         let heard = peers.map(|peer| (&peer.introduction, peer.heard));
@@ -527,7 +521,6 @@ impl Node {
                 client_address: introduction.client_address.0.clone(),
                 state: self.members.state(introduction.node, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
-                hears_me: introduction.node == self.me || self.hears_me(introduction.node),
                 me: introduction.node == self.me,
                 in_layout: self
                     .agreement

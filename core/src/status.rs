@@ -163,8 +163,6 @@ pub struct MemberStatus {
     pub state: &'static str,
     /// Milliseconds since it was heard; `None` when others have only spoken of it.
     pub last_heard_ms: Option<u64>,
-    /// Whether it says that it hears this node; then both directions work.
-    pub hears_me: bool,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it has a role in the live layout.

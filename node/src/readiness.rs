@@ -94,7 +94,7 @@ impl Said {
 /// The nodes of the layout that are not reached, in words.
 fn away(status: &Status) -> String {
     let owners = status.members.iter().filter(|member| member.in_layout);
-    let away = owners.filter(|member| member.state != "alive" || !member.hears_me);
+    let away = owners.filter(|member| member.state != "alive");
     let names: Vec<_> = away.map(|member| member.name.as_str()).collect();
     if names.is_empty() { String::new() } else { format!(": not reached: {}", names.join(", ")) }
 }
@@ -116,7 +116,6 @@ mod tests {
             client_address: String::new(),
             state: if *alive { "alive" } else { "dead" },
             last_heard_ms: None,
-            hears_me: *alive,
             me: false,
             in_layout: true,
         };

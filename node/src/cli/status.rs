@@ -39,7 +39,9 @@ pub async fn run(command: Status) -> Result<()> {
     let mut nodes = Vec::new();
     for member in cluster["members"].as_array().into_iter().flatten() {
         let status = match (member["state"].as_str(), member["client_address"].as_str()) {
-            (Some("alive"), Some(address)) => status_of(address, &servers).await,
+            (Some("alive" | "deaf" | "unlinked"), Some(address)) => {
+                status_of(address, &servers).await
+            }
             _ => Value::Null,
         };
         nodes.push(json!({ "member": member, "status": status }));
@@ -195,7 +197,7 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
 fn deaf_to(name: &str, status: &Value) -> Option<String> {
     let members = status["members"].as_array().into_iter().flatten();
     let deaf: Vec<_> = members
-        .filter(|member| member["state"] == "alive" && member["hears_me"] == false)
+        .filter(|member| member["state"] == "deaf")
         .map(|member| text_of(&member["name"]))
         .collect();
     (!deaf.is_empty()).then(|| format!("One way only: {name} is not heard by {}", deaf.join(", ")))
@@ -229,15 +231,15 @@ fn who_row(node: &Value) -> [String; 7] {
         (_, Some(ms)) => format!("{} ago", micros(ms.saturating_mul(1000))),
         _ => "never".to_owned(),
     };
-    let alive = member["state"] == "alive";
-    let reached = match (alive, member["hears_me"].as_bool()) {
+    let reached = match member["state"].as_str() {
         _ if member["me"] == true => "self",
-        (true, Some(true)) => "both ways",
-        (true, _) => "from it only",
-        (false, _) => "no",
+        Some("alive") => "both ways",
+        Some("deaf") => "from it only",
+        Some("unlinked") => "no link",
+        _ => "no",
     };
-    let state = match (alive, status["ready"].as_bool()) {
-        (true, Some(false)) => "alive, not ready".to_owned(),
+    let state = match (member["state"].as_str(), status["ready"].as_bool()) {
+        (Some("alive"), Some(false)) => "alive, not ready".to_owned(),
         _ => text_of(&member["state"]),
     };
     [
@@ -282,7 +284,7 @@ mod tests {
         json!({
             "member": {
                 "node": name, "name": name, "state": state, "last_heard_ms": 40, "me": name == "alpha",
-                "hears_me": state == "alive", "in_layout": true,
+                "in_layout": true,
                 "client_address": "127.0.0.1:8081", "peer_address": "127.0.0.1:7947",
             },
             "status": status,
@@ -322,10 +324,9 @@ mod tests {
         let off =
             json!({ "ready": false, "waiting": ["1 of 3 nodes is up: too few for a quorum"] });
         let mut slow = node("beta", "alive", off.clone());
-        slow["member"]["hears_me"] = json!(false);
+        slow["member"]["state"] = json!("deaf");
         slow["status"]["clock_ahead_ms"] = json!(-1_200);
-        slow["status"]["members"] =
-            json!([{ "name": "alpha", "state": "alive", "hears_me": false }]);
+        slow["status"]["members"] = json!([{ "name": "alpha", "state": "deaf" }]);
         let nodes = vec![
             node("alpha", "alive", json!({ "ready": true })),
             slow,
