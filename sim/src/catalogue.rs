@@ -123,6 +123,39 @@ const OTHERS: &[(Entry, IsThere)] = &[
     (entry("load", "client retries", "a client sends the same request again, elsewhere"), |made| {
         made.operations.iter().any(|op| !op.retries.is_empty())
     }),
+    (entry("load", "zones and weights", "nodes in failure domains, with unequal shares"), |made| {
+        !(made.cluster.zones.is_empty() && made.cluster.weights.is_empty())
+    }),
+    (entry("load", "foreign tokens", "a client sends the token of another key"), |made| {
+        made.operations.iter().any(|op| op.action.over() == Some(Over::Foreign))
+    }),
+    (
+        entry("load", "unusual quorums", "N up to 7, any R and W, more replicas than nodes"),
+        |made| {
+            let of = &made.cluster;
+            u32::from(of.replicas) > of.nodes
+                || of.replicas > 5
+                || of.read_quorum + of.write_quorum <= of.replicas
+        },
+    ),
+    (
+        entry("load", "chains of tokens", "a client writes again with the token of its last write"),
+        |made| made.operations.iter().any(|op| op.action.over() == Some(Over::Own)),
+    ),
+    (entry("load", "huge values", "values of 100 KiB to 1 MiB"), |made| {
+        made.operations.iter().any(|op| op.bytes >= 100 << 10)
+    }),
+    (
+        entry(
+            "load",
+            "many siblings",
+            "more writes that overwrite nothing than a key has room for",
+        ),
+        |made| {
+            let blank = |op: &&Operation| op.action.over() == Some(Over::Nothing);
+            (0..made.keys()).any(|key| of_key(made, key).filter(blank).count() > 55)
+        },
+    ),
     (entry("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)
     }),

@@ -47,6 +47,8 @@ pub struct History {
     pub carried: Vec<Carried>,
     /// What nodes knew durably, in order of time.
     pub kept: Vec<Kept>,
+    /// N, R and W as the layout makes them; `None` when nobody knows.
+    pub quorums: Option<Quorums>,
     /// The lives of nodes, in order of time.
     pub boots: Vec<Boot>,
     /// The layouts that nodes have at the end.

@@ -8,6 +8,7 @@
 mod fault;
 
 pub use fault::{DiskError, Fate, Fault, Kind, Mischief, Said, Trigger};
+use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::probe::Buggify;
 use serde::{Deserialize, Serialize};
@@ -496,11 +497,20 @@ impl Cluster {
         says(self.old_actors <= OLD_ACTORS_MAX, "there are too many old actors")
     }
 
-    /// How many nodes may be gone, whichever, so that every key has a quorum for reads and writes.
+    /// N, R and W as the layout makes them.
+    #[must_use]
+    pub fn effective(&self) -> Quorums {
+        let Cluster { nodes, replicas: n, read_quorum: r, write_quorum: w, .. } = *self;
+        Quorums { n, r, w }.effective(nodes as usize)
+    }
+
+    /// How many nodes may be gone, whichever, so that every key has a quorum for reads and writes. None where quorums do not
+    /// meet: nobody knows then whether those who are left have heard of the layout.
     #[must_use]
     pub fn spare(&self) -> u32 {
         let Cluster { nodes, replicas, read_quorum, write_quorum, .. } = *self;
-        match nodes >= u32::from(replicas) {
+        let meet = u32::from(read_quorum) + u32::from(write_quorum) > u32::from(replicas);
+        match meet && nodes >= u32::from(replicas) {
             true => u32::from(replicas.saturating_sub(read_quorum.max(write_quorum))),
             false => 0,
         }

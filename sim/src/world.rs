@@ -206,7 +206,7 @@ impl Shared {
             agenda,
             nodes,
             clients: Clients::new(SECRET.to_vec()),
-            history: History::default(),
+            history: History { quorums: Some(scenario.cluster.effective()), ..History::default() },
             waiting: BTreeSet::new(),
             vanished: BTreeSet::new(),
             turns: BTreeMap::new(),

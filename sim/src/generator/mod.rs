@@ -8,6 +8,8 @@
 
 mod faults;
 
+mod loads;
+
 mod mutation;
 
 mod workload;
@@ -47,7 +49,11 @@ pub fn scenario(seed: u64) -> Scenario {
             made.outside = outside(&mut Rng::new(seed, 8), &made.cluster);
             made
         }
-        mode => made(seed, mode, None),
+        mode => {
+            let mut made = made(seed, mode, None);
+            loads::put_on(seed, &mut made);
+            made
+        }
     }
 }
 

@@ -3,23 +3,34 @@
 //! Whatever context an acknowledged write or an answered read at `quorum` or `all` has handed out is held by W replicas, so
 //! every later read of the key at these levels meets one of them and its context covers it. Reading your own writes and
 //! reading ever newer states, for one client and for all of them together, are special cases of this.
-//! Left out: level `one`, which promises nothing of the kind; its staleness is a number in the report.
+//! Where quorums do not meet, this holds of what `all` and anybody else have in common: a read at `all` knows what any write was
+//! told, at `one` too. Left out: reads at `one`, which are promised nothing of the kind; their staleness is a number in the report.
 
 use rondo_core::layout::keyspace::Level;
 
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, OfKey, Told};
+use crate::oracle::index::{Fact, Index, Kind, OfKey, Told};
 
 const NAME: &str = "freshness";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let of_key = |of| {
+        [Level::Quorum, Level::All].into_iter().flat_map(move |level| of_level(index, of, level))
+    };
     index.keys.iter().flat_map(of_key).collect()
 }
 
-fn of_key(of: &OfKey) -> Vec<Violation> {
-    let is_strict = |told: &&Told| of.facts[told.place as usize].level != Level::One;
-    let mut told = of.told.iter().filter(is_strict).peekable();
-    let mut reads: Vec<(&Fact, &Told)> = of.strict_reads().collect();
+/// The reads of one level.
+fn of_level(index: &Index<'_>, of: &OfKey, level: Level) -> Vec<Violation> {
+    let is_met = |told: &&Told| match of.facts[told.place as usize] {
+        // What a read at `one` saw is held by nobody for certain, what another saw by W.
+        Fact { kind: Kind::Get, level: Level::One, .. } => false,
+        Fact { kind: Kind::Get, .. } => index.meets.asks(level, Level::Quorum),
+        Fact { level: held, .. } => index.meets.asks(level, held),
+    };
+    let mut told = of.told.iter().filter(is_met).peekable();
+    let of_level = of.strict_reads().filter(|(read, _)| read.level == level);
+    let mut reads: Vec<(&Fact, &Told)> = of_level.collect();
     reads.sort_by_key(|(_, read)| read.began);
     // What was known when the read began, and what the read knows, by slot.
     let mut known = vec![0; of.actors()];

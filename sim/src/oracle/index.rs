@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::search::Mixed;
 use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
+use crate::oracle::meets::Meets;
 use crate::scenario::Action;
 
 /// No operation, or a value that nobody wrote.
@@ -27,6 +28,8 @@ const CLOCK_ENTRIES: usize = 5;
 
 /// A history, by key.
 pub struct Index<'a> {
+    /// Which levels meet.
+    pub(super) meets: Meets,
     pub(super) history: &'a History,
     pub(super) keys: Vec<OfKey>,
     /// For each sighting, in their order: the operation that wrote it, or `NOBODY`.
@@ -140,7 +143,8 @@ impl<'a> Index<'a> {
         let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
         history.finals.iter().for_each(|last| finals.entry(last.key).or_default().push(last));
         let writers = Vec::new();
-        let mut index = Index { history, keys, writers, places, finals, requests, again };
+        let meets = Meets::new(history.quorums);
+        let mut index = Index { meets, history, keys, writers, places, finals, requests, again };
         index.find_writers();
         for of in &mut index.keys {
             of.is_watched = !history.sightings.is_empty();

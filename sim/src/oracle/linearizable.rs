@@ -1,4 +1,4 @@
-//! Each key is a linearizable register, for keys that were only ever written at `quorum` or `all`.
+//! Each key is a linearizable register, for keys that were only ever written at `quorum` or `all`, where quorums meet.
 //!
 //! The judge is `check`: values are unique, so its zones need no search. Only reads at `quorum` and `all` count; a write
 //! whose outcome is unknown counts from its invocation on if its value was ever read.
@@ -23,7 +23,8 @@ const ABSENT: Value = Value(0);
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut judge = Judge::default();
-    let strict = index.keys.iter().filter(|of| of.is_strict());
+    let meets = index.meets.is_strict();
+    let strict = index.keys.iter().filter(|of| meets && of.is_strict());
     strict.filter_map(|of| judge.violation(index, of)).collect()
 }
 

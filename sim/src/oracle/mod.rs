@@ -3,6 +3,8 @@
 //! Oracles know no faults and no clocks, and faults know no oracles. Each has a test that it fires on a bad
 //! history made by hand, and one that it keeps silent on a good one.
 
+mod meets;
+
 pub mod index;
 
 mod overwritten;
@@ -36,6 +38,8 @@ mod tokens;
 mod readings;
 
 mod times;
+
+mod order;
 
 mod layout;
 
@@ -76,7 +80,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 23] = [
+pub const ALL: [Oracle; 24] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -94,6 +98,7 @@ pub const ALL: [Oracle; 23] = [
     ("siblings", siblings::check),
     ("resurrection", resurrection::check),
     ("times", times::check),
+    ("order", order::check),
     ("convergence", convergence::check),
     ("clock-bound", clock_bound::check),
     ("memory", memory::check),
@@ -103,7 +108,7 @@ pub const ALL: [Oracle; 23] = [
 ];
 
 /// Oracles whose promise is not kept yet: they have their tests, and are asked once it is.
-const WAITING: [&str; 2] = ["refusal", "tokens"];
+const WAITING: [&str; 3] = ["refusal", "tokens", "order"];
 
 impl Violation {
     fn safety(oracle: &'static str, at: Stamp, what: String) -> Violation {

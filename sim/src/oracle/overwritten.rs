@@ -16,6 +16,7 @@ use rondo_core::layout::keyspace::Level;
 
 use crate::history::Stamp;
 use crate::oracle::index::{Fact, NOBODY, OfKey};
+use crate::oracle::meets::Meets;
 
 /// The first overwriting of a write: when, and the place of who did it.
 pub(super) type First = (Stamp, u32);
@@ -34,16 +35,19 @@ pub(super) fn may_be_gone(of: &OfKey) -> Vec<First> {
 }
 
 /// For each operation of a key, by place, from when on it must be gone.
-pub(super) fn must_be_gone(of: &OfKey) -> Vec<First> {
+pub(super) fn must_be_gone(of: &OfKey, meets: Meets) -> Vec<First> {
     let mut gone = vec![(Stamp::NEVER, NOBODY); of.facts.len()];
     let mut by_end: Vec<First> = Vec::new();
     for (_, place) in by_call(of) {
         let fact = &of.facts[place as usize];
-        if fact.level != Level::One && fact.acked() < Stamp::NEVER {
+        if fact.acked() < Stamp::NEVER {
             by_end.push((fact.acked(), place));
         }
     }
-    surely_blind(of, &by_end, &mut gone);
+    for asked in [Level::Quorum, Level::All] {
+        surely_blind(of, &by_end, (meets, asked), &mut gone);
+    }
+    by_end.retain(|&(_, place)| of.facts[place as usize].level != Level::One);
     by_end.sort();
     covered(of, &by_end, &mut gone);
     gone
@@ -113,20 +117,21 @@ fn may_be_blind(of: &OfKey, by_call: &[First], by_moment: &[First], gone: &mut [
     }
 }
 
-/// A blind write at `quorum` or `all` has met whatever had been acknowledged there before it was called. `writers`, by
-/// call, with their ends.
-fn surely_blind(of: &OfKey, writers: &[First], gone: &mut [First]) {
+/// A blind write at this level has met whatever had been acknowledged before it was called, at levels that it meets.
+/// `writers`, by call, with their ends.
+fn surely_blind(of: &OfKey, writers: &[First], (meets, asked): (Meets, Level), gone: &mut [First]) {
     let mut blind: Vec<(Stamp, First)> = Vec::new();
     for &(end, place) in writers {
-        let Fact { called, sent, .. } = of.facts[place as usize];
-        if sent.is_none() {
+        let Fact { called, sent, level, .. } = of.facts[place as usize];
+        if sent.is_none() && level == asked {
             blind.push((called, (end, place)));
         }
     }
     for at in (1..blind.len()).rev() {
         blind[at - 1].1 = blind[at - 1].1.min(blind[at].1);
     }
-    for &(end, place) in writers {
+    let is_met = |place: u32| meets.asks(asked, of.facts[place as usize].level);
+    for &(end, place) in writers.iter().filter(|&&(_, place)| is_met(place)) {
         let after = blind.partition_point(|&(called, _)| called <= end);
         if let Some(&(_, first)) = blind.get(after) {
             gone[place as usize] = gone[place as usize].min(first);
@@ -152,7 +157,7 @@ mod tests {
         let history = made.history();
         let index = Index::of(&history);
         let of = &index.keys[0];
-        let (may, sure) = (may_be_gone(of), must_be_gone(of));
+        let (may, sure) = (may_be_gone(of), must_be_gone(of, index.meets));
         let blind = (Stamp(10), late as u32);
         assert_eq!(may[early], blind, "the blind write came before the narrow one");
         assert_eq!(sure[early], (Stamp(12), late as u32));
@@ -245,7 +250,7 @@ mod tests {
             let history = random(seed);
             let index = Index::of(&history);
             let of = &index.keys[0];
-            let (may, sure) = (may_be_gone(of), must_be_gone(of));
+            let (may, sure) = (may_be_gone(of), must_be_gone(of, index.meets));
             for op in 0..history.ops.len() {
                 let expect = (slowly(&history, op, false), slowly(&history, op, true));
                 assert_eq!((may[op].0, sure[op].0), expect, "seed {seed} op {op}");

@@ -14,7 +14,7 @@ const NAME: &str = "resurrection";
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
     for of in &index.keys {
-        let gone = overwritten::must_be_gone(of);
+        let gone = overwritten::must_be_gone(of, index.meets);
         wrong.extend(shown(index, of, &gone));
         for last in index.finals(of.key) {
             wrong.extend(kept(index, of, &gone, last));
@@ -29,7 +29,8 @@ fn shown(index: &Index<'_>, of: &OfKey, gone: &[First]) -> Vec<Violation> {
     for (fact, told) in of.strict_reads() {
         for place in of.shown(told).iter().filter_map(|&old| index.place(of, old)) {
             let (at, by) = gone[place as usize];
-            if at < fact.called && of.facts[place as usize].happened() {
+            let is_met = |by: u32| index.meets.asks(fact.level, of.facts[by as usize].level);
+            if at < fact.called && is_met(by) && of.facts[place as usize].happened() {
                 let (key, id, old, by) = (of.key, fact.id, id(of, place), id(of, by));
                 let what =
                     format!("k{key}: op {id} shows op {old}, which op {by} had overwritten before");
