@@ -156,6 +156,9 @@ const OTHERS: &[(Entry, IsThere)] = &[
             (0..made.keys()).any(|key| of_key(made, key).filter(blank).count() > 55)
         },
     ),
+    (entry("load", "ids used again", "a put bears the request id of an earlier write"), |made| {
+        made.operations.iter().any(|op| op.same_id_as.is_some())
+    }),
     (entry("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)
     }),

@@ -16,7 +16,7 @@ const LOADS: [(&str, Load); 8] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (0, attempts_that_change)),
-    ("ids used again", (0, ids_used_again)),
+    ("ids used again", (8, ids_used_again)),
     ("chains of tokens", (8, chains)),
     ("foreign tokens", (6, foreign_tokens)),
     ("huge values", (3, huge_values)),
@@ -66,7 +66,14 @@ fn attempts_that_change(rng: &mut Rng, made: &mut Scenario) {
         }
         for retry in &mut operation.retries {
             if rng.percent(50) {
-                retry.change = Some(change(rng, operation.level, keys, deadline_ms));
+                let change = change(rng, operation.level, keys, deadline_ms);
+                // What asks for the same as before is no change.
+                let is_same = match (change, operation.action) {
+                    (Change::Key(key), _) => key == operation.key,
+                    (Change::Value, Action::Delete { .. }) => true,
+                    _ => false,
+                };
+                retry.change = Some(change).filter(|_| !is_same);
                 // The node that was asked first knows most of the request.
                 retry.node = if rng.percent(60) { operation.node } else { retry.node };
             }
