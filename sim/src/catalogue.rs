@@ -159,6 +159,13 @@ const OTHERS: &[(Entry, IsThere)] = &[
     (entry("load", "ids used again", "a put bears the request id of an earlier write"), |made| {
         made.operations.iter().any(|op| op.same_id_as.is_some())
     }),
+    (entry("load", "attempts that change", "a later attempt asks for something else"), |made| {
+        made.operations.iter().any(|op| op.retries.iter().any(|retry| retry.change.is_some()))
+    }),
+    (
+        entry("load", "attempts without a first", "the first attempt that is sent is a later one"),
+        |made| made.operations.iter().any(|op| op.attempt > 1),
+    ),
     (entry("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)
     }),

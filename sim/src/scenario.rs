@@ -22,8 +22,6 @@ pub const NODES_MAX: u32 = 7;
 pub const ITEMS_MAX: usize = 100_000;
 /// The longest value of an operation, in bytes: what the product takes.
 pub const VALUE_BYTES_MAX: u32 = rondo_core::config::VALUE_BYTES_MAX as u32;
-/// The most actors that a key may have had before the run.
-pub const OLD_ACTORS_MAX: u32 = 1_000;
 /// The longest run, in milliseconds.
 pub const HEAL_AT_MS_MAX: u64 = 600_000;
 
@@ -91,9 +89,6 @@ pub struct Cluster {
     /// The share of each node; equal ones where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<u32>,
-    /// How many actors every key has had before the run, all of whose writes are overwritten: what many unclean restarts leave.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub old_actors: u32,
 }
 
 /// What stores the records.
@@ -493,8 +488,7 @@ impl Cluster {
         let each = |list: &[u32]| list.is_empty() || list.len() == self.nodes as usize;
         says(each(&self.zones), "there is one zone for each node, or none")?;
         says(each(&self.weights), "there is one weight for each node, or none")?;
-        says(self.weights.iter().all(|weight| (1..=100).contains(weight)), "weights are 1 to 100")?;
-        says(self.old_actors <= OLD_ACTORS_MAX, "there are too many old actors")
+        says(self.weights.iter().all(|weight| (1..=100).contains(weight)), "weights are 1 to 100")
     }
 
     /// N, R and W as the layout makes them.

@@ -51,7 +51,6 @@ fn world(faults: Vec<Fault>) -> Scenario {
             dead_ms: 500,
             zones: Vec::new(),
             weights: Vec::new(),
-            old_actors: 0,
         },
         links: Links {
             shape: Shape::Uniform,

@@ -15,7 +15,7 @@ type Load = (u64, fn(&mut Rng, &mut Scenario));
 const LOADS: [(&str, Load); 8] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
-    ("attempts that change", (0, attempts_that_change)),
+    ("attempts that change", (6, attempts_that_change)),
     ("ids used again", (8, ids_used_again)),
     ("chains of tokens", (8, chains)),
     ("foreign tokens", (6, foreign_tokens)),
@@ -60,7 +60,8 @@ fn zones(rng: &mut Rng, made: &mut Scenario) {
 /// Later attempts ask for something else, and some come without those before them.
 fn attempts_that_change(rng: &mut Rng, made: &mut Scenario) {
     let (keys, deadline_ms) = (u64::from(made.keys()), made.cluster.deadline_ms);
-    for operation in made.operations.iter_mut().filter(|op| op.named) {
+    let free = |op: &&mut Operation| op.named && op.same_id_as.is_none();
+    for operation in made.operations.iter_mut().filter(free) {
         if rng.percent(15) {
             operation.attempt = rng.between(2, 3) as u32;
         }

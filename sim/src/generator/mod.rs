@@ -171,7 +171,6 @@ fn cluster(rng: &mut Rng) -> Cluster {
         dead_ms: heartbeat_ms * rng.between(3, 8),
         zones: Vec::new(),
         weights: Vec::new(),
-        old_actors: 0,
     }
 }
 
