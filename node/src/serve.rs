@@ -2,8 +2,8 @@
 //!
 //! The HTTP connections, the links and the host share a current-thread runtime: a request that finds its key here crosses
 //! no thread. The end, in order: not ready any more; no new connections, and open ones end after the request they are
-//! in; what is still in flight ends by its deadline; the store is closed cleanly. A second signal ends it at once, which
-//! costs no acknowledged write.
+//! in, or after three seconds; what is still in flight ends a second later with what is known of it; the store is closed
+//! cleanly. A second signal ends it at once, which costs no acknowledged write.
 
 use std::io;
 use std::net::SocketAddr;

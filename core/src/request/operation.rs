@@ -120,8 +120,9 @@ impl Facts {
     #[must_use]
     pub fn too_few(&self, answered: usize, needed: usize) -> Reply {
         let nodes = self.primaries.nodes().len();
+        let are = if needed == 1 { "is" } else { "are" };
         Reply::Unavailable {
-            reason: format!("{answered} of {nodes} replicas answered, {needed} are needed"),
+            reason: format!("{answered} of {nodes} replicas answered, {needed} {are} needed"),
         }
     }
 }

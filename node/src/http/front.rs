@@ -24,6 +24,7 @@ pub struct Front {
     run: u64,
     requests: AtomicU64,
     stopping: AtomicBool,
+    was_ready: AtomicBool,
     default_keyspace: Arc<str>,
     cors_origin: Option<String>,
 }
@@ -47,6 +48,7 @@ impl Front {
             run,
             requests: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
             default_keyspace: keyspace::DEFAULT.into(),
             cors_origin,
         }
@@ -72,13 +74,23 @@ impl Front {
         }));
         self.inbox.0.ask(ask);
         // The inbox drops what it has no room for.
-        outcome.await.map_err(|_| {
+        let status = outcome.await.map_err(|_| {
             Problem::new(
                 hyper::StatusCode::SERVICE_UNAVAILABLE,
                 "the node is stopping, or has too much to do",
                 "try again, or ask another node",
             )
-        })
+        })?;
+        if status.ready {
+            self.was_ready.store(true, Ordering::Relaxed);
+        }
+        Ok(status)
+    }
+
+    /// Whether the node has been ready since it started, as far as anybody has looked.
+    #[must_use]
+    pub fn was_ready(&self) -> bool {
+        self.was_ready.load(Ordering::Relaxed)
     }
 
     /// A name for a request that its client did not name; not used twice.

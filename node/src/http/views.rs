@@ -88,7 +88,10 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
         View::AdminStatus => admin_status(&status),
         View::AdminStats => admin_stats(&status),
         View::ClusterStatus => json!({
-            "status": if status.ready { "healthy" } else { "unavailable" },
+            "status": health(front, &status)["status"].as_str().map(|word| match word {
+                "ok" => "healthy",
+                word => word,
+            }),
             "node_id": status.name,
             "cluster": status.cluster,
             "nodes": status.members.len(),
@@ -123,10 +126,25 @@ fn ready(status: Option<&Status>) -> Answer {
     answer::json(code, &body)
 }
 
+/// How the node is, in a word, and why. It has been `starting` when it is ready for the first time, and never again.
 fn health(front: &Front, status: &Status) -> Value {
     let ready = status.ready && !front.is_stopping();
+    let away = status.members.iter().filter(|member| member.in_layout && member.state != "alive");
+    let mut reasons: Vec<_> =
+        away.map(|member| format!("{} is not reached", member.name)).collect();
+    if !ready {
+        reasons.extend(status.waiting.iter().cloned());
+    }
+    let word = match ready {
+        _ if front.is_stopping() => "stopping",
+        true if reasons.is_empty() => "ok",
+        true => "degraded",
+        false if front.was_ready() => "unavailable",
+        false => "starting",
+    };
     json!({
-        "status": if ready { "ok" } else { "starting" },
+        "status": word,
+        "reasons": reasons,
         "ready": ready,
         "node_id": status.name,
         "nodes": status.members.len(),

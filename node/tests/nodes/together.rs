@@ -65,11 +65,19 @@ fn a_cluster_serves_without_one_node_and_not_without_two() {
     assert_eq!(nodes[0].put("/v1/kv/default/k", b"three").status, 204);
     nodes.pop().expect("three").kill();
     assert_eq!(nodes[0].put("/v1/kv/default/k", b"two").status, 204);
+    eventually("its health tells of the node that is away", || {
+        (nodes[0].get("/health").json()["status"] == "degraded").then_some(())
+    });
     assert_eq!(nodes[1].get("/v1/kv/default/k").body, b"two");
     let all = nodes[0].put("/v1/kv/default/k?consistency=all&timeout=500ms", b"all");
     assert!(matches!(all.status, 503 | 504), "{}", all.text());
     nodes.pop().expect("two").kill();
     let alone = &nodes[0];
+    let said = eventually("its health tells of the lost quorum", || {
+        let health = alone.get("/health").json();
+        (health["status"] == "unavailable").then_some(health)
+    });
+    assert!(said["reasons"].to_string().contains("is not reached"), "{said}");
     let get = alone.get("/v1/kv/default/k?timeout=500ms");
     assert_eq!(get.status, 503, "{}", get.text());
     let put = alone.put("/v1/kv/default/k?timeout=500ms", b"one");
