@@ -26,6 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::client::Servers;
 use crate::failure::{Failure, Result};
+use crate::log_lines::LogLines;
 use crate::serve;
 use crate::settings::flags::Flags;
 use crate::settings::log::filter;
@@ -155,25 +156,40 @@ pub fn settings(flags: &Flags) -> Result<Texts> {
     Texts::collect(flags, environment.filter(|(name, _)| name != "RONDO_SERVER"))
 }
 
+/// How long the end of a node waits for its last log lines to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
 fn serve_with(flags: &Flags) -> Result<()> {
     let settings = Settings::check(&settings(flags)?)?;
-    start_log(&settings)?;
+    let lines = start_log(&settings)?;
+    if settings.secret_file.is_some() {
+        tracing::warn!(
+            "the cluster secret protects the links between nodes only: whoever reaches the HTTP port may read and write"
+        );
+    }
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
-    serve::serve(&settings)
+    let served = serve::serve(&settings);
+    lines.flush(LAST_LINES);
+    served
 }
 
-fn start_log(settings: &Settings) -> Result<()> {
+fn start_log(settings: &Settings) -> Result<LogLines> {
     let filter = filter(&settings.log)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let tell = |count| tracing::warn!(count, "log lines were dropped: nobody took them in time");
+    let lines = LogLines::to(io::stderr(), tell).map_err(|error| {
+        Failure::failed(format!("cannot start: {error}"), "check the limits of this process")
+    })?;
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || writer.clone());
     match settings.log_format {
         LogFormat::Json => log.json().init(),
         LogFormat::Text => {
             log.with_target(false).with_ansi(colours(io::stderr().is_terminal())).init()
         }
     }
-    Ok(())
+    Ok(lines)
 }
 
 /// Whether to print colours: to a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
