@@ -29,7 +29,9 @@ use smallvec::SmallVec;
 use crate::config::{ACTORS_MAX, DOT_MAX, MESSAGE_BYTES_MAX, NODES_MAX, SIBLINGS_MAX};
 use crate::env::{Address, Outbound, Wall};
 use crate::error::{Error, Result};
-use crate::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
+use crate::id::{
+    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId, SessionId,
+};
 use crate::layout::keyspace::{Keyspace, Level, Policy};
 use crate::layout::{Layout, LayoutParts, LayoutRef, Quorums, Role};
 use crate::message::{
@@ -285,8 +287,9 @@ macro_rules! table {
 }
 
 plain!(bool, u8, u16, u32, u64, u128, String, Arc<str>);
-table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, RequestId, Hlc, Wall, Address);
-table!(struct OpId { boot, seq });
+table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, RequestId, SessionId, Hlc, Wall, Address);
+table!(struct Life { boot, session });
+table!(struct OpId { life, seq });
 table!(struct KeyRef { keyspace, key });
 table!(struct LayoutRef { version, digest });
 table!(struct Quorums { n, r, w });
@@ -295,10 +298,12 @@ table!(struct Keyspace { id, name, policy, level });
 table!(struct LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners });
 table!(struct Outline { known, gone });
 table!(struct Context { clock, highest });
-table!(struct Envelope { layout, message });
-table!(struct Gossip { cluster, me, wall, layout, live, hears, leaves, others });
+table!(struct Envelope { life, layout, message });
+table!(struct Gossip {
+    cluster, me, wall, layout, live, hears, leaves, earlier, lives, others
+});
 table!(struct Introduction {
-    node, boot, name, peer_address, client_address, expect, weight, zone
+    node, life, name, peer_address, client_address, expect, weight, zone
 });
 table!(struct Request { id, named, attempt, source, keyspace, key, level, deadline_ms, action });
 table!(enum Level { 1 One, 2 Quorum, 3 All });

@@ -1,7 +1,7 @@
 //! Every limit of the node, with the relations between them, and what differs from node to node.
 
 use crate::env::Address;
-use crate::id::{BootEpoch, NodeId};
+use crate::id::{Life, NodeId};
 
 /// The longest key a client may use, in bytes.
 pub const KEY_BYTES_MAX: usize = 4 << 10;
@@ -94,8 +94,12 @@ pub struct NodeConfig {
     pub id: NodeId,
     /// The label people gave it.
     pub name: String,
-    /// How often its data directory has been opened, this time included.
-    pub boot: BootEpoch,
+    /// How often its data directory has been opened, this time included, and by which session.
+    pub life: Life,
+    /// The lives that its data directory has been through before, the latest first.
+    pub earlier: Vec<Life>,
+    /// Where its data directory lies: another number than last time when it is a copy or was moved.
+    pub place: u128,
     /// Whether the store was closed cleanly last time: only then do its actors live on.
     pub clean: bool,
     /// Only nodes of the same cluster name talk to each other.

@@ -222,13 +222,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::id::{ActorId, BootEpoch, RequestId};
+    use crate::id::{ActorId, RequestId};
     use crate::version::dvv::{Clock, Version};
 
     const ROOM: usize = 1 << 20;
 
     fn op(seq: u64) -> OpId {
-        OpId { boot: BootEpoch(1), seq }
+        OpId { seq, ..OpId::default() }
     }
 
     /// A state with a value of 100 KiB, in memory of its own.

@@ -80,14 +80,14 @@ pub struct Life {
     pub session: SessionId,
 }
 
-/// One operation on its coordinator. The boot epoch keeps a late reply to an earlier life of the
-/// node from being matched to a new request
+/// One operation on its coordinator. The life keeps a late reply to an earlier one, or to a second process on a copy of
+/// the node's directory, from being matched to a new request
 /// (<https://issues.apache.org/jira/browse/CASSANDRA-12653>).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct OpId {
-    /// The coordinator's boot epoch.
-    pub boot: BootEpoch,
-    /// Counts up within one boot.
+    /// The coordinator's life.
+    pub life: Life,
+    /// Counts up within one life.
     pub seq: u64,
 }
 

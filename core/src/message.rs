@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::env::{Address, Class, Wall};
-use crate::id::{BootEpoch, KeyspaceId, NodeId, OpId, RequestId};
+use crate::id::{KeyspaceId, Life, NodeId, OpId, RequestId};
 use crate::layout::keyspace::Level;
 use crate::layout::{Layout, LayoutRef};
 use crate::version::context::Context;
@@ -28,6 +28,8 @@ pub struct KeyRef {
 /// A message with the sender's layout.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Envelope {
+    /// The sender's life: one that does not count is not heard.
+    pub life: Life,
     /// The layout the sender acts under; `LayoutRef::default()` while it has none.
     pub layout: LayoutRef,
     /// The message.
@@ -370,6 +372,10 @@ pub struct Gossip {
     pub hears: Vec<NodeId>,
     /// The sender's goodbye: it stops, and takes on nothing more in this life.
     pub leaves: bool,
+    /// The lives that the sender's data directory has been through, the latest first.
+    pub earlier: Vec<Life>,
+    /// The lives of other nodes that count at the sender, the receiver's among them if it knows any.
+    pub lives: Vec<(NodeId, Life)>,
     /// Introductions of other nodes, so that one seed is enough to meet everybody.
     pub others: Vec<Introduction>,
 }
@@ -379,8 +385,8 @@ pub struct Gossip {
 pub struct Introduction {
     /// The node.
     pub node: NodeId,
-    /// Its boot epoch.
-    pub boot: BootEpoch,
+    /// Its life.
+    pub life: Life,
     /// Its label.
     pub name: String,
     /// Where peers reach it.

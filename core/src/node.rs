@@ -7,6 +7,10 @@
 //! durability is sent before the write it speaks of is durable; after an error `step` is not called again, except to
 //! `abandon` what is in flight.
 
+mod picture;
+
+mod meeting;
+
 use std::collections::VecDeque;
 use std::io;
 
@@ -15,13 +19,15 @@ use bytes::Bytes;
 use crate::budget::Shares;
 use crate::buggify;
 use crate::cluster::agreement::Agreement;
+use crate::cluster::lives::Lives;
 use crate::cluster::membership::Membership;
+use crate::cluster::notes::Notes;
 use crate::config::{MESSAGE_BYTES_MAX, NodeConfig, STOP_MS_MAX};
 use crate::engine::{Engine, ReadTicket};
 use crate::env::{Address, Mono};
 use crate::error::Result;
 use crate::held::{Held, Release};
-use crate::id::{NodeId, OpId, ReadId, SyncId};
+use crate::id::{Life, NodeId, OpId, ReadId, SyncId};
 use crate::layout::keyspace;
 use crate::message::{Envelope, KeyRef, Message, Reply};
 use crate::parked::{ColdRead, ColdReads, Parked, Parking};
@@ -31,7 +37,7 @@ use crate::request::coordinator::Coordinator;
 use crate::request::forwards::Forwards;
 use crate::request::operation::Asker;
 use crate::sometimes;
-use crate::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
+use crate::status::Counters;
 use crate::step::{Env, Input};
 
 /// How often the engine may do some background work, in milliseconds.
@@ -48,9 +54,13 @@ pub struct Node {
     me: NodeId,
     name: String,
     cluster: String,
-    boot: u64,
+    life: Life,
     started: Mono,
     members: Membership,
+    lives: Lives,
+    /// Why this node must not serve, if it must not.
+    barred: Option<String>,
+    notes: Notes,
     agreement: Agreement,
     replica: Replica,
     held: Held,
@@ -71,14 +81,19 @@ impl Node {
     /// A node on an open store. Reads its own records from `engine`.
     pub fn new(config: &NodeConfig, engine: &mut dyn Engine, now: Mono) -> Result<Node> {
         let shares = Shares::of(config.memory_bytes_max);
+        let agreement = Agreement::load(config, engine)?;
+        let lives = Lives::load(config, engine)?;
         Ok(Node {
             me: config.id,
             name: config.name.clone(),
             cluster: config.cluster.clone(),
-            boot: config.boot.0,
+            life: config.life,
             started: now,
             members: Membership::new(config),
-            agreement: Agreement::load(config, engine)?,
+            barred: lives.bars(agreement.live().map(|(layout, _)| &**layout)),
+            lives,
+            notes: Notes::default(),
+            agreement,
             replica: Replica::load(config, engine)?,
             held: Held::new(shares.held),
             coordinator: Coordinator::new(config),
@@ -101,11 +116,7 @@ impl Node {
                 coordinator.begin(Asker::Client(tag), request, &mut around, env)?;
             }
             Input::Peer(from, envelope) => self.on_envelope(from, envelope, env)?,
-            Input::Gossip(gossip) => {
-                if !self.members.on_gossip(gossip, env) {
-                    self.counters.malformed += 1;
-                }
-            }
+            Input::Gossip(gossip) => self.on_gossip(gossip, env)?,
             Input::Malformed => self.counters.malformed += 1,
             Input::Synced(id, result) => self.on_synced(id, result, env)?,
             Input::ReadDone(id, result) => self.on_read_done(id, result, env)?,
@@ -115,7 +126,7 @@ impl Node {
                 self.coordinator.stop();
                 self.stop_by = Some(env.mono().plus_ms(STOP_MS_MAX));
                 let endorsed = self.agreement.endorsement(env.engine().durable());
-                if self.members.leave(endorsed, self.agreement.live().is_some(), env) {
+                if self.members.leave(endorsed, self.agreement.live().is_some(), &self.lives, env) {
                     self.stays_until = env.mono().plus_ms(GOODBYE_MS);
                 }
             }
@@ -169,8 +180,19 @@ impl Node {
             if let Some(stored) = self.agreement.waits_for(durable) {
                 self.held.until(stored, Release::Nothing);
             }
+            if let Some(stored) = self.lives.waits_for(durable) {
+                self.held.until(stored, Release::Nothing);
+            }
             let live = self.agreement.live().is_some();
-            self.members.tick(self.agreement.endorsement(durable), live, env);
+            self.members.tick(self.agreement.endorsement(durable), live, &self.lives, env);
+            let members = self.agreement.members();
+            self.members.forget_strangers(&members, now);
+            if !members.is_empty() {
+                let peers = self.members.peers();
+                self.lives.retain(|node| members.contains(&node) || peers.contains_key(&node));
+            }
+            self.notes.forget(now);
+            self.look_at_myself(env)?;
         }
         if now >= self.next_maintain {
             env.engine().flush()?;
@@ -197,7 +219,12 @@ impl Node {
     }
 
     fn on_envelope(&mut self, from: NodeId, envelope: Envelope, env: &mut impl Env) -> Result<()> {
-        let Envelope { layout, message } = envelope;
+        let Envelope { life, layout, message } = envelope;
+        if !self.lives.counts(from, life, env.engine().durable()) {
+            sometimes!(env, MessageOfNoLife);
+            self.counters.lives_refused += 1;
+            return Ok(());
+        }
         let fenced = match &message {
             Message::Query { op, .. }
             | Message::Read { op, .. }
@@ -217,6 +244,10 @@ impl Node {
             sometimes!(env, LayoutQuestionFenced, self.agreement.live().is_none());
             self.counters.stale_layouts += 1;
             self.out.push_back((from, Message::StaleLayout { op }));
+            return Ok(());
+        }
+        if let Some(op) = fenced.filter(|_| self.barred.is_some()) {
+            self.out.push_back((from, Message::Failed { op }));
             return Ok(());
         }
         self.on_message(from, message, env)
@@ -437,7 +468,7 @@ impl Node {
                 let layout =
                     self.agreement.live().map(|(_, reference)| reference).unwrap_or_default();
                 let asks = asks(&message);
-                let left = env.send(to, Envelope { layout, message });
+                let left = env.send(to, Envelope { life: self.life, layout, message });
                 if let Some(op) = asks.filter(|_| !left) {
                     let (coordinator, mut around) = self.split();
                     coordinator.on_not_sent(to, op, &mut around, env)?;
@@ -448,6 +479,7 @@ impl Node {
 
     fn split(&mut self) -> (&mut Coordinator, Surroundings<'_>) {
         let around = Surroundings {
+            barred: self.barred.as_deref(),
             layout: self.agreement.live(),
             members: &self.members,
             replica: &mut self.replica,
@@ -457,79 +489,6 @@ impl Node {
             counters: &mut self.counters,
         };
         (&mut self.coordinator, around)
-    }
-
-    /// A picture of this node, for people.
-    #[must_use]
-    pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
-        let mut waiting = self.agreement.waiting(&self.members, now);
-        let layout = self.agreement.live().map(|(layout, _)| layout);
-        if let Some(layout) = layout {
-            let alive = layout.roles().iter();
-            let alive = alive.filter(|role| self.members.is_alive(role.node, now)).count();
-            if alive < layout.roles().len() / 2 + 1 {
-                waiting.push(format!(
-                    "{alive} of {} nodes are up: too few for a quorum",
-                    layout.roles().len()
-                ));
-            }
-        }
-        if self.stop_by.is_some() {
-            waiting.push("the node is stopping".to_owned());
-        }
-        let reached = |node| self.members.is_alive(node, now);
-        let stats = engine.stats();
-        let (keys, deleted_keys) = self.replica.keys(&stats);
-        Status {
-            node: self.me.to_string(),
-            name: self.name.clone(),
-            cluster: self.cluster.clone(),
-            boot: self.boot,
-            uptime_ms: now.ms_since(self.started),
-            ready: waiting.is_empty(),
-            waiting,
-            layout: self
-                .agreement
-                .live()
-                .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
-            members: self.member_statuses(now),
-            served: layout.map(|layout| Served::new(layout, reached)),
-            keys,
-            deleted_keys,
-            engine: stats,
-            counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
-            in_flight: self.coordinator.len() as u64,
-            memory: MemoryStatus {
-                held: self.held.gauge(),
-                parked: self.cold_reads.gauge(),
-                in_flight: self.coordinator.gauge(),
-                ..MemoryStatus::default()
-            },
-            clock_ahead_ms: self.members.clock_ahead_ms(now),
-        }
-    }
-
-    fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {
-        let peers = self.members.peers().values();
-        let heard = peers.map(|peer| (&peer.introduction, peer.heard));
-        let all = heard.chain([(self.members.me(), Some(now))]);
-        let mut members: Vec<MemberStatus> = all
-            .map(|(introduction, heard)| MemberStatus {
-                node: introduction.node.to_string(),
-                name: introduction.name.clone(),
-                peer_address: introduction.peer_address.0.clone(),
-                client_address: introduction.client_address.0.clone(),
-                state: self.members.state(introduction.node, now),
-                last_heard_ms: heard.map(|heard| now.ms_since(heard)),
-                me: introduction.node == self.me,
-                in_layout: self
-                    .agreement
-                    .live()
-                    .is_some_and(|(layout, _)| layout.has(introduction.node)),
-            })
-            .collect();
-        members.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
-        members
     }
 }
 

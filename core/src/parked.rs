@@ -122,7 +122,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::id::{BootEpoch, KeyspaceId};
+    use crate::id::KeyspaceId;
 
     const TICKET: ReadTicket = ReadTicket { file: 1, offset: 0, len: 9 };
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn question(n: u64) -> Parked {
-        let op = OpId { boot: BootEpoch(1), seq: n };
+        let op = OpId { seq: n, ..OpId::default() };
         Parked::Message(NodeId(1), Message::Query { op, key: key(n) })
     }
 

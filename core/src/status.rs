@@ -25,6 +25,10 @@ pub struct Status {
     pub ready: bool,
     /// What is missing before it is ready, for people.
     pub waiting: Vec<String>,
+    /// Why it must not serve, whatever its peers do; one of `waiting`.
+    pub barred: Option<String>,
+    /// What people should know of nodes that this one does not hear or count, a line each.
+    pub notes: Vec<String>,
     /// The live layout.
     pub layout: Option<LayoutStatus>,
     /// Every node known, this one included, sorted by name.
@@ -188,6 +192,8 @@ pub struct Counters {
     pub read_repairs: u64,
     /// Messages refused because of their layout.
     pub stale_layouts: u64,
+    /// Messages and datagrams of lives that do not count: of old copies, and of second processes of one identity.
+    pub lives_refused: u64,
     /// Messages and datagrams that could not be read.
     pub malformed: u64,
     /// Writes whose actor was replaced because a peer knew dots that this node had lost.

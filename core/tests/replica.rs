@@ -7,7 +7,9 @@ use rondo_core::codec;
 use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, NodeId, PartitionId, RequestId};
+use rondo_core::id::{
+    BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
+};
 use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
 use rondo_core::probe::Probe;
 use rondo_core::replica::{Covers, Issued, Replica, data_key};
@@ -80,7 +82,9 @@ fn config(clean: bool) -> NodeConfig {
     NodeConfig {
         id: NodeId(1),
         name: "n1".to_owned(),
-        boot: BootEpoch(1),
+        life: Life { boot: BootEpoch(1), session: SessionId(1) },
+        earlier: Vec::new(),
+        place: 0,
         clean,
         cluster: "c".to_owned(),
         peer_address: Address::default(),

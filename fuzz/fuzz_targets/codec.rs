@@ -13,7 +13,9 @@ use libfuzzer_sys::fuzz_target;
 use rondo_core::codec;
 use rondo_core::config::DOT_MAX;
 use rondo_core::env::{Address, Wall};
-use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, OpId, RequestId};
+use rondo_core::id::{
+    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId, SessionId,
+};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::message::{
@@ -155,8 +157,12 @@ fn maybe_context(u: &mut Unstructured<'_>) -> Result<Option<Context>> {
     u.arbitrary::<bool>()?.then(|| context(u)).transpose()
 }
 
+fn life(u: &mut Unstructured<'_>) -> Result<Life> {
+    Ok(Life { boot: BootEpoch(u.arbitrary()?), session: SessionId(u.arbitrary()?) })
+}
+
 fn op(u: &mut Unstructured<'_>) -> Result<OpId> {
-    Ok(OpId { boot: BootEpoch(u.arbitrary()?), seq: u.arbitrary()? })
+    Ok(OpId { life: life(u)?, seq: u.arbitrary()? })
 }
 
 fn key(u: &mut Unstructured<'_>) -> Result<KeyRef> {
@@ -225,7 +231,7 @@ fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
         14 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
         _ => Message::LayoutRequest,
     };
-    Ok(Envelope { layout: layout_ref(u)?, message })
+    Ok(Envelope { life: life(u)?, layout: layout_ref(u)?, message })
 }
 
 fn layout_ref(u: &mut Unstructured<'_>) -> Result<LayoutRef> {
@@ -267,7 +273,7 @@ fn layout(u: &mut Unstructured<'_>) -> Result<Layout> {
 fn introduction(u: &mut Unstructured<'_>) -> Result<Introduction> {
     Ok(Introduction {
         node: NodeId(u.arbitrary()?),
-        boot: BootEpoch(u.arbitrary()?),
+        life: life(u)?,
         name: u.arbitrary()?,
         peer_address: Address(u.arbitrary()?),
         client_address: Address(u.arbitrary()?),
@@ -286,6 +292,8 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
         live: u.arbitrary()?,
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
         leaves: u.arbitrary()?,
+        earlier: several(u, 5, life)?,
+        lives: several(u, 5, |u| Ok((NodeId(u.arbitrary()?), life(u)?)))?,
         others: several(u, 3, introduction)?,
     })
 }

@@ -30,6 +30,8 @@ pub mod preflight;
 
 pub mod readiness;
 
+pub mod watch;
+
 pub mod serve;
 
 pub mod cli;

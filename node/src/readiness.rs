@@ -120,6 +120,8 @@ mod tests {
             in_layout: true,
         };
         Status {
+            barred: None,
+            notes: Vec::new(),
             node: String::new(),
             name: String::new(),
             cluster: String::new(),

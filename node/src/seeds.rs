@@ -4,6 +4,7 @@
 //! `/v1/cluster`, and the peer address that it names becomes a seed too. That goes on, ever more rarely, until the node
 //! is ready. A peer port that is asked over HTTP closes the connection, and nothing else happens.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,12 +39,22 @@ pub fn peer_addresses(seeds: &[String]) -> Vec<Address> {
 /// Looks behind HTTP addresses until the node is ready.
 pub async fn look_behind_http(seeds: Vec<String>, inbox: Inbox, front: Arc<Front>) {
     let mut wait = FIRST_WAIT;
+    let mut said = BTreeSet::new();
     loop {
         tokio::time::sleep(wait).await;
         match front.status().await {
             Ok(status) if status.ready => return,
             Ok(_) => {}
             Err(_) => return,
+        }
+        for Address(seed) in peer_addresses(&seeds) {
+            let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(&seed)).await;
+            if !matches!(found, Ok(Ok(_))) && said.insert(seed.clone()) {
+                tracing::warn!(
+                    seed,
+                    "the seed does not resolve: look at its name in --seeds; trying on"
+                );
+            }
         }
         for seed in seeds.iter().filter(|seed| matches!(split_port(seed), Some((_, Some(_))))) {
             if let Some(peer) = peer_address(seed).await {

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::banner::{Facts, banner};
-use crate::clock::RealClock;
+use crate::clock::{self, RealClock};
 use crate::descriptors;
 use crate::failure::{Failure, Result};
 use crate::http::front::Front;
@@ -33,6 +33,7 @@ use crate::readiness;
 use crate::seeds;
 use crate::settings::{Settings, join_port};
 use crate::store::{self, Store};
+use crate::watch::{in_force, watch_notes};
 
 /// Partitions of a cluster's token space.
 const PARTITIONS: u16 = 256;
@@ -66,6 +67,7 @@ pub fn serve(settings: &Settings) -> Result<()> {
 
 async fn run(settings: &Settings) -> Result<()> {
     let mut signals = Signals::listen()?;
+    clock::check()?;
     let found = Preflight::look(settings)?;
     found.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let connections = descriptors::for_clients(descriptors::raise());
@@ -96,10 +98,12 @@ async fn run(settings: &Settings) -> Result<()> {
     let (stop, stopped) = watch::channel(false);
     let http = tokio::spawn(server::serve(listener, Arc::clone(&front), stopped, connections));
     wait_a_little(&front).await;
-    say(&text);
+    let status = front.status().await.ok();
+    say(&in_force(&text, settings, status.as_ref().and_then(|status| status.layout.as_ref())));
     let seeds = settings.seeds.clone();
     tokio::spawn(seeds::look_behind_http(seeds, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(readiness::watch(Arc::clone(&front)));
+    tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
     let last = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
     links.stop().await;
     closer.map_or(Ok(()), |closer| closer.mark_clean(last))
@@ -116,7 +120,9 @@ fn node_config(
     NodeConfig {
         id: store.id,
         name: store.name.clone(),
-        boot: store.life.boot,
+        life: store.life,
+        earlier: store.earlier.clone(),
+        place: store.place,
         clean: store.clean,
         cluster: settings.cluster.clone(),
         peer_address: Address(join_port(host, port)),

@@ -35,6 +35,10 @@ pub struct Store {
     pub name: String,
     /// How often the store has been opened, this time included, and by which session.
     pub life: Life,
+    /// The lives before it, the latest first.
+    pub earlier: Vec<Life>,
+    /// Where the directory lies, as a number.
+    pub place: u128,
     /// Whether it was closed cleanly last time and nothing is damaged.
     pub clean: bool,
     /// Where it lies.
@@ -62,8 +66,45 @@ impl Closer {
 #[must_use]
 pub fn place(settings: &Settings) -> (String, PathBuf) {
     let name = settings.name.clone().unwrap_or_else(host_name);
-    let dir = settings.data_dir.clone().unwrap_or_else(|| Path::new("rondo-data").join(&name));
+    let dir = settings.data_dir.clone().unwrap_or_else(|| {
+        let all = Path::new("rondo-data");
+        let usual = all.join(&name);
+        // Nobody named the node, and the host may have had another name: the one node that is here is meant.
+        match (&settings.name, &nodes_in(all)[..]) {
+            (None, [only]) if !usual.exists() => all.join(only),
+            _ => usual,
+        }
+    });
     (name, dir)
+}
+
+/// The names of the directories below `all` that are a node's.
+fn nodes_in(all: &Path) -> Vec<String> {
+    let entries = fs::read_dir(all).into_iter().flatten().flatten();
+    let nodes = entries.filter(|entry| entry.path().join(IDENTITY_FILE).exists());
+    let mut names: Vec<String> =
+        nodes.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Refuses to start a node that nobody has named beside others: this host may have had the name of one of them, and
+/// the new one would be empty (<https://github.com/hashicorp/consul/issues/13037>).
+fn is_named(settings: &Settings, dir: &Path) -> Result<()> {
+    let all = Path::new("rondo-data");
+    let others = nodes_in(all);
+    if settings.name.is_some() || settings.data_dir.is_some() || dir.exists() || others.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!(
+            "this host is called {} now, and {} holds the nodes {}: nobody says which one is meant",
+            host_name(),
+            all.display(),
+            others.join(", ")
+        ),
+        format!("--node-id {}, or --node-id with a new name for a new node", others[0]),
+    ))
 }
 
 /// Refuses a directory in which a node keeps data on disk: an engine that keeps nothing would start empty beside it.
@@ -83,6 +124,7 @@ pub fn holds_no_data(dir: &Path) -> Result<()> {
 /// Opens the store that the settings name. Ends of disk work go into `inbox`.
 pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
     let (name, dir) = place(settings);
+    is_named(settings, &dir)?;
     match settings.engine {
         EngineKind::Bitcask => open_on_disk(settings, inbox, name, dir),
         EngineKind::Memory => Ok(Store {
@@ -90,6 +132,8 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
             id: NodeId(random()?),
             name,
             life: Life { boot: BootEpoch(1), session: SessionId(random()? as u64) },
+            earlier: Vec::new(),
+            place: 0,
             clean: false,
             dir,
             closer: None,
@@ -149,6 +193,8 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         id: data.node,
         name: data.name.clone(),
         life: data.life,
+        earlier: data.earlier.clone(),
+        place: data.place,
         clean: data.clean,
         dir,
         closer: Some(Closer(data)),

@@ -77,5 +77,5 @@ pub fn state(state: &VersionSet) -> String {
 }
 
 fn id(op: OpId) -> String {
-    format!("#{}.{}", op.boot.0, op.seq)
+    format!("#{}.{}", op.life.boot.0, op.seq)
 }

@@ -219,7 +219,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     });
     let links = wire.as_ref().map(|wire| wire.links.clone());
     let parts = Parts {
-        config: config(world, node, id, boot, clean),
+        config: config(world, node, &directory, clean),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
         clock,
@@ -401,12 +401,14 @@ fn small_files(salt: u64, kib: u32) -> bitcask::Options {
     }
 }
 
-fn config(world: &World, node: u32, id: NodeId, boot: BootEpoch, clean: bool) -> NodeConfig {
+fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, clean: bool) -> NodeConfig {
     let cluster = &world.scenario.cluster;
     NodeConfig {
-        id,
+        id: directory.node,
         name: format!("n{node}"),
-        boot,
+        life: directory.life,
+        earlier: directory.earlier.clone(),
+        place: directory.place,
         clean,
         cluster: CLUSTER.to_owned(),
         peer_address: address(node),

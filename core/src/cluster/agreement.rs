@@ -10,7 +10,7 @@
 //! A node with seeds never forms a layout alone.
 //! Left out: layouts after the first; a node that is not in layout 1 is refused, with a message.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,10 +22,10 @@ use crate::config::NodeConfig;
 use crate::engine::{Batch, Change, Engine};
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{Lsn, NodeId};
+use crate::id::{Life, Lsn, NodeId};
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
-use crate::message::{Envelope, Message};
+use crate::message::{Envelope, Introduction, Message};
 use crate::sometimes;
 use crate::step::Env;
 
@@ -53,6 +53,7 @@ struct Endorsed {
 #[derive(Debug)]
 pub struct Agreement {
     me: NodeId,
+    life: Life,
     partitions: u16,
     wanted: Quorums,
     has_seeds: bool,
@@ -68,6 +69,7 @@ impl Agreement {
         let wanted = Quorums { n: config.replicas, r: config.read_quorum, w: config.write_quorum };
         let mut agreement = Agreement {
             me: config.id,
+            life: config.life,
             partitions: config.partitions,
             wanted,
             has_seeds: !config.seeds.is_empty(),
@@ -94,6 +96,13 @@ impl Agreement {
     pub fn live(&self) -> Option<(&Arc<Layout>, LayoutRef)> {
         let endorsed = self.endorsed.as_ref().filter(|endorsed| endorsed.live)?;
         Some((&endorsed.layout, endorsed.reference))
+    }
+
+    /// The nodes of the endorsed layout; none while there is none.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        let roles = self.endorsed.iter().flat_map(|endorsed| endorsed.layout.roles());
+        roles.map(|role| role.node).collect()
     }
 
     /// The layout this node may say that it has endorsed: only once that is durable.
@@ -194,11 +203,11 @@ impl Agreement {
         if self.unreadable {
             return vec!["the stored layout is unreadable; waiting for a peer's copy".to_owned()];
         }
-        let mut why = Vec::new();
+        let mut why = same_names(members, now);
         if members.peers().values().any(|peer| peer.layout != LayoutRef::default()) {
             why.push(
-                "the cluster was formed without this node, and joining a formed cluster is not built yet; \
-                 start a new cluster with --bootstrap-expect set to the number of its nodes"
+                "the nodes that it hears have formed a cluster without this one, and joining a formed cluster is not built \
+                 yet: start it where it was a member before, or stop it"
                     .to_owned(),
             );
             return why;
@@ -238,6 +247,9 @@ impl Agreement {
         if expect == 1 {
             return !self.has_seeds;
         }
+        if !same_names(members, now).is_empty() {
+            return false;
+        }
         let alive = members.heard(now);
         let agrees = |node: &NodeId| {
             *node == self.me
@@ -265,7 +277,7 @@ impl Agreement {
 
     fn offer(&self, endorsed: &Endorsed) -> Envelope {
         let message = Message::LayoutOffer { layout: Arc::clone(&endorsed.layout) };
-        Envelope { layout: endorsed.reference, message }
+        Envelope { life: self.life, layout: endorsed.reference, message }
     }
 
     fn offer_to_others(&self, members: &Membership, env: &mut impl Env) {
@@ -279,6 +291,23 @@ impl Agreement {
             }
         }
     }
+}
+
+/// Names that two nodes have, in words. People could not tell them apart, and neither could their tools.
+fn same_names(members: &Membership, now: Mono) -> Vec<String> {
+    let alive = members.heard(now);
+    let peers = members.peers().values().map(|peer| &peer.introduction);
+    let mut by_name: BTreeMap<&str, Vec<&Introduction>> = BTreeMap::new();
+    for introduction in peers.chain([members.me()]).filter(|of| alive.contains(&of.node)) {
+        by_name.entry(&introduction.name).or_default().push(introduction);
+    }
+    let twice = by_name.into_iter().filter(|(_, all)| all.len() > 1);
+    let said = twice.map(|(name, all)| {
+        let at: Vec<&str> = all.iter().map(|of| of.peer_address.0.as_str()).collect();
+        let at = at.join(" and ");
+        format!("nodes at {at} have one name, {name}: give one of them another --node-id and an empty --data-dir")
+    });
+    said.collect()
 }
 
 fn roles(members: &Membership, now: Mono) -> Vec<Role> {

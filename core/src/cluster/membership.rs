@@ -11,15 +11,17 @@
 //! A node that says goodbye is not alive until a later life of it is heard.
 //!
 //! Invariants: the introduction with the highest boot epoch is kept, so a restarted node's new address replaces
-//! the old one; nobody else speaks about this node itself; nothing here decides who owns data.
-//! Left out: forgetting members, which must not come back by gossip, and so needs tombstones.
+//! the old one, unless a life of the node is heard that `lives` counts; nobody else speaks about this node itself; nothing
+//! here decides who owns data. A node that is in no layout and has been silent for `STRANGER_MS` is forgotten: nothing
+//! depends on it, and were it spoken of again it would be met anew. Strangers never take the room of members of the layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::buggify;
+use crate::cluster::lives::Lives;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono};
-use crate::id::{BootEpoch, NodeId};
+use crate::id::{BootEpoch, Life, NodeId};
 use crate::layout::LayoutRef;
 use crate::message::{Gossip, Introduction};
 use crate::sometimes;
@@ -28,6 +30,11 @@ use crate::step::Env;
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
 
+/// A node that is in no layout is forgotten when nobody has heard it for this long, in milliseconds.
+const STRANGER_MS: u64 = 60_000;
+/// So many nodes that are in no layout are remembered.
+pub const STRANGERS_MAX: usize = NODES_MAX / 4;
+
 /// Another node, as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -35,6 +42,8 @@ pub struct Peer {
     pub introduction: Introduction,
     /// When it was heard of last; `None` when others have only spoken of it.
     pub heard: Option<Mono>,
+    /// When somebody spoke of it first.
+    pub met: Mono,
     /// Whom it hears.
     pub hears: Vec<NodeId>,
     /// Whether its links were open when this node looked last.
@@ -61,6 +70,8 @@ pub struct Membership {
     next_beat: Mono,
     beats: u64,
     leaving: bool,
+    /// The layout that was told last, and whether it is live.
+    said: (LayoutRef, bool),
 }
 
 impl Membership {
@@ -69,7 +80,7 @@ impl Membership {
     pub fn new(config: &NodeConfig) -> Membership {
         let me = Introduction {
             node: config.id,
-            boot: config.boot,
+            life: config.life,
             name: config.name.clone(),
             peer_address: config.peer_address.clone(),
             client_address: config.client_address.clone(),
@@ -87,6 +98,7 @@ impl Membership {
             next_beat: Mono(0),
             beats: 0,
             leaving: false,
+            said: (LayoutRef::default(), false),
         }
     }
 
@@ -158,10 +170,16 @@ impl Membership {
 
     /// Says goodbye, now and with every heartbeat: nobody is to ask this node anything more. Whether somebody is there to
     /// hear it.
-    pub fn leave(&mut self, layout: LayoutRef, live: bool, env: &mut impl Env) -> bool {
+    pub fn leave(
+        &mut self,
+        layout: LayoutRef,
+        live: bool,
+        lives: &Lives,
+        env: &mut impl Env,
+    ) -> bool {
         self.leaving = true;
         self.next_beat = env.mono();
-        self.tick(layout, live, env);
+        self.tick(layout, live, lives, env);
         self.heard(env.mono()).len() > 1
     }
 
@@ -190,7 +208,7 @@ impl Membership {
     }
 
     /// Tells everybody that this node lives, when it is time.
-    pub fn tick(&mut self, layout: LayoutRef, live: bool, env: &mut impl Env) {
+    pub fn tick(&mut self, layout: LayoutRef, live: bool, lives: &Lives, env: &mut impl Env) {
         let now = env.mono();
         if now < self.next_beat {
             return;
@@ -207,16 +225,12 @@ impl Membership {
         if buggify!(env, HeartbeatSkipped) {
             return;
         }
-        let gossip = Gossip {
-            cluster: self.cluster.clone(),
-            me: self.me.clone(),
-            wall: env.wall(),
-            layout,
-            live,
-            hears: self.heard(now),
-            leaves: self.leaving,
-            others: if buggify!(env, GossipOfNobody) { Vec::new() } else { self.others() },
-        };
+        self.said = (layout, live);
+        let nobody = buggify!(env, GossipOfNobody);
+        let others = if nobody { Vec::new() } else { self.others() };
+        let told = lives.told(env.engine().durable());
+        let told = turn(&told, self.beats, OTHERS_MAX).copied().collect();
+        let gossip = Gossip { others, ..self.gossip(lives, told, env) };
         for peer in self.peers.values() {
             env.datagram(&peer.introduction.peer_address, &gossip);
         }
@@ -229,16 +243,41 @@ impl Membership {
         }
     }
 
-    /// Hears from a node. Says `false` when the datagram is not for this node's cluster.
-    pub fn on_gossip(&mut self, gossip: Gossip, env: &mut impl Env) -> bool {
-        if gossip.cluster != self.cluster {
-            return false;
+    /// Whether a datagram is for this node's cluster.
+    #[must_use]
+    pub fn is_for_us(&self, gossip: &Gossip) -> bool {
+        gossip.cluster == self.cluster
+    }
+
+    /// Tells a node whose life does not count which one does.
+    pub fn refuse(&self, refused: &Introduction, lives: &Lives, env: &mut impl Env) {
+        let told = lives.known(refused.node).map(|life| (refused.node, life));
+        let gossip = self.gossip(lives, told.into_iter().collect(), env);
+        env.datagram(&refused.peer_address, &gossip);
+    }
+
+    /// What this node says of itself and of the lives that count, and nothing else.
+    fn gossip(&self, lives: &Lives, told: Vec<(NodeId, Life)>, env: &impl Env) -> Gossip {
+        Gossip {
+            cluster: self.cluster.clone(),
+            me: self.me.clone(),
+            wall: env.wall(),
+            layout: self.said.0,
+            live: self.said.1,
+            hears: self.heard(env.mono()),
+            leaves: self.leaving,
+            earlier: lives.earlier().to_vec(),
+            lives: told,
+            others: Vec::new(),
         }
+    }
+
+    /// Hears from a node whose life counts.
+    pub fn on_gossip(&mut self, gossip: Gossip, members: &BTreeSet<NodeId>, env: &mut impl Env) {
         let Gossip { me: sender, wall, layout, live, hears, leaves, others, .. } = gossip;
-        let (node, boot) = (sender.node, sender.boot);
-        for introduction in others.into_iter().chain([sender]) {
-            self.meet(introduction, env);
-        }
+        let (node, boot) = (sender.node, sender.life.boot);
+        self.hear_of(others, members, env);
+        self.meet(sender, members, env);
         if let Some(peer) = self.peers.get_mut(&node) {
             let silent_ms = peer.heard.map(|heard| env.mono().ms_since(heard));
             sometimes!(env, PeerCameBack, silent_ms.is_some_and(|ms| ms > self.dead_ms));
@@ -246,13 +285,35 @@ impl Membership {
             peer.hears = hears;
             peer.layout = layout;
             peer.live = live;
-            if leaves && peer.introduction.boot == boot {
+            if leaves && peer.introduction.life.boot == boot {
                 sometimes!(env, PeerLeft);
                 peer.left = Some(boot);
             }
             peer.clock_ahead_ms = wall.0.cast_signed().wrapping_sub(env.wall().0.cast_signed());
         }
-        true
+    }
+
+    /// Hears from others of nodes.
+    pub fn hear_of(
+        &mut self,
+        others: Vec<Introduction>,
+        members: &BTreeSet<NodeId>,
+        env: &mut impl Env,
+    ) {
+        for introduction in others {
+            // A node that is heard speaks for itself.
+            if !self.is_heard(introduction.node, env.mono()) {
+                self.meet(introduction, members, env);
+            }
+        }
+    }
+
+    /// Forgets who is in no layout and has been silent for long.
+    pub fn forget_strangers(&mut self, members: &BTreeSet<NodeId>, now: Mono) {
+        self.peers.retain(|node, peer| {
+            let silent_ms = now.ms_since(peer.heard.unwrap_or(peer.met));
+            members.contains(node) || silent_ms <= STRANGER_MS
+        });
     }
 
     /// Adds one more address to meet nodes at.
@@ -262,7 +323,7 @@ impl Membership {
         }
     }
 
-    fn meet(&mut self, introduction: Introduction, env: &mut impl Env) {
+    fn meet(&mut self, introduction: Introduction, members: &BTreeSet<NodeId>, env: &mut impl Env) {
         let node = introduction.node;
         if node == self.me.node {
             return;
@@ -270,9 +331,14 @@ impl Membership {
         if buggify!(env, IntroductionIgnored) {
             return;
         }
-        let full = self.peers.len() >= NODES_MAX;
+        let is_stranger = |node: &NodeId| !members.contains(node);
+        // Before there is a layout everybody may become a member.
+        let max = if members.is_empty() { NODES_MAX } else { STRANGERS_MAX };
+        let full =
+            is_stranger(&node) && self.peers.keys().filter(|node| is_stranger(node)).count() >= max;
         match self.peers.get_mut(&node) {
-            Some(peer) if peer.introduction.boot >= introduction.boot => return,
+            Some(peer) if peer.introduction.life.boot > introduction.life.boot => return,
+            Some(peer) if peer.introduction == introduction => return,
             Some(peer) => {
                 sometimes!(env, PeerRestarted);
                 peer.left = None;
@@ -285,6 +351,7 @@ impl Membership {
                 let peer = Peer {
                     introduction,
                     heard: None,
+                    met: env.mono(),
                     hears: Vec::new(),
                     linked: false,
                     left: None,
@@ -299,11 +366,15 @@ impl Membership {
     }
 
     fn others(&self) -> Vec<Introduction> {
-        let count = self.peers.len();
-        let start = if count > OTHERS_MAX { self.beats as usize * OTHERS_MAX % count } else { 0 };
-        let peers = self.peers.values().cycle().skip(start);
-        peers.take(count.min(OTHERS_MAX)).map(|peer| peer.introduction.clone()).collect()
+        let peers: Vec<&Peer> = self.peers.values().collect();
+        turn(&peers, self.beats, OTHERS_MAX).map(|peer| peer.introduction.clone()).collect()
     }
+}
+
+/// Up to `max` of them; with each beat others have their turn.
+fn turn<T>(all: &[T], beat: u64, max: usize) -> impl Iterator<Item = &T> {
+    let start = if all.len() > max { beat as usize * max % all.len() } else { 0 };
+    all.iter().cycle().skip(start).take(all.len().min(max))
 }
 
 #[cfg(test)]
@@ -358,7 +429,9 @@ mod tests {
         NodeConfig {
             id,
             name: id.short(),
-            boot: BootEpoch(3),
+            life: life(3),
+            earlier: Vec::new(),
+            place: 0,
             clean: false,
             cluster: "c".to_owned(),
             peer_address: Address(id.short()),
@@ -381,10 +454,17 @@ mod tests {
         }
     }
 
+    fn life(boot: u64) -> Life {
+        Life { boot: BootEpoch(boot), ..Life::default() }
+    }
+
+    fn no_lives() -> Lives {
+        Lives::load(&config(ME), &mut MemoryEngine::new()).expect("an empty store")
+    }
+
     /// What the peer says in its life `boot`.
     fn gossip(boot: u64, hears: &[NodeId], leaves: bool) -> Gossip {
-        let me =
-            Introduction { boot: BootEpoch(boot), ..Membership::new(&config(PEER)).me().clone() };
+        let me = Introduction { life: life(boot), ..Membership::new(&config(PEER)).me().clone() };
         Gossip {
             cluster: "c".to_owned(),
             me,
@@ -393,6 +473,8 @@ mod tests {
             live: false,
             hears: hears.to_vec(),
             leaves,
+            earlier: Vec::new(),
+            lives: Vec::new(),
             others: Vec::new(),
         }
     }
@@ -405,7 +487,8 @@ mod tests {
 
     /// The state of the peer after it has said this.
     fn after(members: &mut Membership, world: &mut World, gossip: Gossip) -> &'static str {
-        assert!(members.on_gossip(gossip, world));
+        assert!(members.is_for_us(&gossip));
+        members.on_gossip(gossip, &BTreeSet::new(), world);
         members.look_at_links(world);
         members.state(PEER, world.now)
     }
@@ -441,11 +524,14 @@ mod tests {
     #[test]
     fn a_node_that_leaves_says_so_at_once_and_with_every_heartbeat() {
         let (mut members, mut world) = start();
-        assert!(!members.leave(LayoutRef::default(), false, &mut world), "nobody is there");
+        assert!(
+            !members.leave(LayoutRef::default(), false, &no_lives(), &mut world),
+            "nobody is there"
+        );
         after(&mut members, &mut world, gossip(3, &[ME, PEER], false));
-        assert!(members.leave(LayoutRef::default(), false, &mut world));
+        assert!(members.leave(LayoutRef::default(), false, &no_lives(), &mut world));
         world.now = world.now.plus_ms(100);
-        members.tick(LayoutRef::default(), false, &mut world);
+        members.tick(LayoutRef::default(), false, &no_lives(), &mut world);
         assert_eq!(world.said.len(), 2);
         assert!(world.said.iter().all(|gossip| gossip.leaves));
     }

@@ -142,6 +142,9 @@ sites! {
     NoRoomToHold, "no-room-to-hold", 0, "an answer was refused because too many bytes wait for the disk";
     PeerLeft, "peer-left", 0, "a peer said goodbye";
     PeerCameBack, "peer-came-back", 0, "a peer that was taken for dead was heard again";
+    LifeRefused, "life-refused", 0, "a life of a node was not counted, and told so";
+    LifeDenied, "life-denied", 0, "a node heard that its own life does not count";
+    MessageOfNoLife, "message-of-no-life", 0, "a message came from a life that does not count, or not yet";
     PeerRestarted, "peer-restarted", 0, "a peer came back with a higher boot epoch";
     StopWithRequestsInFlight, "stop-with-requests-in-flight", 0, "a node was asked to stop while it coordinated requests";
     SyncCoveredSeveral, "sync-covered-several", 0, "one sync released several at once";

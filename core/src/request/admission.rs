@@ -38,8 +38,16 @@ pub fn check<'a>(
     Ok((layout, reference, keyspace))
 }
 
-/// Whether this node has room for one more request.
-pub fn room(in_flight: usize, bytes: Gauge, stopping: bool) -> Result<(), Reply> {
+/// Whether this node may serve, and has room for one more request.
+pub fn room(
+    in_flight: usize,
+    bytes: Gauge,
+    stopping: bool,
+    barred: Option<&str>,
+) -> Result<(), Reply> {
+    if let Some(why) = barred {
+        return Err(unavailable(why));
+    }
     if stopping {
         return Err(unavailable("the node is stopping; ask another"));
     }
@@ -97,8 +105,10 @@ fn clock(ahead_ms: i64) -> Result<(), Reply> {
     if ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
         return Ok(());
     }
+    let how = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    let ms = ahead_ms.unsigned_abs();
     Err(unavailable(&format!(
-        "this node's clock is {ahead_ms} ms ahead of its peers': set it right, or write at quorum"
+        "this node's clock is {ms} ms {how} its peers': set it right, or write at quorum"
     )))
 }
 

@@ -20,6 +20,8 @@ use crate::step::Env;
 
 /// What the coordinator works with, of the other machines of its node.
 pub struct Surroundings<'a> {
+    /// Why this node must not serve, if it must not.
+    pub barred: Option<&'a str>,
     /// The live layout, if there is one.
     pub layout: Option<(&'a Arc<Layout>, LayoutRef)>,
     /// Who seems to be up.

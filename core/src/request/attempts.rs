@@ -146,11 +146,11 @@ mod tests {
     use proptest::{prop_assert_eq, prop_oneof, proptest};
 
     use super::*;
-    use crate::id::{ActorId, BootEpoch};
+    use crate::id::{ActorId, BootEpoch, Life, SessionId};
     use crate::layout::keyspace::Level;
     use crate::message::{Action, Request};
 
-    const OP: OpId = OpId { boot: BootEpoch(1), seq: 1 };
+    const OP: OpId = OpId { life: Life { boot: BootEpoch(1), session: SessionId(1) }, seq: 1 };
 
     /// Of one of several requests.
     fn print(of: u8) -> Fingerprint {

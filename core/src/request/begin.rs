@@ -144,7 +144,7 @@ impl Coordinator {
     ) -> Result<impl FnOnce(Request) -> Facts + use<>, Reply> {
         let (layout, reference, keyspace) = admission::check(request, around.layout)?;
         self.sequence += 1;
-        let id = OpId { boot: self.boot, seq: self.sequence };
+        let id = OpId { life: self.life, seq: self.sequence };
         let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
         let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
@@ -173,7 +173,8 @@ impl Coordinator {
         if buggify!(env, AdmissionRefused) {
             return Err(overloaded("too many requests in flight, says the simulator"));
         }
-        admission::room(self.operations.len(), self.operations.gauge(), self.stopping)?;
+        let gauge = self.operations.gauge();
+        admission::room(self.operations.len(), gauge, self.stopping, around.barred)?;
         admission::prospects(facts, self.me, around.members, env.mono())
     }
 

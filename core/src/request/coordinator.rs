@@ -11,7 +11,7 @@ use crate::buggify;
 use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{BootEpoch, NodeId, OpId};
+use crate::id::{Life, NodeId, OpId};
 use crate::message::{Message, Reply, weight};
 use crate::replica::Trouble;
 use crate::request::admission::{overloaded, unavailable};
@@ -27,7 +27,7 @@ use crate::step::Env;
 #[derive(Debug)]
 pub struct Coordinator {
     pub(super) me: NodeId,
-    pub(super) boot: BootEpoch,
+    pub(super) life: Life,
     pub(super) sequence: u64,
     pub(super) patience: Patience,
     pub(super) operations: Operations,
@@ -41,7 +41,7 @@ impl Coordinator {
     pub fn new(config: &NodeConfig) -> Coordinator {
         Coordinator {
             me: config.id,
-            boot: config.boot,
+            life: config.life,
             sequence: 0,
             patience: Patience::new(config),
             operations: Operations::new(Shares::of(config.memory_bytes_max).in_flight),
@@ -87,7 +87,7 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let Some(id) = answered(&message).filter(|id| id.boot == self.boot) else {
+        let Some(id) = answered(&message).filter(|id| id.life == self.life) else {
             return Ok(());
         };
         let mut message = message;
@@ -114,7 +114,7 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let Some(operation) = self.operations.get_mut(id.seq).filter(|_| id.boot == self.boot)
+        let Some(operation) = self.operations.get_mut(id.seq).filter(|_| id.life == self.life)
         else {
             return Ok(());
         };

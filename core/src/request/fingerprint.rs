@@ -8,7 +8,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::codec;
-use crate::id::{OpId, RequestId};
+use crate::id::{Life, OpId, RequestId};
 use crate::layout::LayoutRef;
 use crate::layout::keyspace::Level;
 use crate::message::{Envelope, Message, Request};
@@ -32,7 +32,11 @@ impl Fingerprint {
             ..request.clone()
         };
         let message = Message::Forward { op: OpId::default(), request: bare };
-        let bytes = codec::encode(&Envelope { layout: LayoutRef::default(), message });
+        let bytes = codec::encode(&Envelope {
+            life: Life::default(),
+            layout: LayoutRef::default(),
+            message,
+        });
         let mut hash = Xxh3::new();
         bytes.parts.iter().for_each(|part| hash.update(part));
         Fingerprint(hash.digest128())

@@ -31,11 +31,11 @@ impl Forwards {
     /// Takes on a forward; `false` when it may be a repetition.
     pub fn take_on(&mut self, from: NodeId, op: OpId) -> bool {
         let taken = self.by.entry(from).or_default();
-        if op.boot < taken.boot {
+        if op.life.boot < taken.boot {
             return false;
         }
-        if op.boot > taken.boot {
-            *taken = Taken { boot: op.boot, ..Taken::default() };
+        if op.life.boot > taken.boot {
+            *taken = Taken { boot: op.life.boot, ..Taken::default() };
         }
         if op.seq <= taken.forgotten || !taken.numbers.insert(op.seq) {
             return false;
@@ -50,11 +50,12 @@ impl Forwards {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Life;
 
     const FROM: NodeId = NodeId(1);
 
     fn op(boot: u64, seq: u64) -> OpId {
-        OpId { boot: BootEpoch(boot), seq }
+        OpId { life: Life { boot: BootEpoch(boot), ..Life::default() }, seq }
     }
 
     #[test]

@@ -8,3 +8,5 @@ mod stories;
 mod attempts;
 
 mod repetitions;
+
+mod lives;

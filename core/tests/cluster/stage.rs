@@ -11,11 +11,13 @@ use bytes::Bytes;
 use rondo_core::codec;
 use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{
-    Batch, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
+    Batch, Change, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
 };
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::error::{Error, Result};
-use rondo_core::id::{BootEpoch, ClientTag, Lsn, NodeId, ReadId, RequestId, SyncId};
+use rondo_core::id::{
+    BootEpoch, ClientTag, Life, Lsn, NodeId, ReadId, RequestId, SessionId, SyncId,
+};
 use rondo_core::message::{Action, Envelope, Gossip, Message, Reply, Request};
 use rondo_core::node::Node;
 use rondo_core::probe::Probe;
@@ -48,6 +50,19 @@ impl SlowEngine {
             tickets: Vec::new(),
             reading: Vec::new(),
         }
+    }
+
+    /// Another engine with all that is in this one.
+    pub(crate) fn copy(&mut self) -> SlowEngine {
+        let mut copy = SlowEngine::new();
+        let page = self.inner.scan_from(b"", usize::MAX, usize::MAX).expect("it is in memory");
+        for (key, record) in page.records {
+            let body = [record.body].into_iter().collect();
+            let change = Change::Put { key, head: record.head, body };
+            copy.write(&Batch { changes: [change].into_iter().collect() }).expect("in memory");
+        }
+        copy.durable = copy.written;
+        copy
     }
 }
 
@@ -112,6 +127,14 @@ impl Engine for SlowEngine {
     }
 }
 
+/// What a process starts with.
+pub(crate) struct Start {
+    pub(crate) engine: RefCell<SlowEngine>,
+    /// The lives that its directory has been through, the latest first: boot and session.
+    pub(crate) earlier: Vec<(u64, u64)>,
+    pub(crate) place: u128,
+}
+
 #[derive(Default)]
 struct Shared {
     mail: VecDeque<(usize, usize, Envelope)>,
@@ -173,6 +196,7 @@ impl Env for ActorEnv<'_> {
 }
 
 struct Actor {
+    id: NodeId,
     node: Node,
     engine: SlowEngine,
     wall_offset: i64,
@@ -188,6 +212,8 @@ pub(crate) struct Stage {
     pub(crate) gossip_off: bool,
     /// Nodes whose syncs do not end.
     pub(crate) stalled: Vec<usize>,
+    /// Nodes whose datagrams are lost, both ways.
+    pub(crate) deaf: Vec<usize>,
 }
 
 impl Stage {
@@ -207,7 +233,7 @@ impl Stage {
         let actors = (0..nodes).map(|at| {
             let mut engine = SlowEngine::new();
             let node = Node::new(&config(at, nodes), &mut engine, Mono(0)).expect("an empty store");
-            Actor { node, engine, wall_offset: 0 }
+            Actor { id: NodeId(at as u128 + 1), node, engine, wall_offset: 0 }
         });
         Stage {
             actors: actors.collect(),
@@ -217,6 +243,31 @@ impl Stage {
             cut: Vec::new(),
             gossip_off: false,
             stalled: Vec::new(),
+            deaf: Vec::new(),
+        }
+    }
+
+    /// A process of node `of` starts on `engine`, as actor `at`: in the place of the one there, or beside the others.
+    pub(crate) fn start(&mut self, at: usize, of: usize, life: (u64, u64), config: &Start) {
+        let Start { engine, earlier, place } = config;
+        let mut engine = engine.borrow_mut().copy();
+        let known = |&(boot, session): &(u64, u64)| Life {
+            boot: BootEpoch(boot),
+            session: SessionId(session),
+        };
+        let config = NodeConfig {
+            life: known(&life),
+            earlier: earlier.iter().map(known).collect(),
+            place: *place,
+            peer_address: Address(format!("n{at}")),
+            ..self::config(of - 1, 3)
+        };
+        let node = Node::new(&config, &mut engine, self.now).expect("a sound store");
+        let actor = Actor { id: NodeId(of as u128), node, engine, wall_offset: 0 };
+        if at > self.actors.len() {
+            self.actors.push(actor);
+        } else {
+            self.actors[at - 1] = actor;
         }
     }
 
@@ -252,7 +303,7 @@ impl Stage {
     /// One input for a node, and the tick that ends the batch.
     pub(crate) fn step(&mut self, node: usize, input: Input) -> Result<()> {
         let at = node - 1;
-        let Actor { node, engine, wall_offset } = &mut self.actors[at];
+        let Actor { node, engine, wall_offset, .. } = &mut self.actors[at];
         let wall = Wall((1_000_000 + self.now.0 / 1_000_000).saturating_add_signed(*wall_offset));
         let shared = Rc::clone(&self.shared);
         let mut env = ActorEnv { at, now: self.now, wall, engine, shared };
@@ -299,7 +350,7 @@ impl Stage {
         let (_, _, envelope) = self.shared.borrow_mut().mail.remove(found).expect("just found");
         let parts = codec::encode(&envelope).parts.concat();
         let envelope = codec::decode(&Bytes::from(parts)).expect("what is encoded can be decoded");
-        self.step(to, Input::Peer(NodeId(from as u128), envelope)).expect("no disk fails");
+        self.step(to, Input::Peer(self.actors[from - 1].id, envelope)).expect("no disk fails");
         true
     }
 
@@ -360,7 +411,10 @@ impl Stage {
         }
         while let Some((to, gossip)) = { self.shared.borrow_mut().gossip.pop_front() } {
             let to: usize = to.strip_prefix('n').and_then(|n| n.parse().ok()).expect("an address");
-            if !self.gossip_off && to <= self.actors.len() {
+            let from = gossip.me.peer_address.0.strip_prefix('n').and_then(|n| n.parse().ok());
+            let is_heard =
+                !from.is_some_and(|from| self.deaf.contains(&from)) && !self.deaf.contains(&to);
+            if !self.gossip_off && is_heard && to <= self.actors.len() {
                 self.step(to, Input::Gossip(gossip)).expect("no disk fails");
             }
         }
@@ -376,7 +430,9 @@ fn config(at: usize, nodes: usize) -> NodeConfig {
     NodeConfig {
         id: NodeId(at as u128 + 1),
         name: format!("n{}", at + 1),
-        boot: BootEpoch(1),
+        life: Life { boot: BootEpoch(1), session: SessionId(1) },
+        earlier: Vec::new(),
+        place: 0,
         clean: false,
         cluster: "story".to_owned(),
         peer_address: Address(format!("n{}", at + 1)),

@@ -148,6 +148,8 @@ fn fake_status() -> Status {
         clock_ahead_ms: -3,
         ready: true,
         waiting: Vec::new(),
+        barred: None,
+        notes: Vec::new(),
         layout: Some(LayoutStatus {
             version: 1,
             digest: "00ff".to_owned(),

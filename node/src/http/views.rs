@@ -165,6 +165,7 @@ fn whole(front: &Front, status: &Status) -> Value {
         "clock_ahead_ms": status.clock_ahead_ms,
         "ready": status.ready && !front.is_stopping(),
         "waiting": status.waiting,
+        "notes": status.notes,
         "layout": status.layout.as_ref().map(layout),
         "served": status.served,
         "members": status.members,

@@ -12,6 +12,8 @@ mod crowds;
 
 mod together;
 
+mod copies;
+
 mod killed;
 
 mod leaving;

@@ -1,0 +1,351 @@
+//! Which life of each node counts, and whether this one does.
+//!
+//! A node's copy of its data is worth something because it was there when writes were acknowledged. A directory that was put
+//! back from an older copy, or copied and started twice, has the identity and lacks the data; its peers are who can tell
+//! (<https://github.com/cockroachdb/cockroach/issues/29524>, <https://github.com/redpanda-data/redpanda/issues/9766>,
+//! <https://github.com/basho/riak_kv/issues/679>). So each node remembers, durably, the latest life it has counted of each other:
+//! - an earlier one is an old copy, one of equal boot and another session a second process on a copy, and a later one that has not
+//!   been through the known one a copy that went its own way: none of them is heard, served or counted;
+//! - a node that one peer tells of such a life of itself serves no more, in this life and in any later one of this directory.
+//!   One peer is enough: nobody else can have seen a boot that this directory has not made.
+//! - a directory that lies at another place than before may be an old copy that nobody has told of yet. It serves when of each
+//!   of its partitions' other owners n-W+1 (or all, if there are fewer) have counted its new life: among them is one that took
+//!   part in every acknowledged write. Where no peer has ever been in a layout with it, it starts at once.
+//!
+//! Invariants: the life of a peer is counted only when that is durable; lives of a node that count never go back.
+//! Left out: an old copy at the very place of the newest one, when all that have counted a later life are away; becoming whole
+//! again from the peers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::config::{NODES_MAX, NodeConfig};
+use crate::engine::{Batch, Change, Engine};
+use crate::error::{Error, Result};
+use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
+use crate::layout::Layout;
+
+/// The engine key of the lives that count.
+const LIVES_KEY: &[u8] = b"\0lives";
+/// The engine key of the place where this store was last known to count.
+const PLACE_KEY: &[u8] = b"\0place";
+/// The engine key of the reason why this store counts no more.
+const DENIED_KEY: &[u8] = b"\0denied";
+/// Datagrams of a life that does not count, before people are told.
+const INSISTS: u32 = 4;
+/// One life in a record: node, boot, session.
+const LIFE_BYTES: usize = 16 + 8 + 8;
+
+const _: () = assert!(NODES_MAX * LIFE_BYTES < crate::config::HEAD_BYTES_MAX);
+
+/// What a life is to one who knows another of the same node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Judgement {
+    /// The known one.
+    Same,
+    /// One that follows it.
+    Later,
+    /// One before it: an old copy, or a late message.
+    Earlier,
+    /// Another process with the same boot epoch.
+    Second,
+    /// A later one that has not been through the known one.
+    Apart,
+}
+
+/// A life that counts, and the write that says so.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    life: Life,
+    stored: Lsn,
+    /// How often other lives of the node were refused.
+    refused: u32,
+}
+
+/// Everybody's lives.
+#[derive(Debug)]
+pub struct Lives {
+    me: NodeId,
+    mine: Life,
+    earlier: Vec<Life>,
+    place: u128,
+    known: BTreeMap<NodeId, Known>,
+    denied: Option<String>,
+    /// The store has moved since it counted last.
+    moved: bool,
+    /// Who counts this life.
+    counted_by: BTreeSet<NodeId>,
+}
+
+/// Compares a life with the known one; `earlier` are the lives that its directory has been through, the latest first.
+#[must_use]
+pub fn judge(known: Life, life: Life, earlier: &[Life]) -> Judgement {
+    if life == known {
+        return Judgement::Same;
+    }
+    if life.boot == known.boot {
+        return Judgement::Second;
+    }
+    if life.boot < known.boot {
+        return Judgement::Earlier;
+    }
+    // A directory remembers a bounded number of lives; what is before them it cannot show.
+    let reaches = earlier.last().is_some_and(|oldest| oldest.boot <= known.boot);
+    if reaches && !earlier.contains(&known) { Judgement::Apart } else { Judgement::Later }
+}
+
+impl Lives {
+    /// Reads what is known from earlier lives of this node.
+    pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Lives> {
+        let known = stored(engine, LIVES_KEY)?.map_or(Ok(BTreeMap::new()), |head| decode(&head))?;
+        let denied = stored(engine, DENIED_KEY)?;
+        let place = stored(engine, PLACE_KEY)?.map(|head| number(&head)).transpose()?;
+        if place.is_none() {
+            engine
+                .write(&single(PLACE_KEY, Bytes::copy_from_slice(&config.place.to_be_bytes())))?;
+        }
+        Ok(Lives {
+            me: config.id,
+            mine: config.life,
+            earlier: config.earlier.clone(),
+            place: config.place,
+            known,
+            denied: denied.map(|text| String::from_utf8_lossy(&text).into_owned()),
+            moved: place.is_some_and(|place| place != config.place),
+            counted_by: BTreeSet::new(),
+        })
+    }
+
+    /// The life of this node.
+    #[must_use]
+    pub const fn mine(&self) -> Life {
+        self.mine
+    }
+
+    /// The lives before it, the latest first.
+    #[must_use]
+    pub fn earlier(&self) -> &[Life] {
+        &self.earlier
+    }
+
+    /// The life of another node that counts here.
+    #[must_use]
+    pub fn known(&self, node: NodeId) -> Option<Life> {
+        self.known.get(&node).map(|known| known.life)
+    }
+
+    /// Whether other lives of a node go on talking: a few late words of the life before are nothing.
+    #[must_use]
+    pub fn is_insisted(&self, node: NodeId) -> bool {
+        self.known.get(&node).is_some_and(|known| known.refused >= INSISTS)
+    }
+
+    /// The lives that count, as they may be told to others.
+    #[must_use]
+    pub fn told(&self, durable: Lsn) -> Vec<(NodeId, Life)> {
+        let durable = self.known.iter().filter(|(_, known)| known.stored <= durable);
+        durable.map(|(&node, known)| (node, known.life)).collect()
+    }
+
+    /// A node speaks for itself. Only after `Same` and `Later` it is heard.
+    pub fn meet(
+        &mut self,
+        node: NodeId,
+        life: Life,
+        earlier: &[Life],
+        engine: &mut dyn Engine,
+    ) -> Result<Judgement> {
+        let judgement =
+            self.known(node).map_or(Judgement::Later, |known| judge(known, life, earlier));
+        let is_new = judgement == Judgement::Later;
+        if is_new && (self.known.len() < NODES_MAX || self.known.contains_key(&node)) {
+            self.known.insert(node, Known { life, stored: Lsn(0), refused: 0 });
+            let stored = engine.write(&single(LIVES_KEY, encode(&self.known)))?;
+            self.known.insert(node, Known { life, stored, refused: 0 });
+        } else if judgement != Judgement::Same
+            && let Some(known) = self.known.get_mut(&node)
+        {
+            known.refused = known.refused.saturating_add(1);
+        }
+        Ok(judgement)
+    }
+
+    /// Whether a message of this life of a node counts: that it does is durable.
+    #[must_use]
+    pub fn counts(&self, node: NodeId, life: Life, durable: Lsn) -> bool {
+        self.known.get(&node).is_some_and(|known| known.life == life && known.stored <= durable)
+    }
+
+    /// The write that must become durable before all known lives count, if there is one.
+    #[must_use]
+    pub fn waits_for(&self, durable: Lsn) -> Option<Lsn> {
+        self.known.values().map(|known| known.stored).filter(|&stored| stored > durable).max()
+    }
+
+    /// Forgets nodes that are in no layout and are silent; on the disk, with the next life that is met.
+    pub fn retain(&mut self, is_wanted: impl Fn(NodeId) -> bool) {
+        self.known.retain(|&node, _| is_wanted(node));
+    }
+
+    /// A peer, by its name, tells which life of this node counts there. `true`: this one serves no more.
+    pub fn hear_of_me(
+        &mut self,
+        (by, name): (NodeId, &str),
+        life: Life,
+        engine: &mut dyn Engine,
+    ) -> Result<bool> {
+        let (mine, theirs) = (self.mine.boot.0, life.boot.0);
+        let why = match judge(life, self.mine, &self.earlier) {
+            Judgement::Same => {
+                self.counted_by.insert(by);
+                return Ok(false);
+            }
+            // The peer has not heard of this life yet.
+            Judgement::Later => return Ok(false),
+            Judgement::Earlier => format!(
+                "start {theirs} of this node was seen, and this is start {mine}: an older copy"
+            ),
+            Judgement::Second => {
+                format!("another process is start {mine} of this node: a copy that runs beside it")
+            }
+            Judgement::Apart => format!(
+                "start {theirs} of this node was seen, and this directory was not there: a copy"
+            ),
+        };
+        if self.denied.is_some() {
+            return Ok(false);
+        }
+        let why = format!(
+            "this data directory does not count any more, says {name}: {why}; stop this node and start the directory that \
+             ran last, unchanged"
+        );
+        engine.write(&single(DENIED_KEY, Bytes::copy_from_slice(why.as_bytes())))?;
+        self.denied = Some(why);
+        Ok(true)
+    }
+
+    /// Whether this store has moved, and may serve now. To be called when somebody has counted this life.
+    pub fn settle(&mut self, layout: Option<&Layout>, engine: &mut dyn Engine) -> Result<()> {
+        if self.moved && self.denied.is_none() && self.lacks(layout).is_empty() {
+            self.moved = false;
+            engine.write(&single(PLACE_KEY, Bytes::copy_from_slice(&self.place.to_be_bytes())))?;
+        }
+        Ok(())
+    }
+
+    /// Why this node must not serve, for people.
+    #[must_use]
+    pub fn bars(&self, layout: Option<&Layout>) -> Option<String> {
+        if let Some(denied) = &self.denied {
+            return Some(denied.clone());
+        }
+        let lacks = if self.moved { self.lacks(layout) } else { Vec::new() };
+        (!lacks.is_empty()).then(|| {
+            format!(
+                "the data directory lies at another place than before and might be an older copy: waiting for {} to say \
+                 that it is the newest",
+                lacks.join(", ")
+            )
+        })
+    }
+
+    /// The names of those whose word is missing.
+    fn lacks(&self, layout: Option<&Layout>) -> Vec<String> {
+        let Some(layout) = layout else {
+            return Vec::new();
+        };
+        let parts = layout.to_parts();
+        let (n, w) = (usize::from(parts.quorums.n), usize::from(parts.quorums.w));
+        let needed = (n + 1).saturating_sub(w).min(n.saturating_sub(1));
+        let mut lacks = BTreeSet::new();
+        for partition in (0..parts.partitions).map(PartitionId) {
+            let owners: SmallVec<[NodeId; 4]> = layout.primaries(partition).collect();
+            let said = owners.iter().filter(|node| self.counted_by.contains(node)).count();
+            if owners.contains(&self.me) && said < needed {
+                let silent = |node: &&NodeId| **node != self.me && !self.counted_by.contains(node);
+                lacks.extend(owners.iter().filter(silent).copied());
+            }
+        }
+        let named = parts.roles.iter().filter(|role| lacks.contains(&role.node));
+        named.map(|role| role.name.clone()).collect()
+    }
+}
+
+fn encode(known: &BTreeMap<NodeId, Known>) -> Bytes {
+    let mut bytes = Vec::with_capacity(known.len() * LIFE_BYTES);
+    for (node, Known { life, .. }) in known {
+        bytes.extend_from_slice(&node.0.to_be_bytes());
+        bytes.extend_from_slice(&life.boot.0.to_be_bytes());
+        bytes.extend_from_slice(&life.session.0.to_be_bytes());
+    }
+    bytes.into()
+}
+
+fn decode(head: &Bytes) -> Result<BTreeMap<NodeId, Known>> {
+    let (lives, rest) = head.as_chunks::<LIFE_BYTES>();
+    if !rest.is_empty() || lives.len() > NODES_MAX {
+        return Err(Error::Malformed("the record of known lives has a wrong length"));
+    }
+    let life = |bytes: &[u8; LIFE_BYTES]| {
+        let node = NodeId(u128::from_be_bytes(*bytes.first_chunk()?));
+        let boot = BootEpoch(u64::from_be_bytes(*bytes[16..].first_chunk()?));
+        let session = SessionId(u64::from_be_bytes(*bytes[24..].first_chunk()?));
+        Some((node, Known { life: Life { boot, session }, stored: Lsn(0), refused: 0 }))
+    };
+    Ok(lives.iter().filter_map(life).collect())
+}
+
+fn number(head: &Bytes) -> Result<u128> {
+    let bytes = head[..].try_into();
+    bytes.map(u128::from_be_bytes).map_err(|_| Error::Malformed("an own record is not a number"))
+}
+
+fn single(key: &'static [u8], head: Bytes) -> Batch {
+    let change = Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new() };
+    Batch { changes: [change].into_iter().collect() }
+}
+
+fn stored(engine: &mut dyn Engine, key: &[u8]) -> Result<Option<Bytes>> {
+    // A scan waits for the device where `get` would answer `Cold`.
+    let page = engine.scan_from(key, 1, usize::MAX)?;
+    let record = page.records.into_iter().find(|(found, _)| found == key);
+    Ok(record.map(|(_, record)| record.head))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life(boot: u64, session: u64) -> Life {
+        Life { boot: BootEpoch(boot), session: SessionId(session) }
+    }
+
+    #[test]
+    fn a_life_counts_when_it_follows_the_known_one() {
+        let known = life(5, 50);
+        let through = [life(6, 60), known, life(4, 40)];
+        for (other, earlier, expected) in [
+            (known, &[][..], Judgement::Same),
+            (life(7, 70), &through[..], Judgement::Later),
+            (life(4, 40), &[], Judgement::Earlier),
+            (life(4, 41), &[], Judgement::Earlier),
+            (life(5, 51), &[], Judgement::Second),
+            (life(9, 90), &[life(8, 80), life(5, 51)], Judgement::Apart),
+            (life(9, 90), &[life(8, 80), life(4, 40)], Judgement::Apart),
+            (life(30, 1), &[life(29, 1), life(14, 1)], Judgement::Later),
+        ] {
+            assert_eq!(judge(known, other, earlier), expected, "{other:?} {earlier:?}");
+        }
+    }
+
+    #[test]
+    fn records_of_lives_survive_and_broken_ones_are_no_lives() {
+        let known = Known { life: life(3, 9), stored: Lsn(7), refused: 0 };
+        let bytes = encode(&BTreeMap::from([(NodeId(1), known), (NodeId(u128::MAX), known)]));
+        let back = decode(&bytes).expect("what was written");
+        assert_eq!(back[&NodeId(u128::MAX)].life, life(3, 9));
+        assert!(decode(&bytes.slice(1..)).is_err());
+    }
+}

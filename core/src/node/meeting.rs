@@ -1,0 +1,62 @@
+//! What becomes of a datagram: whoever sends it is heard when its life counts, and is told when it does not; and what peers
+//! say of this node's own life decides whether it serves.
+
+use super::Node;
+use crate::cluster::lives::Judgement;
+use crate::cluster::notes::Note;
+use crate::error::Result;
+use crate::message::{Gossip, Introduction};
+use crate::sometimes;
+use crate::step::Env;
+
+impl Node {
+    /// A node makes itself known: it is heard when its life counts, and told when it does not.
+    pub(super) fn on_gossip(&mut self, gossip: Gossip, env: &mut impl Env) -> Result<()> {
+        let now = env.mono();
+        let Introduction { node, life, name, peer_address, .. } = gossip.me.clone();
+        if !self.members.is_for_us(&gossip) {
+            self.counters.malformed += 1;
+            let note = Note::OtherCluster { name, cluster: gossip.cluster };
+            self.notes.take(note, now);
+            return Ok(());
+        }
+        if node == self.me {
+            if life != self.life {
+                // Neither believes the other; but each meets those who know which of them counts.
+                self.members.add_seed(peer_address.clone());
+                self.members.hear_of(gossip.others, &self.agreement.members(), env);
+                self.notes.take(Note::Twin { address: peer_address, boot: life.boot }, now);
+            }
+            return Ok(());
+        }
+        let judgement = self.lives.meet(node, life, &gossip.earlier, env.engine())?;
+        if !matches!(judgement, Judgement::Same | Judgement::Later) {
+            sometimes!(env, LifeRefused);
+            let known = self.lives.known(node).unwrap_or_default();
+            self.counters.lives_refused += 1;
+            if self.lives.is_insisted(node) {
+                self.notes.take(Note::Refused { name, life, known, judgement }, now);
+            }
+            self.members.refuse(&gossip.me, &self.lives, env);
+            return Ok(());
+        }
+        let of_me = gossip.lives.iter().find(|(of, _)| *of == self.me);
+        if let Some(&(_, known)) = of_me {
+            if self.lives.hear_of_me((node, &name), known, env.engine())? {
+                sometimes!(env, LifeDenied);
+                self.barred = self.lives.bars(None);
+                self.abandon(env);
+            }
+        }
+        self.members.on_gossip(gossip, &self.agreement.members(), env);
+        self.look_at_myself(env)
+    }
+
+    /// Whether this node may serve, by what it has been told.
+    pub(super) fn look_at_myself(&mut self, env: &mut impl Env) -> Result<()> {
+        let layout = self.agreement.live().map(|(layout, _)| &**layout);
+        self.lives.settle(layout, env.engine())?;
+        self.barred = self.lives.bars(layout);
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! Stories of directories that went back, ran twice or were moved: which life of a node counts.
+
+use std::cell::RefCell;
+
+use crate::stage::{Stage, Start, get, put};
+
+/// What node `node` has now, started after these lives.
+fn copy_of(stage: &mut Stage, node: usize, earlier: &[(u64, u64)]) -> Start {
+    let engine = RefCell::new(stage.engine(node).copy());
+    Start { engine, earlier: earlier.to_vec(), place: 0 }
+}
+
+fn pass(stage: &mut Stage) {
+    stage.gossip_off = false;
+    for _ in 0..10 {
+        stage.pass(100);
+    }
+    stage.transcript();
+}
+
+fn waiting(stage: &Stage, node: usize) -> String {
+    stage.status(node).waiting.join("\n")
+}
+
+/// What a client is told, in one line.
+fn answer(stage: &mut Stage, node: usize, request: rondo_core::message::Request) -> String {
+    stage.transcript();
+    stage.ask(node, request);
+    stage.settle();
+    // Whom nobody counts does not answer either: then another is asked.
+    (0..5).for_each(|_| stage.pass(50));
+    let all = stage.transcript();
+    all.lines().filter(|line| line.contains(" ← ")).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn an_older_copy_is_told_so_by_its_peers_and_serves_no_more_in_any_later_life() {
+    let mut stage = Stage::formed(3);
+    let old = copy_of(&mut stage, 1, &[(1, 1)]);
+    let newest = copy_of(&mut stage, 1, &[(1, 1)]);
+    stage.start(1, 1, (2, 22), &newest);
+    pass(&mut stage);
+    let later = copy_of(&mut stage, 1, &[(2, 22), (1, 1)]);
+    stage.start(1, 1, (3, 33), &later);
+    pass(&mut stage);
+    assert_eq!(waiting(&stage, 1), "", "a restarted node counts");
+    assert!(answer(&mut stage, 1, put("new")).contains("Stored"));
+
+    stage.start(1, 1, (2, 99), &old);
+    pass(&mut stage);
+    insta::assert_snapshot!(waiting(&stage, 1));
+    insta::assert_snapshot!(stage.status(2).notes.join("\n"));
+    assert!(answer(&mut stage, 1, put("lost")).contains("Unavailable"), "it coordinates nothing");
+    assert!(answer(&mut stage, 1, get()).contains("Unavailable"), "and reads nothing");
+    let read = answer(&mut stage, 2, get());
+    assert!(read.contains("new"), "the others go on without it: {read}");
+
+    let told = copy_of(&mut stage, 1, &[(2, 99), (1, 1)]);
+    stage.start(1, 1, (9, 5), &told);
+    assert!(!waiting(&stage, 1).is_empty(), "what it was told it still knows");
+    stage.start(1, 1, (9, 6), &Start { earlier: vec![(8, 5), (2, 99), (1, 1)], ..old });
+    pass(&mut stage);
+    let apart = waiting(&stage, 1);
+    assert!(
+        apart.contains("this directory was not there"),
+        "restarts do not make it newer: {apart}"
+    );
+}
+
+#[test]
+fn of_two_processes_on_copies_of_one_directory_the_second_is_refused() {
+    let mut stage = Stage::formed(3);
+    let (first, second) = (copy_of(&mut stage, 1, &[(1, 1)]), copy_of(&mut stage, 1, &[(1, 1)]));
+    stage.start(1, 1, (2, 10), &first);
+    pass(&mut stage);
+    stage.start(4, 1, (2, 20), &second);
+    pass(&mut stage);
+    insta::assert_snapshot!(waiting(&stage, 4));
+    insta::assert_snapshot!(stage.status(1).notes.join("\n"));
+    insta::assert_snapshot!(stage.status(3).notes.join("\n"));
+    assert_eq!(waiting(&stage, 1), "", "the first goes on");
+    assert!(answer(&mut stage, 1, put("x")).contains("Stored"));
+    assert!(answer(&mut stage, 4, put("y")).contains("Unavailable"));
+}
+
+#[test]
+fn a_moved_directory_serves_when_enough_peers_have_counted_it() {
+    let mut stage = Stage::formed(3);
+    let moved = Start { place: 7, ..copy_of(&mut stage, 1, &[(1, 1)]) };
+    stage.start(1, 1, (2, 10), &moved);
+    stage.deaf = vec![3];
+    pass(&mut stage);
+    insta::assert_snapshot!(waiting(&stage, 1));
+    assert!(answer(&mut stage, 1, get()).contains("Unavailable"));
+    stage.deaf = Vec::new();
+    pass(&mut stage);
+    assert_eq!(waiting(&stage, 1), "");
+    assert!(answer(&mut stage, 1, put("x")).contains("Stored"));
+    let again = Start { place: 7, ..copy_of(&mut stage, 1, &[(2, 10), (1, 1)]) };
+    stage.start(1, 1, (3, 11), &again);
+    assert!(!waiting(&stage, 1).contains("another place"), "it has not moved since");
+}
+
+#[test]
+fn a_node_that_forgot_its_peers_in_a_restart_still_knows_their_lives() {
+    let mut stage = Stage::formed(3);
+    let old = copy_of(&mut stage, 1, &[(1, 1)]);
+    let newest = copy_of(&mut stage, 1, &[(1, 1)]);
+    stage.start(1, 1, (2, 10), &newest);
+    pass(&mut stage);
+    for node in [2, 3] {
+        let start = copy_of(&mut stage, node, &[(1, 1)]);
+        stage.start(node, node, (2, 10), &start);
+    }
+    stage.start(1, 1, (2, 20), &old);
+    pass(&mut stage);
+    assert!(waiting(&stage, 1).contains("another process"), "{}", waiting(&stage, 1));
+}

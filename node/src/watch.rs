@@ -1,0 +1,107 @@
+//! What a running node tells people by itself: nodes that it does not count, why it must not serve, and where its settings
+//! differ from the layout in force. One line each, when it begins.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rondo_core::layout::Quorums;
+use rondo_core::status::LayoutStatus;
+
+use crate::http::front::Front;
+use crate::settings::Settings;
+
+/// How often the node is looked at.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Says each note on the log when it is new, and whether settings differ from the layout, once.
+pub async fn watch_notes(settings: Settings, front: Arc<Front>) {
+    let mut said = BTreeSet::new();
+    let mut has_layout = false;
+    while let Ok(status) = front.status().await {
+        for note in status.notes.iter().chain(status.barred.iter()) {
+            if !said.contains(note) {
+                tracing::warn!("{note}");
+            }
+        }
+        said = status.notes.iter().chain(status.barred.iter()).cloned().collect();
+        if let Some(layout) = status.layout.as_ref().filter(|_| !has_layout) {
+            has_layout = true;
+            if let Some(differs) = differs(&settings, layout) {
+                tracing::warn!("{differs}");
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// The banner, with the quorums in force instead of those that the settings ask for.
+#[must_use]
+pub fn in_force(banner: &str, settings: &Settings, layout: Option<&LayoutStatus>) -> String {
+    let Some(layout) = layout.filter(|layout| differs(settings, layout).is_some()) else {
+        return banner.to_owned();
+    };
+    let Quorums { n, r, w } = layout.quorums;
+    let line = format!(
+        "  replicas N={n} R={r} W={w}, as the cluster was formed; the settings differ and change nothing"
+    );
+    let replaced =
+        banner.lines().map(|old| if old.starts_with("  replicas") { &line } else { old });
+    replaced.fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// What the settings ask for that the layout in force has otherwise, in one line.
+fn differs(settings: &Settings, layout: &LayoutStatus) -> Option<String> {
+    let asked =
+        Quorums { n: settings.replication, r: settings.read_quorum, w: settings.write_quorum };
+    let formed = layout.wanted;
+    let mut what = Vec::new();
+    if asked != formed {
+        let text = |q: Quorums| format!("N={} R={} W={}", q.n, q.r, q.w);
+        what.push(format!("{} and not {}", text(formed), text(asked)));
+    }
+    let expected = settings.bootstrap_expect;
+    if expected > 1 && expected != layout.roles.len() {
+        what.push(format!("{} nodes and not {expected}", layout.roles.len()));
+    }
+    let what = what.join(", ");
+    (!what.is_empty()).then(|| {
+        format!(
+            "the cluster was formed with {what}: that is in force, and the settings of this start change nothing of it"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rondo_core::layout::{Layout, Role};
+
+    use super::*;
+    use crate::settings::flags::Flags;
+    use crate::settings::sources::Texts;
+
+    fn layout() -> LayoutStatus {
+        let role =
+            Role { node: Default::default(), name: "a".into(), weight: 1, zone: String::new() };
+        let layout = Layout::first(8, Quorums { n: 3, r: 2, w: 2 }, vec![role], Vec::new());
+        LayoutStatus::new(&layout, Default::default())
+    }
+
+    #[test]
+    fn settings_that_differ_from_the_layout_are_named_and_the_banner_shows_what_is_in_force() {
+        let mut settings = Texts::collect(&Flags::default(), [])
+            .and_then(|texts| Settings::check(&texts))
+            .expect("the defaults are sound");
+        let banner = "a\n  replicas N=5 R=3 W=3\nb\n";
+        assert_eq!(differs(&settings, &layout()), None);
+        assert_eq!(in_force(banner, &settings, Some(&layout())), banner);
+        (settings.replication, settings.read_quorum, settings.write_quorum) = (5, 3, 3);
+        let differs = differs(&settings, &layout()).expect("they differ");
+        assert!(differs.contains("N=3 R=2 W=2 and not N=5 R=3 W=3"), "{differs}");
+        let shown = in_force(banner, &settings, Some(&layout()));
+        assert!(
+            shown.starts_with("a\n  replicas N=1 R=1 W=1, as the cluster was formed"),
+            "{shown}"
+        );
+    }
+}
