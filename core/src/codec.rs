@@ -26,7 +26,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use smallvec::SmallVec;
 
-use crate::config::{ACTORS_MAX, DOT_MAX, MESSAGE_BYTES_MAX, NODES_MAX, SIBLINGS_MAX};
+use crate::config::{MESSAGE_BYTES_MAX, NODES_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::env::{Address, Outbound, Wall};
 use crate::error::{Error, Result};
 use crate::id::{
@@ -41,8 +41,9 @@ use crate::version::context::Context;
 use crate::version::dvv::{Clock, Entry, Version, VersionSet};
 use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
+use crate::version::runs::{Run, Runs};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const PREFIX_BYTES: usize = 5;
 const MAC_BYTES: usize = 16;
 
@@ -170,7 +171,10 @@ fn each_value(message: &Message, mut visit: impl FnMut(&Bytes)) {
                 visit(value);
             }
         }
-        Message::ForwardReply { reply: Reply::Found { siblings, .. }, .. } => {
+        Message::ForwardReply {
+            reply: Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. },
+            ..
+        } => {
             siblings.iter().for_each(|sibling| visit(&sibling.value));
         }
         _ => {}
@@ -297,6 +301,7 @@ table!(struct Role { node, name, weight, zone });
 table!(struct Keyspace { id, name, policy, level });
 table!(struct LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners });
 table!(struct Outline { known, gone });
+table!(struct Run { from, to });
 table!(struct Context { clock, highest });
 table!(struct Envelope { life, layout, message });
 table!(struct Gossip {
@@ -329,7 +334,7 @@ table!(enum Message {
 table!(enum Reply {
     1 Stored { context, version },
     2 Found { siblings, context },
-    3 NotFound { context },
+    3 NotFound { siblings, context },
     4 Indeterminate { acks, needed },
     5 Unavailable { reason },
     6 Overloaded { reason },
@@ -414,7 +419,7 @@ impl Wire for Version {
 impl Wire for Entry {
     fn put<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         self.actor.put(encoder)?;
-        self.n.put(encoder)?;
+        self.known.put(encoder)?;
         put_all(&self.versions, encoder)
     }
 
@@ -422,10 +427,10 @@ impl Wire for Entry {
         decoder: &mut D,
     ) -> Result<Self, DecodeError> {
         let actor = Wire::take(decoder)?;
-        let n = Wire::take(decoder)?;
+        let known = Wire::take(decoder)?;
         // Concurrent writers on both sides of a partition may each have reached the bound.
         let versions = take_all(decoder, SIBLINGS_MAX * NODES_MAX)?;
-        Ok(Entry { actor, n, versions })
+        Ok(Entry { actor, known, versions })
     }
 }
 
@@ -437,7 +442,7 @@ impl Wire for VersionSet {
     fn take<'de, D: BorrowDecoder<'de, Context = Source>>(
         decoder: &mut D,
     ) -> Result<Self, DecodeError> {
-        VersionSet::from_entries(take_all(decoder, ACTORS_MAX)?)
+        VersionSet::from_entries(take_all(decoder, RUNS_MAX)?)
             .ok_or(DecodeError::Other("not a version set"))
     }
 }
@@ -450,12 +455,20 @@ impl Wire for Clock {
     fn take<'de, D: BorrowDecoder<'de, Context = Source>>(
         decoder: &mut D,
     ) -> Result<Self, DecodeError> {
-        let entries: SmallVec<[(ActorId, u64); 4]> = take_all(decoder, ACTORS_MAX)?;
-        let sorted = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
-        if !sorted || entries.iter().any(|entry| !(1..=DOT_MAX).contains(&entry.1)) {
-            return Err(DecodeError::Other("not a clock"));
-        }
-        Ok(Clock::new(entries))
+        let entries: SmallVec<[(ActorId, Runs); 4]> = take_all(decoder, RUNS_MAX)?;
+        Clock::from_entries(entries.into_vec()).ok_or(DecodeError::Other("not a clock"))
+    }
+}
+
+impl Wire for Runs {
+    fn put<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        put_all(self.list(), encoder)
+    }
+
+    fn take<'de, D: BorrowDecoder<'de, Context = Source>>(
+        decoder: &mut D,
+    ) -> Result<Self, DecodeError> {
+        Runs::from_list(take_all(decoder, RUNS_MAX)?).ok_or(DecodeError::Other("not runs"))
     }
 }
 

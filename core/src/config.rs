@@ -12,9 +12,9 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// The most siblings a key may have; a write that would make more is refused as `Overloaded`.
 pub const SIBLINGS_MAX: usize = 64;
 /// The highest number of a dot: far above what any actor issues, so that counting on from a hostile one never overflows.
-pub const DOT_MAX: u64 = 1 << 48;
-/// The most actors in one key's clock.
-pub const ACTORS_MAX: usize = 1024;
+pub const DOT_MAX: u64 = 1 << 60;
+/// The most runs in one key's clock, in a record, a message and a token: each actor has one, and one more for each gap.
+pub const RUNS_MAX: usize = 108;
 /// The largest head of a record, in bytes.
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
 /// What one coordinator lets the values of one key grow to, in bytes.

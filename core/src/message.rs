@@ -315,6 +315,9 @@ pub enum Reply {
     },
     /// The key has no value: never written, or deleted.
     NotFound {
+        /// Values that stand beside the delete which won, the newest first: written concurrently, and there until somebody
+        /// who has been told of them overwrites them.
+        siblings: Vec<Sibling>,
         /// What the client knows of the key now; not empty after a delete.
         context: Context,
     },

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use crate::buggify;
 use crate::codec;
 use crate::config::{
-    ACTORS_MAX, BODY_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, STATE_BYTES_MAX,
+    BODY_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, NodeConfig, RUNS_MAX, SIBLINGS_MAX, STATE_BYTES_MAX,
 };
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::error::{Error, Result};
@@ -202,8 +202,7 @@ impl Replica {
     ) -> Result<Lsn, Trouble> {
         let Loaded { mut state, lsn } = self.read(key, env.engine())?;
         let outrun = self.actors.get(&partition).is_some_and(|&actor| {
-            let here = state.entry(actor).map_or(0, |entry| entry.n);
-            incoming.entry(actor).is_some_and(|entry| entry.n > here)
+            incoming.highest(actor) > state.highest(actor)
         });
         let was_deleted = is_deleted(&state);
         self.clock.observe(incoming.highest_hlc(), env.wall());
@@ -290,7 +289,7 @@ impl Replica {
         self.deleted = deleted;
         self.actors.insert(partition, actor);
         let delta = state.delta(&known, actor);
-        Ok(Issued { dot, hlc, delta, known: knows(&known, dot, &state), lsn, mark })
+        Ok(Issued { dot, hlc, delta, known: state.known_to_writer(&known, dot), lsn, mark })
     }
 
     /// The clock's mark is on disk.
@@ -348,8 +347,8 @@ impl Replica {
         env: &mut impl Env,
     ) -> (ActorId, bool) {
         if let Some(&actor) = self.actors.get(&partition) {
-            let here = state.entry(actor).map_or(0, |entry| entry.n);
-            if known.get(actor) <= here && here < DOT_MAX && !buggify!(env, ActorReplaced) {
+            let here = state.highest(actor);
+            if known.highest(actor) <= here && here < DOT_MAX && !buggify!(env, ActorReplaced) {
                 return (actor, false);
             }
             // It stays until the new one is stored in its place: the write may be refused.
@@ -387,20 +386,6 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
     Some(KeyRef { keyspace: KeyspaceId(keyspace), key: bytes.slice(DATA_PREFIX_BYTES..) })
 }
 
-/// What a writer knows after its write: what it meant to overwrite, and its own dot, unless a version of
-/// the same actor that it has *not* seen lies between; a clock cannot say that, and must not pretend.
-#[must_use]
-pub fn knows(known: &Clock, dot: Dot, state: &VersionSet) -> Clock {
-    let mut knows = known.clone();
-    let unseen = |(other, _): (Dot, &Version)| {
-        other.actor == dot.actor && other.n < dot.n && !known.covers(other)
-    };
-    if !state.versions().any(unseen) {
-        knows.raise(dot.actor, dot.n);
-    }
-    knows
-}
-
 /// What one coordinator lets a key grow to. A merge of what several accepted may be larger, and must fit
 /// in a message all the same.
 fn check_bounds(state: &VersionSet) -> Result<()> {
@@ -410,7 +395,7 @@ fn check_bounds(state: &VersionSet) -> Result<()> {
             "the key has too many siblings; read it and write with its context",
         ));
     }
-    if state.entries().len() > ACTORS_MAX {
+    if state.runs() > RUNS_MAX {
         return Err(Error::Full("the key's clock has too many actors"));
     }
     if bytes > STATE_BYTES_MAX {

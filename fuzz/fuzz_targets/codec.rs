@@ -22,9 +22,11 @@ use rondo_core::message::{
     Action, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
 };
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Entry, Version, VersionSet};
+use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
+use rondo_core::version::runs::{Run, Runs};
+use smallvec::SmallVec;
 
 const SECRET: &[u8] = b"secret";
 
@@ -137,7 +139,12 @@ fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
     let mut entries = several(u, 6, |u| {
         let versions = several(u, 3, version)?;
         let n = u.int_in_range(versions.len().max(1) as u64..=DOT_MAX)?;
-        Ok(Entry { actor: ActorId(u.arbitrary()?), n, versions: versions.into() })
+        let mut known = Runs::up_to(if u.arbitrary()? { n } else { 0 });
+        let held = (0..versions.len() as u64).map(|back| n - back).zip(versions);
+        let versions: SmallVec<[(u64, Version); 1]> = held.collect();
+        let from = versions.last().map_or(n, |(lowest, _)| *lowest);
+        known.add(Run { from, to: n });
+        Ok(Entry { actor: ActorId(u.arbitrary()?), known, versions })
     })?;
     entries.sort_by_key(|entry| entry.actor);
     entries.dedup_by_key(|entry| entry.actor);
@@ -146,7 +153,11 @@ fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
 
 fn clock(u: &mut Unstructured<'_>) -> Result<Clock> {
     let entries = several(u, 8, |u| Ok((ActorId(u.arbitrary()?), u.int_in_range(0..=DOT_MAX)?)))?;
-    Ok(Clock::new(entries))
+    let mut clock = Clock::new(entries);
+    for _ in 0..u.int_in_range(0..=8)? {
+        clock.add(Dot { actor: ActorId(u.arbitrary()?), n: u.int_in_range(1..=DOT_MAX)? });
+    }
+    Ok(clock)
 }
 
 fn context(u: &mut Unstructured<'_>) -> Result<Context> {
@@ -204,7 +215,7 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
     Ok(match u.int_in_range(0..=6)? {
         0 => Reply::Stored { context: context(u)?, version: Hlc(u.arbitrary()?) },
         1 => Reply::Found { siblings: several(u, 4, sibling)?, context: context(u)? },
-        2 => Reply::NotFound { context: context(u)? },
+        2 => Reply::NotFound { siblings: several(u, 4, sibling)?, context: context(u)? },
         3 => Reply::Indeterminate { acks: u.arbitrary()?, needed: u.arbitrary()? },
         4 => Reply::Unavailable { reason: u.arbitrary()? },
         5 => Reply::Overloaded { reason: u.arbitrary()? },

@@ -6,10 +6,10 @@
 
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
-use rondo_core::config::{CONTEXT_BYTES_MAX, DOT_MAX};
+use rondo_core::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
 use rondo_core::id::{ActorId, KeyspaceId};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::Clock;
+use rondo_core::version::dvv::{Clock, Dot};
 use rondo_core::version::hlc::Hlc;
 
 #[derive(Arbitrary, Debug)]
@@ -17,6 +17,7 @@ enum Input {
     Token(String),
     Sealed {
         entries: Vec<(u64, u64)>,
+        dots: Vec<(u64, u64)>,
         highest: u64,
         keyspace: u32,
         key: Vec<u8>,
@@ -40,12 +41,16 @@ fuzz_target!(|input: Input| {
         Input::Token(token) => {
             assert!(Context::open(&token, b"secret", KeyspaceId(1), b"key").is_err());
         }
-        Input::Sealed { entries, highest, keyspace, key, secret, change } => {
+        Input::Sealed { entries, dots, highest, keyspace, key, secret, change } => {
             let entries = entries.into_iter().map(|(actor, n)| (ActorId(actor), n % (DOT_MAX + 1)));
-            let context = Context { clock: Clock::new(entries), highest: Hlc(highest) };
+            let mut clock = Clock::new(entries);
+            for (actor, n) in dots {
+                clock.add(Dot { actor: ActorId(actor), n: n % DOT_MAX + 1 });
+            }
+            let context = Context { clock, highest: Hlc(highest) };
             let keyspace = KeyspaceId(keyspace);
-            let Some(token) = context.seal(&secret, keyspace, &key) else {
-                assert!(context.clock.entries().len() * 9 * 4 / 3 + 64 > CONTEXT_BYTES_MAX);
+            let Ok(token) = context.seal(&secret, keyspace, &key) else {
+                assert!(context.clock.runs() > RUNS_MAX);
                 return;
             };
             assert!(token.len() <= CONTEXT_BYTES_MAX);

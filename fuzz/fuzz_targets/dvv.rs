@@ -15,6 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use rondo_core::id::{ActorId, RequestId};
 use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
+use rondo_core::version::runs::{Run, Runs};
 
 const REPLICAS: usize = 3;
 const CLIENTS: usize = 3;
@@ -104,7 +105,9 @@ fn history(steps: &[Step]) {
             Step::Put { client, replica } | Step::Replicated { client, replica, .. } => {
                 let (c, r) = (usize::from(client) % CLIENTS, usize::from(replica) % REPLICAS);
                 let (clock, seen) = contexts[c].clone();
-                let actor = put(r, &clock, &seen, &mut sets, &mut models);
+                let dot = put(r, &clock, &seen, &mut sets, &mut models);
+                let actor = dot.actor;
+                contexts[c] = token(&sets[r], &models[r], &clock, &seen, dot);
                 if let Step::Replicated { to, .. } = *step {
                     let to = usize::from(to) % REPLICAS;
                     let delta = sets[r].delta(&clock, actor);
@@ -139,13 +142,33 @@ fn put(
     seen: &BTreeSet<Dot>,
     sets: &mut [VersionSet],
     models: &mut [Model],
-) -> ActorId {
+) -> Dot {
     let actor = ActorId(replica as u64 + 1);
     // The owner of an actor has issued all its dots, so no context knows more of them than it does.
-    let dot = Dot { actor, n: sets[replica].clock().get(actor) + 1 };
+    let dot = Dot { actor, n: sets[replica].highest(actor) + 1 };
     assert_eq!(sets[replica].put(clock, actor, version(dot)), dot);
     models[replica].put(seen, dot);
-    actor
+    dot
+}
+
+/// What the writer is given: what it had seen, its own dot, and nothing else that is there.
+fn token(
+    set: &VersionSet,
+    model: &Model,
+    clock: &Clock,
+    seen: &BTreeSet<Dot>,
+    dot: Dot,
+) -> (Clock, BTreeSet<Dot>) {
+    let token = set.known_to_writer(clock, dot);
+    let mine = |other: &Dot| *other == dot || seen.contains(other);
+    for other in &model.seen {
+        assert!(!mine(other) || token.covers(*other), "it forgot {other:?}");
+        let may = mine(other) || !model.live.contains(other);
+        assert!(may || !token.covers(*other), "it was not told of {other:?}");
+    }
+    let all = model.seen.iter().copied().filter(|other| token.covers(*other));
+    let all: BTreeSet<Dot> = all.chain(seen.iter().copied()).collect();
+    (token, all)
 }
 
 fn same(set: &VersionSet, model: &Model) {
@@ -153,7 +176,8 @@ fn same(set: &VersionSet, model: &Model) {
     let live = live.into_iter().collect::<BTreeSet<_>>();
     assert_eq!(live, model.live, "the versions differ");
     assert!(set.versions().all(|(dot, found)| *found == version(dot)), "a version has changed");
-    let clock = Clock::new(model.seen.iter().map(|dot| (dot.actor, dot.n)));
+    let mut clock = Clock::default();
+    model.seen.iter().for_each(|&dot| clock.add(dot));
     assert_eq!(set.clock(), clock, "the clocks differ");
     assert_eq!(VersionSet::from_entries(set.entries().into()).as_ref(), Some(set));
 }
@@ -166,8 +190,13 @@ fn state(entries: &[(u8, u64, u8)]) -> VersionSet {
     let entries = entries.iter().map(|&(actor, n, len)| {
         let (actor, n) = (ActorId(u64::from(actor % 8)), n % (1 << 47) + 1);
         let live = u64::from(len % 5).min(n);
-        let versions = (0..live).map(|at| version(Dot { actor, n: n - at })).collect();
-        Entry { actor, n, versions }
+        let versions = (0..live).map(|at| (n - at, version(Dot { actor, n: n - at }))).collect();
+        let mut known = Runs::default();
+        // With and without a gap below.
+        let gap = if len % 2 == 0 { 0 } else { (n - live.max(1)) / 2 };
+        known.add(Run { from: 1, to: gap / 2 });
+        known.add(Run { from: gap + 1, to: n });
+        Entry { actor, known, versions }
     });
     let mut entries: Vec<Entry> = entries.collect();
     entries.sort_by_key(|entry| entry.actor);
@@ -191,7 +220,10 @@ fn laws([a, b, c]: [VersionSet; 3]) {
     assert_eq!(a == b, a.digest() == b.digest(), "digests tell states apart");
     for entry in a.entries() {
         let after = both.entry(entry.actor).expect("an actor is never forgotten");
-        assert!(after.floor() >= entry.floor(), "what is gone stays gone");
+        assert!(after.known.has_all(&entry.known), "what is known stays known");
+        let gone = entry.versions.iter().filter(|(n, _)| b.clock().covers(Dot { actor: entry.actor, n: *n }));
+        let gone = gone.filter(|(n, _)| b.entry(entry.actor).is_none_or(|b| !b.holds(*n)));
+        assert!(gone.into_iter().all(|(n, _)| !after.holds(*n)), "what is gone stays gone");
     }
     let winner = both.winner().map(|(dot, _)| dot);
     assert_eq!(winner.is_none(), both.versions().next().is_none());

@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use rondo_core::id::{ActorId, RequestId};
 use rondo_core::layout::keyspace::Level;
-use rondo_core::replica;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
@@ -175,7 +174,7 @@ fn get(history: &History, state: &VersionSet) -> (Answer, Context) {
     versions.sort_by_key(|version| std::cmp::Reverse(version.hlc));
     let known = context.clone();
     if versions.first().is_none_or(|newest| newest.tombstone) {
-        return (Answer::NotFound { context }, known);
+        return (Answer::NotFound { values: Vec::new(), context }, known);
     }
     let values = versions.into_iter().filter(|version| !version.tombstone).map(|version| {
         // A value begins with the number of the operation that wrote it.
@@ -212,7 +211,7 @@ fn put(
     };
     let covers = if is_blind { state.clock() } else { context.clock };
     state.discard(&covers);
-    let dot = state.event(ActorId(luck.below(3) + 1), version);
+    let dot = state.event(ActorId(luck.below(3) + 1), 0, version);
     let only = VersionSet::from_entries(
         state
             .entries()
@@ -227,7 +226,7 @@ fn put(
     );
     history
         .sight(key, &only.expect("sorted"), (0, Stamp(plan.effect)), || "stored by n0".to_owned());
-    let clock = replica::knows(&covers, dot, state);
+    let clock = state.known_to_writer(&covers, dot);
     let answer = Answer::Stored { context: Context { clock, highest: hlc }, version: hlc };
     (!is_unknown).then_some(answer)
 }

@@ -8,7 +8,7 @@ use rondo_core::inbox::Ask;
 use rondo_core::message::Reply;
 
 use crate::client::Clients;
-use crate::history::{Answer, Attempt, End, Promise};
+use crate::history::{Answer, Attempt, End, Promise, Seen};
 use crate::rt;
 use crate::scenario::{Change, Fault, Kind, Operation, Over, Scenario, Trigger};
 use crate::witness;
@@ -169,7 +169,10 @@ fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usiz
             let values = siblings.iter().map(|sibling| world.history.seen(sibling)).collect();
             Answer::Found { values, context }
         }
-        Reply::NotFound { context } => Answer::NotFound { context },
+        Reply::NotFound { siblings, context } => {
+            let values = siblings.iter().map(|sibling| world.history.seen(sibling)).collect();
+            Answer::NotFound { values, context }
+        }
         Reply::Indeterminate { .. } => Answer::Indeterminate,
         Reply::Unavailable { reason }
         | Reply::Overloaded { reason }
@@ -187,7 +190,7 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
     let (client, key) = (world.op(op).client, world.op(op).key);
     let (is_stored, context) = match &answer {
         Answer::Stored { context, .. } => (true, Some(context)),
-        Answer::Found { context, .. } | Answer::NotFound { context } => (false, Some(context)),
+        Answer::Found { context, .. } | Answer::NotFound { context, .. } => (false, Some(context)),
         Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => (false, None),
     };
     let key = match world.op(op).attempts[attempt].change {
@@ -217,17 +220,22 @@ fn spelt(operation: &Operation) -> String {
 fn told(answer: &Answer) -> String {
     match answer {
         Answer::Stored { version, .. } => format!("stored at {version}"),
-        Answer::Found { values, .. } => {
-            let name = |value: &crate::history::Seen| match value.op {
-                Some(op) => format!("op {op}"),
-                None => "a foreign value".to_owned(),
-            };
-            let names: Vec<String> = values.iter().map(name).collect();
-            format!("found {}", names.join(", "))
+        Answer::Found { values, .. } => format!("found {}", named(values)),
+        Answer::NotFound { values, context } if values.is_empty() => {
+            format!("not found; highest {}", context.highest)
         }
-        Answer::NotFound { context } => format!("not found; highest {}", context.highest),
+        Answer::NotFound { values, .. } => format!("deleted, beside {}", named(values)),
         Answer::Indeterminate => "indeterminate".to_owned(),
         Answer::Refused(reason) => format!("refused: {reason}"),
         Answer::Unreached => "nobody listens".to_owned(),
     }
+}
+
+fn named(values: &[Seen]) -> String {
+    let name = |value: &Seen| match value.op {
+        Some(op) => format!("op {op}"),
+        None => "a foreign value".to_owned(),
+    };
+    let names: Vec<String> = values.iter().map(name).collect();
+    names.join(", ")
 }

@@ -56,22 +56,24 @@ pub fn said(bytes: &Bytes) -> Said {
     })
 }
 
-/// What a key's state holds: for each actor the discard floor, then its versions' HLCs.
+/// What a key's state holds: for each actor the dots that are known, then its versions.
 #[must_use]
 pub fn state(state: &VersionSet) -> String {
     let entries = state.entries().iter().map(|entry| {
         let versions: Vec<String> = entry
             .versions
             .iter()
-            .map(|version| {
+            .map(|(n, version)| {
                 let text = String::from_utf8_lossy(&version.value);
                 let name = text.split('.').next().unwrap_or_default().to_owned();
                 let name = if version.tombstone { "x".to_owned() } else { name };
-                format!("{name}@{}", version.hlc)
+                format!("{n}={name}@{}", version.hlc)
             })
             .collect();
         let actor = &entry.actor.to_string()[..4];
-        format!("{actor}:{}[{}]", entry.n, versions.join(" "))
+        let known: Vec<String> =
+            entry.known.list().iter().map(|run| format!("{}-{}", run.from, run.to)).collect();
+        format!("{actor}:{}[{}]", known.join(","), versions.join(" "))
     });
     format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
 }

@@ -146,6 +146,8 @@ pub enum Answer {
     },
     /// No value.
     NotFound {
+        /// The values that stand beside the delete.
+        values: Vec<Seen>,
         /// What the client knows now.
         context: Context,
     },
@@ -363,7 +365,7 @@ impl Op {
         self.attempts.iter().filter_map(|attempt| attempt.end.as_ref()).find_map(|end| {
             match &end.answer {
                 Answer::Found { values, context } => Some((end.stamp, values.as_slice(), context)),
-                Answer::NotFound { context } => Some((end.stamp, &[][..], context)),
+                Answer::NotFound { context, .. } => Some((end.stamp, &[][..], context)),
                 _ => None,
             }
         })
@@ -376,7 +378,7 @@ impl Op {
         ends.filter_map(|end| match &end.answer {
             Answer::Stored { context, .. }
             | Answer::Found { context, .. }
-            | Answer::NotFound { context } => Some((end.stamp, context)),
+            | Answer::NotFound { context, .. } => Some((end.stamp, context)),
             _ => None,
         })
     }

@@ -15,7 +15,6 @@ use smallvec::SmallVec;
 
 use crate::layout::keyspace::{Level, Policy};
 use crate::message::{Action, Message, Reply, Sibling};
-use crate::replica;
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::put;
@@ -254,22 +253,24 @@ impl ReadRound {
 
 fn answer(state: &VersionSet, facts: &Facts) -> Reply {
     let context = Context { clock: state.clock(), highest: state.highest_hlc() };
-    let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
-    if deleted && facts.policy == Policy::Newest {
-        return Reply::NotFound { context };
-    }
     let mut values: Vec<_> = state.versions().filter(|(_, v)| !v.tombstone).collect();
-    if values.is_empty() {
-        return Reply::NotFound { context };
-    }
     values.sort_by_key(|(dot, version)| std::cmp::Reverse((version.hlc, dot.actor, dot.n)));
-    let sibling = |version: &crate::version::dvv::Version| Sibling {
+    let siblings: Vec<Sibling> = values.iter().map(|(_, version)| sibling(version)).collect();
+    let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
+    // The context covers all of them, so all of them are told, also those beside a delete that has won.
+    if siblings.is_empty() || (deleted && facts.policy == Policy::Newest) {
+        return Reply::NotFound { siblings, context };
+    }
+    Reply::Found { siblings, context }
+}
+
+fn sibling(version: &Version) -> Sibling {
+    Sibling {
         version: version.hlc,
         digest: version.digest,
         content_type: version.content_type.clone(),
         value: version.value.clone(),
-    };
-    Reply::Found { siblings: values.iter().map(|(_, v)| sibling(v)).collect(), context }
+    }
 }
 
 fn read(facts: &Facts, digest_only: bool) -> Message {
@@ -303,7 +304,7 @@ fn outcome(state: &VersionSet, sought: Option<Written>, facts: &Facts) -> (Reply
         Action::Get => None,
     };
     let sent = sent.unwrap_or_default();
-    let clock = replica::knows(&sent.clock, written.dot, state);
+    let clock = state.known_to_writer(&sent.clock, written.dot);
     let context = Context { clock, highest: sent.highest.max(written.hlc) };
     (Reply::Stored { context, version: written.hlc }, found)
 }

@@ -2,27 +2,43 @@
 //!
 //! ```text
 //! version u8 | keyspace u32 | key hash u64 | highest HLC u64 | count u16 |
-//! count * (actor u64, n varint) | first 8 bytes of HMAC-SHA256 under the cluster secret
+//! count * (actor u64, runs varint, runs * (gap varint, more varint)) |
+//! first 8 bytes of HMAC-SHA256 under the cluster secret
 //! ```
-//! Integers are big endian, the varint is LEB128, the actors are sorted, and all of it is base64url
-//! without padding. A token of another key, one with a bad code and one of an unknown version are errors, never "empty":
-//! an empty context would turn an overwrite into a sibling.
+//! A run leaves out `gap` numbers after the run before it (or from 1 on) and has 1 + `more` numbers: the first five
+//! dots of an actor are 1, 0, 4. Integers are big endian, the varint is LEB128, the actors are sorted, no two runs touch, and all of
+//! it is base64url without padding. A token of another key, one with a bad code and one of an unknown version are errors,
+//! never "empty": an empty context would turn an overwrite into a sibling. Version 1 had one counter for each actor; it could
+//! not tell a client's own write from an unseen one below it, and is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX};
+use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId};
 use crate::version::dvv::Clock;
 use crate::version::hlc::Hlc;
+use crate::version::runs::{Run, Runs};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAC_BYTES: usize = 8;
 const HEADER_BYTES: usize = 1 + 4 + 8 + 8 + 2;
+/// The longest varint of a number up to `DOT_MAX`.
+const NUMBER_BYTES_MAX: usize = 9;
+/// The most that one run may take, with an actor of its own.
+const RUN_BYTES_MAX: usize = 8 + 1 + 2 * NUMBER_BYTES_MAX;
+
+const _: () = assert!(DOT_MAX < 1 << (7 * NUMBER_BYTES_MAX));
+const _: () = assert!(RUNS_MAX < 0x80, "the number of an actor's runs is one byte");
+const _: () = assert!(
+    (HEADER_BYTES + RUNS_MAX * RUN_BYTES_MAX + MAC_BYTES).div_ceil(3) * 4 <= CONTEXT_BYTES_MAX,
+    "every clock that a record may have fits in a token"
+);
 
 /// What a client has seen of a key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -34,24 +50,32 @@ pub struct Context {
 }
 
 impl Context {
-    /// The token for this context of one key. `None` when it would exceed `CONTEXT_BYTES_MAX`.
-    #[must_use]
-    pub fn seal(&self, secret: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Option<String> {
+    /// The token for this context of one key. Refuses a clock of more than `RUNS_MAX` runs, which no record holds.
+    pub fn seal(&self, secret: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<String> {
+        if self.clock.runs() > RUNS_MAX {
+            return Err(Error::Full("the key's clock is too large for a context token"));
+        }
         let entries = self.clock.entries();
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + entries.len() * 12 + MAC_BYTES);
+        let bytes_max = HEADER_BYTES + self.clock.runs() * RUN_BYTES_MAX + MAC_BYTES;
+        let mut bytes = Vec::with_capacity(bytes_max);
         bytes.push(VERSION);
         bytes.extend_from_slice(&keyspace.0.to_be_bytes());
         bytes.extend_from_slice(&xxh3_64(key).to_be_bytes());
         bytes.extend_from_slice(&self.highest.0.to_be_bytes());
-        bytes.extend_from_slice(&u16::try_from(entries.len()).ok()?.to_be_bytes());
-        for &(actor, n) in entries {
+        bytes.extend_from_slice(&(entries.len() as u16).to_be_bytes());
+        for (actor, runs) in entries {
             bytes.extend_from_slice(&actor.0.to_be_bytes());
-            write_varint(&mut bytes, n);
+            write_varint(&mut bytes, runs.list().len() as u64);
+            let mut last = 0;
+            for run in runs.list() {
+                write_varint(&mut bytes, run.from - last - 1);
+                write_varint(&mut bytes, run.to - run.from);
+                last = run.to;
+            }
         }
         let code = mac(secret, &bytes).finalize().into_bytes();
         bytes.extend_from_slice(&code[..MAC_BYTES]);
-        let token = URL_SAFE_NO_PAD.encode(bytes);
-        (token.len() <= CONTEXT_BYTES_MAX).then_some(token)
+        Ok(URL_SAFE_NO_PAD.encode(bytes))
     }
 
     /// The context in a token that was given out for this key.
@@ -91,20 +115,34 @@ fn parse(body: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<Context> {
     }
     let highest = Hlc(take(&mut rest).map(u64::from_be_bytes).ok_or_else(cut_off)?);
     let count = take(&mut rest).map(u16::from_be_bytes).ok_or_else(cut_off)?;
-    let mut entries: Vec<(ActorId, u64)> = Vec::new();
+    let mut entries = Vec::new();
     for _ in 0..count {
         let actor = ActorId(take(&mut rest).map(u64::from_be_bytes).ok_or_else(cut_off)?);
-        let n = read_varint(&mut rest).filter(|n| (1..=DOT_MAX).contains(n));
-        let n = n.ok_or(Error::Malformed("the context token has a bad count"))?;
-        if entries.last().is_some_and(|last| last.0 >= actor) {
-            return Err(Error::Malformed("the context token's actors are not sorted"));
-        }
-        entries.push((actor, n));
+        entries.push((actor, parse_runs(&mut rest)?));
     }
     if !rest.is_empty() {
         return Err(Error::Malformed("the context token has trailing bytes"));
     }
-    Ok(Context { clock: Clock::new(entries), highest })
+    let clock = Clock::from_entries(entries);
+    let clock = clock.ok_or(Error::Malformed("the context token's clock is not sound"))?;
+    Ok(Context { clock, highest })
+}
+
+fn parse_runs(rest: &mut &[u8]) -> Result<Runs> {
+    let bad = || Error::Malformed("the context token has a bad count");
+    let count = read_varint(rest).filter(|&count| count <= RUNS_MAX as u64).ok_or_else(bad)?;
+    let mut runs = SmallVec::new();
+    let mut last = 0u64;
+    for _ in 0..count {
+        let mut number = || read_varint(rest).filter(|&n| n <= DOT_MAX).ok_or_else(bad);
+        let from = last + number()? + 1;
+        last = from + number()?;
+        if last > DOT_MAX {
+            return Err(bad());
+        }
+        runs.push(Run { from, to: last });
+    }
+    Runs::from_list(runs).ok_or_else(bad)
 }
 
 fn mac(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
@@ -149,10 +187,10 @@ mod tests {
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
     use super::{Context, HEADER_BYTES, MAC_BYTES, URL_SAFE_NO_PAD};
-    use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX};
+    use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
     use crate::error::Error;
     use crate::id::{ActorId, KeyspaceId};
-    use crate::version::dvv::Clock;
+    use crate::version::dvv::{Clock, Dot};
     use crate::version::hlc::Hlc;
 
     const SECRET: &[u8] = b"the cluster's secret";
@@ -164,7 +202,7 @@ mod tests {
     }
 
     fn seal(context: &Context) -> String {
-        context.seal(SECRET, KEYSPACE, b"user:1").expect("short")
+        context.seal(SECRET, KEYSPACE, b"user:1").expect("few runs")
     }
 
     fn refusal(token: &str) -> String {
@@ -174,7 +212,7 @@ mod tests {
     /// Tokens live in clients: a program must read what an older one gave out.
     #[test]
     fn the_format_is_pinned() {
-        let token = seal(&context(&[(0xa1, 1), (0xb2, 300), (u64::MAX, u64::MAX)]));
+        let token = seal(&context(&[(0xa1, 1), (0xb2, 300), (u64::MAX, DOT_MAX)]));
         insta::assert_snapshot!(token, @"AQAAAAE7V3r9f-2VAQEjRWeJq83vAAMAAAAAAAAAoQEAAAAAAAAAsqwC______________________8ByEbe31UOfdA");
         let empty = seal(&Context::default());
         insta::assert_snapshot!(empty, @"AQAAAAE7V3r9f-2VAQAAAAAAAAAAAAB-g036jddtoQ");
@@ -223,27 +261,40 @@ mod tests {
         }
         assert!(Context::open(&format!("{token}AAAA"), SECRET, KEYSPACE, b"user:1").is_err());
         assert_eq!(refusal(""), "malformed: the context token is empty");
-        assert_eq!(refusal("AQ"), "malformed: the context token is cut off");
+        assert_eq!(refusal("Ag"), "malformed: the context token is cut off");
         assert_eq!(refusal("!"), "malformed: the context token is not base64url");
     }
 
     #[test]
     fn an_unknown_version_is_named() {
         let mut bytes = URL_SAFE_NO_PAD.decode(seal(&Context::default())).expect("base64url");
-        bytes[0] = 2;
-        let token = URL_SAFE_NO_PAD.encode(bytes);
-        let opened = Context::open(&token, SECRET, KEYSPACE, b"user:1");
-        assert!(matches!(opened, Err(Error::UnknownVersion { found: 2, .. })), "{opened:?}");
+        for other in [0, 1, 3] {
+            bytes[0] = other;
+            let token = URL_SAFE_NO_PAD.encode(&bytes);
+            let opened = Context::open(&token, SECRET, KEYSPACE, b"user:1");
+            let named = matches!(opened, Err(Error::UnknownVersion { found, .. }) if found == other);
+            assert!(named, "{opened:?}");
+        }
+    }
+
+    /// A clock as large as a record may have, with the longest numbers.
+    fn largest(runs: u64) -> Context {
+        let mut clock = Clock::default();
+        for actor in 0..runs {
+            clock.add(Dot { actor: ActorId(actor), n: DOT_MAX });
+        }
+        Context { clock, highest: Hlc(u64::MAX) }
     }
 
     #[test]
-    fn a_token_has_a_longest_length_both_ways() {
-        let bytes_max = CONTEXT_BYTES_MAX / 4 * 3;
-        let actors = ((bytes_max - HEADER_BYTES - MAC_BYTES) / 9) as u64;
-        let many = |actors| context(&Vec::from_iter((1..=actors).map(|actor| (actor, 1))));
-        let longest = seal(&many(actors));
-        assert!(longest.len() <= CONTEXT_BYTES_MAX);
-        assert_eq!(many(actors + 1).seal(SECRET, KEYSPACE, b"user:1"), None);
+    fn every_clock_that_a_record_may_have_fits_and_a_larger_one_is_an_error() {
+        let context = largest(RUNS_MAX as u64);
+        let token = seal(&context);
+        assert!(token.len() <= CONTEXT_BYTES_MAX, "{}", token.len());
+        let opened = Context::open(&token, SECRET, KEYSPACE, b"user:1");
+        assert_eq!(opened.expect("just sealed"), context);
+        let refused = largest(RUNS_MAX as u64 + 1).seal(SECRET, KEYSPACE, b"user:1");
+        assert!(matches!(refused, Err(Error::Full(_))), "{refused:?}");
         let long = "A".repeat(CONTEXT_BYTES_MAX + 1);
         assert_eq!(refusal(&long), "malformed: the context token is too long");
     }
@@ -264,23 +315,27 @@ mod tests {
             change(&mut body);
             refusal(&signed(&body))
         };
-        let [first, second] = [HEADER_BYTES, HEADER_BYTES + 9];
+        // Each entry is an actor, 1 run, gap 0, and what follows 1.
+        let [first, second] = [HEADER_BYTES + 8, HEADER_BYTES + 11 + 8];
         assert_eq!(
             refused(&|body| body.push(0)),
             "malformed: the context token has trailing bytes"
         );
-        assert_eq!(
-            refused(&|body| body[second + 7] = 7),
-            "malformed: the context token's actors are not sorted"
-        );
-        assert_eq!(
-            refused(&|body| body[first + 8] = 0),
-            "malformed: the context token has a bad count"
-        );
-        assert_eq!(
-            refused(&|body| body.splice(first + 8..=first + 8, [0xff; 11]).for_each(drop)),
-            "malformed: the context token has a bad count"
-        );
+        let unsound = "malformed: the context token's clock is not sound";
+        assert_eq!(refused(&|body| body[second - 1] = 7), unsound, "not sorted");
+        let empty = |body: &mut Vec<u8>| body.splice(first..first + 3, [0]).for_each(drop);
+        assert_eq!(refused(&empty), unsound, "an actor without a dot");
+        let bad = "malformed: the context token has a bad count";
+        let touching = |body: &mut Vec<u8>| {
+            body.splice(first..first + 3, [2, 0, 0, 0, 0]).for_each(drop);
+        };
+        assert_eq!(refused(&touching), bad);
+        assert_eq!(refused(&|body| body[first] = RUNS_MAX as u8 + 1), bad);
+        for at in [first + 1, first + 2] {
+            assert_eq!(refused(&|body| body.splice(at..=at, [0xff; 11]).for_each(drop)), bad);
+            let too_high = [0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x11];
+            assert_eq!(refused(&|body| body.splice(at..=at, too_high).for_each(drop)), bad);
+        }
         assert_eq!(
             refused(&|body| body[HEADER_BYTES - 1] = 3),
             "malformed: the context token is cut off"
@@ -291,12 +346,14 @@ mod tests {
         #[test]
         fn what_was_sealed_is_opened(
             entries in prop::collection::vec((any::<u64>(), 1..=DOT_MAX), 0..40),
+            dots in prop::collection::vec((0..4u64, 1..60u64), 0..40),
             secret in any::<Vec<u8>>(),
             keyspace in any::<u32>(),
             key in any::<Vec<u8>>(),
         ) {
-            let context = context(&entries);
-            let token = context.seal(&secret, KeyspaceId(keyspace), &key).expect("40 actors fit");
+            let mut context = context(&entries);
+            dots.iter().for_each(|&(actor, n)| context.clock.add(Dot { actor: ActorId(actor), n }));
+            let token = context.seal(&secret, KeyspaceId(keyspace), &key).expect("80 runs fit");
             prop_assert!(token.len() <= CONTEXT_BYTES_MAX);
             let opened = Context::open(&token, &secret, KeyspaceId(keyspace), &key);
             prop_assert_eq!(opened.expect("just sealed"), context);

@@ -1,15 +1,17 @@
-//! Dotted version vector sets: which versions of a key are there, and which did each writer know?
+//! Which versions of a key are there, and which did each writer know?
 //!
-//! After Almeida, Baquero, Gonçalves, Preguiça, Fonte, "Scalable and Accurate Causality Tracking for
-//! Eventually Consistent Stores" (DAIS 2014). The state of a key maps an actor to (n, L): n dots were issued, and
-//! L holds the versions of the newest |L| of them, newest first. The *discard floor* d = n - |L| says that
-//! the versions of dots 1..=d are known and gone. A missing actor is (0, []).
+//! The state of a key maps an actor to (K, L): K the numbers of its dots that are known here, L the versions of those
+//! that are still there. A dot that is known and has no version is gone: somebody overwrote it. This is the
+//! dotted version vector set of Almeida, Baquero, Gonçalves, Preguiça, Fonte, "Scalable and Accurate Causality
+//! Tracking for Eventually Consistent Stores" (DAIS 2014), with K as runs where theirs is a counter, which
+//! makes it the "dot store with causal context" of Almeida, Shoker, Baquero, "Delta state replicated data
+//! types" (JPDC 2018). A counter cannot say "the second is gone, the first is not known here".
 //!
 //! Laws (tested in `tests/dvv.rs`, exhaustively on small cases):
-//! - `merge` is commutative, associative and idempotent, and never lowers an n or a d.
+//! - `merge` is commutative, associative and idempotent, and forgets nothing: not what is known, not what is gone.
 //! - A version is in `merge(s, t)` iff it is in one of them and the other has not discarded it.
 //! - After `put(ctx, v)` the versions are v and all that `ctx` does not cover.
-//! - A version's dot never changes: (actor, n - index).
+//! - A version's dot never changes.
 //!
 //! Only the actor's owner may call `event`; everybody else merges. Left out: pruning by size, which
 //! creates siblings for ever (<https://github.com/basho/riak_core/issues/613>).
@@ -18,9 +20,10 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::config::DOT_MAX;
+use crate::config::{DOT_MAX, RUNS_MAX};
 use crate::id::{ActorId, RequestId};
 use crate::version::hlc::Hlc;
+use crate::version::runs::{Run, Runs};
 
 /// The name of one write of one key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,47 +73,77 @@ impl Version {
     }
 }
 
-/// What one actor wrote: (n, L).
+/// What one actor wrote: (K, L).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Entry {
     /// The actor.
     pub actor: ActorId,
-    /// How many dots it issued, as far as is known here.
-    pub n: u64,
-    /// The versions of its newest dots, newest first; at most n.
-    pub versions: SmallVec<[Version; 1]>,
+    /// The numbers of its dots that are known here.
+    pub known: Runs,
+    /// The versions that are there, with their numbers, newest first; all of them are known.
+    pub versions: SmallVec<[(u64, Version); 1]>,
 }
 
 impl Entry {
-    /// The dots 1..=floor are known and their versions gone.
+    /// Whether the version of number `n` is there.
     #[must_use]
-    pub fn floor(&self) -> u64 {
-        self.n - self.versions.len() as u64
+    pub fn holds(&self, n: u64) -> bool {
+        self.versions.binary_search_by(|(held, _)| n.cmp(held)).is_ok()
+    }
+
+    /// Whether the version of number `n` is known and gone.
+    #[must_use]
+    pub fn gone(&self, n: u64) -> bool {
+        self.known.has(n) && !self.holds(n)
+    }
+
+    /// The numbers up to `n` that are known and gone.
+    fn gone_up_to(&self, n: u64) -> Runs {
+        let mut gone = Runs::default();
+        for run in self.known.list() {
+            let mut from = run.from;
+            for &(held, _) in self.versions.iter().rev() {
+                if (from..=run.to).contains(&held) {
+                    gone.add(Run { from, to: (held - 1).min(n) });
+                    from = held + 1;
+                }
+            }
+            gone.add(Run { from, to: run.to.min(n) });
+        }
+        gone
     }
 
     /// Whether anything changed. What is here already is neither copied nor moved.
     fn merge(&mut self, other: &Entry) -> bool {
-        let gone = self.floor().max(other.floor());
-        let before = (self.n, self.versions.len());
-        if self.n >= other.n {
-            self.versions.truncate(self.n.saturating_sub(gone) as usize);
-        } else {
-            let keep = other.n.saturating_sub(gone) as usize;
-            self.versions = other.versions[..keep].into();
-            self.n = other.n;
+        let here = self.versions.len();
+        self.versions.retain(|(n, _)| !other.gone(*n));
+        let dropped = self.versions.len() < here;
+        let kept = self.versions.len();
+        let news = other.versions.iter().filter(|(n, _)| !self.known.has(*n));
+        self.versions.extend(news.cloned());
+        if self.versions.len() > kept {
+            self.versions.sort_by(|(one, _), (other, _)| other.cmp(one));
         }
-        before != (self.n, self.versions.len())
+        self.known.join(&other.known) || dropped
+    }
+
+    fn is_sound(&self) -> bool {
+        let newest_first = self.versions.windows(2).all(|pair| pair[0].0 > pair[1].0);
+        newest_first
+            && !self.known.is_empty()
+            && self.known.highest() <= DOT_MAX
+            && self.versions.iter().all(|(n, _)| self.known.has(*n))
     }
 }
 
-/// A version vector: for each actor, how many of its dots are known. Sorted by actor, no zeroes.
+/// A set of dots: what somebody knows. Nearly always a version vector. Sorted by actor, without empty entries.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Clock {
-    entries: Vec<(ActorId, u64)>,
+    entries: Vec<(ActorId, Runs)>,
 }
 
 impl Clock {
-    /// A clock of these entries, in any order; the highest counts where an actor is there twice.
+    /// The clock that knows the first n dots of each of these actors; the highest counts where one is there twice.
     #[must_use]
     pub fn new(entries: impl IntoIterator<Item = (ActorId, u64)>) -> Clock {
         let mut clock = Clock::default();
@@ -120,62 +153,98 @@ impl Clock {
         clock
     }
 
+    /// A clock from outside; `None` unless it is sorted by actor, counts from 1 to `DOT_MAX` and has at most `RUNS_MAX` runs.
+    #[must_use]
+    pub fn from_entries(entries: Vec<(ActorId, Runs)>) -> Option<Clock> {
+        let sorted = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
+        let sound = entries.iter().all(|(_, k)| (1..=DOT_MAX).contains(&k.highest()));
+        let clock = Clock { entries };
+        (sorted && sound && clock.runs() <= RUNS_MAX).then_some(clock)
+    }
+
     /// The entries, sorted by actor.
     #[must_use]
-    pub fn entries(&self) -> &[(ActorId, u64)] {
+    pub fn entries(&self) -> &[(ActorId, Runs)] {
         &self.entries
     }
 
-    /// How many dots of `actor` are known.
+    /// How many runs it is made of: its size. At least one for each actor.
     #[must_use]
-    pub fn get(&self, actor: ActorId) -> u64 {
-        self.entries.binary_search_by_key(&actor, |e| e.0).map_or(0, |at| self.entries[at].1)
+    pub fn runs(&self) -> usize {
+        self.entries.iter().map(|(_, runs)| runs.list().len()).sum()
     }
 
-    /// Learns that `actor` issued at least `n` dots.
+    /// The highest number known of `actor`'s dots; 0 when none is.
+    #[must_use]
+    pub fn highest(&self, actor: ActorId) -> u64 {
+        self.position(actor).map_or(0, |at| self.entries[at].1.highest())
+    }
+
+    /// Learns the first `n` dots of `actor`.
     pub fn raise(&mut self, actor: ActorId, n: u64) {
-        match self.entries.binary_search_by_key(&actor, |e| e.0) {
-            Ok(at) => self.entries[at].1 = self.entries[at].1.max(n),
-            Err(at) if n > 0 => self.entries.insert(at, (actor, n)),
+        self.learn(actor, &Runs::up_to(n));
+    }
+
+    /// Learns one dot.
+    pub fn add(&mut self, dot: Dot) {
+        let mut runs = Runs::default();
+        runs.add(Run { from: dot.n, to: dot.n });
+        self.learn(dot.actor, &runs);
+    }
+
+    /// Learns these dots of `actor`.
+    pub fn learn(&mut self, actor: ActorId, runs: &Runs) {
+        match self.position(actor) {
+            Ok(at) => {
+                self.entries[at].1.join(runs);
+            }
+            Err(at) if !runs.is_empty() => self.entries.insert(at, (actor, runs.clone())),
             Err(_) => {}
         }
     }
 
     /// Learns everything `other` knows.
     pub fn join(&mut self, other: &Clock) {
-        for &(actor, n) in &other.entries {
-            self.raise(actor, n);
+        for (actor, runs) in &other.entries {
+            self.learn(*actor, runs);
         }
     }
 
     /// Whether the dot is known.
     #[must_use]
     pub fn covers(&self, dot: Dot) -> bool {
-        self.get(dot.actor) >= dot.n
+        self.position(dot.actor).is_ok_and(|at| self.entries[at].1.has(dot.n))
     }
 
     /// Whether everything in `other` is known here.
     #[must_use]
     pub fn dominates(&self, other: &Clock) -> bool {
-        other.entries.iter().all(|&(actor, n)| self.get(actor) >= n)
+        let knows = |(actor, runs): &(ActorId, Runs)| {
+            self.position(*actor).is_ok_and(|at| self.entries[at].1.has_all(runs))
+        };
+        other.entries.iter().all(knows)
+    }
+
+    fn position(&self, actor: ActorId) -> Result<usize, usize> {
+        self.entries.binary_search_by_key(&actor, |e| e.0)
     }
 }
 
-/// The state of one key: a dotted version vector set. Sorted by actor.
+/// The state of one key. Sorted by actor.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct VersionSet {
     entries: SmallVec<[Entry; 1]>,
 }
 
 impl VersionSet {
-    /// A set of these entries, from outside; `None` unless they are sorted by actor, each with n from 1
-    /// to `DOT_MAX` and at most n versions.
+    /// A set of these entries, from outside; `None` unless they are sorted by actor, count from 1 to `DOT_MAX`, know what
+    /// they hold, and have at most `RUNS_MAX` runs together.
     #[must_use]
     pub fn from_entries(entries: SmallVec<[Entry; 1]>) -> Option<VersionSet> {
         let sorted = entries.windows(2).all(|pair| pair[0].actor < pair[1].actor);
-        let counts = |e: &Entry| (1..=DOT_MAX).contains(&e.n) && e.versions.len() as u64 <= e.n;
-        let sound = entries.iter().all(counts);
-        (sorted && sound).then_some(VersionSet { entries })
+        let sound = entries.iter().all(Entry::is_sound);
+        let set = VersionSet { entries };
+        (sorted && sound && set.runs() <= RUNS_MAX).then_some(set)
     }
 
     /// What each actor wrote, sorted by actor.
@@ -199,14 +268,25 @@ impl VersionSet {
     /// Everything known: what a reader may say it has seen.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        Clock { entries: self.entries.iter().map(|e| (e.actor, e.n)).collect() }
+        Clock { entries: self.entries.iter().map(|e| (e.actor, e.known.clone())).collect() }
+    }
+
+    /// How many runs its clock is made of.
+    #[must_use]
+    pub fn runs(&self) -> usize {
+        self.entries.iter().map(|e| e.known.list().len()).sum()
+    }
+
+    /// The highest number known of `actor`'s dots; 0 when none is.
+    #[must_use]
+    pub fn highest(&self, actor: ActorId) -> u64 {
+        self.entry(actor).map_or(0, |entry| entry.known.highest())
     }
 
     /// All versions with their dots, by actor, newest first.
     pub fn versions(&self) -> impl Iterator<Item = (Dot, &Version)> {
         self.entries.iter().flat_map(|e| {
-            let dot = |at: usize| Dot { actor: e.actor, n: e.n - at as u64 };
-            e.versions.iter().enumerate().map(move |(at, version)| (dot(at), version))
+            e.versions.iter().map(|(n, version)| (Dot { actor: e.actor, n: *n }, version))
         })
     }
 
@@ -238,12 +318,12 @@ impl VersionSet {
         changed
     }
 
-    /// Drops the versions that `context` covers. Its actors are learnt even when they are new here, so
+    /// Drops the versions that `context` covers. Its dots are learnt even when they are new here, so
     /// that a version which arrives later is known to be gone.
     pub fn discard(&mut self, context: &Clock) {
-        for &(actor, n) in context.entries() {
-            let gone = Entry { actor, n, versions: SmallVec::new() };
-            match self.position(actor) {
+        for (actor, known) in context.entries() {
+            let gone = Entry { actor: *actor, known: known.clone(), versions: SmallVec::new() };
+            match self.position(*actor) {
                 Ok(at) => {
                     self.entries[at].merge(&gone);
                 }
@@ -252,29 +332,32 @@ impl VersionSet {
         }
     }
 
-    /// Issues the next dot of `actor` for `version`. Only the actor's owner may do this.
-    pub fn event(&mut self, actor: ActorId, version: Version) -> Dot {
+    /// Issues the next dot of `actor` for `version`: above everything known of the actor, and above `base`. Only the actor's
+    /// owner may do this.
+    pub fn event(&mut self, actor: ActorId, base: u64, version: Version) -> Dot {
         let at = match self.position(actor) {
             Ok(at) => at,
             Err(at) => {
-                self.entries.insert(at, Entry { actor, n: 0, versions: SmallVec::new() });
+                let (known, versions) = (Runs::default(), SmallVec::new());
+                self.entries.insert(at, Entry { actor, known, versions });
                 at
             }
         };
         let entry = &mut self.entries[at];
-        entry.n += 1;
-        entry.versions.insert(0, version);
-        Dot { actor, n: entry.n }
+        let n = entry.known.highest().max(base) + 1;
+        entry.known.add(Run { from: n, to: n });
+        entry.versions.insert(0, (n, version));
+        Dot { actor, n }
     }
 
     /// Overwrites what `context` covers with `version`: `discard`, then `event`. The other order would
     /// discard the new version whenever the context knows the dot.
     pub fn put(&mut self, context: &Clock, actor: ActorId, version: Version) -> Dot {
         self.discard(context);
-        self.event(actor, version)
+        self.event(actor, 0, version)
     }
 
-    /// What a replica needs to know of a put: everything in `context` as (c, []), and the whole entry of
+    /// What a replica needs to know of a put: everything in `context` as known and gone, and the whole entry of
     /// the issuing actor. Sending only the new dot would delete its acknowledged siblings there.
     #[must_use]
     pub fn delta(&self, context: &Clock, actor: ActorId) -> VersionSet {
@@ -289,6 +372,25 @@ impl VersionSet {
         delta
     }
 
+    /// What the writer of `dot` knows after its write here: what it had seen when it wrote, its own dot, and what is gone of
+    /// the same actor, which others have overwritten. Never a version that is still there and that it was not told of. The
+    /// gone ones make one run of many, so that a client which overwrites its own writes for ever has a short token.
+    #[must_use]
+    pub fn known_to_writer(&self, seen: &Clock, dot: Dot) -> Clock {
+        let mut knows = seen.clone();
+        knows.add(dot);
+        if let Some(entry) = self.entry(dot.actor) {
+            knows.learn(dot.actor, &entry.gone_up_to(dot.n));
+        }
+        if knows.runs() <= RUNS_MAX {
+            return knows;
+        }
+        // So many gaps do not fit. To know less makes a sibling at worst; to know more would destroy one.
+        let mut knows = seen.clone();
+        knows.add(dot);
+        if knows.runs() <= RUNS_MAX { knows } else { seen.clone() }
+    }
+
     /// A hash of the logical state: what is known and what is there, independent of how it is stored
     /// and of the current time. Equal states have equal digests.
     #[must_use]
@@ -296,9 +398,14 @@ impl VersionSet {
         let mut hash = Xxh3::new();
         for entry in &self.entries {
             hash.update(&entry.actor.0.to_le_bytes());
-            hash.update(&entry.n.to_le_bytes());
+            hash.update(&(entry.known.list().len() as u64).to_le_bytes());
+            for run in entry.known.list() {
+                hash.update(&run.from.to_le_bytes());
+                hash.update(&run.to.to_le_bytes());
+            }
             hash.update(&(entry.versions.len() as u64).to_le_bytes());
-            for version in &entry.versions {
+            for (n, version) in &entry.versions {
+                hash.update(&n.to_le_bytes());
                 hash.update(&version.hlc.0.to_le_bytes());
                 hash.update(&version.request.0.to_le_bytes());
                 hash.update(&[u8::from(version.tombstone)]);
@@ -319,7 +426,10 @@ mod tests {
 
     #[test]
     fn a_count_from_outside_that_could_overflow_is_refused() {
-        let entry = |n| Entry { actor: ActorId(1), n, versions: SmallVec::new() };
+        let entry = |n| {
+            let known = Runs::up_to(n);
+            Entry { actor: ActorId(1), known, versions: SmallVec::new() }
+        };
         assert!(VersionSet::from_entries([entry(DOT_MAX)].into_iter().collect()).is_some());
         for n in [0, DOT_MAX + 1, u64::MAX] {
             assert!(VersionSet::from_entries([entry(n)].into_iter().collect()).is_none(), "{n}");

@@ -4,6 +4,8 @@
 
 pub mod hlc;
 
+pub mod runs;
+
 pub mod dvv;
 
 pub mod context;

@@ -22,6 +22,7 @@ use rondo_core::message::{Action, Envelope, Gossip, Message, Reply, Request};
 use rondo_core::node::Node;
 use rondo_core::probe::Probe;
 use rondo_core::step::{Env, Input};
+use rondo_core::version::context::Context;
 use rondo_core::version::dvv::VersionSet;
 
 /// An engine whose syncs take as long as the story wants, and whose reads are cold when it says so.
@@ -140,6 +141,7 @@ struct Shared {
     mail: VecDeque<(usize, usize, Envelope)>,
     gossip: VecDeque<(String, Gossip)>,
     log: String,
+    last: Option<Reply>,
     random: u64,
     /// Nodes that have no link to these: from, to.
     unlinked: Vec<(usize, usize)>,
@@ -192,6 +194,7 @@ impl Env for ActorEnv<'_> {
     fn reply(&mut self, client: ClientTag, reply: Reply) {
         let mut shared = self.shared.borrow_mut();
         writeln!(shared.log, "client {} ← {}", client.0, outcome(&reply)).unwrap();
+        shared.last = Some(reply);
     }
 }
 
@@ -340,6 +343,16 @@ impl Stage {
         self.clients
     }
 
+    /// A client writes at node `node`, everything settles, and the write was stored: the context that it was given.
+    pub(crate) fn stored(&mut self, node: usize, request: Request) -> Context {
+        self.ask(node, request);
+        self.settle();
+        match self.shared.borrow_mut().last.take() {
+            Some(Reply::Stored { context, .. }) => context,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Delivers the oldest message of the link; `false` when there is none.
     pub(crate) fn deliver(&mut self, from: usize, to: usize) -> bool {
         let found = {
@@ -485,21 +498,31 @@ fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A counter as its number, and gaps as the runs between them.
+fn numbers(runs: &rondo_core::version::runs::Runs) -> String {
+    let run = |run: &rondo_core::version::runs::Run| match *run {
+        rondo_core::version::runs::Run { from: 1, to } => format!("{to}"),
+        rondo_core::version::runs::Run { from, to } => format!("{from}-{to}"),
+    };
+    runs.list().iter().map(run).collect::<Vec<_>>().join(",")
+}
+
 /// A state as `actor:n[values]`.
 fn state(state: &VersionSet) -> String {
     let entry = |entry: &rondo_core::version::dvv::Entry| {
-        let value = |v: &rondo_core::version::dvv::Version| {
+        let value = |(_, v): &(u64, rondo_core::version::dvv::Version)| {
             if v.tombstone { "†".to_owned() } else { text(&v.value) }
         };
         let values: Vec<String> = entry.versions.iter().map(value).collect();
-        format!("{:x}:{}[{}]", entry.actor.0, entry.n, values.join(" "))
+        format!("{:x}:{}[{}]", entry.actor.0, numbers(&entry.known), values.join(" "))
     };
     let entries: Vec<String> = state.entries().iter().map(entry).collect();
     format!("{{{}}}", entries.join(" "))
 }
 
 fn clock(clock: &rondo_core::version::dvv::Clock) -> String {
-    let entries = clock.entries().iter().map(|(actor, n)| format!("{:x}:{n}", actor.0));
+    let entries = clock.entries().iter();
+    let entries = entries.map(|(actor, runs)| format!("{:x}:{}", actor.0, numbers(runs)));
     format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
 }
 
@@ -532,7 +555,13 @@ fn outcome(reply: &Reply) -> String {
             let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
             format!("Found {}, knows {}", values.join(" | "), clock(&context.clock))
         }
-        Reply::NotFound { context } => format!("NotFound, knows {}", clock(&context.clock)),
+        Reply::NotFound { siblings, context } if siblings.is_empty() => {
+            format!("NotFound, knows {}", clock(&context.clock))
+        }
+        Reply::NotFound { siblings, context } => {
+            let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
+            format!("NotFound beside {}, knows {}", values.join(" | "), clock(&context.clock))
+        }
         Reply::Indeterminate { acks, needed } => format!("Indeterminate {acks} of {needed}"),
         Reply::Unavailable { reason } => format!("Unavailable: {reason}"),
         Reply::Overloaded { reason } => format!("Overloaded: {reason}"),

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::message::{Action, Request};
+use rondo_core::version::context::Context;
 
 use crate::stage::{Stage, get, put, request};
 
@@ -134,7 +135,7 @@ fn a_stale_context_makes_a_sibling_and_nothing_is_lost() {
     let mut stage = Stage::formed(3);
     stage.ask(1, put("a"));
     stage.settle();
-    let empty = rondo_core::version::context::Context::default();
+    let empty = Context::default();
     stage.ask(
         2,
         request(Action::Put {
@@ -176,7 +177,7 @@ fn a_second_attempt_never_writes_twice() {
 
 #[test]
 fn a_found_attempt_is_told_only_what_it_knew() {
-    let empty = || Some(rondo_core::version::context::Context::default());
+    let empty = || Some(Context::default());
     let with = |value: &'static str, id, attempt| Request {
         id: rondo_core::id::RequestId(id),
         named: true,
@@ -250,7 +251,7 @@ fn a_cold_record_is_read_elsewhere_while_the_node_goes_on() {
 
 #[test]
 fn a_cold_read_that_a_write_has_overtaken_is_not_shown() {
-    let empty = Some(rondo_core::version::context::Context::default());
+    let empty = Some(Context::default());
     let (value, content_type) = ("mine".into(), bytes::Bytes::new());
     let mine = request(Action::Put { value, content_type, context: empty });
     let mut stage = Stage::formed(3);
@@ -300,6 +301,46 @@ fn a_delete_is_a_write_and_leaves_a_context() {
     stage.ask(3, get());
     stage.settle();
     assert_snapshot!(stage.transcript());
+}
+
+/// What a client writes with the token that it was given.
+fn over(value: &'static str, context: &Context) -> Request {
+    let context = Some(context.clone());
+    request(Action::Put { value: value.into(), content_type: bytes::Bytes::new(), context })
+}
+
+/// The delete wins, and what was written beside it is told of by the answer whose context covers it; otherwise the next write
+/// with that context would destroy what nobody was ever shown.
+#[test]
+fn a_value_beside_a_winning_delete_is_told() {
+    let mut stage = Stage::formed(3);
+    let first = stage.stored(1, put("first"));
+    stage.stored(1, over("beside", &first));
+    stage.stored(2, request(Action::Delete { context: Some(first) }));
+    stage.transcript();
+    stage.ask(3, get());
+    stage.settle();
+    let told = stage.transcript();
+    let told = told.lines().rfind(|line| line.starts_with("client")).unwrap();
+    assert_snapshot!(told, @"client 4 ← NotFound beside beside, knows {a1:2 a2:1}");
+}
+
+/// Each write of one client overwrites its last one, although another's stands unseen below them.
+#[test]
+fn a_client_that_chains_its_tokens_leaves_one_value_beside_the_unseen_one() {
+    let mut stage = Stage::formed(3);
+    stage.stored(1, put("unseen"));
+    let mut token = Context::default();
+    for n in 0..100 {
+        token = stage.stored(n / 3 % 3 + 1, over("chained", &token));
+    }
+    stage.stored(1, over("last", &token));
+    stage.transcript();
+    stage.ask(2, get());
+    stage.settle();
+    let told = stage.transcript();
+    let told = told.lines().rfind(|line| line.starts_with("client")).unwrap();
+    assert_snapshot!(told, @"client 103 ← Found last | unseen, knows {a1:36 a2:33 a3:33}");
 }
 
 #[test]

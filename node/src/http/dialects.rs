@@ -77,19 +77,21 @@ pub async fn key(
             }
             let mut answer = answer::json(StatusCode::OK, &view);
             answer.headers_mut().insert(ETAG, native::etag(version));
-            native::insert_context(answer.headers_mut(), front, target, &context);
+            native::insert_context(answer.headers_mut(), front, target, &context)?;
             answer
         }
         Outcome::Found(mut siblings, context) => {
             let count = siblings.len();
             let newest = siblings.swap_remove(0);
             if dialect == Dialect::C {
-                native::found(front, target, newest, count, &context)
+                native::found(front, target, newest, count, &context)?
             } else {
-                found(dialect, front, target, &newest, count, &context)
+                found(dialect, front, target, &newest, count, &context)?
             }
         }
-        Outcome::NotFound(context) => native::not_found(front, target, &context),
+        Outcome::NotFound(siblings, context) => {
+            native::not_found(front, target, siblings.len(), &context)?
+        }
     })
 }
 
@@ -137,10 +139,10 @@ fn found(
     newest: &Sibling,
     count: usize,
     context: &Context,
-) -> Answer {
+) -> Result<Answer, Problem> {
     let media = Media::kept(&newest.content_type);
     let value = ShownValue::new(&newest.value, media);
-    let clock = || context.clock.entries().iter().map(|(actor, n)| (actor.to_string(), *n));
+    let clock = || context.clock.entries().iter().map(|(actor, runs)| (actor.to_string(), runs.highest()));
     let a = dialect == Dialect::A;
     let shown = Shown {
         key: text_of(&target.key),
@@ -155,8 +157,8 @@ fn found(
     let headers = answer.headers_mut();
     headers.insert(ETAG, native::etag(newest.version));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
-    native::insert_context(headers, front, target, context);
-    answer
+    native::insert_context(headers, front, target, context)?;
+    Ok(answer)
 }
 
 /// A key as text; bytes that are no UTF-8 show as replacement characters.

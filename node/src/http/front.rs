@@ -112,8 +112,19 @@ impl Front {
 
     /// The token for a client. `None` when it would be too long to give out.
     #[must_use]
-    pub fn seal(&self, context: &Context, keyspace: KeyspaceId, key: &[u8]) -> Option<String> {
-        context.seal(&self.secret, keyspace, key)
+    pub fn seal(
+        &self,
+        context: &Context,
+        keyspace: KeyspaceId,
+        key: &[u8],
+    ) -> Result<String, Problem> {
+        context.seal(&self.secret, keyspace, key).map_err(|error| {
+            Problem::new(
+                hyper::StatusCode::INTERNAL_SERVER_ERROR,
+                format!("what was done cannot be told with a context: {error}"),
+                "read the key again; if that does not help, report this",
+            )
+        })
     }
 
     /// Says that the node is about to stop: it is not ready any more.

@@ -192,8 +192,8 @@ pub enum Outcome {
     Stored(Context, Hlc),
     /// The key has values, the newest first; at least one.
     Found(Vec<Sibling>, Context),
-    /// The key has none.
-    NotFound(Context),
+    /// The key has none; values that stand beside the delete, the newest first.
+    NotFound(Vec<Sibling>, Context),
 }
 
 /// Puts a value.
@@ -258,10 +258,12 @@ fn judge(reply: Reply, writes: bool) -> Result<Outcome, Problem> {
     let (status, message, write_hint, read_hint) = match reply {
         Reply::Stored { context, version } => return Ok(Outcome::Stored(context, version)),
         Reply::Found { siblings, context } if siblings.is_empty() => {
-            return Ok(Outcome::NotFound(context));
+            return Ok(Outcome::NotFound(siblings, context));
         }
         Reply::Found { siblings, context } => return Ok(Outcome::Found(siblings, context)),
-        Reply::NotFound { context } => return Ok(Outcome::NotFound(context)),
+        Reply::NotFound { siblings, context } => {
+            return Ok(Outcome::NotFound(siblings, context));
+        }
         Reply::Indeterminate { acks, needed } => {
             let are = if acks == 1 { "is" } else { "are" };
             let problem = Problem::new(

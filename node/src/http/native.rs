@@ -36,18 +36,23 @@ pub async fn key(
             let mut answer = answer::empty(StatusCode::NO_CONTENT);
             let headers = answer.headers_mut();
             headers.insert(ETAG, etag(version));
-            insert_context(headers, front, target, &context);
+            insert_context(headers, front, target, &context)?;
             answer
         }
         Outcome::Found(siblings, context) if options.siblings && siblings.len() > 1 => {
-            all_siblings(front, target, &siblings, &context)
+            all_siblings(front, target, &siblings, false, &context)?
         }
         Outcome::Found(mut siblings, context) => {
             let count = siblings.len();
             let newest = siblings.swap_remove(0);
-            found(front, target, newest, count, &context)
+            found(front, target, newest, count, &context)?
         }
-        Outcome::NotFound(context) => not_found(front, target, &context),
+        Outcome::NotFound(siblings, context) if options.siblings && !siblings.is_empty() => {
+            all_siblings(front, target, &siblings, true, &context)?
+        }
+        Outcome::NotFound(siblings, context) => {
+            not_found(front, target, siblings.len(), &context)?
+        }
     })
 }
 
@@ -58,21 +63,34 @@ pub fn found(
     newest: Sibling,
     count: usize,
     context: &Context,
-) -> Answer {
+) -> Result<Answer, Problem> {
     let mut answer = Response::new(newest.value);
     let headers = answer.headers_mut();
     Media::kept(&newest.content_type).insert_into(headers);
     headers.insert(ETAG, etag(newest.version));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
-    insert_context(headers, front, target, context);
-    answer
+    insert_context(headers, front, target, context)?;
+    Ok(answer)
 }
 
-/// There is no value; after a delete the context says what was deleted.
-pub fn not_found(front: &Front, target: &Target, context: &Context) -> Answer {
-    let mut answer = Problem::new(StatusCode::NOT_FOUND, "key not found", "").answer();
-    insert_context(answer.headers_mut(), front, target, context);
-    answer
+/// There is no value; after a delete the context says what was deleted. `beside` is how many values were written
+/// concurrently with the delete and are still there: the context covers them, so the answer tells of them.
+pub fn not_found(
+    front: &Front,
+    target: &Target,
+    beside: usize,
+    context: &Context,
+) -> Result<Answer, Problem> {
+    let hint = match beside {
+        0 => String::new(),
+        1 => "a value stands beside the delete; `?siblings=true` shows it".to_owned(),
+        _ => format!("{beside} values stand beside the delete; `?siblings=true` shows them"),
+    };
+    let mut answer = Problem::new(StatusCode::NOT_FOUND, "key not found", hint).answer();
+    let headers = answer.headers_mut();
+    headers.insert(&SIBLINGS, HeaderValue::from(beside));
+    insert_context(headers, front, target, context)?;
+    Ok(answer)
 }
 
 /// A version as an entity tag. It is text because many clients cannot hold a number above 2^53.
@@ -92,13 +110,17 @@ pub fn etag(version: Hlc) -> HeaderValue {
     HeaderValue::from_bytes(&text[at - 1..]).expect("digits in quotes are visible ASCII")
 }
 
-/// Adds the context token; none where it would be too long to give out.
-pub fn insert_context(headers: &mut HeaderMap, front: &Front, target: &Target, context: &Context) {
-    let token = front.seal(context, target.id, &target.key);
-    let value = token.and_then(|token| HeaderValue::from_maybe_shared(Bytes::from(token)).ok());
-    if let Some(value) = value {
-        headers.insert(&CONTEXT, value);
-    }
+/// Adds the context token.
+pub fn insert_context(
+    headers: &mut HeaderMap,
+    front: &Front,
+    target: &Target,
+    context: &Context,
+) -> Result<(), Problem> {
+    let token = front.seal(context, target.id, &target.key)?;
+    let value = HeaderValue::from_maybe_shared(Bytes::from(token));
+    headers.insert(&CONTEXT, value.expect("base64url is visible ASCII"));
+    Ok(())
 }
 
 #[derive(Serialize)]
@@ -116,11 +138,19 @@ struct SiblingView<'a> {
 #[derive(Serialize)]
 struct SiblingsView<'a> {
     siblings: Vec<SiblingView<'a>>,
-    context: Option<String>,
+    /// Whether a delete is newer than all of them, so that a plain read finds nothing.
+    deleted: bool,
+    context: String,
 }
 
 /// All values, the newest first.
-fn all_siblings(front: &Front, target: &Target, siblings: &[Sibling], context: &Context) -> Answer {
+fn all_siblings(
+    front: &Front,
+    target: &Target,
+    siblings: &[Sibling],
+    deleted: bool,
+    context: &Context,
+) -> Result<Answer, Problem> {
     let views = siblings.iter().map(|sibling| {
         let text = std::str::from_utf8(&sibling.value).ok();
         let media = Media::kept(&sibling.content_type);
@@ -134,12 +164,13 @@ fn all_siblings(front: &Front, target: &Target, siblings: &[Sibling], context: &
     });
     let view = SiblingsView {
         siblings: views.collect(),
-        context: front.seal(context, target.id, &target.key),
+        deleted,
+        context: front.seal(context, target.id, &target.key)?,
     };
     let mut answer = answer::json(StatusCode::MULTIPLE_CHOICES, &view);
     let headers = answer.headers_mut();
     headers.insert(ETAG, etag(siblings[0].version));
     headers.insert(&SIBLINGS, HeaderValue::from(siblings.len()));
-    insert_context(headers, front, target, context);
-    answer
+    insert_context(headers, front, target, context)?;
+    Ok(answer)
 }

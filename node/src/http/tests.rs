@@ -83,6 +83,10 @@ fn fake_reply(map: &mut Map, request: &message::Request) -> Reply {
             ];
             return Reply::Found { siblings: twins, context: context(2) };
         }
+        b"beside" => {
+            let values = vec![sibling(1, "beside a delete".into(), "text/plain".into())];
+            return Reply::NotFound { siblings: values, context: context(2) };
+        }
         b"echo" => {
             let said = format!(
                 "named={} id={} attempt={} level={:?} deadline={:?}",
@@ -113,7 +117,7 @@ fn fake_reply(map: &mut Map, request: &message::Request) -> Reply {
                 siblings: vec![sibling(*n, value.clone(), kind.clone())],
                 context: context(*n),
             },
-            (n, None) => Reply::NotFound { context: context(*n) },
+            (n, None) => Reply::NotFound { siblings: Vec::new(), context: context(*n) },
         },
     }
 }
@@ -282,6 +286,9 @@ async fn the_native_routes_store_raw_bytes() {
     session.get("/v1/kv/default/user:1").await;
     session.get("/v1/kv/default/twins").await;
     session.get("/v1/kv/default/twins?siblings=true").await;
+    session.get("/v1/kv/default/beside").await;
+    session.get("/v1/kv/default/beside?siblings=true").await;
+    session.get("/kv/beside").await;
     insta::assert_snapshot!(session.transcript);
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::dvv::Dot;
+use rondo_core::version::runs::Runs;
 
 use crate::history::{History, Kept, Stamp};
 use crate::oracle::Violation;
@@ -79,17 +80,18 @@ fn by_key(history: &History) -> Vec<Vec<&Kept>> {
     keys
 }
 
-/// For each actor and node, when the node came to keep how many of the actor's dots: both rise.
-struct Keepers(BTreeMap<u64, BTreeMap<u32, Vec<(u64, Stamp)>>>);
+/// For each actor and node, when the node came to keep which of the actor's dots: ever more.
+struct Keepers(BTreeMap<u64, BTreeMap<u32, Vec<(Runs, Stamp)>>>);
 
 impl Keepers {
     fn of(kept: &[&Kept]) -> Keepers {
-        let mut all: BTreeMap<u64, BTreeMap<u32, Vec<(u64, Stamp)>>> = BTreeMap::new();
+        let mut all: BTreeMap<u64, BTreeMap<u32, Vec<(Runs, Stamp)>>> = BTreeMap::new();
         for Kept { node, stamp, clock, .. } in kept {
-            for &(actor, n) in clock.entries() {
+            for (actor, runs) in clock.entries() {
                 let of = all.entry(actor.0).or_default().entry(*node).or_default();
-                if of.last().is_none_or(|&(known, _)| known < n) {
-                    of.push((n, *stamp));
+                let mut known = of.last().map_or_else(Runs::default, |(known, _)| known.clone());
+                if known.join(runs) {
+                    of.push((known, *stamp));
                 }
             }
         }
@@ -100,8 +102,8 @@ impl Keepers {
     fn before(&self, dot: Dot, at: Stamp) -> impl Iterator<Item = u32> {
         let nodes = self.0.get(&dot.actor.0).into_iter().flatten();
         nodes.filter_map(move |(&node, of)| {
-            let first = of.partition_point(|&(n, _)| n < dot.n);
-            of.get(first).filter(|&&(_, since)| since < at).map(|_| node)
+            let first = of.partition_point(|(known, _)| !known.has(dot.n));
+            of.get(first).filter(|(_, since)| *since < at).map(|_| node)
         })
     }
 }

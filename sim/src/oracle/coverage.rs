@@ -2,8 +2,8 @@
 //!
 //! A context that covers a write which its reader never saw lets the reader's next write destroy it unseen. Lost
 //! writes hide behind exactly this, which is why it is checked on its own, for reads and for the contexts that
-//! writes hand out. Deletes are not shown, so only puts are looked for; and a read of a key whose newest
-//! version may be a delete shows nothing, whatever stands beside it.
+//! writes hand out. Deletes are not shown, so only puts are looked for. A read that finds no value tells of those that
+//! stand beside the delete, and covers no others.
 //!
 //! Contexts are taken in order of time, and puts leave a list once they may have been overwritten, so that what is still in it
 //! below a context is either shown or wrong.
@@ -22,18 +22,15 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 /// The puts that contexts cover without having shown them.
 fn hidden(of: &OfKey) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    let deletes = of.facts.iter().filter(|fact| fact.kind == Kind::Delete && fact.happened());
-    let first_delete = deletes.map(|fact| fact.called).min().unwrap_or(Stamp::NEVER);
     let mut puts = Puts::of(of);
     for told in &of.told {
         puts.leave_before(told.at);
         let (own, shown) = (of.facts[told.place as usize].id, of.shown(told));
-        if told.is_read && shown.is_empty() && first_delete < told.at {
-            continue;
-        }
-        for &(slot, n) in of.clock(told.clock) {
-            let mut at = puts.next(slot, 0);
-            while let Some(&(_, place)) = puts.dots[slot as usize].get(at).filter(|dot| dot.0 <= n)
+        for &(slot, run) in of.clock(told.clock) {
+            let dots = &puts.dots[slot as usize];
+            let mut at = puts.next(slot, dots.partition_point(|dot| dot.0 < run.from));
+            while let Some(&(_, place)) =
+                puts.dots[slot as usize].get(at).filter(|dot| dot.0 <= run.to)
             {
                 let other = of.facts[place as usize].id;
                 if other != own && !shown.contains(&other) {
@@ -126,6 +123,15 @@ mod tests {
         let two = made.put(0, 3, Some(4)).sent(clock(7, 1)).dot(7, 2).knows(clock(7, 2)).id();
         made.get(0, 5, 6, &[two]).knows(clock(7, 2));
         assert_eq!(check(&Index::of(&made.history())), []);
+    }
+
+    #[test]
+    fn a_read_that_finds_nothing_covers_no_value_that_it_does_not_tell_of() {
+        let mut made = Made::default();
+        made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1);
+        let delete = made.delete(0, 3, Some(4)).sent(Clock::default()).dot(8, 1).id();
+        made.miss(0, 5, 6, Some(delete)).knows(clock(7, 1));
+        assert_eq!(check(&Index::of(&made.history())).len(), 1);
     }
 
     #[test]

@@ -8,6 +8,8 @@
 
 use rondo_core::layout::keyspace::Level;
 
+use rondo_core::version::runs::Runs;
+
 use crate::oracle::Violation;
 use crate::oracle::index::{Fact, Index, Kind, OfKey, Told};
 
@@ -33,25 +35,25 @@ fn of_level(index: &Index<'_>, of: &OfKey, level: Level) -> Vec<Violation> {
     let mut reads: Vec<(&Fact, &Told)> = of_level.collect();
     reads.sort_by_key(|(_, read)| read.began);
     // What was known when the read began, and what the read knows, by slot.
-    let mut known = vec![0; of.actors()];
-    let mut knows = vec![0; of.actors()];
+    let mut known = vec![Runs::default(); of.actors()];
+    let mut knows = vec![Runs::default(); of.actors()];
     let mut wrong = Vec::new();
     for (fact, read) in reads {
         while let Some(earlier) = told.next_if(|told| told.at < read.began) {
-            for &(slot, n) in of.clock(earlier.clock) {
-                known[slot as usize] = n.max(known[slot as usize]);
+            for &(slot, run) in of.clock(earlier.clock) {
+                known[slot as usize].add(run);
             }
         }
-        knows.fill(0);
-        for &(slot, n) in of.clock(read.clock) {
-            knows[slot as usize] = n;
+        knows.fill(Runs::default());
+        for &(slot, run) in of.clock(read.clock) {
+            knows[slot as usize].add(run);
         }
-        if let Some(slot) = (0..known.len()).find(|&slot| knows[slot] < known[slot]) {
+        if let Some(slot) = (0..known.len()).find(|&slot| !knows[slot].has_all(&known[slot])) {
             let (key, id, actor) = (of.key, fact.id, of.actor(slot as u32));
-            let (has, n) = (knows[slot], known[slot]);
+            let (has, n) = (knows[slot].highest(), known[slot].highest());
             let what = format!(
-                "k{key}: the read op {id} knows {has} dots of {actor}, but {n} were known before it \
-                 began"
+                "k{key}: the read op {id} knows dots of {actor} up to {has}, but they were known up to \
+                 {n} before it began"
             );
             wrong.push(Violation::safety(NAME, read.at, what));
         }

@@ -13,6 +13,7 @@ use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Clock, Dot, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
+use rondo_core::version::runs::Run;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::search::Mixed;
@@ -60,7 +61,7 @@ pub(super) struct OfKey {
     actors: Vec<ActorId>,
     /// The actors with their slots, sorted.
     slots: Vec<(ActorId, u32)>,
-    clocks: Vec<(u32, u64)>,
+    clocks: Vec<(u32, Run)>,
     shown: Vec<u32>,
 }
 
@@ -115,6 +116,8 @@ pub(super) struct Told {
     pub(super) shown: Span,
     /// Whether it is the answer of a read.
     pub(super) is_read: bool,
+    /// Whether the first of the values is the answer. Otherwise there is none, and they stand beside a delete.
+    pub(super) is_found: bool,
 }
 
 impl<'a> Index<'a> {
@@ -254,7 +257,7 @@ impl OfKey {
             let (context, values, reads) = match &end.answer {
                 Answer::Stored { context, .. } => (context, &[][..], false),
                 Answer::Found { values, context } => (context, values.as_slice(), true),
-                Answer::NotFound { context } => (context, &[][..], true),
+                Answer::NotFound { context, values } => (context, values.as_slice(), true),
                 Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => continue,
             };
             let is_read = reads && !has_answer;
@@ -263,7 +266,8 @@ impl OfKey {
             let later = op.attempts[at..].iter().rfind(|other| other.called < end.stamp);
             let began = later.map_or(attempt.called, |other| other.called);
             let told = self.told(end.stamp, place, context, values);
-            self.told.push(Told { began, is_read, ..told });
+            let is_found = matches!(end.answer, Answer::Found { .. });
+            self.told.push(Told { began, is_read, is_found, ..told });
         }
         let (kind, digest) = match op.action {
             Action::Get => (Kind::Get, 0),
@@ -286,14 +290,15 @@ impl OfKey {
         let op = |seen: &Seen| seen.op.map_or(NOBODY, |id| id as u32);
         self.shown.extend(values.iter().map(op));
         let highest = context.highest;
-        Told { at, began: at, place, clock, highest, shown, is_read: false }
+        let (is_read, is_found) = (false, false);
+        Told { at, began: at, place, clock, highest, shown, is_read, is_found }
     }
 
     fn keep(&mut self, clock: &Clock) -> Span {
         let from = self.clocks.len() as u32;
-        for &(actor, n) in clock.entries() {
-            let slot = self.slot(actor);
-            self.clocks.push((slot, n));
+        for (actor, runs) in clock.entries() {
+            let slot = self.slot(*actor);
+            self.clocks.extend(runs.list().iter().map(|&run| (slot, run)));
         }
         Span { from, len: self.clocks.len() as u32 - from }
     }
@@ -337,19 +342,24 @@ impl OfKey {
         self.actors[slot as usize]
     }
 
-    /// The entries of a clock.
-    pub(super) fn clock(&self, span: Span) -> &[(u32, u64)] {
+    /// The runs of a clock.
+    pub(super) fn clock(&self, span: Span) -> &[(u32, Run)] {
         &self.clocks[span.from as usize..][..span.len as usize]
     }
 
-    /// The operations whose values were shown, the answer first; `NOBODY` for a value that nobody wrote.
+    /// The operation whose value is a read's answer; `None` when it answered that there is none.
+    pub(super) fn answer(&self, told: &Told) -> Option<u32> {
+        self.shown(told).first().copied().filter(|_| told.is_found)
+    }
+
+    /// The operations whose values were shown, the newest first; `NOBODY` for a value that nobody wrote.
     pub(super) fn shown(&self, told: &Told) -> &[u32] {
         &self.shown[told.shown.from as usize..][..told.shown.len as usize]
     }
 
     /// Whether a clock covers a dot.
     pub(super) fn covers(&self, clock: Span, (slot, n): (u32, u64)) -> bool {
-        self.clock(clock).iter().any(|&(of, known)| of == slot && known >= n)
+        self.clock(clock).iter().any(|&(of, run)| of == slot && (run.from..=run.to).contains(&n))
     }
 
     /// The answers of reads at `quorum` and `all`, with the reads.
@@ -404,7 +414,7 @@ mod tests {
         let (slot, n) = fact.dot.expect("it was seen");
         assert_eq!((of.actor(slot), n, fact.acked()), (ActorId(7), 5, Stamp(4)));
         let sent = of.clock(fact.sent.expect("it sent one"));
-        assert_eq!((of.actor(sent[0].0), sent[0].1), (ActorId(9), 2));
+        assert_eq!((of.actor(sent[0].0), sent[0].1), (ActorId(9), Run { from: 1, to: 2 }));
         let (of_read, told) = of.strict_reads().next().expect("a read");
         assert_eq!((of_read.id as usize, told.began, told.at), (read, Stamp(5), Stamp(6)));
         assert_eq!((of.shown(told), of.covers(told.clock, (slot, 5))), (&[put as u32][..], true));

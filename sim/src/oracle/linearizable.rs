@@ -51,7 +51,7 @@ impl Judge {
                 (Stamp::NEVER, what.to_owned())
             }
         };
-        let rests_on_labels = of.strict_reads().any(|(_, told)| of.shown(told).is_empty());
+        let rests_on_labels = of.strict_reads().any(|(_, told)| of.answer(told).is_none());
         let decided = match rests_on_labels {
             true => self.without_labels(index, of),
             false => Some(false),
@@ -90,9 +90,9 @@ impl Judge {
             self.add(fact, fact.acked(), What::Write(to));
         }
         for (fact, told) in of.strict_reads() {
-            let writer = match of.shown(told).first() {
+            let writer = match of.answer(told) {
                 // A value that nobody wrote is another oracle's business.
-                Some(&shown) => index.place(of, shown).map(|place| (place, Kind::Put)),
+                Some(shown) => index.place(of, shown).map(|place| (place, Kind::Put)),
                 None if told.highest.0 == 0 || !with_labels => Some((NOBODY, Kind::Put)),
                 None => match deleter(of, told) {
                     Some(id) => index.place(of, id).map(|place| (place, Kind::Delete)),

@@ -6,6 +6,7 @@ use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
+use rondo_core::version::runs::Runs;
 
 use crate::history::{
     Answer, Attempt, Breach, End, Final, History, LayoutView, Op, Promise, Seen, Stamp, value,
@@ -82,7 +83,7 @@ impl Made {
     ) -> Last<'_> {
         let highest = deleted_by.map(hlc).unwrap_or_default();
         let context = Context { clock: Clock::default(), highest };
-        self.add(key, Action::Get, called, Some(ended), Answer::NotFound { context })
+        self.add(key, Action::Get, called, Some(ended), Answer::NotFound { values: Vec::new(), context })
     }
 
     /// The state of a key at a node at the end: these writes, each with its dot (actor, n).
@@ -93,7 +94,8 @@ impl Made {
                 Action::Delete { .. } => Version::tombstone(hlc(id), op.request),
                 _ => Version::value(hlc(id), op.request, bytes::Bytes::new(), op.value.clone()),
             };
-            Entry { actor: ActorId(actor), n, versions: [version].into_iter().collect() }
+            let (known, versions) = (Runs::up_to(n), [(n, version)].into_iter().collect());
+            Entry { actor: ActorId(actor), known, versions }
         });
         let state = VersionSet::from_entries(entries.collect()).expect("sorted by actor");
         self.history.sight(key, &state, (node, Stamp(1_000)), || format!("the end of n{node}"));
@@ -172,7 +174,7 @@ impl Last<'_> {
         let end = self.history.ops[self.id].attempts[0].end.as_mut().expect("it has ended");
         match &mut end.answer {
             Answer::Found { context, .. }
-            | Answer::NotFound { context }
+            | Answer::NotFound { context, .. }
             | Answer::Stored { context, .. } => context.clock = known,
             Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => {}
         }

@@ -12,6 +12,8 @@
 //! and must be gone from the first end of one that surely has. Contexts are taken in order of that moment, and
 //! what one of them covers is looked at once.
 
+use std::collections::BTreeSet;
+
 use rondo_core::layout::keyspace::Level;
 
 use crate::history::Stamp;
@@ -63,31 +65,22 @@ fn by_call(of: &OfKey) -> Vec<First> {
 
 /// Everything that the contexts of `writers` cover is gone from their moments on; the writers are in order.
 fn covered(of: &OfKey, writers: &[First], gone: &mut [First]) {
-    let mut next = vec![0; of.actors()];
-    // Writes that were passed over because nobody overwrites himself.
-    let mut kept: Vec<u32> = Vec::new();
+    // What nobody has covered yet: each write is looked at once, except by those who wrote it themselves.
+    let set = |dots: &Vec<(u64, u32)>| dots.iter().copied().collect();
+    let mut left: Vec<BTreeSet<(u64, u32)>> = of.dots.iter().map(set).collect();
     for &(at, writer) in writers {
         let Some(sent) = of.facts[writer as usize].sent else {
             continue;
         };
-        let first = |gone: &mut [First], place: u32| {
-            gone[place as usize] = gone[place as usize].min((at, writer));
-        };
-        let is_covered = |place: &u32| {
-            *place != writer
-                && of.facts[*place as usize].dot.is_some_and(|dot| of.covers(sent, dot))
-        };
-        for place in kept.extract_if(.., |place| is_covered(place)) {
-            first(gone, place);
-        }
-        for &(slot, n) in of.clock(sent) {
-            let (dots, next) = (&of.dots[slot as usize], &mut next[slot as usize]);
-            while let Some(&(_, place)) = dots.get(*next).filter(|dot| dot.0 <= n) {
-                *next += 1;
-                match place == writer {
-                    true => kept.push(place),
-                    false => first(gone, place),
-                }
+        for &(slot, run) in of.clock(sent) {
+            let left = &mut left[slot as usize];
+            let covered = left.range((run.from, 0)..=(run.to, u32::MAX)).copied();
+            // Nobody overwrites himself.
+            let covered: Vec<_> = covered.filter(|&(_, place)| place != writer).collect();
+            for dot in covered {
+                left.remove(&dot);
+                let place = dot.1 as usize;
+                gone[place] = gone[place].min((at, writer));
             }
         }
     }

@@ -22,9 +22,10 @@ fn of_key(of: &OfKey) -> Vec<Violation> {
     let highest: Vec<Vec<(u64, Hlc, u32)>> =
         (0..).zip(&of.dots).map(|(slot, _)| rising(of, slot, &mut wrong)).collect();
     for fact in of.facts.iter().filter(|fact| fact.dot.is_some() && fact.happened()) {
-        for &(slot, n) in fact.sent.map_or(&[][..], |sent| of.clock(sent)) {
+        for &(slot, run) in fact.sent.map_or(&[][..], |sent| of.clock(sent)) {
             let dots = &highest[slot as usize];
-            let covered = dots[..dots.partition_point(|&(dot, ..)| dot <= n)].last();
+            let covered = dots[..dots.partition_point(|&(dot, ..)| dot <= run.to)].last();
+            let covered = covered.filter(|&&(dot, ..)| dot >= run.from);
             if let Some(&(_, hlc, other)) =
                 covered.filter(|&&(_, hlc, id)| hlc >= fact.hlc && id != fact.id)
             {
