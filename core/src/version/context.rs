@@ -272,7 +272,8 @@ mod tests {
             bytes[0] = other;
             let token = URL_SAFE_NO_PAD.encode(&bytes);
             let opened = Context::open(&token, SECRET, KEYSPACE, b"user:1");
-            let named = matches!(opened, Err(Error::UnknownVersion { found, .. }) if found == other);
+            let named =
+                matches!(opened, Err(Error::UnknownVersion { found, .. }) if found == other);
             assert!(named, "{opened:?}");
         }
     }

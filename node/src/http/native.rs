@@ -50,9 +50,7 @@ pub async fn key(
         Outcome::NotFound(siblings, context) if options.siblings && !siblings.is_empty() => {
             all_siblings(front, target, &siblings, true, &context)?
         }
-        Outcome::NotFound(siblings, context) => {
-            not_found(front, target, siblings.len(), &context)?
-        }
+        Outcome::NotFound(siblings, context) => not_found(front, target, siblings.len(), &context)?,
     })
 }
 

@@ -83,7 +83,13 @@ impl Made {
     ) -> Last<'_> {
         let highest = deleted_by.map(hlc).unwrap_or_default();
         let context = Context { clock: Clock::default(), highest };
-        self.add(key, Action::Get, called, Some(ended), Answer::NotFound { values: Vec::new(), context })
+        self.add(
+            key,
+            Action::Get,
+            called,
+            Some(ended),
+            Answer::NotFound { values: Vec::new(), context },
+        )
     }
 
     /// The state of a key at a node at the end: these writes, each with its dot (actor, n).
