@@ -228,20 +228,17 @@ pub fn version(request: &Request, hlc: Hlc) -> Version {
     }
 }
 
-/// What a later attempt of a stored write is told from memory: it knows what it knew when it wrote, and its own dot,
-/// where no dot below that one can have been missed.
+/// What a later attempt of a stored write is told from memory: it knows what it knew when it wrote, and its own dot.
 #[must_use]
 pub fn stored(request: &Request, written: Written) -> Reply {
     let sent = match &request.action {
         Action::Put { context, .. } | Action::Delete { context } => context.clone(),
         Action::Get => None,
     };
-    let Context { mut clock, highest } = sent.unwrap_or_default();
+    let Context { clock, highest } = sent.unwrap_or_default();
     let Written { dot, hlc } = written;
-    if clock.get(dot.actor) + 1 >= dot.n {
-        clock.raise(dot.actor, dot.n);
-    }
-    Reply::Stored { context: Context { clock, highest: highest.max(hlc) }, version: hlc }
+    let context = Context { clock: clock.with_own(dot), highest: highest.max(hlc) };
+    Reply::Stored { context, version: hlc }
 }
 
 impl Write {

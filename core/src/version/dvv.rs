@@ -192,6 +192,14 @@ impl Clock {
         self.learn(dot.actor, &runs);
     }
 
+    /// What is known here and one more dot, unless that makes more runs than a token holds.
+    #[must_use]
+    pub fn with_own(&self, dot: Dot) -> Clock {
+        let mut more = self.clone();
+        more.add(dot);
+        if more.runs() <= RUNS_MAX { more } else { self.clone() }
+    }
+
     /// Learns these dots of `actor`.
     pub fn learn(&mut self, actor: ActorId, runs: &Runs) {
         match self.position(actor) {
@@ -386,9 +394,7 @@ impl VersionSet {
             return knows;
         }
         // So many gaps do not fit. To know less makes a sibling at worst; to know more would destroy one.
-        let mut knows = seen.clone();
-        knows.add(dot);
-        if knows.runs() <= RUNS_MAX { knows } else { seen.clone() }
+        seen.with_own(dot)
     }
 
     /// A hash of the logical state: what is known and what is there, independent of how it is stored
