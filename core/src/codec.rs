@@ -38,7 +38,7 @@ use crate::message::{
     Action, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
 };
 use crate::version::context::Context;
-use crate::version::dvv::{Clock, Entry, Version, VersionSet};
+use crate::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
 use crate::version::runs::{Run, Runs};
@@ -300,7 +300,8 @@ table!(struct Quorums { n, r, w });
 table!(struct Role { node, name, weight, zone });
 table!(struct Keyspace { id, name, policy, level });
 table!(struct LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners });
-table!(struct Outline { known, gone });
+table!(struct Dot { actor, n });
+table!(struct Outline { known, held });
 table!(struct Run { from, to });
 table!(struct Context { clock, highest });
 table!(struct Envelope { life, layout, message });

@@ -201,9 +201,10 @@ impl Replica {
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
         let Loaded { mut state, lsn } = self.read(key, env.engine())?;
-        let outrun = self.actors.get(&partition).is_some_and(|&actor| {
-            incoming.highest(actor) > state.highest(actor)
-        });
+        let outrun = self
+            .actors
+            .get(&partition)
+            .is_some_and(|&actor| incoming.highest(actor) > state.highest(actor));
         let was_deleted = is_deleted(&state);
         self.clock.observe(incoming.highest_hlc(), env.wall());
         sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());

@@ -1,32 +1,31 @@
 //! The outline of a key's state: which dots are known and which of them are gone, without any value.
 //!
-//! Enough to ask whether a replica holds a state: dots are never issued twice, so who knows the same dots, and at least as
-//! many of them gone, has nothing to learn.
+//! Enough to ask whether a replica holds a state: dots are never issued twice, so who knows the same dots, and holds none
+//! that is gone there, has nothing to learn.
 
-use crate::version::dvv::{Clock, VersionSet};
+use crate::version::dvv::{Clock, Dot, VersionSet};
 
 /// The outline of one state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outline {
-    /// How many dots of each actor are known.
+    /// The dots that are known.
     pub known: Clock,
-    /// How many of them are gone, the discard floors.
-    pub gone: Clock,
+    /// Those of them whose version is there; the others are gone.
+    pub held: Vec<Dot>,
 }
 
 impl Outline {
     /// Of this state.
     #[must_use]
     pub fn of(state: &VersionSet) -> Outline {
-        let gone = state.entries().iter().map(|entry| (entry.actor, entry.floor()));
-        Outline { known: state.clock(), gone: Clock::new(gone) }
+        Outline { known: state.clock(), held: state.versions().map(|(dot, _)| dot).collect() }
     }
 
     /// Whether merging what this outlines would change nothing in `state`.
     #[must_use]
     pub fn is_within(&self, state: &VersionSet) -> bool {
-        let here = Outline::of(state);
-        here.known.dominates(&self.known) && here.gone.dominates(&self.gone)
+        let gone_there = |dot| self.known.covers(dot) && !self.held.contains(&dot);
+        state.clock().dominates(&self.known) && !state.versions().any(|(dot, _)| gone_there(dot))
     }
 }
 

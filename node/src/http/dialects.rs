@@ -142,7 +142,8 @@ fn found(
 ) -> Result<Answer, Problem> {
     let media = Media::kept(&newest.content_type);
     let value = ShownValue::new(&newest.value, media);
-    let clock = || context.clock.entries().iter().map(|(actor, runs)| (actor.to_string(), runs.highest()));
+    let clock =
+        || context.clock.entries().iter().map(|(actor, runs)| (actor.to_string(), runs.highest()));
     let a = dialect == Dialect::A;
     let shown = Shown {
         key: text_of(&target.key),
