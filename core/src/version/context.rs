@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn the_format_is_pinned() {
         let token = seal(&context(&[(0xa1, 1), (0xb2, 300), (u64::MAX, DOT_MAX)]));
-        insta::assert_snapshot!(token, @"AQAAAAE7V3r9f-2VAQEjRWeJq83vAAMAAAAAAAAAoQEAAAAAAAAAsqwC______________________8ByEbe31UOfdA");
+        insta::assert_snapshot!(token, @"AgAAAAE7V3r9f-2VAQEjRWeJq83vAAMAAAAAAAAAoQEAAAAAAAAAAACyAQCrAv__________AQD__________w-J5ZlVsq6qzw");
         let empty = seal(&Context::default());
-        insta::assert_snapshot!(empty, @"AQAAAAE7V3r9f-2VAQAAAAAAAAAAAAB-g036jddtoQ");
+        insta::assert_snapshot!(empty, @"AgAAAAE7V3r9f-2VAQAAAAAAAAAAAABdHlHtCMfQ7A");
     }
 
     #[test]
