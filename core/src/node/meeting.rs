@@ -41,12 +41,12 @@ impl Node {
             return Ok(());
         }
         let of_me = gossip.lives.iter().find(|(of, _)| *of == self.me);
-        if let Some(&(_, known)) = of_me {
-            if self.lives.hear_of_me((node, &name), known, env.engine())? {
-                sometimes!(env, LifeDenied);
-                self.barred = self.lives.bars(None);
-                self.abandon(env);
-            }
+        if let Some(&(_, known)) = of_me
+            && self.lives.hear_of_me((node, &name), known, env.engine())?
+        {
+            sometimes!(env, LifeDenied);
+            self.barred = self.lives.bars(None);
+            self.abandon(env);
         }
         self.members.on_gossip(gossip, &self.agreement.members(), env);
         self.look_at_myself(env)
