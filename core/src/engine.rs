@@ -115,6 +115,8 @@ pub struct EngineStats {
     pub disk_bytes: u64,
     /// Number of files.
     pub files: u64,
+    /// Records that are alive and cannot be read, as far as they have been met.
+    pub damaged: u64,
     /// Bytes of memory used for the index.
     pub index_bytes: u64,
     /// Reads since start.
@@ -127,8 +129,9 @@ pub struct EngineStats {
 
 /// A storage engine. Keys are at most `ENGINE_KEY_BYTES_MAX` bytes and are ordered bytewise in scans.
 ///
-/// After any error of `write`, `flush` or `synced` the engine is poisoned: every later call that could
-/// change or promise anything answers `Error::Poisoned`. It never retries a failed sync: the pages
+/// After an error of `flush`, `synced` or `maintain`, and one of `write` that speaks of the disk, the engine is poisoned: every
+/// later call that could change or promise anything answers `Error::Poisoned`. `Full` poisons nothing: there is no room, or no
+/// descriptor; what was written before is kept, and the same call may work later. It never retries a failed sync: the pages
 /// are gone although they can still be read (<https://lwn.net/Articles/752063/>).
 pub trait Engine: Send {
     /// The head of a key's record; the body may be left empty.
@@ -139,21 +142,31 @@ pub trait Engine: Send {
     fn start_read(&mut self, id: ReadId, ticket: ReadTicket) -> Result<()>;
     /// Checks and parses what a cold read brought. The record may be older than the newest write.
     fn finish_read(&mut self, ticket: ReadTicket, bytes: Bytes) -> Result<Lookup>;
-    /// Applies all changes of `batch`: visible at once, durable after a sync. `Lsn`s increase.
+    /// Applies all changes of `batch`: visible at once, durable after a sync. `Lsn`s increase. After `Full`, `Corrupt` and
+    /// `Malformed` nothing has changed.
     fn write(&mut self, batch: &Batch) -> Result<Lsn>;
     /// Hands everything written to the operating system, so that it survives the end of this process.
     fn flush(&mut self) -> Result<()>;
-    /// Starts making all writes so far durable. `None` when they are. One sync at a time.
+    /// Starts making all writes so far durable, and what background work waits for. `None` when nothing more can be made
+    /// durable now: because all is, or because a full disk has not taken the rest yet. One sync at a time.
     fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>>;
     /// The end of the sync that was started; answers what is durable now.
     fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn>;
     /// Everything up to here survives a power loss.
     fn durable(&self) -> Lsn;
+    /// Whether so little room is left that it must be kept for deletes and background work.
+    fn is_nearly_full(&self) -> bool {
+        false
+    }
     /// Records with keys at or after `from`, in order, at most `limit` of them and at most about
     /// `bytes_max` bytes. Writes between two pages may or may not be seen.
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page>;
     /// One bounded step of background work, at most about `budget` bytes.
     fn maintain(&mut self, budget: u64) -> Result<Progress>;
+    /// Keys whose records were found to be damaged by the start or by background work, each told once. What a read finds, it answers.
+    fn take_damaged(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
     /// Writes a consistent copy of everything into the directory `dir` of the same disk.
     fn checkpoint(&mut self, dir: &str) -> Result<Lsn>;
     /// Numbers for people.

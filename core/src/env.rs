@@ -108,6 +108,15 @@ pub enum Open {
     New,
 }
 
+/// The room on a disk, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// What can still be written.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
 /// Files below one directory. Names are relative, parts separated by `/`. Reads and writes are
 /// synchronous (a page-cache read costs less than a thread hop); only durability waits.
 ///
@@ -130,7 +139,7 @@ pub trait Disk: Probe + Send + Sync + 'static {
     fn remove(&self, path: &str) -> io::Result<()>;
     /// The names in a directory, sorted; empty when there is no such directory.
     fn list(&self, dir: &str) -> io::Result<Vec<String>>;
-    /// Makes the names in a directory durable.
+    /// Makes the names in a directory durable, and waits. For start-up and the end.
     fn sync_dir(&self, dir: &str) -> io::Result<()>;
 
     /// Where a file lies, as a number that no other file has at the same time: its file system and its inode there. A
@@ -154,12 +163,14 @@ pub trait Disk: Probe + Send + Sync + 'static {
     fn set_len(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// Reserves space up to `len` bytes; the file reads as zeroes there. Errors are only about space.
     fn allocate(&self, file: &Self::File, len: u64) -> io::Result<()>;
-    /// Makes the file's data and length durable, and waits. For start-up and rare, small files.
+    /// Makes the file's data and length durable, and waits. For start-up and the end.
     fn sync_now(&self, file: &Self::File) -> io::Result<()>;
+    /// How much room there is: a question to the operating system, not to the device.
+    fn space(&self) -> io::Result<Space>;
 
-    /// Starts making all `files` durable; ends as `DiskDone::Synced`. What is written after the start
-    /// is not covered.
-    fn start_sync(&self, id: SyncId, files: Vec<Self::File>);
+    /// Starts making all `files` durable, one after another, and then the names in the directories `dirs`;
+    /// ends as `DiskDone::Synced`. What is written or named after the start is not covered.
+    fn start_sync(&self, id: SyncId, files: Vec<Self::File>, dirs: Vec<String>);
     /// Starts a read that would block; ends as `DiskDone::Read` with `len` bytes, or fewer at the end.
     fn start_read(&self, id: ReadId, file: &Self::File, offset: u64, len: usize);
 }

@@ -28,6 +28,8 @@ use crate::version::hlc::Hlc;
 const CROWD: usize = 8;
 /// The distance, in nanoseconds.
 const SYNC_GAP_NS: u64 = 1_000_000;
+/// How long a disk without room is left alone before it is asked again, in milliseconds.
+const FULL_PAUSE_MS: u64 = 50;
 
 /// What to do when a write is durable.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,6 +65,8 @@ pub struct Held {
     sequence: u64,
     running: Option<SyncId>,
     last_start: Mono,
+    /// The disk had no room for what waits.
+    paused_until: Mono,
     syncs: u64,
 }
 
@@ -77,6 +81,7 @@ impl Held {
             bytes: Gauge { max: bytes_max, ..Gauge::default() },
             sequence: 0,
             running: None,
+            paused_until: Mono::default(),
             last_start: Mono(0),
             syncs: 0,
         }
@@ -161,7 +166,7 @@ impl Held {
             return None;
         }
         let gap = if self.waiting.len() > CROWD { SYNC_GAP_NS } else { 0 };
-        Some(Mono(self.last_start.0 + gap))
+        Some(Mono(self.last_start.0 + gap).max(self.paused_until))
     }
 
     /// Starts a sync when it is time. What needs none comes back at once.
@@ -171,7 +176,11 @@ impl Held {
         }
         let id = SyncId(self.syncs + 1);
         if engine.start_sync(id)?.is_none() {
-            return Ok(self.up_to(engine.durable()));
+            let released = self.up_to(engine.durable());
+            if !self.waiting.is_empty() {
+                self.paused_until = now.plus_ms(FULL_PAUSE_MS);
+            }
+            return Ok(released);
         }
         self.syncs += 1;
         self.running = Some(id);

@@ -123,8 +123,10 @@ impl<C: Clock, N: Network> Host<C, N> {
             }
             if self.node.stopped(self.world.mono) {
                 self.node.abandon(&mut self.world);
-                self.world.engine.close()?;
-                return Ok(self.world.engine.durable());
+                let engine = self.world.engine.as_mut();
+                self.node.settle_store(engine)?;
+                engine.close()?;
+                return Ok(engine.durable());
             }
         }
     }

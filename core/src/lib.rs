@@ -40,6 +40,8 @@ pub mod parked;
 
 pub mod replica;
 
+pub mod repair;
+
 pub mod request;
 
 pub mod node;

@@ -11,6 +11,8 @@ mod picture;
 
 mod meeting;
 
+mod healing;
+
 use std::collections::VecDeque;
 use std::io;
 
@@ -31,6 +33,7 @@ use crate::id::{Life, NodeId, OpId, ReadId, SyncId};
 use crate::layout::keyspace;
 use crate::message::{Envelope, KeyRef, Message, Reply};
 use crate::parked::{ColdRead, ColdReads, Parked, Parking};
+use crate::repair::rotten::Rotten;
 use crate::replica::{Replica, Trouble};
 use crate::request::answers::Surroundings;
 use crate::request::coordinator::Coordinator;
@@ -69,8 +72,13 @@ pub struct Node {
     out: VecDeque<(NodeId, Message)>,
     /// Dots that wait for a cold read which has not been started.
     cold: Vec<(KeyRef, ReadTicket, OpId)>,
+    /// Dots that wait for a record which cannot be read.
+    unreadable: Vec<(KeyRef, OpId)>,
+    rotten: Rotten,
     cold_reads: ColdReads,
     next_maintain: Mono,
+    /// Whether background work goes on when the next sync has ended.
+    maintain_waits: bool,
     stop_by: Option<Mono>,
     /// Until when a node that stops stays to refuse.
     stays_until: Mono,
@@ -100,8 +108,11 @@ impl Node {
             forwards: Forwards::default(),
             out: VecDeque::new(),
             cold: Vec::new(),
+            unreadable: Vec::new(),
+            rotten: Rotten::new(config.id, config.life),
             cold_reads: ColdReads::new(shares.parked),
             next_maintain: now,
+            maintain_waits: false,
             stop_by: None,
             stays_until: now,
             counters: Counters::default(),
@@ -155,6 +166,11 @@ impl Node {
         coordinator.abandon(&mut around, env);
     }
 
+    /// The last thing before the store is closed. `Err`: it must not be marked as closed cleanly.
+    pub fn settle_store(&mut self, engine: &mut dyn Engine) -> Result<()> {
+        self.replica.settle(engine)
+    }
+
     /// One more address to meet nodes at.
     pub fn add_seed(&mut self, seed: Address) {
         self.members.add_seed(seed);
@@ -195,15 +211,17 @@ impl Node {
             self.look_at_myself(env)?;
         }
         if now >= self.next_maintain {
-            env.engine().flush()?;
+            healing::flush(env.engine())?;
             let budget = if buggify!(env, MaintainBudgetOfOne) { 1 } else { MAINTAIN_BYTES };
             let progress = env.engine().maintain(budget)?;
             // When something waits already, a sync comes by itself; if it does not cover this, the next turn asks again.
             if let Some(lsn) = progress.waits_for.filter(|_| self.held.is_empty()) {
                 self.held.until(lsn, Release::Nothing);
             }
+            self.maintain_waits = progress.waits_for.is_some();
             let more = progress.more || buggify!(env, MaintainAtOnce);
             self.next_maintain = now.plus_ms(if more { 1 } else { MAINTAIN_MS });
+            self.tick_rotten(env);
             if buggify!(env, MaintainPutOff) {
                 self.next_maintain = now.plus_ms(10 * MAINTAIN_MS);
             }
@@ -275,6 +293,9 @@ impl Node {
                 self.agreement.on_request(from, env);
                 Ok(())
             }
+            Message::ReadReply { op, .. } if self.rotten.asked(op) => {
+                self.on_rotten_answer(from, op, &message, env)
+            }
             answer => {
                 let (coordinator, mut around) = self.split();
                 coordinator.on_answer(from, answer, &mut around, env)
@@ -306,7 +327,10 @@ impl Node {
                 let key = key.clone();
                 self.park(key, ticket, Parked::Message(from, message), env)?;
             }
-            Err(Trouble::Failed(_)) => self.out.push_back((from, Message::Failed { op })),
+            Err(Trouble::Failed(error)) => {
+                self.note_rotten(&key.clone(), &error, env);
+                self.out.push_back((from, Message::Failed { op }));
+            }
             Err(Trouble::Fatal(error)) => return Err(error),
         }
         Ok(())
@@ -360,6 +384,9 @@ impl Node {
 
     fn on_synced(&mut self, id: SyncId, result: io::Result<()>, env: &mut impl Env) -> Result<()> {
         let released = self.held.synced(id, result, env.engine())?;
+        if std::mem::take(&mut self.maintain_waits) {
+            self.next_maintain = self.next_maintain.min(env.mono().plus_ms(1));
+        }
         sometimes!(env, SyncCoveredSeveral, released.len() > 1);
         sometimes!(env, SyncLeftSomeWaiting, !self.held.is_empty());
         self.release(released);
@@ -412,9 +439,10 @@ impl Node {
                 let wanted = self.replica.warm_up(&key, ticket, found);
                 sometimes!(env, ColdReadOvertaken, !wanted);
             }
-            Err(_) => {
+            Err(error) => {
                 self.replica.forget(&key);
-                return self.refuse(parked, env);
+                self.note_rotten(&key, &error, env);
+                return self.refuse(&key, parked, env);
             }
         }
         for parked in parked {
@@ -430,28 +458,6 @@ impl Node {
         Ok(())
     }
 
-    /// The record could not be read: an error, never "absent".
-    fn refuse(&mut self, parked: Vec<Parked>, env: &mut impl Env) -> Result<()> {
-        for parked in parked {
-            match parked {
-                Parked::Message(from, message) => {
-                    if let Message::Query { op, .. }
-                    | Message::Read { op, .. }
-                    | Message::Merge { op, .. }
-                    | Message::Holds { op, .. } = message
-                    {
-                        self.out.push_back((from, Message::Failed { op }));
-                    }
-                }
-                Parked::Issue(op) => {
-                    let (coordinator, mut around) = self.split();
-                    coordinator.refuse_issue(op, &mut around, env);
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.
     fn settle(&mut self, env: &mut impl Env) -> Result<()> {
         loop {
@@ -459,6 +465,7 @@ impl Node {
                 sometimes!(env, ColdIssue);
                 self.park(key, ticket, Parked::Issue(op), env)?;
             }
+            self.put_off_dots(env);
             let Some((to, message)) = self.out.pop_front() else {
                 return Ok(());
             };
@@ -486,6 +493,7 @@ impl Node {
             held: &mut self.held,
             out: &mut self.out,
             cold: &mut self.cold,
+            unreadable: &mut self.unreadable,
             counters: &mut self.counters,
         };
         (&mut self.coordinator, around)

@@ -101,6 +101,8 @@ pub struct Replica {
     awaited: BTreeMap<KeyRef, ReadTicket>,
     /// A record that a cold read brought, for the inputs that waited for it.
     warm: Option<(KeyRef, Lookup)>,
+    /// Dead actors that a full disk has not taken off yet; they go with the next write.
+    unwritten: SmallVec<[Change; 2]>,
     actors_replaced: u64,
     /// Keys here of which all versions are deletions.
     deleted: u64,
@@ -133,13 +135,17 @@ impl Replica {
                 None => break,
             }
         }
+        let mut unwritten = SmallVec::new();
         if !config.clean {
             // Also on disk: after a clean end of this life the next one would take them for its own.
             let dead = std::mem::take(&mut actors).into_keys();
             let changes = dead.map(|partition| Change::Delete { key: actor_key(partition) });
             let batch = Batch { changes: changes.collect() };
             if !batch.changes.is_empty() {
-                engine.write(&batch)?;
+                match engine.write(&batch) {
+                    Err(Error::Full(_)) => unwritten = batch.changes,
+                    written => drop(written?),
+                }
             }
         }
         Ok(Replica {
@@ -147,6 +153,7 @@ impl Replica {
             actors,
             awaited: BTreeMap::new(),
             warm: None,
+            unwritten,
             actors_replaced: 0,
             deleted: deleted.unwrap_or(0),
         })
@@ -160,7 +167,11 @@ impl Replica {
         };
         match found {
             Lookup::Hit(record) => {
-                let state = codec::decode_state(&record.head, &record.body)?;
+                // Bytes that pass their checksum and are malformed are damage like any other.
+                let state = codec::decode_state(&record.head, &record.body).map_err(|error| {
+                    let what = format!("its versions are malformed: {error}");
+                    Error::Corrupt { file: "the key's record".to_owned(), offset: 0, what }
+                })?;
                 Ok(Loaded { state, lsn: record.lsn })
             }
             Lookup::Miss => Ok(Loaded::default()),
@@ -222,7 +233,10 @@ impl Replica {
             changes.push(Change::Delete { key: actor_key(partition) });
         }
         // What several coordinators accepted must come together: only a record's own bounds count here.
-        match store(key, &state) {
+        let is_refused = env.engine().is_nearly_full() && has_values(incoming);
+        sometimes!(env, MergeRefusedForRoom, is_refused);
+        let stored = if is_refused { Err(NEARLY_FULL) } else { store(key, &state) };
+        match stored {
             Ok(change) => changes.push(change),
             Err(error) if outrun => {
                 self.write(key, changes, env)?;
@@ -234,6 +248,33 @@ impl Replica {
         let lsn = self.write(key, changes, env)?;
         self.deleted = deleted;
         Ok(lsn)
+    }
+
+    /// Puts what other replicas hold in the place of a record that cannot be read. Dots that only this replica knew are gone
+    /// with it, so the partition gets a new actor.
+    pub fn replace(
+        &mut self,
+        key: &KeyRef,
+        partition: PartitionId,
+        state: &VersionSet,
+        env: &mut impl Env,
+    ) -> Result<(), Trouble> {
+        match self.read(key, env.engine()) {
+            // Somebody has put the bytes back.
+            Ok(_) => return self.merge(key, partition, state, env).map(drop),
+            Err(Trouble::Fatal(error)) => return Err(Trouble::Fatal(error)),
+            Err(Trouble::Failed(_) | Trouble::Cold(_)) => {}
+        }
+        let mut changes = SmallVec::new();
+        if self.actors.remove(&partition).is_some() {
+            self.actors_replaced += 1;
+            changes.push(Change::Delete { key: actor_key(partition) });
+        }
+        changes.push(match state.is_empty() {
+            true => Change::Delete { key: data_key(key) },
+            false => store(key, state)?,
+        });
+        self.write(key, changes, env).map(drop)
     }
 
     /// Issues a dot for a write of a key that this node is a primary of. `seen` is the highest HLC anybody
@@ -261,6 +302,11 @@ impl Replica {
         let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
         let dot = state.put(&known, actor, version(hlc));
         check_bounds(&state)?;
+        let is_value =
+            state.versions().any(|(other, version)| other == dot && !version.value.is_empty());
+        if is_value && env.engine().is_nearly_full() {
+            return Err(NEARLY_FULL.into());
+        }
         sometimes!(env, KeyBroughtBack, was_deleted && !is_deleted(&state));
         sometimes!(
             env,
@@ -335,7 +381,22 @@ impl Replica {
     ) -> Result<Lsn, Trouble> {
         self.awaited.remove(key);
         self.warm = None;
-        env.engine().write(&Batch { changes }).map_err(Trouble::Fatal)
+        // First, so that an actor that comes in their place stays.
+        let changes = self.unwritten.iter().cloned().chain(changes).collect();
+        let lsn = env.engine().write(&Batch { changes }).map_err(|error| match error {
+            Error::Full(_) | Error::Corrupt { .. } => Trouble::Failed(error),
+            error => Trouble::Fatal(error),
+        })?;
+        self.unwritten.clear();
+        Ok(lsn)
+    }
+
+    /// Before the store is closed: what could not be written while the disk was full.
+    pub fn settle(&mut self, engine: &mut dyn Engine) -> Result<()> {
+        if !self.unwritten.is_empty() {
+            engine.write(&Batch { changes: std::mem::take(&mut self.unwritten) })?;
+        }
+        Ok(())
     }
 
     /// The actor to issue with, and whether it is new. One of whose dots somebody knows more than are
@@ -357,6 +418,14 @@ impl Replica {
         }
         (ActorId(env.random()), true)
     }
+}
+
+/// What little room is left is for deletes and for what gives space back.
+const NEARLY_FULL: Error =
+    Error::Full("the disk is nearly full: nothing was written; delete something, or give it room");
+
+fn has_values(state: &VersionSet) -> bool {
+    state.versions().any(|(_, version)| !version.value.is_empty())
 }
 
 fn is_deleted(state: &VersionSet) -> bool {

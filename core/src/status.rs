@@ -29,6 +29,10 @@ pub struct Status {
     pub barred: Option<String>,
     /// What people should know of nodes that this one does not hear or count, a line each.
     pub notes: Vec<String>,
+    /// What is wrong although the node serves, for people.
+    pub troubles: Vec<String>,
+    /// Keys whose records cannot be read here, as far as they have been met.
+    pub damaged_keys: u64,
     /// The live layout.
     pub layout: Option<LayoutStatus>,
     /// Every node known, this one included, sorted by name.
@@ -198,6 +202,8 @@ pub struct Counters {
     pub malformed: u64,
     /// Writes whose actor was replaced because a peer knew dots that this node had lost.
     pub actors_replaced: u64,
+    /// Records that could not be read and were replaced by what other nodes hold.
+    pub records_healed: u64,
     /// Sum of the latencies of reads.
     pub get_us: u64,
     /// Sum of the latencies of writes.

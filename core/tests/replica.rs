@@ -7,12 +7,13 @@ use rondo_core::codec;
 use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
+use rondo_core::error::Error;
 use rondo_core::id::{
     BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
 };
 use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
 use rondo_core::probe::Probe;
-use rondo_core::replica::{Covers, Issued, Replica, data_key};
+use rondo_core::replica::{Covers, Issued, Replica, Trouble, data_key};
 use rondo_core::step::Env;
 use rondo_core::version::dvv::{Clock, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
@@ -188,4 +189,27 @@ proptest! {
             prop_assert_eq!(replica.keys(&stats), counted(&mut world.engine));
         }
     }
+}
+
+/// Bytes that pass their checksum and are malformed are damage too. What others hold takes their place, and dots that may be
+/// lost are never issued again.
+#[test]
+fn a_record_that_cannot_be_read_is_replaced_and_its_actor_given_up() {
+    let mut world = World::default();
+    let mut replica = world.start(true);
+    let first = world.issue(&mut replica, &key("k"));
+    let known_elsewhere = replica.read(&key("k"), &mut world.engine).unwrap().state;
+    world.issue(&mut replica, &key("k"));
+    let change = Change::Put {
+        key: data_key(&key("k")),
+        head: Bytes::from_static(b"\xff\xff"),
+        body: [].into_iter().collect(),
+    };
+    world.engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
+    let unreadable = replica.read(&key("k"), &mut world.engine);
+    assert!(matches!(unreadable, Err(Trouble::Failed(Error::Corrupt { .. }))), "{unreadable:?}");
+    replica.replace(&key("k"), PARTITION, &known_elsewhere, &mut world).unwrap();
+    assert_eq!(replica.read(&key("k"), &mut world.engine).unwrap().state, known_elsewhere);
+    let next = world.issue(&mut replica, &key("k"));
+    assert_ne!(next.dot.actor, first.dot.actor);
 }

@@ -9,6 +9,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::MetadataExt as _;
@@ -18,7 +19,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rondo_core::env::{Disk, DiskDone, OnDiskDone, Open};
+use rondo_core::env::{Disk, DiskDone, OnDiskDone, Open, Space};
 use rondo_core::id::{ReadId, SyncId};
 use rondo_core::probe::Probe;
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -28,6 +29,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 const SYNCS_MAX: usize = 64;
 /// Cold reads that may wait; more fail with `ResourceBusy`.
 const READS_MAX: usize = 4096;
+/// Directories that stay open. An engine has one.
+const DIRS_MAX: usize = 8;
 /// The most pieces that one system call writes (`IOV_MAX` of Linux).
 const PIECES_MAX: usize = 1024;
 
@@ -40,6 +43,8 @@ pub struct OsDisk {
     /// Whether this file system cannot say that a read would block.
     always_read: AtomicBool,
     lock: Mutex<Option<File>>,
+    /// Directories that were made durable once stay open: a sync must not fail because no descriptor is left.
+    dirs: Mutex<BTreeMap<String, Arc<File>>>,
 }
 
 /// An open file.
@@ -49,6 +54,7 @@ pub struct OsFile(Arc<File>);
 struct SyncJob {
     id: SyncId,
     files: Vec<OsFile>,
+    dirs: Vec<io::Result<Arc<File>>>,
 }
 
 struct ReadJob {
@@ -80,7 +86,8 @@ impl OsDisk {
         spawn("disk-sync", &done, sync_jobs, run_sync)?;
         spawn("disk-read", &done, read_jobs, run_read)?;
         let always_read = AtomicBool::new(false);
-        Ok(OsDisk { root, done, syncs, reads, always_read, lock: Mutex::new(None) })
+        let (lock, dirs) = (Mutex::new(None), Mutex::new(BTreeMap::new()));
+        Ok(OsDisk { root, done, syncs, reads, always_read, lock, dirs })
     }
 
     /// Makes this process the only one that uses the directory, until the disk is dropped or the
@@ -119,6 +126,19 @@ impl OsDisk {
         &self.root
     }
 
+    /// A directory, kept open.
+    fn dir(&self, dir: &str) -> io::Result<Arc<File>> {
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = dirs.get(dir) {
+            return Ok(Arc::clone(file));
+        }
+        let file = Arc::new(File::open(self.path(dir)?)?);
+        if dirs.len() < DIRS_MAX {
+            dirs.insert(dir.to_owned(), Arc::clone(&file));
+        }
+        Ok(file)
+    }
+
     /// The path of `name`, which must stay below the root.
     fn path(&self, name: &str) -> io::Result<PathBuf> {
         if name.is_empty() {
@@ -150,7 +170,15 @@ impl Disk for OsDisk {
         let file = match how {
             Open::Existing => options.open(path),
             Open::New => options.create_new(true).open(path),
-        }?;
+        };
+        let file = file.map_err(|error| match Errno::from_io_error(&error) {
+            // It passes: connections end, and their descriptors come back.
+            Some(Errno::MFILE | Errno::NFILE) => {
+                let text = format!("no file descriptor is left: {error}");
+                io::Error::new(io::ErrorKind::ResourceBusy, text)
+            }
+            _ => error,
+        })?;
         Ok(OsFile(Arc::new(file)))
     }
 
@@ -183,7 +211,7 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
-        File::open(self.path(dir)?)?.sync_all()
+        self.dir(dir)?.sync_all()
     }
 
     fn place(&self, path: &str) -> io::Result<u128> {
@@ -264,8 +292,15 @@ impl Disk for OsDisk {
         file.0.sync_data()
     }
 
-    fn start_sync(&self, id: SyncId, files: Vec<OsFile>) {
-        if self.syncs.send(SyncJob { id, files }).is_err() {
+    fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&self.root)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
+
+    fn start_sync(&self, id: SyncId, files: Vec<OsFile>, dirs: Vec<String>) {
+        let dirs = dirs.iter().map(|dir| self.dir(dir)).collect();
+        if self.syncs.send(SyncJob { id, files, dirs }).is_err() {
             (self.done)(DiskDone::Synced { id, result: Err(gone()) });
         }
     }
@@ -296,7 +331,8 @@ fn spawn<J: Send + 'static>(
 
 fn run_sync(job: SyncJob) -> DiskDone {
     // In order, and not beyond an error: a later file is never durable because of this sync alone.
-    let result = job.files.iter().try_for_each(|file| file.0.sync_data());
+    let files = job.files.iter().try_for_each(|file| file.0.sync_data());
+    let result = files.and_then(|()| job.dirs.into_iter().try_for_each(|dir| dir?.sync_all()));
     DiskDone::Synced { id: job.id, result }
 }
 

@@ -125,6 +125,8 @@ struct Pair {
 impl Pair {
     fn new(disk: MemDisk, options: Options) -> Result<Pair> {
         let (engine, _) = open(&disk, options)?;
+        // From here on no step but the last may wait for the device.
+        disk.forbid_waiting(true);
         Ok(Pair {
             disk,
             options,
@@ -174,6 +176,7 @@ impl Pair {
                 assert_eq!(content(&page), content(&expected));
             }
             Step::Reopen => {
+                self.disk.forbid_waiting(false);
                 self.engine.close()?;
                 self.durable = self.history.len() - 1;
                 self.open()?;
@@ -205,6 +208,7 @@ impl Pair {
         assert_eq!(opened.lost, [], "nothing is lost on a disk that loses nothing");
         assert_eq!(opened.last, Lsn(self.history.len() as u64 - 1));
         self.durable = self.history.len() - 1;
+        self.disk.forbid_waiting(true);
         Ok(())
     }
 
@@ -231,6 +235,7 @@ impl Pair {
 }
 
 fn open(disk: &MemDisk, options: Options) -> Result<(Bitcask<MemDisk>, Opened)> {
+    disk.forbid_waiting(false);
     Bitcask::open(Arc::new(disk.clone()), "store", options)
 }
 
@@ -284,7 +289,8 @@ fn check_recovery(disk: &MemDisk, crashed: &Crashed, options: Options) {
     let (mut engine, opened) = open(disk, options).unwrap();
     assert_eq!(opened.lost, []);
     assert_eq!(snapshot(&mut engine).unwrap(), expected);
-    while engine.maintain(1 << 20).unwrap().more {}
+    disk.forbid_waiting(true);
+    maintain_all(disk, &mut engine);
     assert_eq!(snapshot(&mut engine).unwrap(), expected);
     drop(engine);
     disk.crash_lose_all();
@@ -407,6 +413,7 @@ fn closed_store() -> (MemDisk, Snapshot) {
     for step in &busy_workload()[..40] {
         pair.step(step).unwrap();
     }
+    pair.disk.forbid_waiting(false);
     pair.engine.close().unwrap();
     (disk, pair.history.pop().unwrap())
 }
@@ -478,6 +485,7 @@ fn damage_in_the_middle_is_reported_and_the_rest_is_there() {
     for n in 0..6 {
         pair.step(&Step::Write(vec![(n, Some(100))])).unwrap();
     }
+    pair.disk.forbid_waiting(false);
     pair.engine.close().unwrap();
     disk.remove("store/0000000001.hint").unwrap();
     let at = disk.content("store/0000000001.data").unwrap();
@@ -515,9 +523,7 @@ fn after_a_failure_nothing_is_promised() {
     let mut pair = Pair::new(MemDisk::new(), options).unwrap();
     pair.step(&Step::Write(write)).unwrap();
     pair.disk.set_fault_hook(|_, _, op| match op {
-        rondo_engines::mem_disk::Op::Write { .. } => {
-            Some(Fault::Cut(7, std::io::ErrorKind::StorageFull))
-        }
+        rondo_engines::mem_disk::Op::Write { .. } => Some(Fault::Cut(7, std::io::ErrorKind::Other)),
         _ => None,
     });
     assert!(matches!(pair.engine.flush(), Err(Error::Disk(_))));
@@ -562,11 +568,13 @@ fn a_checkpoint_is_a_store() {
     for step in &busy_workload()[..30] {
         pair.step(step).unwrap();
     }
+    pair.disk.forbid_waiting(false);
     let lsn = pair.engine.checkpoint("backup/one").unwrap();
     let expected = pair.history.last().unwrap().clone();
     for n in 0..KEYS {
         pair.step(&Step::Write(vec![(n, None)])).unwrap();
     }
+    pair.disk.forbid_waiting(false);
     pair.disk.crash_lose_all();
     let disk = Arc::new(pair.disk.clone());
     let (mut copy, opened) = Bitcask::open(disk, "backup/one", tiny()).unwrap();
@@ -582,8 +590,10 @@ fn workload_of_a_merge() -> Vec<Step> {
     steps.push(Step::Write(vec![(3, None)]));
     steps.push(Step::Flush);
     steps.extend((0..12).map(|_| Step::Maintain(100_000)));
-    steps.extend([Step::StartSync, Step::EndSync]);
-    steps.extend((0..12).map(|_| Step::Maintain(100_000)));
+    for _ in 0..12 {
+        steps.extend([Step::StartSync, Step::EndSync]);
+        steps.extend((0..3).map(|_| Step::Maintain(100_000)));
+    }
     steps
 }
 
@@ -620,10 +630,17 @@ fn sync_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
     }
 }
 
-/// Maintains until nothing more is done; answers what it waits for.
-fn maintain_all(engine: &mut Bitcask<MemDisk>) -> Option<Lsn> {
-    let steps = (0..100).map(|_| engine.maintain(1 << 20).unwrap());
-    steps.last().expect("there are some").waits_for
+/// Maintains, with the syncs that this asks for, until nothing more is done.
+fn maintain_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+    for _ in 0..1000 {
+        let progress = engine.maintain(1 << 20).unwrap();
+        if progress.waits_for.is_some() {
+            sync_all(disk, engine);
+        } else if !progress.more {
+            return;
+        }
+    }
+    panic!("background work never ends");
 }
 
 /// A crash may tear a mark and keep the writes behind it. Nothing is lost then, and the file can still be merged; damage
@@ -651,7 +668,7 @@ fn a_merge_passes_damage_that_held_no_write() {
         let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
         put_key(&mut engine, 2);
         sync_all(&disk, &mut engine);
-        assert_eq!(maintain_all(&mut engine), None);
+        maintain_all(&disk, &mut engine);
         disk.content(path).is_none()
     };
     assert!(is_merged_without(|writes| writes[2] - 36..writes[2]), "a mark");
@@ -670,10 +687,46 @@ fn a_merge_that_waits_for_a_sync_says_so() {
         put_key(&mut engine, 0);
     }
     sync_all(&disk, &mut engine);
-    let last = put_key(&mut engine, 0);
-    assert_eq!(maintain_all(&mut engine), Some(last));
+    put_key(&mut engine, 0);
     let before = engine.stats().disk_bytes;
-    sync_all(&disk, &mut engine);
-    assert_eq!(maintain_all(&mut engine), None);
+    let waits_for = loop {
+        let progress = engine.maintain(1 << 20).unwrap();
+        assert!(progress.more || progress.waits_for.is_some(), "it says what it waits for");
+        if let Some(lsn) = progress.waits_for {
+            break lsn;
+        }
+    };
+    assert_eq!(engine.maintain(1 << 20).unwrap().waits_for, Some(waits_for), "and does nothing");
+    maintain_all(&disk, &mut engine);
     assert!(engine.stats().disk_bytes < before / 2, "{before}");
+}
+
+/// A device that never answers holds nobody up: writes, reads, scans, merges, hints and changes of files go on or wait
+/// for a sync, and nothing is called durable. (fdatasync on the thread that serves is what etcd warns of:
+/// <https://github.com/etcd-io/etcd/issues/10414>.)
+#[test]
+fn nobody_waits_for_the_device() {
+    let (disk, options) = (MemDisk::new(), Options { file_bytes_max: 4_000, ..tiny() });
+    let mut pair = Pair::new(disk.clone(), options).unwrap();
+    for round in 0..60_u8 {
+        for n in 0..KEYS {
+            pair.step(&Step::Write(vec![(n, Some(200)), ((n + round) % KEYS, None)])).unwrap();
+            pair.step(&Step::Maintain(1_000)).unwrap();
+        }
+        if round % 4 == 0 {
+            pair.step(&Step::StartSync).unwrap();
+        }
+        if round % 4 == 2 {
+            pair.step(&Step::EndSync).unwrap();
+        }
+        pair.check();
+    }
+    let stats = pair.engine.stats();
+    assert!(stats.syncs > 10 && stats.files > 3, "{stats:?}");
+    disk.forbid_waiting(true);
+    maintain_all(&disk, &mut pair.engine);
+    assert!(pair.engine.stats().disk_bytes < stats.disk_bytes, "{stats:?}");
+    pair.check();
+    pair.step(&Step::Reopen).unwrap();
+    pair.check();
 }

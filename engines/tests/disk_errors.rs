@@ -45,6 +45,19 @@ fn sync(disk: &MemDisk, engine: &mut Bitcask<MemDisk>, id: u64) -> Result<()> {
     Ok(())
 }
 
+/// Background work, with the syncs that it asks for, until there is none.
+fn maintain(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+    for id in 0..1_000 {
+        let progress = engine.maintain(1 << 20).unwrap();
+        if progress.waits_for.is_some() {
+            sync(disk, engine, 1_000 + id).unwrap();
+        } else if !progress.more {
+            return;
+        }
+    }
+    panic!("background work never ends");
+}
+
 fn is_refused(op: &Op) -> bool {
     matches!(op, Op::Write { .. } | Op::Allocate(_) | Op::Create | Op::CreateDir | Op::Link)
 }
@@ -295,39 +308,105 @@ fn a_merge_leaves_a_file_alone_whose_end_reads_as_zeroes() {
     assert_eq!(value(&mut engine, "alive").unwrap(), Some("a".repeat(300)));
 }
 
+/// basho/riak#282, etcd-io/etcd#4220: a full disk ended nodes for good.
 #[test]
-fn a_full_disk_loses_nothing_durable_and_works_again_when_there_is_room() {
+fn a_full_disk_refuses_writes_and_harms_nothing() {
+    let mut refused = 0;
     for from in 0..400 {
         let disk = MemDisk::new();
+        let (mut engine, _) = open(&disk).unwrap();
+        let before = disk.operations();
         disk.set_fault_hook(move |number, _, op| {
-            (number >= from && is_refused(op)).then_some(Fault::Fail(ErrorKind::StorageFull))
+            (number >= before + from && is_refused(op))
+                .then_some(Fault::Cut(9, ErrorKind::StorageFull))
         });
-        let mut durable = None;
-        let result = open(&disk).and_then(|(mut engine, _)| {
-            for n in 0..12 {
-                engine.write(&put("key", format!("{n}:{}", "x".repeat(300))))?;
-                sync(&disk, &mut engine, n + 1)?;
-                durable = Some(n);
-                while engine.maintain(1 << 20)?.more {}
+        let mut written = None;
+        for n in 0..12 {
+            match engine.write(&put("key", format!("{n}:{}", "x".repeat(300)))) {
+                Ok(_) => written = Some(n),
+                Err(Error::Full(_)) => refused += 1,
+                Err(error) => panic!("full from {from} on: {error}"),
             }
-            engine.close()
-        });
-        // Starting again while there is no room fails too, and harms nothing.
-        disk.kill();
-        let again = open(&disk);
-        assert!(result.is_ok() || again.is_err(), "full from {from} on");
+            sync(&disk, &mut engine, n + 1).unwrap();
+            while engine.maintain(1 << 20).unwrap().more {}
+        }
+        let told = value(&mut engine, "key").unwrap();
+        // There is room again: what was taken becomes durable.
         disk.clear_hooks();
+        maintain(&disk, &mut engine);
+        sync(&disk, &mut engine, 100).unwrap();
+        assert_eq!(value(&mut engine, "key").unwrap(), told);
         disk.crash_lose_all();
         let (mut engine, opened) = open(&disk).unwrap();
         assert_eq!(opened.lost, [], "full from {from} on");
-        let found = value(&mut engine, "key").unwrap();
-        let found = found.map(|text| text.split(':').next().unwrap().parse().unwrap());
-        assert!(found >= durable, "full from {from} on: {found:?} < {durable:?}");
-        if result.is_ok() {
+        assert_eq!(value(&mut engine, "key").unwrap(), told, "full from {from} on");
+        let found = told.map(|text| text.split(':').next().unwrap().parse().unwrap());
+        assert_eq!(found, written, "full from {from} on");
+        if written == Some(11) && disk.operations() < before + from {
+            assert!(refused > 100, "{refused}");
             return;
         }
     }
     panic!("the workload never ended");
+}
+
+#[test]
+fn a_store_opens_on_a_full_disk_again_and_again_and_leaves_no_files_behind() {
+    let disk = MemDisk::new();
+    let (mut engine, _) = open(&disk).unwrap();
+    for n in 0..12 {
+        engine.write(&put("key", format!("{n}:{}", "x".repeat(300)))).unwrap();
+        sync(&disk, &mut engine, n + 1).unwrap();
+    }
+    drop(engine);
+    let mut names = None;
+    for life in 0..5 {
+        disk.crash_lose_all();
+        disk.set_capacity(Some(0));
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!(opened.lost, []);
+        assert!(value(&mut engine, "key").unwrap().unwrap().starts_with("11:"));
+        let refused = engine.write(&put("key", "no".to_owned())).unwrap_err();
+        assert!(refused.to_string().contains("the disk is full"), "{refused}");
+        while engine.maintain(1 << 20).unwrap().more {}
+        let now = disk.list("store").unwrap();
+        assert_eq!(*names.get_or_insert(now.clone()), now, "life {life}");
+        if life == 4 {
+            disk.set_capacity(None);
+            engine.write(&put("key", "room".to_owned())).unwrap();
+            sync(&disk, &mut engine, 1).unwrap();
+            maintain(&disk, &mut engine);
+        }
+    }
+    disk.crash_lose_all();
+    let (mut engine, opened) = open(&disk).unwrap();
+    assert_eq!(opened.lost, []);
+    assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some("room"));
+}
+
+/// redis/redis#246, hashicorp/consul#7527: a process without descriptors.
+#[test]
+fn without_descriptors_the_active_file_goes_on() {
+    let disk = MemDisk::new();
+    let (mut engine, _) = open(&disk).unwrap();
+    disk.set_fault_hook(|_, _, op| {
+        matches!(op, Op::Create | Op::Open).then_some(Fault::Fail(ErrorKind::ResourceBusy))
+    });
+    for n in 0..40 {
+        engine.write(&put("key", format!("{n}:{}", "x".repeat(300)))).unwrap();
+        sync(&disk, &mut engine, n + 1).unwrap();
+        while engine.maintain(1 << 20).unwrap().more {}
+    }
+    assert_eq!(engine.stats().files, 1);
+    disk.clear_hooks();
+    engine.write(&put("key", "new file".to_owned())).unwrap();
+    sync(&disk, &mut engine, 100).unwrap();
+    maintain(&disk, &mut engine);
+    assert_eq!(engine.stats().files, 2);
+    disk.crash_lose_all();
+    let (mut engine, opened) = open(&disk).unwrap();
+    assert_eq!(opened.lost, []);
+    assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some("new file"));
 }
 
 /// All keys of a store.
@@ -352,9 +431,79 @@ fn a_hint_that_is_damaged_while_the_store_is_open_is_made_anew_from_its_file() {
     let sound = disk.content(hint).unwrap();
     disk.flip_bit(hint, 22, 3);
     assert_eq!(keys(&mut engine).unwrap(), all, "its records are all still there");
-    assert!(disk.content(hint).unwrap() == sound, "and so is the hint");
+    engine.write(&put("g", "y".to_owned())).unwrap();
+    maintain(&disk, &mut engine);
+    assert!(disk.content(hint).unwrap() == sound, "and so is the hint, in time");
     // Where the file is damaged too, nothing is left to make it from.
     disk.flip_bit(hint, 22, 3);
     disk.flip_bit("store/0000000001.data", 200, 0);
     assert!(matches!(keys(&mut engine), Err(Error::Corrupt { .. })));
+}
+
+/// A rotten record is written over without being read, and then the merge that stopped at it goes on.
+#[test]
+fn a_rotten_record_is_known_by_its_key_and_can_be_written_over() {
+    let disk = MemDisk::new();
+    let options = Options { merge_dead_percent: 10, merge_dead_bytes_min: 0, ..options() };
+    let open = |disk: &MemDisk| Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
+    let (mut engine, _) = open(&disk);
+    engine.write(&put("rotten", "r".repeat(300))).unwrap();
+    for n in 0..12 {
+        engine.write(&put("other", format!("{n}:{}", "x".repeat(300)))).unwrap();
+    }
+    engine.close().unwrap();
+    disk.flip_bit("store/0000000001.data", 80, 3);
+    let (mut engine, opened) = open(&disk);
+    assert_eq!(opened.lost, [], "hints say what is there");
+    assert!(matches!(value(&mut engine, "rotten"), Err(Error::Corrupt { .. })));
+    maintain(&disk, &mut engine);
+    assert_eq!(engine.take_damaged(), [Bytes::from_static(b"rotten")]);
+    assert!(engine.take_damaged().is_empty(), "it is told once");
+    assert!(disk.content("store/0000000001.data").is_some(), "the record may be repaired yet");
+    assert_eq!(engine.stats().damaged, 1);
+    engine.write(&put("rotten", "new".to_owned())).unwrap();
+    assert_eq!(engine.stats().damaged, 0);
+    sync(&disk, &mut engine, 5_000).unwrap();
+    maintain(&disk, &mut engine);
+    assert!(disk.content("store/0000000001.data").is_none(), "nothing holds the merge up");
+    disk.crash_lose_all();
+    let (mut engine, opened) = open(&disk);
+    assert_eq!(opened.lost, []);
+    assert_eq!(value(&mut engine, "rotten").unwrap().as_deref(), Some("new"));
+    assert!(value(&mut engine, "other").unwrap().unwrap().starts_with("11:"));
+}
+
+/// Writes are refused before anything fails, deletes and merges go on, and the room comes back.
+#[test]
+fn a_store_says_that_its_disk_is_nearly_full_before_it_is() {
+    let disk = MemDisk::new();
+    let options = Options {
+        merge_dead_percent: 10,
+        merge_dead_bytes_min: 0,
+        file_bytes_max: 20_000,
+        low_water_bytes: 100_000,
+        ..options()
+    };
+    disk.set_capacity(Some(400_000));
+    let (mut engine, _) = Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
+    let key = |n: u32| &*Box::leak(format!("key {n}").into_boxed_str());
+    let mut written = Vec::new();
+    for key in (0..400).map(key) {
+        if engine.is_nearly_full() {
+            break;
+        }
+        engine.write(&put(key, "x".repeat(900))).unwrap();
+        written.push(key);
+        sync(&disk, &mut engine, written.len() as u64).unwrap();
+        engine.maintain(1 << 20).unwrap();
+    }
+    assert!(engine.is_nearly_full() && written.len() > 8, "{}", written.len());
+    for key in written {
+        let change = Change::Delete { key: Bytes::from(key) };
+        engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
+    }
+    sync(&disk, &mut engine, 6_000).unwrap();
+    maintain(&disk, &mut engine);
+    assert!(!engine.is_nearly_full(), "{:?}", engine.stats());
+    engine.write(&put("a", "room".to_owned())).unwrap();
 }

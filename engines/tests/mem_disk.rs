@@ -105,7 +105,7 @@ fn a_lost_directory_takes_its_files_along() {
 fn a_sync_covers_what_was_written_before_its_start() {
     let (disk, file) = disk_with_file();
     disk.write_at(&file, &[b"before"], 0).unwrap();
-    disk.start_sync(SyncId(7), vec![file.clone()]);
+    disk.start_sync(SyncId(7), vec![file.clone()], Vec::new());
     disk.write_at(&file, &[b"after"], 6).unwrap();
     let pending = disk.take_pending().pop().unwrap();
     assert!(pending.is_sync() && pending.files() == 1);
@@ -121,7 +121,7 @@ fn a_sync_covers_what_was_written_before_its_start() {
 fn a_sync_that_has_not_ended_promises_nothing() {
     let (disk, file) = disk_with_file();
     disk.write_at(&file, &[b"before"], 0).unwrap();
-    disk.start_sync(SyncId(7), vec![file]);
+    disk.start_sync(SyncId(7), vec![file], Vec::new());
     let pending = disk.take_pending().pop().unwrap();
     disk.crash_lose_all();
     assert_eq!(content(&disk, "a"), "");
@@ -149,7 +149,7 @@ fn after_a_failed_sync_a_second_one_covers_nothing_of_the_first() {
 fn a_started_sync_can_be_made_to_fail() {
     let (disk, file) = disk_with_file();
     disk.write_at(&file, &[b"first"], 0).unwrap();
-    disk.start_sync(SyncId(1), vec![file.clone()]);
+    disk.start_sync(SyncId(1), vec![file.clone()], Vec::new());
     let done = disk.fail(disk.take_pending().pop().unwrap(), io::ErrorKind::Other);
     assert!(matches!(done, DiskDone::Synced { result: Err(_), .. }));
     disk.sync_now(&file).unwrap();
@@ -273,7 +273,7 @@ fn what_is_written_anew_after_a_failed_sync_is_what_stays() {
     for fate in [Fate::Kept, Fate::Lost] {
         let (disk, file) = disk_with_file();
         disk.write_at(&file, &[b"first"], 0).unwrap();
-        disk.start_sync(SyncId(1), vec![file.clone()]);
+        disk.start_sync(SyncId(1), vec![file.clone()], Vec::new());
         let _ = disk.fail(disk.take_pending().pop().unwrap(), io::ErrorKind::Other);
         disk.write_at(&file, &[b"FIRST"], 0).unwrap();
         disk.sync_now(&file).unwrap();
@@ -292,7 +292,7 @@ fn damage_is_done_at_rest_and_can_be_mended() {
         disk.write_at(&file, &[&old], 0).unwrap();
         disk.sync_now(&file).unwrap();
         disk.write_at(&file, &[&[b'n'; 600]], 2_000).unwrap();
-        disk.start_sync(SyncId(1), vec![file.clone()]);
+        disk.start_sync(SyncId(1), vec![file.clone()], Vec::new());
         let _ = disk.run_pending();
         let sound = disk.content("a").unwrap();
         disk.rot(&mut below).unwrap();
@@ -322,7 +322,7 @@ fn a_block_that_went_astray_is_missing_here_and_covers_another_there() {
         disk.sync_now(&other).unwrap();
         disk.sync_dir("").unwrap();
         disk.write_at(&file, &[&[b'n'; 1_024]], 8_192).unwrap();
-        disk.start_sync(SyncId(1), vec![file.clone()]);
+        disk.start_sync(SyncId(1), vec![file.clone()], Vec::new());
         let _ = disk.run_pending();
         let sound = disk.content("a").unwrap();
         let damage = disk.misdirect(&mut dice(seed));

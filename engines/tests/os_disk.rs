@@ -50,7 +50,7 @@ fn files_are_what_was_written() {
     assert!(disk.list("none").unwrap().is_empty());
 
     let wait = || done.recv_timeout(Duration::from_secs(60)).unwrap();
-    disk.start_sync(SyncId(4), vec![file.clone()]);
+    disk.start_sync(SyncId(4), vec![file.clone()], Vec::new());
     assert!(matches!(wait(), DiskDone::Synced { id: SyncId(4), result: Ok(()) }));
     disk.start_read(ReadId(5), &file, 10, 7);
     match wait() {

@@ -121,6 +121,8 @@ mod tests {
         };
         Status {
             barred: None,
+            troubles: Vec::new(),
+            damaged_keys: 0,
             notes: Vec::new(),
             node: String::new(),
             name: String::new(),

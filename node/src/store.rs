@@ -9,6 +9,7 @@ use std::{fs, io};
 
 use rondo_core::config::NAME_BYTES_MAX;
 use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::env::Disk;
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
 use rondo_engines::bitcask::{Bitcask, Options};
@@ -170,8 +171,10 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         opened = DataDir::open(Arc::clone(&disk), &new, session, &[DATA]);
     }
     let mut data = opened.map_err(|error| refused(&dir, &error))?;
-    let (engine, found) = Bitcask::open(disk, DATA, Options::new(data.store() as u64))
-        .map_err(|error| failed(&error))?;
+    // A disk that does not say how large it is gets no limits.
+    let options = Options::new(data.store() as u64);
+    let options = disk.space().map_or(options, |space| options.on(space));
+    let (engine, found) = Bitcask::open(disk, DATA, options).map_err(|error| failed(&error))?;
     for lost in &found.lost {
         let (file, offset, what) = (&lost.file, lost.offset, &lost.what);
         tracing::error!(file, offset, "acknowledged data is damaged: {what}");

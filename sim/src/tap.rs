@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, ReadTicket};
-use rondo_core::error::Result;
+use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
 
 /// Is told what an engine is given and what it promises.
@@ -65,8 +65,13 @@ impl Engine for Tap {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
+        let written = self.engine().write(batch);
+        if let Err(Error::Full(_) | Error::Corrupt { .. } | Error::Malformed(_)) = written {
+            // Nothing has changed.
+            return written;
+        }
         (self.observer)(Seen::Writes(batch));
-        let lsn = self.engine().write(batch)?;
+        let lsn = written?;
         (self.observer)(Seen::Wrote(lsn));
         self.tell_durable();
         Ok(lsn)
@@ -100,6 +105,14 @@ impl Engine for Tap {
         let progress = self.engine().maintain(budget);
         self.tell_durable();
         progress
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        self.engine().is_nearly_full()
+    }
+
+    fn take_damaged(&mut self) -> Vec<Bytes> {
+        self.engine().take_damaged()
     }
 
     fn checkpoint(&mut self, dir: &str) -> Result<Lsn> {

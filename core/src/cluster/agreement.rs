@@ -264,8 +264,11 @@ impl Agreement {
 
     fn endorse(&mut self, layout: Arc<Layout>, engine: &mut dyn Engine) -> Result<()> {
         let bytes = codec::encode_layout(&layout);
-        let stored = engine.write(&single(LAYOUT_KEY, bytes))?;
-        self.adopt(layout, stored, false);
+        match engine.write(&single(LAYOUT_KEY, bytes)) {
+            // It is offered, or formed, again.
+            Err(Error::Full(_)) => return Ok(()),
+            stored => self.adopt(layout, stored?, false),
+        }
         Ok(())
     }
 
@@ -326,9 +329,14 @@ fn roles(members: &Membership, now: Mono) -> Vec<Role> {
 }
 
 fn make_live(endorsed: &mut Endorsed, engine: &mut dyn Engine) -> Result<()> {
-    engine.write(&single(LIVE_KEY, Bytes::from_static(b"1")))?;
-    endorsed.live = true;
-    Ok(())
+    match engine.write(&single(LIVE_KEY, Bytes::from_static(b"1"))) {
+        // Looked at again with the next heartbeat.
+        Err(Error::Full(_)) => Ok(()),
+        written => {
+            endorsed.live = written.is_ok();
+            written.map(drop)
+        }
+    }
 }
 
 fn single(key: &'static [u8], head: Bytes) -> Batch {

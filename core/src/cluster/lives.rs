@@ -161,9 +161,17 @@ impl Lives {
             self.known(node).map_or(Judgement::Later, |known| judge(known, life, earlier));
         let is_new = judgement == Judgement::Later;
         if is_new && (self.known.len() < NODES_MAX || self.known.contains_key(&node)) {
-            self.known.insert(node, Known { life, stored: Lsn(0), refused: 0 });
-            let stored = engine.write(&single(LIVES_KEY, encode(&self.known)))?;
-            self.known.insert(node, Known { life, stored, refused: 0 });
+            let before = self.known.insert(node, Known { life, stored: Lsn(0), refused: 0 });
+            match engine.write(&single(LIVES_KEY, encode(&self.known))) {
+                // It does not count before that is stored: with the next heartbeat it is tried again.
+                Err(Error::Full(_)) => match before {
+                    Some(before) => drop(self.known.insert(node, before)),
+                    None => drop(self.known.remove(&node)),
+                },
+                stored => {
+                    self.known.insert(node, Known { life, stored: stored?, refused: 0 });
+                }
+            }
         } else if judgement != Judgement::Same
             && let Some(known) = self.known.get_mut(&node)
         {
@@ -221,7 +229,11 @@ impl Lives {
             "this data directory does not count any more, says {name}: {why}; stop this node and start the directory that \
              ran last, unchanged"
         );
-        engine.write(&single(DENIED_KEY, Bytes::copy_from_slice(why.as_bytes())))?;
+        match engine.write(&single(DENIED_KEY, Bytes::copy_from_slice(why.as_bytes()))) {
+            // The next life is told again.
+            Ok(_) | Err(Error::Full(_)) => {}
+            Err(error) => return Err(error),
+        }
         self.denied = Some(why);
         Ok(true)
     }
@@ -229,8 +241,15 @@ impl Lives {
     /// Whether this store has moved, and may serve now. To be called when somebody has counted this life.
     pub fn settle(&mut self, layout: Option<&Layout>, engine: &mut dyn Engine) -> Result<()> {
         if self.moved && self.denied.is_none() && self.lacks(layout).is_empty() {
-            self.moved = false;
-            engine.write(&single(PLACE_KEY, Bytes::copy_from_slice(&self.place.to_be_bytes())))?;
+            let place = Bytes::copy_from_slice(&self.place.to_be_bytes());
+            match engine.write(&single(PLACE_KEY, place)) {
+                // It is looked at again with the next heartbeat.
+                Err(Error::Full(_)) => {}
+                written => {
+                    written?;
+                    self.moved = false;
+                }
+            }
         }
         Ok(())
     }

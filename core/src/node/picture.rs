@@ -3,7 +3,7 @@
 use super::Node;
 use crate::engine::Engine;
 use crate::env::Mono;
-use crate::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
+use crate::status::{LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 
 impl Node {
     /// A picture of this node, for people.
@@ -49,11 +49,13 @@ impl Node {
                 .live()
                 .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
             members: self.member_statuses(now),
+            damaged_keys: self.rotten.len() as u64,
+            troubles: self.troubles(engine),
             served: layout.map(|layout| Served::new(layout, reached)),
             keys,
             deleted_keys,
             engine: stats,
-            counters: Counters { actors_replaced: self.replica.actors_replaced(), ..self.counters },
+            counters: self.counters_now(),
             in_flight: self.coordinator.len() as u64,
             memory: MemoryStatus {
                 held: self.held.gauge(),

@@ -77,8 +77,7 @@ sites! {
     HintSkippedAtClose, "hint-skipped-at-close", 25, "a store is closed without hints";
     HintDistrusted, "hint-distrusted", 25, "a hint that is sound is not used";
     MarkRepeated, "mark-repeated", 25, "the log says again what is durable";
-    SyncWaitedFor, "sync-waited-for", 10, "a sync is over before anybody waits for it";
-    HintsWrittenAtRotation, "hints-written-at-rotation", 25, "hints are written while a write waits";
+    RotationPutOff, "rotation-put-off", 10, "a file that is full is written on";
     ScanPageOfOne, "scan-page-of-one", 25, "a scan brings one record at a time";
     ReadForcedCold, "read-forced-cold", 10, "a record must be read from the device";
     CleanMarkIgnored, "clean-mark-ignored", 25, "a store that was closed is opened as if it had not been";
@@ -121,6 +120,9 @@ sites! {
     RequestRefusedAtOnce, "request-refused-at-once", 0, "too few replicas seemed to be up for a request, or the clock was far off";
     MergeBroughtNothing, "merge-brought-nothing", 0, "a replica was sent what it knew already";
     MergeNotDurableYet, "merge-not-durable-yet", 0, "a replica knew what it was sent, but not yet durably";
+    MergeRefusedForRoom, "merge-refused-for-room", 0, "a replica that is nearly full refused values of others";
+    RottenRecordFound, "rotten-record-found", 0, "a record could not be read";
+    RottenRecordReplaced, "rotten-record-replaced", 0, "a record that could not be read was replaced by what others hold";
     MergeMadeSiblings, "merge-made-siblings", 0, "a merge left several versions";
     MergeWasOutdated, "merge-was-outdated", 0, "a replica knew all of an older state that it was sent, and more";
     DriftNotAdopted, "drift-not-adopted", 0, "a remote time was too far ahead to be adopted";
@@ -160,7 +162,8 @@ sites! {
     OpenedClean, "opened-clean", 0, "a store was opened that had been closed";
     MergeFoundADeadRecord, "merge-found-a-dead-record", 0, "a record died before the merge came to it";
     MergeDroppedATombstone, "merge-dropped-a-tombstone", 0, "a merge left a tombstone behind";
-    MergeWaitedForASync, "merge-waited-for-a-sync", 0, "a merge removed nothing because what replaced it was not durable";
+    MergeWaitedForASync, "merge-waited-for-a-sync", 0, "background work waited for a sync";
+    MergePassedDamage, "merge-passed-damage", 0, "a merge met damage that held nothing alive";
     MergeEnded, "merge-ended", 0, "a merge did all it meant to do";
     HintBegunAgain, "hint-begun-again", 0, "a hint that was half written was begun again";
     HintWrittenInBackground, "hint-written-in-background", 0, "a hint was written step by step";
@@ -171,6 +174,12 @@ sites! {
     RecordDeleted, "record-deleted", 0, "a record died because its key was deleted";
     NothingToSync, "nothing-to-sync", 0, "a sync was asked for when everything was durable";
     SyncCoveredTwoFiles, "sync-covered-two-files", 0, "one sync covered two files";
-    TablesFull, "tables-full", 0, "a write waited for a hint because nobody had written one";
+    TablesFull, "tables-full", 0, "a write was refused because the hints of earlier files were not written yet";
+    OpenedOnAFullDisk, "opened-on-a-full-disk", 0, "a store was opened that had no room for a new file";
+    RottenRecordWrittenOver, "rotten-record-written-over", 0, "a record that could not be read was looked up in its hint";
+    DiskNearlyFull, "disk-nearly-full", 0, "so little room was left that it was kept for deletes";
+    DiskFull, "disk-full", 0, "what was written found no room";
+    RotationHadToWait, "rotation-had-to-wait", 0, "a full file was written on because no new one could be made";
+    BackgroundHadToWait, "background-had-to-wait", 0, "background work found no room, or no descriptor";
     ScanPassedADeadEntry, "scan-passed-a-dead-entry", 0, "a scan passed over an entry that was overwritten";
 }

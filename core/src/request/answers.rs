@@ -34,6 +34,8 @@ pub struct Surroundings<'a> {
     pub out: &'a mut VecDeque<(NodeId, Message)>,
     /// Dots to be issued once a cold read has ended.
     pub cold: &'a mut Vec<(KeyRef, ReadTicket, OpId)>,
+    /// Dots to be issued once a record that cannot be read has been replaced.
+    pub unreadable: &'a mut Vec<(KeyRef, OpId)>,
     /// What was done.
     pub counters: &'a mut Counters,
 }

@@ -232,6 +232,10 @@ impl Coordinator {
                             around.cold.push((facts.key.clone(), ticket, id));
                             return Ok(());
                         }
+                        Err(Trouble::Failed(Error::Corrupt { .. } | Error::Disk(_))) => {
+                            around.unreadable.push((facts.key.clone(), id));
+                            return Ok(());
+                        }
                         Err(Trouble::Failed(error)) => Next::End(not_issued(&error)),
                     }
                 }

@@ -87,6 +87,8 @@ pub(super) struct Writer<F> {
     seed: u32,
     blocks: u32,
     last_key: Option<Box<[u8]>>,
+    /// What the trailer says, once it is written.
+    summary: Option<Summary>,
 }
 
 impl<F: Clone> Writer<F> {
@@ -101,17 +103,34 @@ impl<F: Clone> Writer<F> {
             _ => {}
         }
         let file = disk.open(path, Open::New)?;
-        Ok(Writer { file, seed, blocks: 0, last_key: None })
+        Ok(Writer { file, seed, blocks: 0, last_key: None, summary: None })
     }
 
-    /// Writes about `budget` bytes of `table`; answers the bytes written, 0 when all entries are.
+    /// The file.
+    pub(super) fn file(&self) -> &F {
+        &self.file
+    }
+
+    /// Whether the trailer has been written.
+    pub(super) fn is_ended(&self) -> bool {
+        self.summary.is_some()
+    }
+
+    /// The hint that has been written.
+    pub(super) fn hint(&self) -> Hint<F> {
+        let summary = self.summary.unwrap_or_default();
+        Hint { file: self.file.clone(), seed: self.seed, blocks: self.blocks, summary }
+    }
+
+    /// Writes about `budget` bytes of `table`; answers the bytes written, 0 when all entries are. After an error it is as if
+    /// nothing had been written.
     pub(super) fn step<D: Disk<File = F>>(
         &mut self,
         disk: &D,
         table: &Table,
         budget: usize,
     ) -> io::Result<usize> {
-        let start = u64::from(self.blocks) * BLOCK as u64;
+        let before = self.blocks;
         let mut out = Vec::new();
         let mut block = Vec::new();
         let mut count = 0;
@@ -128,26 +147,23 @@ impl<F: Clone> Writer<F> {
             count += 1;
             last = Some(key);
         }
-        self.last_key = last.map(Into::into);
+        let last: Option<Box<[u8]>> = last.map(Into::into);
         if count > 0 {
             self.push_block(&mut out, &mut block, &mut count);
         }
         if !out.is_empty() {
-            disk.write_at(&self.file, &[&out], start)?;
-            // Here, so that the last step does not wait for all of it.
-            disk.sync_now(&self.file)?;
+            let written = disk.write_at(&self.file, &[&out], u64::from(before) * BLOCK as u64);
+            if let Err(error) = written {
+                (self.blocks, self.last_key) = (before, done);
+                return Err(error);
+            }
         }
+        self.last_key = last;
         Ok(out.len())
     }
 
-    /// Writes the trailer and makes all durable under the name `to`, whose directory is to be synced.
-    pub(super) fn finish<D: Disk<File = F>>(
-        self,
-        disk: &D,
-        from: &str,
-        to: &str,
-        summary: Summary,
-    ) -> io::Result<Hint<F>> {
+    /// Writes the trailer.
+    pub(super) fn end<D: Disk<File = F>>(&mut self, disk: &D, summary: Summary) -> io::Result<()> {
         let mut trailer = vec![0; BLOCK];
         let numbers = [
             1,
@@ -167,9 +183,8 @@ impl<F: Clone> Writer<F> {
         }
         seal(&mut trailer, self.seed, self.blocks);
         disk.write_at(&self.file, &[&trailer], u64::from(self.blocks) * BLOCK as u64)?;
-        disk.sync_now(&self.file)?;
-        disk.rename(from, to)?;
-        Ok(Hint { file: self.file, seed: self.seed, blocks: self.blocks, summary })
+        self.summary = Some(summary);
+        Ok(())
     }
 
     fn push_block(&mut self, out: &mut Vec<u8>, entries: &mut Vec<u8>, count: &mut u16) {

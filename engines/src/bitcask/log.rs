@@ -1,10 +1,15 @@
 //! The active file: appending, handing over, sealing, closing.
 //!
 //! Order at a change of files: the old file's last bytes are written and its length is cut to its data,
-//! then the new file gets its header and its name is made durable. The old file stays among the dirty
-//! files until a sync has covered it; until then the new one may survive a power loss while the end of
-//! the old one does not. That is no harm, since `recovery` takes writes only without a gap
-//! (google/leveldb#193 is what happens otherwise).
+//! then the new file gets its header. The old file stays among the dirty files, and the new name among
+//! the dirty names, until a sync has covered them; until then the new file may survive a power loss while
+//! the end of the old one, or a file between them, does not. That is no harm, since `recovery` takes writes only
+//! without a gap (google/leveldb#193 is what happens otherwise).
+//!
+//! **A full disk** refuses writes and harms nothing (basho/riak#282, etcd-io/etcd#4220 are what it did to others). What a
+//! failed write left behind the last byte that was handed over is written over by the next; nothing points to it. What
+//! is in the buffer stays there, and is durable when there is room again. Where no new file can be made,
+//! for want of room or of a descriptor (redis/redis#246), the active one goes on up to `LOG_BYTES_MAX`.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +25,21 @@ use smallvec::SmallVec;
 use super::hint::Summary;
 use super::keydir::Place;
 use super::record::{self, DELETE, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK_LEN, Parts};
+use super::sync::note;
 use super::table::{Entry, Table};
-use super::{Active, Bitcask, DataFile, Keys, TABLES_MAX, file_path, hint, make_dir};
+use super::{
+    Active, Bitcask, DataFile, Keys, LOOK_BYTES, NO_FILE, TABLES_MAX, file_path, hint, make_dir,
+    passes,
+};
 
 /// The most bytes of one batch.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+/// A file that cannot be changed for a new one ends here: its places have 32 bits.
+const LOG_BYTES_MAX: u64 = 2 << 30;
+const NO_ROOM: Error =
+    Error::Full("the disk is full, so nothing can be written; deletes may give space back");
+
+const _: () = assert!(LOG_BYTES_MAX + (BATCH_BYTES_MAX as u64) < u32::MAX as u64);
 
 impl DataFile<()> {
     /// A file with no records yet.
@@ -39,6 +54,7 @@ impl DataFile<()> {
             lsn_max: 0,
             tombstones: 0,
             damaged: false,
+            rotten: BTreeSet::new(),
             keys: Keys::Table(Table::default()),
         }
     }
@@ -73,22 +89,35 @@ impl<D: Disk> Bitcask<D> {
         if batch.changes.is_empty() {
             return Ok(Lsn(self.lsn));
         }
-        self.make_room(size_of_batch(batch))?;
+        let room = self.make_room(size_of_batch(batch));
+        self.poison_on_error(room)?;
         let lsn = self.lsn + 1;
         let changes = last_of_each_key(batch);
-        for (index, change) in changes.iter().enumerate() {
+        // All reads first: when one fails, nothing has happened.
+        let place = |change: &&Change| {
+            let (key, ..) = parts_of(change);
+            self.find_place(self.fingerprint(key), key)
+        };
+        let places = changes.iter().map(place).collect::<Result<SmallVec<[_; 4]>>>()?;
+        for (index, (change, old)) in changes.iter().zip(places).enumerate() {
             let last = if index + 1 == changes.len() { LAST } else { 0 };
-            self.append_change(lsn, index as u16, last, change)?;
+            self.append_change(lsn, index as u16, last, change, old);
         }
         self.lsn = lsn;
         self.writes += batch.changes.len() as u64;
         Ok(Lsn(lsn))
     }
 
-    fn append_change(&mut self, lsn: u64, index: u16, last: u8, change: &Change) -> Result<()> {
+    fn append_change(
+        &mut self,
+        lsn: u64,
+        index: u16,
+        last: u8,
+        change: &Change,
+        old: Option<Place>,
+    ) {
         let (key, head, body) = parts_of(change);
         let fingerprint = self.fingerprint(key);
-        let old = self.find_place(fingerprint, key)?;
         let deleted = matches!(change, Change::Delete { .. });
         let flags = last | if deleted { DELETE } else { 0 };
         let number = self.active.number;
@@ -122,11 +151,13 @@ impl<D: Disk> Bitcask<D> {
         sometimes!(self.disk, RecordDeleted, old.is_some() && deleted);
         if let Some(old) = old {
             self.add_live(old.file, -i64::from(old.len));
+            if let Some(file) = self.files.get_mut(&old.file) {
+                file.rotten.remove(&old.offset);
+            }
         }
         if !deleted {
             self.add_live(number, i64::from(len));
         }
-        Ok(())
     }
 
     pub(super) fn add_live(&mut self, number: u32, bytes: i64) {
@@ -138,6 +169,9 @@ impl<D: Disk> Bitcask<D> {
     /// Sees to it that a batch of `size` bytes fits into the active file and the buffer, and that a
     /// buffer that starts now says first what is durable.
     fn make_room(&mut self, size: usize) -> Result<()> {
+        if self.active.number == NO_FILE {
+            self.start_late_log()?;
+        }
         let active = &self.files[&self.active.number];
         let table_full = match &active.keys {
             Keys::Table(table) => table.bytes() >= self.options.index_bytes_max,
@@ -146,11 +180,12 @@ impl<D: Disk> Bitcask<D> {
         let file_full = active.end + (size + MARK_LEN) as u64 > self.options.file_bytes_max;
         sometimes!(self.disk, FileSealed, file_full);
         let full = table_full || file_full || buggify!(self.disk, FileRotatedEarly);
-        if full && !active.is_empty() {
-            self.rotate()?;
+        if full && !active.is_empty() && !buggify!(self.disk, RotationPutOff) {
+            self.rotate_or_go_on(size as u64)?;
         }
         let early = buggify!(self.disk, BufferWrittenEarly);
-        if self.active.buffer.len() + size > self.options.buffer_bytes_max || early {
+        if self.active.buffer.len() + size > self.options.buffer_bytes_max || early || self.is_full
+        {
             self.write_buffer()?;
         }
         let again = self.durable > 0 && buggify!(self.disk, MarkRepeated);
@@ -177,29 +212,70 @@ impl<D: Disk> Bitcask<D> {
         let file = &self.files[&active.number].file;
         let end = active.flushed + active.buffer.len() as u64;
         let step = self.options.allocate_bytes;
-        let skipped = buggify!(self.disk, AllocationSkipped);
+        let skipped = self.is_full || self.is_low || buggify!(self.disk, AllocationSkipped);
         if step > 0 && end > active.allocated && !skipped {
-            active.allocated = end.next_multiple_of(step);
-            self.disk.allocate(file, active.allocated)?;
+            let ahead = end.next_multiple_of(step);
+            match self.disk.allocate(file, ahead) {
+                Ok(()) => active.allocated = ahead,
+                // There may be room for what is written now.
+                Err(error) if passes(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
-        self.disk.write_at(file, &[&active.buffer], active.flushed)?;
-        active.flushed = end;
-        active.buffer.clear();
+        // A part of it may be in the file now: behind the end, where a cut takes it off.
+        let written = self.disk.write_at(file, &[&active.buffer], active.flushed);
+        active.allocated = active.allocated.max(end);
         note(&mut self.dirty, active.number);
+        self.is_full = matches!(&written, Err(error) if passes(error));
+        sometimes!(self.disk, DiskFull, self.is_full);
+        written.map_err(|error| if passes(&error) { NO_ROOM } else { error.into() })?;
+        active.flushed = end;
+        self.since_look += active.buffer.len() as u64;
+        active.buffer.clear();
+        self.handed_over = self.lsn;
+        if self.since_look >= LOOK_BYTES {
+            self.look_at_space();
+        }
         Ok(())
     }
 
-    /// Seals the active file and starts the next.
-    pub(super) fn rotate(&mut self) -> Result<()> {
+    /// Makes the first active file when there was no room for it at the start. No file is merged away before its header is durable.
+    fn start_late_log(&mut self) -> Result<()> {
+        let number = self.next_number;
+        let (active, file) = start_log(self, number)?;
+        self.next_number += 1;
+        let mut files: Vec<D::File> = vec![file.file.clone()];
+        files.extend(self.errand.take().into_iter().flat_map(|errand| errand.files));
+        self.send_errand(files, true);
+        self.active = active;
+        self.files.insert(number, file);
+        Ok(())
+    }
+
+    /// Changes the active file for a new one, or puts that off where it cannot be now.
+    fn rotate_or_go_on(&mut self, size: u64) -> Result<()> {
+        let bytes = |file: &DataFile<D::File>| match &file.keys {
+            Keys::Table(table) => table.bytes(),
+            Keys::Hint(_) => 0,
+        };
+        let tables: usize = self.files.values().map(bytes).sum();
+        sometimes!(self.disk, TablesFull, tables >= TABLES_MAX * self.options.index_bytes_max);
+        if tables >= TABLES_MAX * self.options.index_bytes_max {
+            return Err(Error::Full("the device is too slow for so many writes; try again later"));
+        }
+        match self.rotate() {
+            Err(Error::Full(_)) if self.files[&self.active.number].end + size <= LOG_BYTES_MAX => {
+                sometimes!(self.disk, RotationHadToWait);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Seals the active file and starts the next. After `Full` the active file is what it was.
+    fn rotate(&mut self) -> Result<()> {
         self.write_buffer()?;
         self.cut_active()?;
-        let tables = self.files.values().filter(|file| !file.is_sealed()).count();
-        sometimes!(self.disk, TablesFull, tables >= TABLES_MAX);
-        if tables >= TABLES_MAX || buggify!(self.disk, HintsWrittenAtRotation) {
-            // Nobody calls `maintain`, or writes come faster: what would be a step waits here.
-            self.make_durable()?;
-            self.write_hint_at_once(true)?;
-        }
         let number = self.next_number;
         self.next_number += 1;
         let (active, file) = start_log(self, number)?;
@@ -207,6 +283,7 @@ impl<D: Disk> Bitcask<D> {
         self.active = active;
         self.marked = self.marked.max(self.durable);
         note(&mut self.dirty, number);
+        self.names_dirty = true;
         Ok(())
     }
 
@@ -218,24 +295,6 @@ impl<D: Disk> Bitcask<D> {
             active.allocated = active.flushed;
             note(&mut self.dirty, active.number);
         }
-        Ok(())
-    }
-
-    /// Makes everything written durable, and waits for it.
-    pub(super) fn make_durable(&mut self) -> Result<()> {
-        self.write_buffer()?;
-        // What a sync under way covers is not durable yet either.
-        let under_way = self.sync.iter().flat_map(|sync| &sync.files);
-        let mut numbers: Vec<u32> = under_way.chain(&self.dirty).copied().collect();
-        numbers.dedup();
-        for number in numbers {
-            // A file that a merge removed meanwhile was durable elsewhere before.
-            if let Some(file) = self.files.get(&number) {
-                self.disk.sync_now(&file.file)?;
-            }
-        }
-        self.dirty.clear();
-        self.durable = self.lsn;
         Ok(())
     }
 
@@ -251,7 +310,7 @@ impl<D: Disk> Bitcask<D> {
         if buggify!(self.disk, HintSkippedAtClose) {
             return Ok(self.disk.sync_dir(&self.dir)?);
         }
-        while self.write_hint_at_once(true)? > 0 {}
+        self.write_hints()?;
         Ok(self.disk.sync_dir(&self.dir)?)
     }
 
@@ -295,9 +354,21 @@ impl<D: Disk> Bitcask<D> {
         }
     }
 
+    /// Writes the hints of all files that have none, as far as there is room, and waits for them. For the start and the end.
+    pub(super) fn write_hints(&mut self) -> Result<()> {
+        loop {
+            match self.write_hint_at_once() {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(Error::Disk(error)) if passes(&error) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Writes the hint of the oldest durable file that has none; answers the bytes written.
-    pub(super) fn write_hint_at_once(&mut self, with_active: bool) -> Result<u64> {
-        let Some((number, mut writer)) = self.start_hint(with_active)? else {
+    fn write_hint_at_once(&mut self) -> Result<u64> {
+        let Some((number, mut writer)) = self.start_hint(true)? else {
             return Ok(0);
         };
         let mut bytes = 0;
@@ -308,8 +379,9 @@ impl<D: Disk> Bitcask<D> {
                 break;
             }
         }
-        self.finish_hint(number, writer)?;
-        Ok(bytes + hint::BLOCK as u64)
+        self.disk.sync_now(writer.file())?;
+        self.name_hint(number, &writer)?;
+        Ok(bytes)
     }
 
     /// Starts the hint of the oldest durable file that has none; `with_active` when the active file
@@ -343,6 +415,7 @@ impl<D: Disk> Bitcask<D> {
         Ok(Some((number, writer)))
     }
 
+    /// Writes about `budget` bytes of a hint; answers the bytes written, 0 when all of it has been. It may be tried again.
     pub(super) fn step_hint(
         &self,
         number: u32,
@@ -350,26 +423,36 @@ impl<D: Disk> Bitcask<D> {
         budget: usize,
     ) -> Result<u64> {
         match &self.files[&number].keys {
-            Keys::Table(table) => Ok(writer.step(&*self.disk, table, budget)? as u64),
-            Keys::Hint(_) => Ok(0),
+            Keys::Table(table) if !writer.is_ended() => {
+                let bytes = writer.step(&*self.disk, table, budget)? as u64;
+                if bytes == 0 {
+                    writer.end(&*self.disk, self.summary(number))?;
+                    return Ok(hint::BLOCK as u64);
+                }
+                Ok(bytes)
+            }
+            _ => Ok(0),
         }
     }
 
-    pub(super) fn finish_hint(&mut self, number: u32, writer: hint::Writer<D::File>) -> Result<()> {
-        let (from, to) = (self.path(number, "hint-new"), self.path(number, "hint"));
-        let hint = writer.finish(&*self.disk, &from, &to, self.summary(number))?;
-        self.files.get_mut(&number).expect("hinted just now").keys = Keys::Hint(hint);
+    /// Gives a hint that is durable its name.
+    pub(super) fn name_hint(&mut self, number: u32, writer: &hint::Writer<D::File>) -> Result<()> {
+        self.disk.rename(&self.path(number, "hint-new"), &self.path(number, "hint"))?;
+        let file = self.files.get_mut(&number).expect("hinted just now");
+        file.keys = Keys::Hint(writer.hint());
         Ok(())
     }
 }
 
-/// Makes a log file whose name is durable.
+/// Makes a log file. After an error it is not there.
 pub(super) fn start_log<D: Disk>(
     bitcask: &Bitcask<D>,
     number: u32,
 ) -> Result<(Active, DataFile<D::File>)> {
     let disk = &*bitcask.disk;
-    let file = disk.open(&bitcask.path(number, "data"), Open::New)?;
+    let path = bitcask.path(number, "data");
+    let refused = |error: std::io::Error| if passes(&error) { NO_ROOM } else { error.into() };
+    let file = disk.open(&path, Open::New).map_err(refused)?;
     let header = FileHeader {
         kind: Kind::Log,
         number,
@@ -377,23 +460,14 @@ pub(super) fn start_log<D: Disk>(
         base: bitcask.lsn,
         durable: bitcask.durable,
     };
-    let allocated = bitcask.options.allocate_bytes;
-    if allocated > 0 {
-        disk.allocate(&file, allocated)?;
+    if let Err(error) = disk.write_at(&file, &[&header.encode()], 0) {
+        disk.remove(&path)?;
+        return Err(refused(error));
     }
-    disk.write_at(&file, &[&header.encode()], 0)?;
-    disk.sync_dir(&bitcask.dir)?;
     let flushed = FILE_HEADER as u64;
-    let active = Active { number, buffer: Vec::new(), flushed, allocated };
+    let active = Active { number, buffer: Vec::new(), flushed, allocated: flushed };
     let seed = record::seed(bitcask.salt, number);
     Ok((active, DataFile::empty(file, Kind::Log, seed)))
-}
-
-/// Adds a file to the dirty ones, once.
-pub(super) fn note(dirty: &mut Vec<u32>, number: u32) {
-    if !dirty.contains(&number) {
-        dirty.push(number);
-    }
 }
 
 /// The changes that matter, in order: of several of one key only the last, so that a key and an Lsn

@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::keydir::Place;
 use super::order::{Order, Source, Sources, Stop};
 use super::record::{self, DELETE, HEADER, Header, MARK};
+use super::table::Entry;
 use super::{Bitcask, DataFile, Keys};
 
 /// Records up to this length are read whole even when only the head is asked for, in bytes.
@@ -47,7 +48,7 @@ impl<D: Disk> Bitcask<D> {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => return Ok(Lookup::Cold(self.ticket(place, key))),
                 Err(error @ Error::Corrupt { .. }) => {
-                    damage = Some(error);
+                    damage = damage.or(self.unless_of_another(place, key, error));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -55,7 +56,7 @@ impl<D: Disk> Bitcask<D> {
             match self.parse(place, &bytes) {
                 Ok((found, record)) if found == key => return Ok(Lookup::Hit(record)),
                 Ok(_) => {}
-                Err(error) => damage = Some(error),
+                Err(error) => damage = damage.or(self.unless_of_another(place, key, error)),
             }
         }
         // A damaged record may have been this key's.
@@ -100,9 +101,38 @@ impl<D: Disk> Bitcask<D> {
         Ok(None)
     }
 
-    /// Whether the record at `place` is of `key`. One that cannot be read is an error: taken for another key's it would
-    /// stay behind, and come back when it can be read again.
+    /// Whether the record at `place` is of `key`. Of one that cannot be read the hint knows it, so that a rotten record can be
+    /// written over. Where there is no hint that is an error: taken for another key's the record would stay behind, and
+    /// come back when it can be read again.
     fn is_key(&self, place: Place, key: &[u8]) -> Result<bool> {
+        match self.is_read_as(place, key) {
+            Err(error) => {
+                sometimes!(self.disk, RottenRecordWrittenOver);
+                self.is_hinted(place, key).ok_or_else(|| match error {
+                    Error::Disk(error) => self.corrupt(place, &error.to_string()),
+                    error => error,
+                })
+            }
+            known => known,
+        }
+    }
+
+    /// Whether the hint says that the record at `place` is of `key`; `None` when there is no hint that can be read.
+    fn is_hinted(&self, place: Place, key: &[u8]) -> Option<bool> {
+        let Keys::Hint(hint) = &self.files.get(&place.file)?.keys else {
+            return None;
+        };
+        let cursor = hint.seek(&*self.disk, key).ok()?;
+        let is_it = |(found, entry): (&[u8], Entry)| found == key && entry.offset == place.offset;
+        Some(cursor.current().is_some_and(is_it))
+    }
+
+    /// The error, unless it is known that the damaged record is another key's.
+    fn unless_of_another(&self, place: Place, key: &[u8], error: Error) -> Option<Error> {
+        (self.is_hinted(place, key) != Some(false)).then_some(error)
+    }
+
+    fn is_read_as(&self, place: Place, key: &[u8]) -> Result<bool> {
         let file = self.file(place)?;
         if let Keys::Table(table) = &file.keys {
             return Ok(table.get(key).is_some_and(|entry| entry.offset == place.offset));

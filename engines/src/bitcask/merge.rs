@@ -1,9 +1,10 @@
 //! Background work in bounded steps: hints of sealed files, and merges that give space back.
 //!
 //! A merge takes a run of the oldest sealed files, oldest first, and copies what the keydir still
-//! points to into new files, with the Lsns it had. An output is written under another name, synced
-//! step by step, ended with a mark, hinted, renamed, and its name made durable; only then are the inputs
-//! it replaces removed, oldest first, each removal made durable before the next.
+//! points to into new files, with the Lsns it had. An output is written under another name, ended with a mark, hinted,
+//! made durable, renamed, and its name made durable; only then are the inputs it replaces removed, oldest first, each removal
+//! made durable before the next. Nothing of this waits for the device: the next sync is given an errand, and
+//! the merge goes on when it has been run (`sync`). A step that finds no room, or no descriptor, is tried again later.
 //!
 //! **Deletions stay deleted** (basho/bitcask#82). A tombstone is dropped only when no file that remains
 //! holds a record older than it, except files that this merge wrote: what it copied was alive when
@@ -16,9 +17,10 @@
 //! durable that had been written when they were copied. Until then the merge waits for a sync, and says so. (So the log file
 //! that is the oldest then has a durable header, on which opening relies: `follow`.)
 //!
-//! A damaged input ends the merge: what was copied before stands, the file stays, and so does
-//! everything younger until somebody repairs it (basho/bitcask 956cec0 removed such files). Where the writes around the
-//! damage follow each other it held none, but a mark that a crash tore.
+//! **Damage** in an input hides nothing, because the hint knows what stood there. Dead records and marks that a crash tore are
+//! passed over, and a tombstone is written anew. A record that is alive ends the merge: what was copied before stands, the file
+//! stays, and so does everything younger, until the key is written over or the bytes are put back (basho/bitcask 956cec0
+//! removed such files).
 //!
 //! A crash in the middle leaves a file `.merge`, which opening removes, or inputs whose records
 //! are also in an output: equal Lsns, equal content.
@@ -28,33 +30,34 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use rondo_core::engine::Progress;
 use rondo_core::env::{Disk, Open};
-use rondo_core::error::Result;
+use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
-use super::follow::Sequence;
 use super::keydir::Place;
 use super::record::{
     self, DELETE, END, FILE_HEADER, FileHeader, HEADER, Header, Kind, LAST, MARK, Parts,
 };
 use super::table::Entry;
 use super::walk::{Item, Walk};
-use super::{Background, Bitcask, DataFile, GRAVES_MAX, Keys, hint};
+use super::{Background, Bitcask, DataFile, GRAVES_MAX, Keys, hint, passes};
 
 /// More small files than this are merged even when nothing in them is dead.
 const SMALL_FILES_MAX: usize = 32;
+/// Hints are read this many blocks at a time when damage is looked up.
+const BLOCKS_AT_ONCE: usize = 16;
 
 /// A merge under way.
 pub(super) struct Merge<F> {
     /// Files to copy, oldest first; of the first one, from `offset` on.
     inputs: VecDeque<u32>,
     offset: u64,
-    /// Which writes have been seen up to there, when it is a log file.
-    sequence: Option<Sequence>,
     /// Copied files that are still there, oldest first.
     consumed: VecDeque<u32>,
     /// All files that this merge wrote.
     outputs: Vec<u32>,
+    /// Whether the output has to end before more is copied.
+    is_full: bool,
     /// What was not copied is dead because of writes up to here.
     superseded_by: u64,
     phase: Phase<F>,
@@ -65,6 +68,8 @@ enum Phase<F> {
     Copy(Option<u32>),
     /// Writing the hint of a full output.
     Hint(u32, hint::Writer<F>),
+    /// The output is durable and has its hint: it gets its name.
+    Name(u32),
     /// Removing what has been copied.
     Remove,
 }
@@ -78,9 +83,10 @@ struct Copied {
     buffer: Vec<u8>,
     read: u64,
     damaged: bool,
+    /// Records that are alive and cannot be read: where, and whose.
+    rotten: Vec<(u32, Box<[u8]>)>,
     input_ended: bool,
     offset: u64,
-    sequence: Option<Sequence>,
 }
 
 impl<F> Merge<F> {
@@ -94,7 +100,7 @@ impl<F> Merge<F> {
     pub(super) fn writes(&self, number: u32) -> bool {
         match &self.phase {
             Phase::Copy(output) => *output == Some(number),
-            Phase::Hint(output, _) => *output == number,
+            Phase::Hint(output, _) | Phase::Name(output) => *output == number,
             Phase::Remove => false,
         }
     }
@@ -103,36 +109,72 @@ impl<F> Merge<F> {
 impl<D: Disk> Bitcask<D> {
     /// One step of whatever is to be done.
     pub(super) fn background_step(&mut self, budget: u64) -> Result<Progress> {
-        let background = match self.background.take() {
-            Some(background) => background,
-            None => match self.plan()? {
-                Some(background) => background,
-                None => return Ok(Progress::default()),
+        if self.errand.is_some() {
+            // It is covered by a sync that starts now, whatever is durable already.
+            return Ok(Progress { waits_for: Some(Lsn(self.durable)), ..Progress::default() });
+        }
+        let step = match self.background.take() {
+            Some(background) => self.go_on(background, budget),
+            None => match self.plan() {
+                Ok(None) => return Ok(Progress::default()),
+                Ok(Some(background)) => self.go_on(background, budget),
+                Err(error) => Err(error),
             },
         };
-        let (bytes, background) = match background {
-            Background::Hint(number, mut writer) => {
-                let bytes = self.step_hint(number, &mut writer, budget as usize)?;
-                if bytes > 0 {
-                    sometimes!(self.disk, HintWrittenInBackground);
-                    (bytes, Some(Background::Hint(number, writer)))
-                } else {
-                    self.finish_hint(number, writer)?;
-                    (hint::BLOCK as u64, None)
-                }
+        let bytes = match step {
+            Ok(bytes) => bytes,
+            Err(Error::Disk(error)) if passes(&error) => {
+                sometimes!(self.disk, BackgroundHadToWait);
+                return Ok(Progress::default());
             }
-            Background::Merge(merge) => {
-                let (bytes, merge) = self.step_merge(merge, budget)?;
-                (bytes, merge.map(Background::Merge))
-            }
+            Err(error) => return Err(error),
         };
-        self.background = background;
         let waits_for = match &self.background {
+            _ if self.errand.is_some() => Some(Lsn(self.durable)),
             Some(Background::Merge(merge)) => merge.waits_for(self.durable),
             _ => None,
         };
         sometimes!(self.disk, MergeWaitedForASync, waits_for.is_some());
         Ok(Progress { bytes, more: waits_for.is_none(), waits_for })
+    }
+
+    /// One step of what is under way. After an error that passes it is as it was.
+    fn go_on(&mut self, mut background: Background<D::File>, budget: u64) -> Result<u64> {
+        let step = match &mut background {
+            Background::Hint(number, writer) => self.go_on_hint(*number, writer, budget),
+            Background::Merge(merge) => self.step_merge(merge, budget),
+        };
+        match step {
+            Ok(Some(bytes)) => {
+                self.background = Some(background);
+                Ok(bytes)
+            }
+            Ok(None) => Ok(0),
+            Err(error) => {
+                self.background = Some(background);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the hint of a log file, and gives it its name once it is durable; then `None`.
+    fn go_on_hint(
+        &mut self,
+        number: u32,
+        writer: &mut hint::Writer<D::File>,
+        budget: u64,
+    ) -> Result<Option<u64>> {
+        if writer.is_ended() {
+            self.name_hint(number, writer)?;
+            return Ok(None);
+        }
+        sometimes!(self.disk, HintWrittenInBackground);
+        let bytes = self.step_hint(number, writer, budget as usize)?;
+        self.write_ahead(writer.file(), bytes);
+        if writer.is_ended() {
+            self.send_errand(vec![writer.file().clone()], false);
+        }
+        Ok(Some(bytes))
     }
 
     fn plan(&mut self) -> Result<Option<Background<D::File>>> {
@@ -145,9 +187,9 @@ impl<D: Disk> Bitcask<D> {
         let merge = Merge {
             inputs: inputs.into(),
             offset: 0,
-            sequence: None,
             consumed,
             outputs,
+            is_full: false,
             superseded_by: 0,
             phase,
         };
@@ -163,7 +205,8 @@ impl<D: Disk> Bitcask<D> {
             .map(|(&number, file)| (number, file))
             .collect();
         files.sort_by_key(|(number, file)| (file.lsn_min, *number));
-        let sound = files.iter().take_while(|(_, file)| !file.damaged).count();
+        let is_sound = |file: &DataFile<D::File>| !file.damaged && file.rotten.is_empty();
+        let sound = files.iter().take_while(|(_, file)| is_sound(file)).count();
         files.truncate(sound);
         let dead: u64 = files.iter().map(|(_, file)| file.dead()).sum();
         let all: u64 = files.iter().map(|(_, file)| file.end).sum();
@@ -189,44 +232,48 @@ impl<D: Disk> Bitcask<D> {
         files.into_iter().map(|(number, _)| number).collect()
     }
 
-    fn step_merge(
-        &mut self,
-        mut merge: Merge<D::File>,
-        budget: u64,
-    ) -> Result<(u64, Option<Merge<D::File>>)> {
-        let bytes = match merge.phase {
-            Phase::Copy(output) if merge.inputs.is_empty() => {
-                merge.phase = self.end_output(output)?;
-                0
+    /// One step of a merge; `None` when it has ended.
+    fn step_merge(&mut self, merge: &mut Merge<D::File>, budget: u64) -> Result<Option<u64>> {
+        let durable = self.durable;
+        match &mut merge.phase {
+            Phase::Copy(output) if merge.inputs.is_empty() || merge.is_full => {
+                let output = *output;
+                self.end_output(merge, output)?;
             }
-            Phase::Copy(output) => self.step_copy(&mut merge, output, budget)?,
-            Phase::Hint(number, mut writer) => {
-                let bytes = self.step_hint(number, &mut writer, budget as usize)?;
-                if bytes > 0 {
-                    merge.phase = Phase::Hint(number, writer);
-                } else {
-                    self.finish_hint(number, writer)?;
-                    let (from, to) = (self.path(number, "merge"), self.path(number, "data"));
-                    self.disk.rename(&from, &to)?;
-                    self.disk.sync_dir(&self.dir)?;
-                    merge.phase = Phase::Remove;
+            Phase::Copy(output) => {
+                let output = *output;
+                return self.step_copy(merge, output, budget).map(Some);
+            }
+            Phase::Hint(number, writer) if writer.is_ended() => {
+                let number = *number;
+                self.name_hint(number, writer)?;
+                merge.phase = Phase::Name(number);
+            }
+            Phase::Hint(number, writer) => {
+                let bytes = self.step_hint(*number, writer, budget as usize)?;
+                self.write_ahead(writer.file(), bytes);
+                if writer.is_ended() {
+                    let data = self.files[number].file.clone();
+                    self.send_errand(vec![data, writer.file().clone()], false);
                 }
-                bytes
+                return Ok(Some(bytes));
             }
-            Phase::Remove if self.durable < merge.superseded_by => 0,
-            Phase::Remove => {
-                match merge.consumed.pop_front() {
-                    Some(number) => self.remove_file(number)?,
-                    None if merge.inputs.is_empty() => {
-                        sometimes!(self.disk, MergeEnded);
-                        return Ok((0, None));
-                    }
-                    None => merge.phase = Phase::Copy(None),
+            Phase::Name(number) => {
+                self.disk.rename(&self.path(*number, "merge"), &self.path(*number, "data"))?;
+                self.send_errand(Vec::new(), true);
+                merge.phase = Phase::Remove;
+            }
+            Phase::Remove if durable < merge.superseded_by => {}
+            Phase::Remove => match merge.consumed.pop_front() {
+                Some(number) => self.remove_file(number)?,
+                None if merge.inputs.is_empty() => {
+                    sometimes!(self.disk, MergeEnded);
+                    return Ok(None);
                 }
-                0
-            }
-        };
-        Ok((bytes, Some(merge)))
+                None => merge.phase = Phase::Copy(None),
+            },
+        }
+        Ok(Some(0))
     }
 
     /// Copies about `budget` bytes.
@@ -247,16 +294,21 @@ impl<D: Disk> Bitcask<D> {
             if output.is_none() {
                 self.start_output(number)?;
                 merge.outputs.push(number);
+                merge.phase = Phase::Copy(Some(number));
                 output = Some(number);
             }
             self.add_to_output(number, &copied)?;
         }
         let bytes = copied.read + copied.buffer.len() as u64;
-        (merge.offset, merge.sequence) = (copied.offset, copied.sequence);
+        merge.offset = copied.offset;
         merge.superseded_by = self.lsn;
         merge.phase = Phase::Copy(output);
         if copied.damaged {
-            self.files.get_mut(&input).expect("an input is a file").damaged = true;
+            let file = self.files.get_mut(&input).expect("an input is a file");
+            file.damaged |= copied.rotten.is_empty();
+            for (offset, key) in &copied.rotten {
+                file.note_rotten(*offset, key, &mut self.untold);
+            }
             merge.inputs.clear();
         } else if copied.input_ended {
             merge.inputs.pop_front();
@@ -265,7 +317,7 @@ impl<D: Disk> Bitcask<D> {
         }
         let full = output.is_some_and(|number| self.is_full(number));
         if full || (output.is_some() && buggify!(self.disk, MergeOutputFull)) {
-            merge.phase = self.end_output(output)?;
+            merge.is_full = true;
         }
         Ok(bytes)
     }
@@ -274,63 +326,98 @@ impl<D: Disk> Bitcask<D> {
     fn copy(&self, merge: &Merge<D::File>, input: u32, number: u32, budget: u64) -> Result<Copied> {
         let from = &self.files[&input];
         let start = self.files.get(&number).map_or(FILE_HEADER as u64, |file| file.end);
-        let seed = record::seed(self.salt, number);
-        let starts = || (from.kind == Kind::Log).then(|| Sequence::before(from.lsn_min));
-        let sequence = if merge.offset == 0 { starts() } else { merge.sequence };
-        let mut copied = Copied { offset: merge.offset, sequence, ..Copied::default() };
-        let mut hole = false;
+        let mut copied = Copied { offset: merge.offset, ..Copied::default() };
         let mut walk = Walk::new(&*self.disk, &from.file, from.seed, merge.offset, from.end);
         // A step that reads little also ends, so that a file full of dead records is no long step.
         while copied.buffer.len() as u64 + (copied.offset - merge.offset) < budget.max(1) {
+            let at = walk.offset();
             match walk.next()? {
-                // A sealed file ends with its last record: zeroes before that were a record.
                 None => {
-                    let ended = copied.sequence.is_none_or(|seen| seen.is_at(from.lsn_max));
-                    copied.damaged = walk.ended_in_zeroes() || (hole && !ended);
+                    // A sealed file ends with its last record: zeroes before that were a record.
+                    if walk.ended_in_zeroes() {
+                        self.pass_damage(merge, input, at..from.end, (number, start), &mut copied);
+                    }
                     copied.input_ended = !copied.damaged;
                 }
-                // Whether it held anything is known when the next write is seen.
-                Some(Item::Damage { .. }) => {
-                    hole = true;
-                    copied.damaged = copied.sequence.is_none();
+                Some(Item::Damage { from, .. }) => {
+                    let hole = from..walk.offset();
+                    self.pass_damage(merge, input, hole, (number, start), &mut copied);
                 }
                 Some(Item::Record { offset, header, bytes }) => {
-                    if !header.has(MARK) {
-                        let follows =
-                            copied.sequence.as_mut().is_none_or(|seen| seen.take(&header));
-                        copied.damaged = hole && !follows;
-                        hole = false;
-                    }
-                    let (old_offset, len) = (offset as u32, bytes.len() as u32);
-                    let old = Place { file: input, offset: old_offset, len };
+                    let (offset, len) = (offset as u32, bytes.len() as u32);
+                    let old = Place { file: input, offset, len };
                     let key = &bytes[HEADER..HEADER + header.key_len];
-                    if !copied.damaged && self.is_kept(merge, old, &header, key) {
-                        let (fingerprint, deleted) = (self.fingerprint(key), header.has(DELETE));
-                        let at = start + copied.buffer.len() as u64;
-                        let offset = at as u32;
+                    if self.is_kept(merge, old, &header, key) {
                         let head = &bytes[HEADER + header.key_len..header.body_at()];
                         let body = [Bytes::copy_from_slice(&bytes[header.body_at()..])];
                         let flags = LAST | header.flags & DELETE;
                         let lsn = header.lsn;
                         let parts = Parts { lsn, index: 0, flags, key, head, body: &body };
-                        record::encode(&mut copied.buffer, seed, at, &parts);
-                        copied.entries.push((key.into(), Entry { lsn, offset, len, deleted }));
-                        if !deleted {
-                            let new = Place { file: number, offset, len };
-                            copied.moves.push((fingerprint, old, new));
-                        }
+                        self.keep(&parts, old, (number, start), &mut copied);
                     }
                 }
             }
             if copied.input_ended || copied.damaged {
                 break;
             }
-            if !hole {
-                copied.offset = walk.offset();
-            }
+            copied.offset = walk.offset();
         }
         copied.read = walk.bytes_read();
         Ok(copied)
+    }
+
+    /// Adds a record to what is copied into an output, given with where the copy starts.
+    fn keep(&self, parts: &Parts<'_>, old: Place, to: (u32, u64), copied: &mut Copied) {
+        let (number, start) = to;
+        let (key, lsn, deleted) = (parts.key, parts.lsn, parts.flags & DELETE != 0);
+        let at = start + copied.buffer.len() as u64;
+        let seed = record::seed(self.salt, number);
+        let len = record::encode(&mut copied.buffer, seed, at, parts) as u32;
+        let offset = at as u32;
+        copied.entries.push((key.into(), Entry { lsn, offset, len, deleted }));
+        if !deleted {
+            let new = Place { file: number, offset, len };
+            copied.moves.push((self.fingerprint(key), old, new));
+        }
+    }
+
+    /// Asks the hint what stood where the input is damaged: deletions are kept, and what is alive ends the merge.
+    fn pass_damage(
+        &self,
+        merge: &Merge<D::File>,
+        input: u32,
+        hole: std::ops::Range<u64>,
+        to: (u32, u64),
+        copied: &mut Copied,
+    ) {
+        let Keys::Hint(hint) = &self.files[&input].keys else {
+            copied.damaged = true;
+            return;
+        };
+        let mut cursor = hint.start(BLOCKS_AT_ONCE);
+        loop {
+            if cursor.advance(&*self.disk, hint).is_err() {
+                copied.damaged = true;
+                return;
+            }
+            let Some((key, entry)) = cursor.current() else {
+                break;
+            };
+            if !hole.contains(&u64::from(entry.offset)) {
+                continue;
+            }
+            let old = Place { file: input, offset: entry.offset, len: entry.len };
+            let is_alive = || self.keydir.find(self.fingerprint(key)).any(|place| place == old);
+            if entry.deleted && self.is_tombstone_needed(merge, input, entry.lsn) {
+                let (lsn, flags) = (entry.lsn, LAST | DELETE);
+                let parts = Parts { lsn, index: 0, flags, key, head: &[], body: &[] };
+                self.keep(&parts, old, to, copied);
+            } else if !entry.deleted && is_alive() {
+                copied.damaged = true;
+                copied.rotten.push((entry.offset, key.into()));
+            }
+        }
+        sometimes!(self.disk, MergePassedDamage, !copied.damaged);
     }
 
     /// Whether a record is alive, or a deletion that still hides something.
@@ -359,23 +446,26 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn start_output(&mut self, number: u32) -> Result<()> {
-        self.next_number += 1;
         let path = self.path(number, "merge");
         let file = self.disk.open(&path, Open::New)?;
         let (kind, salt, durable) = (Kind::Merged, self.salt, self.durable);
         let header = FileHeader { kind, number, salt, base: 0, durable };
-        self.disk.write_at(&file, &[&header.encode()], 0)?;
+        if let Err(error) = self.disk.write_at(&file, &[&header.encode()], 0) {
+            self.disk.remove(&path)?;
+            return Err(error.into());
+        }
+        self.next_number += 1;
         let seed = record::seed(salt, number);
         self.files.insert(number, DataFile::empty(file, kind, seed));
         Ok(())
     }
 
-    /// Writes what was copied, makes it durable, and points the keydir to it.
+    /// Writes what was copied, and points the keydir to it.
     fn add_to_output(&mut self, number: u32, copied: &Copied) -> Result<()> {
         let file = self.files.get_mut(&number).expect("an output is a file");
         self.disk.write_at(&file.file, &[&copied.buffer], file.end)?;
-        self.disk.sync_now(&file.file)?;
         file.end += copied.buffer.len() as u64;
+        let handle = file.file.clone();
         for (key, entry) in &copied.entries {
             file.note_lsn(entry.lsn);
             if let Keys::Table(table) = &mut file.keys {
@@ -389,6 +479,7 @@ impl<D: Disk> Bitcask<D> {
                 self.add_live(new.file, i64::from(new.len));
             }
         }
+        self.write_ahead(&handle, copied.buffer.len() as u64);
         Ok(())
     }
 
@@ -402,26 +493,29 @@ impl<D: Disk> Bitcask<D> {
     }
 
     /// Ends an output with a mark and starts its hint.
-    fn end_output(&mut self, output: Option<u32>) -> Result<Phase<D::File>> {
+    fn end_output(&mut self, merge: &mut Merge<D::File>, output: Option<u32>) -> Result<()> {
         let Some(number) = output else {
-            return Ok(Phase::Remove);
+            merge.phase = Phase::Remove;
+            return Ok(());
         };
+        // First what may fail.
+        let path = self.path(number, "hint-new");
+        let writer = hint::Writer::create(&*self.disk, &path, self.files[&number].seed)?;
         let file = self.files.get_mut(&number).expect("an output is a file");
         let mut buffer = Vec::new();
         record::encode_mark(&mut buffer, file.seed, file.end, self.durable, END);
         self.disk.write_at(&file.file, &[&buffer], file.end)?;
-        self.disk.sync_now(&file.file)?;
         file.end += buffer.len() as u64;
-        let seed = file.seed;
-        let path = self.path(number, "hint-new");
-        Ok(Phase::Hint(number, hint::Writer::create(&*self.disk, &path, seed)?))
+        merge.is_full = false;
+        merge.phase = Phase::Hint(number, writer);
+        Ok(())
     }
 
-    /// Removes a file that is copied; durable before the next is removed.
+    /// Removes a file that is copied; the next is removed when this is durable.
     fn remove_file(&mut self, number: u32) -> Result<()> {
         self.disk.remove(&self.path(number, "data"))?;
         self.disk.remove(&self.path(number, "hint"))?;
-        self.disk.sync_dir(&self.dir)?;
+        self.send_errand(Vec::new(), true);
         if let Some(file) = self.files.remove(&number) {
             self.graves.push_back((number, file.file));
         }

@@ -11,8 +11,9 @@
 //! - Lsns of batches are dense: 1, 2, 3, ... Log files in the order of their numbers hold them in order.
 //! - A file is removed only when everything alive in it is durable elsewhere, name included.
 //! - Hints are written only of durable data, and are checked before they are used.
-//! - Memory: 20 to 25 bytes for each key, plus the tables of at most `TABLES_MAX` files, each
-//!   bounded by `Options::index_bytes_max`, plus the write buffer.
+//! - Memory: 20 to 25 bytes for each key, plus the keys of files without a hint, `TABLES_MAX` times
+//!   `Options::index_bytes_max` at most, plus the write buffer.
+//! - Nothing waits for the device, except `open`, `checkpoint` and `close` (`sync`).
 //!
 //! Cost: `write` copies into the buffer; overwriting also compares the key in the old record, which is
 //! one read of a few bytes when that record is in a file with a hint. `get` is one read. A page of
@@ -37,27 +38,30 @@ mod follow;
 
 mod lookup;
 
+mod sync;
+
 mod log;
 
 mod merge;
 
 mod recovery;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, ReadTicket};
-use rondo_core::env::Disk;
+use rondo_core::env::{Disk, Space};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
-use rondo_core::{buggify, sometimes};
+use rondo_core::sometimes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::hint::Hint;
 use self::keydir::Keydir;
 use self::record::{Kind, MARK_LEN};
+use self::sync::{Errand, Sync};
 use self::table::Table;
 
 /// How a Bitcask behaves. Every field is chosen by the caller; `Options::new` has good values.
@@ -77,6 +81,9 @@ pub struct Options {
     pub merge_dead_percent: u64,
     /// ... and more than this, in bytes.
     pub merge_dead_bytes_min: u64,
+    /// With less room than this on the disk the store calls itself nearly full, in bytes: what is left is for deletes and merges. A
+    /// merge needs the room of one file.
+    pub low_water_bytes: u64,
     /// Whether to go on with what is left when acknowledged data is gone. Else nothing on the disk is touched
     /// then, so that somebody may still repair it, and the engine is of no use.
     pub accept_losses: bool,
@@ -97,10 +104,23 @@ impl Options {
             buffer_bytes_max: 1 << 20,
             merge_dead_percent: 35,
             merge_dead_bytes_min: 16 << 20,
+            low_water_bytes: 0,
             accept_losses: false,
             salt,
             fingerprint: |key, salt| xxh3_64_with_seed(key, salt) as u32,
         }
+    }
+}
+
+impl Options {
+    /// Fits them to a disk: its files are at most a sixteenth of it, and the room of two files is kept free.
+    #[must_use]
+    pub fn on(self, space: Space) -> Options {
+        let file_bytes_max = self.file_bytes_max.min((space.total / 16).max(FILE_BYTES_MIN));
+        let allocate_bytes = self.allocate_bytes.min(file_bytes_max / 8);
+        let merge_dead_bytes_min = self.merge_dead_bytes_min.min(file_bytes_max / 4);
+        let low_water_bytes = 2 * file_bytes_max;
+        Options { file_bytes_max, allocate_bytes, merge_dead_bytes_min, low_water_bytes, ..self }
     }
 }
 
@@ -128,9 +148,17 @@ pub struct Opened {
     pub last: Lsn,
 }
 
-/// At most this many files have their keys in memory: the active one, and sealed ones whose
-/// hints `maintain` has not written yet.
+/// So many full tables of keys may be in memory: the active file's, and those of sealed ones whose hints `maintain`
+/// has not written yet.
 const TABLES_MAX: usize = 3;
+/// The smallest `file_bytes_max` that a small disk leads to.
+const FILE_BYTES_MIN: u64 = 4 << 20;
+/// The room is looked at after so many bytes, and in each turn of background work.
+const LOOK_BYTES: u64 = 1 << 20;
+/// So many keys of rotten records are remembered until somebody asks; more are found when they are read.
+const UNTOLD_MAX: usize = 4096;
+/// The number of no file: there was no room for an active one.
+const NO_FILE: u32 = 0;
 /// Removed files that stay open, for reads that were announced as cold before.
 const GRAVES_MAX: usize = 4;
 
@@ -153,9 +181,25 @@ pub struct Bitcask<D: Disk> {
     marked: u64,
     /// Files with writes that no sync has been started for, oldest first.
     dirty: Vec<u32>,
+    /// Whether names were made that no sync has been started for.
+    names_dirty: bool,
+    /// The last write of which the operating system has all.
+    handed_over: u64,
     sync: Option<Sync>,
     background: Option<Background<D::File>>,
+    /// What background work waits for.
+    errand: Option<Errand<D::File>>,
+    /// Whether the last write found no room.
+    is_full: bool,
+    /// Whether there was less room than `Options::low_water_bytes` when it was looked at last.
+    is_low: bool,
+    /// Bytes handed over since then.
+    since_look: u64,
+    /// What background work has written and not asked a sync for, in bytes.
+    ahead: u64,
     graves: VecDeque<(u32, D::File)>,
+    /// Keys of rotten records that nobody has been told of.
+    untold: Vec<Bytes>,
     poisoned: bool,
     closed: bool,
     reads: u64,
@@ -175,8 +219,11 @@ struct DataFile<F> {
     lsn_min: u64,
     lsn_max: u64,
     tombstones: u64,
-    /// A record of it could not be read: a merge leaves it, and everything younger, alone.
+    /// Something of it is lost, and nobody knows what: a merge leaves it, and everything younger, alone.
     damaged: bool,
+    /// Where records lie that are alive and cannot be read, as far as they have been met. A merge waits until they
+    /// are written over.
+    rotten: BTreeSet<u32>,
     keys: Keys<F>,
 }
 
@@ -194,15 +241,9 @@ struct Active {
     allocated: u64,
 }
 
-/// A sync under way.
-struct Sync {
-    id: SyncId,
-    lsn: u64,
-    files: Vec<u32>,
-}
-
 /// Work that `maintain` does in steps.
 enum Background<F> {
+    /// The hint of a file; it gets its name when it is durable.
     Hint(u32, hint::Writer<F>),
     Merge(merge::Merge<F>),
 }
@@ -241,14 +282,24 @@ impl<D: Disk> Bitcask<D> {
         (self.options.fingerprint)(key, self.salt)
     }
 
+    /// Sees how much room is left. A disk that does not say has enough.
+    fn look_at_space(&mut self) {
+        self.since_look = 0;
+        if self.options.low_water_bytes > 0 {
+            let free = self.disk.space().map_or(u64::MAX, |space| space.free);
+            self.is_low = free < self.options.low_water_bytes;
+            sometimes!(self.disk, DiskNearlyFull, self.is_low);
+        }
+    }
+
     /// Answers `Poisoned` after a failure.
     fn check_sound(&self) -> Result<()> {
         if self.poisoned || self.closed { Err(Error::Poisoned) } else { Ok(()) }
     }
 
-    /// After an error nothing in memory is sure to be on disk.
+    /// After an error nothing in memory is sure to be on disk; `Full` says that nothing has happened.
     fn poison_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
-        self.poisoned |= result.is_err();
+        self.poisoned |= matches!(&result, Err(error) if !matches!(error, Error::Full(_)));
         result
     }
 }
@@ -279,8 +330,7 @@ impl<D: Disk> Engine for Bitcask<D> {
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
         self.check_sound()?;
         log::check_limits(batch)?;
-        let result = self.append(batch);
-        self.poison_on_error(result)
+        self.append(batch)
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -290,43 +340,20 @@ impl<D: Disk> Engine for Bitcask<D> {
     }
 
     fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>> {
-        self.flush()?;
+        match self.flush() {
+            // What was handed over before can be made durable.
+            Ok(()) | Err(Error::Full(_)) => {}
+            Err(error) => return Err(error),
+        }
         if self.sync.is_some() {
             return Err(Error::Full("a sync is under way; wait for it"));
         }
-        if buggify!(self.disk, SyncWaitedFor) {
-            let result = self.make_durable();
-            self.poison_on_error(result)?;
-        }
-        if self.durable == self.lsn {
-            sometimes!(self.disk, NothingToSync);
-            return Ok(None);
-        }
-        let files = std::mem::take(&mut self.dirty);
-        // A file that a merge has removed meanwhile was durable, and is durable elsewhere.
-        let there = |number| self.files.get(number).map(|file| file.file.clone());
-        let handles = files.iter().filter_map(there).collect();
-        sometimes!(self.disk, SyncCoveredTwoFiles, files.len() > 1);
-        self.disk.start_sync(id, handles);
-        self.sync = Some(Sync { id, lsn: self.lsn, files });
-        Ok(Some(Lsn(self.lsn)))
+        Ok(self.begin_sync(id))
     }
 
     fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn> {
         self.check_sound()?;
-        match self.sync.take() {
-            Some(sync) if sync.id == id => {
-                let result = result.map_err(Error::Disk);
-                self.poison_on_error(result)?;
-                self.syncs += 1;
-                self.durable = self.durable.max(sync.lsn);
-                Ok(Lsn(self.durable))
-            }
-            other => {
-                self.sync = other;
-                Err(Error::Malformed("this sync was not started here"))
-            }
-        }
+        self.end_sync(id, result)
     }
 
     fn durable(&self) -> Lsn {
@@ -338,10 +365,19 @@ impl<D: Disk> Engine for Bitcask<D> {
         self.scan(from, limit, bytes_max)
     }
 
+    fn is_nearly_full(&self) -> bool {
+        self.is_low || self.is_full
+    }
+
     fn maintain(&mut self, budget: u64) -> Result<Progress> {
         self.check_sound()?;
+        self.look_at_space();
         let result = self.background_step(budget);
         self.poison_on_error(result)
+    }
+
+    fn take_damaged(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.untold)
     }
 
     fn checkpoint(&mut self, dir: &str) -> Result<Lsn> {
@@ -368,6 +404,7 @@ impl<D: Disk> Engine for Bitcask<D> {
             disk_bytes: sum(|file| file.end),
             files: self.files.len() as u64,
             index_bytes: self.keydir.bytes() + tables.sum::<u64>(),
+            damaged: sum(|file| file.rotten.len() as u64),
             reads: self.reads,
             writes: self.writes,
             syncs: self.syncs,
@@ -395,6 +432,13 @@ impl<F> DataFile<F> {
         matches!(self.keys, Keys::Hint(_))
     }
 
+    /// A live record of it cannot be read.
+    fn note_rotten(&mut self, offset: u32, key: &[u8], untold: &mut Vec<Bytes>) {
+        if self.rotten.insert(offset) && untold.len() < UNTOLD_MAX {
+            untold.push(Bytes::copy_from_slice(key));
+        }
+    }
+
     /// Whether the file holds no record at all.
     fn is_empty(&self) -> bool {
         self.lsn_max == 0
@@ -404,6 +448,13 @@ impl<F> DataFile<F> {
         self.lsn_min = self.lsn_min.min(lsn);
         self.lsn_max = self.lsn_max.max(lsn);
     }
+}
+
+/// Whether an error of the disk passes by itself: there is no room, or no descriptor. What was to be done is not done, and
+/// may be tried again.
+fn passes(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ResourceBusy, StorageFull};
+    matches!(error.kind(), QuotaExceeded | ResourceBusy | StorageFull)
 }
 
 /// Makes a directory whose name, with those above it, is durable.

@@ -7,7 +7,8 @@
 //! **Why twice is right.** Nothing is written with a new Lsn before the tail has been cut and synced
 //! and the new file's header, which names all that was recovered, is durable. Until then a second
 //! crash finds the same log, or less of its tail; after it, D covers everything and what is left of
-//! the discarded files lies beyond a gap. Without the cut, a discarded record could later be covered
+//! the discarded files lies beyond a gap. (The names of the files come first: the last life may have ended before they were
+//! durable.) Without the cut, a discarded record could later be covered
 //! by rule 1, when its Lsn has been given to another write.
 //!
 //! **Why what is read is written again.** After a failed sync the page cache shows writes that are not on the disk and
@@ -36,7 +37,9 @@ use super::order::{Order, Source, Stop};
 use super::record::{self, BadHeader, END, FILE_HEADER, FileHeader, Kind, MARK};
 use super::table::{Entry, Table};
 use super::walk::{Item, Walk};
-use super::{Active, Bitcask, DataFile, Keys, Lost, Opened, Options, file_path, log, make_dir};
+use super::{
+    Active, Bitcask, DataFile, Keys, Lost, NO_FILE, Opened, Options, file_path, log, make_dir,
+};
 
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
@@ -100,14 +103,20 @@ pub(super) fn open<D: Disk>(
         return Ok((bitcask, opened));
     }
     tails.iter().try_for_each(|tail| bitcask.look_again(tail))?;
+    let has_tails = !tails.is_empty();
     tails.into_iter().try_for_each(|tail| bitcask.settle(tail))?;
+    if has_tails {
+        bitcask.disk.sync_dir(&bitcask.dir)?;
+    }
     bitcask.lsn = follow.durable.max(follow.last);
     bitcask.durable = bitcask.lsn;
     bitcask.marked = bitcask.lsn;
-    while bitcask.write_hint_at_once(true)? > 0 {}
+    bitcask.handed_over = bitcask.lsn;
+    bitcask.write_hints()?;
     bitcask.start_first_log()?;
     bitcask.remove_empty(&empty)?;
     bitcask.fill_keydir()?;
+    bitcask.look_at_space();
     opened.torn_bytes = follow.torn;
     opened.last = Lsn(bitcask.lsn);
     Ok((bitcask, opened))
@@ -128,15 +137,23 @@ fn new_bitcask<D: Disk>(
         keydir: Keydir::new(),
         own_records: 0,
         files: BTreeMap::new(),
-        active: Active { number: 0, buffer: Vec::new(), flushed: 0, allocated: 0 },
+        active: Active { number: NO_FILE, buffer: Vec::new(), flushed: 0, allocated: 0 },
         next_number,
         lsn: 0,
         durable: 0,
         marked: 0,
         dirty: Vec::new(),
+        names_dirty: false,
+        handed_over: 0,
         sync: None,
         background: None,
+        errand: None,
+        is_full: false,
+        is_low: false,
+        since_look: 0,
+        ahead: 0,
         graves: VecDeque::new(),
+        untold: Vec::new(),
         poisoned: false,
         closed: false,
         reads: 0,
@@ -340,12 +357,20 @@ impl<D: Disk> Bitcask<D> {
         opened.lost.push(Lost { file: self.dir.clone(), offset: 0, what: missing });
     }
 
-    /// Makes the first active file; its header, which names all that was recovered, is durable.
+    /// Makes the first active file; its header, which names all that was recovered, is durable. Where there is no room for it
+    /// the store can be read all the same, and the first write tries again.
     fn start_first_log(&mut self) -> Result<()> {
         let number = self.next_number;
+        let (active, file) = match log::start_log(self, number) {
+            Err(Error::Full(_)) => {
+                sometimes!(self.disk, OpenedOnAFullDisk);
+                return Ok(());
+            }
+            other => other?,
+        };
         self.next_number += 1;
-        let (active, file) = log::start_log(self, number)?;
         self.disk.sync_now(&file.file)?;
+        self.disk.sync_dir(&self.dir)?;
         self.active = active;
         self.files.insert(number, file);
         Ok(())
@@ -395,12 +420,16 @@ impl<D: Disk> Bitcask<D> {
     fn each_newest(&self, take: &mut dyn FnMut(&[u8], u32, Entry)) -> Result<(), Stop> {
         let mut sources = Vec::new();
         for (&number, file) in &self.files {
-            if let Keys::Hint(hint) = &file.keys {
-                let mut cursor = hint.start(BLOCKS_AT_ONCE);
-                let first = cursor.advance(&*self.disk, hint);
-                first.map_err(|error| Stop::new(number, error))?;
-                sources.push((number, Source::Hint(hint, cursor)));
-            }
+            let source = match &file.keys {
+                Keys::Table(table) => Source::Table(Box::new(table.from(&[]))),
+                Keys::Hint(hint) => {
+                    let mut cursor = hint.start(BLOCKS_AT_ONCE);
+                    let first = cursor.advance(&*self.disk, hint);
+                    first.map_err(|error| Stop::new(number, error))?;
+                    Source::Hint(hint, cursor)
+                }
+            };
+            sources.push((number, source));
         }
         let mut order = Order::new(&*self.disk, sources)?;
         while let Some(newest) = order.next()? {
@@ -410,7 +439,7 @@ impl<D: Disk> Bitcask<D> {
         Ok(())
     }
 
-    /// Reads a sealed file again and writes its hint anew. What cannot be read must not be missing in the new hint.
+    /// Reads a sealed file again, so that its hint is written anew. What cannot be read must not be missing in the new hint.
     pub(super) fn rebuild_hint(&mut self, number: u32) -> Result<()> {
         let file = self.files.get_mut(&number).expect("a file whose hint was read");
         let walk = Walk::new(&*self.disk, &file.file, file.seed, 0, file.end);
@@ -423,7 +452,6 @@ impl<D: Disk> Bitcask<D> {
             return Err(Error::Corrupt { file, offset, what });
         }
         file.keys = Keys::Table(Table::from_records(loaded.records));
-        while self.write_hint_at_once(false)? > 0 {}
         Ok(())
     }
 }

@@ -48,6 +48,16 @@ impl MemDisk {
         self.state().watch = Some(watch);
     }
 
+    /// Whether it panics when somebody waits for a sync: for programs whose thread must never wait for a device.
+    pub fn forbid_waiting(&self, is_forbidden: bool) {
+        self.state().forbids_waiting = is_forbidden;
+    }
+
+    /// All files together have at most so many bytes from now on; what would make them more fails.
+    pub fn set_capacity(&self, capacity: Option<u64>) {
+        self.state().capacity = capacity;
+    }
+
     /// Removes both hooks.
     pub fn clear_hooks(&self) {
         let mut state = self.state();

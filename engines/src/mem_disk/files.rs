@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use rondo_core::env::{Disk, Open};
+use rondo_core::env::{Disk, Open, Space};
 use rondo_core::id::{ReadId, SyncId};
 use rondo_core::probe::{Buggify, Probe, Sometimes};
 
@@ -38,6 +38,9 @@ impl Disk for MemDisk {
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
+        if dir.is_empty() || state.names.get(dir) == Some(&Entry::Dir) {
+            return Ok(());
+        }
         state.ask_path(dir, Op::CreateDir)?;
         let mut path = String::new();
         for part in dir.split('/').filter(|part| !part.is_empty()) {
@@ -107,20 +110,9 @@ impl Disk for MemDisk {
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
-        state.ask_path(dir, Op::SyncDir)?;
-        if !dir.is_empty() && state.names.get(dir) != Some(&Entry::Dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let changes = std::mem::take(&mut state.name_changes);
-        for change in changes {
-            if change.touches(dir) {
-                change.apply(&mut state.durable_names);
-            } else {
-                state.name_changes.push(change);
-            }
-        }
-        state.collect_garbage();
-        Ok(())
+        state.wait_for_the_device();
+        let until = state.sequence;
+        state.sync_dir(dir, until)
     }
 
     fn place(&self, path: &str) -> io::Result<u128> {
@@ -175,14 +167,23 @@ impl Disk for MemDisk {
     fn sync_now(&self, file: &MemFile) -> io::Result<()> {
         let mut state = self.state();
         state.check(file.incarnation)?;
+        state.wait_for_the_device();
         let until = state.sequence;
         state.sync(file.inode, until)
     }
 
-    fn start_sync(&self, id: SyncId, files: Vec<MemFile>) {
+    fn space(&self) -> io::Result<Space> {
+        let mut state = self.state();
+        let total = state.capacity.unwrap_or(u64::MAX);
+        let is_full = state.ask_fault_path("", &Op::Space).is_some();
+        let free = if is_full { 0 } else { total.saturating_sub(state.used()) };
+        Ok(Space { free, total })
+    }
+
+    fn start_sync(&self, id: SyncId, files: Vec<MemFile>, dirs: Vec<String>) {
         let mut state = self.state();
         let until = state.sequence;
-        state.pending.push(Pending { work: Work::Sync { id, files, until } });
+        state.pending.push(Pending { work: Work::Sync { id, files, dirs, until } });
     }
 
     fn start_read(&self, id: ReadId, file: &MemFile, offset: u64, len: usize) {
@@ -197,6 +198,7 @@ impl MemDisk {
         let mut state = self.state();
         state.check(file.incarnation)?;
         let asked = state.ask_fault(file.inode, what.op());
+        let asked = asked.or_else(|| state.overflow(file.inode, &what));
         let (what, result) = match (asked, what) {
             (None, what) => (what, Ok(())),
             (Some(Fault::Cut(len, error)), ChangedFile::Write { offset, mut bytes }) => {
@@ -218,6 +220,53 @@ impl MemDisk {
 }
 
 impl State {
+    fn wait_for_the_device(&self) {
+        assert!(!self.forbids_waiting, "nobody may wait for the device here");
+    }
+
+    /// Makes durable what was named in a directory before operation `until`.
+    pub(super) fn sync_dir(&mut self, dir: &str, until: u64) -> io::Result<()> {
+        self.ask_path(dir, Op::SyncDir)?;
+        if !dir.is_empty() && self.names.get(dir) != Some(&Entry::Dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let changes = std::mem::take(&mut self.name_changes);
+        for change in changes {
+            if change.touches(dir) && change.sequence < until {
+                change.apply(&mut self.durable_names);
+            } else {
+                self.name_changes.push(change);
+            }
+        }
+        self.collect_garbage();
+        Ok(())
+    }
+
+    /// The bytes of all files, open ones without a name included.
+    fn used(&self) -> u64 {
+        self.inodes.values().map(|file| file.current.len() as u64).sum()
+    }
+
+    /// What happens to a change for which there is no room: a write stores what fits.
+    fn overflow(&self, inode: u64, what: &ChangedFile) -> Option<Fault> {
+        let free = self.capacity?.saturating_sub(self.used());
+        let len = self.inodes[&inode].current.len() as u64;
+        let end = match what {
+            ChangedFile::Write { offset, bytes } => offset + bytes.len() as u64,
+            ChangedFile::SetLen(len) | ChangedFile::Allocate(len) => *len,
+        };
+        if end.saturating_sub(len) <= free {
+            return None;
+        }
+        let full = io::ErrorKind::StorageFull;
+        Some(match what {
+            ChangedFile::Write { offset, .. } => {
+                Fault::Cut((len + free).saturating_sub(*offset), full)
+            }
+            _ => Fault::Fail(full),
+        })
+    }
+
     pub(super) fn name_file(&mut self, inode: u64, path: &str) {
         path.clone_into(&mut self.inodes.get_mut(&inode).expect("named files have content").path);
     }

@@ -14,7 +14,7 @@
 //! are written anew (<https://lwn.net/Articles/752063/>).
 //!
 //! A plain mutex guards the state because `Disk` takes `&self`; it is never held while anything
-//! waits. Left out: space limits (use a fault hook), permissions, sparse files.
+//! waits. It may be told to forbid waiting: then whoever waits for a sync panics. Left out: permissions, sparse files.
 
 mod faults;
 
@@ -97,6 +97,8 @@ pub enum Op {
     Allocate(u64),
     /// A file is made durable (asked when it takes effect, not when it is started).
     Sync,
+    /// The room is asked for: a fault is the answer that there is none.
+    Space,
 }
 
 /// Started work that has not ended.
@@ -111,6 +113,7 @@ enum Work {
     Sync {
         id: SyncId,
         files: Vec<MemFile>,
+        dirs: Vec<String>,
         until: u64,
     },
     Read {
@@ -138,6 +141,10 @@ struct State {
     pending: Vec<Pending>,
     /// What the last sync made durable: inode, offset, length.
     settled: Vec<(u64, u64, u64)>,
+    /// Whoever waits for a sync panics.
+    forbids_waiting: bool,
+    /// How many bytes all files together may have.
+    capacity: Option<u64>,
     fault: Option<FaultHook>,
     cold: Option<ColdHook>,
     watch: Option<Arc<dyn Watch>>,
@@ -207,12 +214,15 @@ impl MemDisk {
     pub fn complete(&self, pending: Pending) -> DiskDone {
         let mut state = self.state();
         match pending.work {
-            Work::Sync { id, files, until } => {
+            Work::Sync { id, files, dirs, until } => {
                 state.settled.clear();
-                let result = files.iter().try_for_each(|file| {
+                let synced = files.iter().try_for_each(|file| {
                     state.check(file.incarnation)?;
                     state.sync(file.inode, until)
                 });
+                let mut dirs = dirs.iter();
+                let result =
+                    synced.and_then(|()| dirs.try_for_each(|dir| state.sync_dir(dir, until)));
                 DiskDone::Synced { id, result }
             }
             Work::Read { id, file, offset, len } => {
@@ -231,7 +241,7 @@ impl MemDisk {
     #[must_use]
     pub fn fail(&self, pending: Pending, error: io::ErrorKind) -> DiskDone {
         match pending.work {
-            Work::Sync { id, files, until } => {
+            Work::Sync { id, files, until, .. } => {
                 let mut state = self.state();
                 for file in files {
                     if state.check(file.incarnation).is_ok() {
@@ -298,11 +308,11 @@ impl fmt::Debug for MemDisk {
 }
 
 impl Pending {
-    /// The files a sync covers, or 1 for a read: for whoever gives the work a duration.
+    /// The files and directories a sync covers, or 1 for a read: for whoever gives the work a duration.
     #[must_use]
     pub fn files(&self) -> usize {
         match &self.work {
-            Work::Sync { files, .. } => files.len(),
+            Work::Sync { files, dirs, .. } => files.len() + dirs.len(),
             Work::Read { .. } => 1,
         }
     }

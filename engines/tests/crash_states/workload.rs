@@ -44,7 +44,9 @@ pub(crate) enum Step {
     StartSync,
     EndSync,
     Sync,
-    /// All background work there is.
+    /// Background work up to where it waits for a sync.
+    MaintainAhead,
+    /// All background work there is, with the syncs that it asks for.
     Maintain,
     Checkpoint,
     /// Closes and opens again.
@@ -52,7 +54,7 @@ pub(crate) enum Step {
 }
 
 /// All steps.
-pub(crate) const ALPHABET: [Step; 12] = [
+pub(crate) const ALPHABET: [Step; 13] = [
     Step::PutA,
     Step::PutB,
     Step::LongA,
@@ -62,6 +64,7 @@ pub(crate) const ALPHABET: [Step; 12] = [
     Step::StartSync,
     Step::EndSync,
     Step::Sync,
+    Step::MaintainAhead,
     Step::Maintain,
     Step::Checkpoint,
     Step::Reopen,
@@ -143,7 +146,18 @@ impl Life {
                 self.start_sync()?;
                 self.end_sync()
             }
-            Step::Maintain => maintain(&mut *self.engine),
+            Step::MaintainAhead => maintain(&mut *self.engine).map(drop),
+            Step::Maintain => {
+                for _ in 0..100 {
+                    if !maintain(&mut *self.engine)? {
+                        break;
+                    }
+                    self.end_sync()?;
+                    self.start_sync()?;
+                    self.end_sync()?;
+                }
+                Ok(())
+            }
             Step::Checkpoint => {
                 let dir = format!("copy-{}", self.copies.len());
                 self.engine.checkpoint(&dir)?;
@@ -192,14 +206,15 @@ impl Life {
     }
 }
 
-/// Background work until there is none, or none before the next sync.
-pub(crate) fn maintain(engine: &mut dyn Engine) -> Result<()> {
+/// Background work until there is none, or none before the next sync: then `true`.
+pub(crate) fn maintain(engine: &mut dyn Engine) -> Result<bool> {
     for _ in 0..100 {
-        if !engine.maintain(1 << 20)?.more {
-            break;
+        let progress = engine.maintain(1 << 20)?;
+        if !progress.more {
+            return Ok(progress.waits_for.is_some());
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 /// A store's content after `changes`.

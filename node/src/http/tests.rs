@@ -153,6 +153,8 @@ fn fake_status() -> Status {
         ready: true,
         waiting: Vec::new(),
         barred: None,
+        troubles: Vec::new(),
+        damaged_keys: 0,
         notes: Vec::new(),
         layout: Some(LayoutStatus {
             version: 1,

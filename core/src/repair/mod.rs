@@ -1,0 +1,3 @@
+//! What brings a replica back to what it has acknowledged, beside the requests that happen to touch it.
+
+pub mod rotten;

@@ -1,0 +1,122 @@
+//! What one sync covers, and who waits for it: nobody on this thread, except at the start and at the end.
+//!
+//! A sync that is started covers the log files written since the last one, oldest first, then what background work has
+//! asked for, then the names in the directory when files have been made, renamed or removed. It ends good only when all of
+//! that is durable, in this order. Background work writes ahead by at most `AHEAD_BYTES_MAX`; then it asks for a sync with
+//! an errand and does nothing until one has ended that was started after it asked.
+
+use std::io;
+
+use rondo_core::env::Disk;
+use rondo_core::error::{Error, Result};
+use rondo_core::id::{Lsn, SyncId};
+use rondo_core::sometimes;
+
+use super::Bitcask;
+
+/// Background work asks for a sync when it has written so much since the last one, in bytes.
+const AHEAD_BYTES_MAX: u64 = 8 << 20;
+
+/// A sync under way.
+pub(super) struct Sync {
+    id: SyncId,
+    lsn: u64,
+    files: Vec<u32>,
+    has_names: bool,
+}
+
+/// What background work waits for.
+pub(super) struct Errand<F> {
+    pub(super) files: Vec<F>,
+    has_names: bool,
+    /// The sync that covers it, once one has been started.
+    sync: Option<SyncId>,
+}
+
+impl<D: Disk> Bitcask<D> {
+    /// Starts a sync of all that has been handed to the operating system, unless that is durable.
+    pub(super) fn begin_sync(&mut self, id: SyncId) -> Option<Lsn> {
+        if self.durable == self.handed_over && self.errand.is_none() {
+            sometimes!(self.disk, NothingToSync);
+            return None;
+        }
+        let files = std::mem::take(&mut self.dirty);
+        let mut has_names = std::mem::take(&mut self.names_dirty);
+        // A file that a merge has removed meanwhile was durable, and is durable elsewhere.
+        let there = |number| self.files.get(number).map(|file| file.file.clone());
+        let mut handles: Vec<D::File> = files.iter().filter_map(there).collect();
+        sometimes!(self.disk, SyncCoveredTwoFiles, files.len() > 1);
+        if let Some(errand) = &mut self.errand {
+            handles.extend(errand.files.iter().cloned());
+            errand.sync = Some(id);
+            has_names |= errand.has_names;
+        }
+        let dirs = if has_names { vec![self.dir.clone()] } else { Vec::new() };
+        self.disk.start_sync(id, handles, dirs);
+        self.sync = Some(Sync { id, lsn: self.handed_over, files, has_names });
+        Some(Lsn(self.handed_over))
+    }
+
+    /// The sync under way has ended.
+    pub(super) fn end_sync(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn> {
+        match self.sync.take() {
+            Some(sync) if sync.id == id => {
+                let result = result.map_err(Error::Disk);
+                self.poison_on_error(result)?;
+                self.syncs += 1;
+                self.durable = self.durable.max(sync.lsn);
+                if self.errand.as_ref().is_some_and(|errand| errand.sync == Some(id)) {
+                    self.errand = None;
+                }
+                Ok(Lsn(self.durable))
+            }
+            other => {
+                self.sync = other;
+                Err(Error::Malformed("this sync was not started here"))
+            }
+        }
+    }
+
+    /// Background work goes on when these files, and then the names in the directory, are durable.
+    pub(super) fn send_errand(&mut self, files: Vec<D::File>, has_names: bool) {
+        self.ahead = 0;
+        self.errand = Some(Errand { files, has_names, sync: None });
+    }
+
+    /// Background work has written so many more bytes into a file. It may have to wait.
+    pub(super) fn write_ahead(&mut self, file: &D::File, bytes: u64) {
+        self.ahead += bytes;
+        if self.ahead >= AHEAD_BYTES_MAX {
+            self.send_errand(vec![file.clone()], false);
+        }
+    }
+
+    /// Makes everything written durable, names included, and waits for it.
+    pub(super) fn make_durable(&mut self) -> Result<()> {
+        self.write_buffer()?;
+        // What a sync under way covers is not durable yet either.
+        let under_way = self.sync.iter().flat_map(|sync| &sync.files);
+        let mut numbers: Vec<u32> = under_way.chain(&self.dirty).copied().collect();
+        numbers.dedup();
+        for number in numbers {
+            // A file that a merge removed meanwhile was durable elsewhere before.
+            if let Some(file) = self.files.get(&number) {
+                self.disk.sync_now(&file.file)?;
+            }
+        }
+        if self.names_dirty || self.sync.as_ref().is_some_and(|sync| sync.has_names) {
+            self.disk.sync_dir(&self.dir)?;
+        }
+        self.dirty.clear();
+        self.names_dirty = false;
+        self.durable = self.lsn;
+        Ok(())
+    }
+}
+
+/// Adds a file to the dirty ones, once.
+pub(super) fn note(dirty: &mut Vec<u32>, number: u32) {
+    if !dirty.contains(&number) {
+        dirty.push(number);
+    }
+}
