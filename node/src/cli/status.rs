@@ -22,7 +22,7 @@ pub struct Status {
     /// How to print
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
-    /// Wait first until every server named is ready, at most this long
+    /// Wait first until every server named is ready and reaches the others, at most this long
     #[arg(long, value_parser = duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "30s")]
     wait: Option<Duration>,
 }
@@ -54,7 +54,23 @@ pub async fn run(command: Status) -> Result<()> {
     }
 }
 
-/// Waits until every server is ready.
+/// Which of the servers this one does not reach: one that has just started serves before all others reach it.
+async fn away(server: &str, servers: &Servers, patience: Duration) -> Vec<String> {
+    let cluster = match Servers::parse(server, patience) {
+        Ok(one) => one.json("/v1/cluster").await.unwrap_or_default(),
+        Err(_) => Value::Null,
+    };
+    let named = |member: &&Value| {
+        servers.list().iter().any(|server| member["client_address"] == server.as_str())
+    };
+    let members = cluster["members"].as_array().into_iter().flatten().filter(named);
+    members
+        .filter(|member| member["state"] != "alive")
+        .map(|member| text_of(&member["name"]))
+        .collect()
+}
+
+/// Waits until every server is ready, and reaches the others.
 async fn wait(servers: &Servers, patience: Duration) -> Result<()> {
     let end = Instant::now() + patience;
     for server in servers.list() {
@@ -62,7 +78,13 @@ async fn wait(servers: &Servers, patience: Duration) -> Result<()> {
             let left = end.saturating_duration_since(Instant::now());
             let ready = Servers::parse(server, left)?.ask(&Ask::new(Method::GET, "/ready")).await;
             let why = match &ready {
-                Ok(answer) if answer.status == StatusCode::OK => break,
+                Ok(answer) if answer.status == StatusCode::OK => {
+                    let away = away(server, servers, left).await;
+                    if away.is_empty() {
+                        break;
+                    }
+                    format!("it does not reach {}", away.join(", "))
+                }
                 Ok(answer) => reasons(&answer.body),
                 Err(failure) => failure.message.clone(),
             };
