@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, proptest};
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, FileFailurePersistence};
 use rondo_core::id::{ActorId, RequestId};
 use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
@@ -346,8 +346,11 @@ fn step() -> impl Strategy<Value = Step> {
     )
 }
 
+/// Cases that failed once are kept here, and are run first.
+const FAILURES: FileFailurePersistence = FileFailurePersistence::Direct("tests/dvv.regressions");
+
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { failure_persistence: Some(Box::new(FAILURES)), ..Config::default() })]
 
     #[test]
     fn random_histories_agree_with_the_oracle(

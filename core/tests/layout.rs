@@ -1,7 +1,7 @@
 //! Layouts: effective quorums, what is refused from outside, and where keys lie.
 
 use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, FileFailurePersistence};
 use rondo_core::config::{NODES_MAX, PARTITIONS_MAX};
 use rondo_core::id::{KeyspaceId, LayoutVersion, NodeId, PartitionId, Token};
 use rondo_core::layout::keyspace::{Keyspace, Level, partition, token};
@@ -183,8 +183,11 @@ fn parts() -> impl Strategy<Value = LayoutParts> {
     )
 }
 
+/// Cases that failed once are kept here, and are run first.
+const FAILURES: FileFailurePersistence = FileFailurePersistence::Direct("tests/layout.regressions");
+
 proptest! {
-    #![proptest_config(Config { cases: 2000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { cases: 2000, failure_persistence: Some(Box::new(FAILURES)), ..Config::default() })]
 
     /// Whatever arrives, checking it does not panic, and what is taken can be asked anything.
     #[test]

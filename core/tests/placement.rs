@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use proptest::prelude::{
     Just, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest,
 };
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, FileFailurePersistence};
 use rondo_core::id::NodeId;
 use rondo_core::layout::Role;
 use rondo_core::layout::placement::assign;
@@ -316,8 +316,12 @@ fn cluster() -> impl Strategy<Value = Vec<Role>> {
 /// Cheapest chains reach the optimum except where two chains could have shared a step; in 100,000 changes none did.
 const SLACK: usize = 2;
 
+/// Cases that failed once are kept here, and are run first.
+const FAILURES: FileFailurePersistence =
+    FileFailurePersistence::Direct("tests/placement.regressions");
+
 proptest! {
-    #![proptest_config(Config { failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config { failure_persistence: Some(Box::new(FAILURES)), ..Config::default() })]
 
     #[test]
     fn any_cluster_keeps_the_promises(roles in cluster(), n in 1u8..=5, bits in 3u32..=8) {

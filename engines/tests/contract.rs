@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptest};
+use proptest::test_runner::FileFailurePersistence;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine};
@@ -366,8 +367,12 @@ fn busy_workload() -> Vec<Step> {
     steps
 }
 
+/// Cases that failed once are kept here, and are run first.
+const FAILURES: FileFailurePersistence =
+    FileFailurePersistence::Direct("tests/contract.regressions");
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: Some(Box::new(FAILURES)), ..ProptestConfig::default() })]
 
     #[test]
     fn it_equals_the_model(steps in steps(80), collide in any::<bool>()) {

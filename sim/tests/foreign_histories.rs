@@ -93,6 +93,12 @@ fn bad_input_is_an_error_that_says_what_to_do() {
     for (arguments, text, expect) in cases {
         assert_eq!(check_text(arguments, text), (Some(2), expect.to_owned()));
     }
+    let unknown =
+        "[{:process 0 :type :invoke :f :write :value 1} {:process 0 :type :info :f :write :value 1}
+ {:process 1 :type :invoke :f :write :value 2} {:process 1 :type :fail :f :write :value 2}]";
+    let (code, said) = check_text(&["--format", "jepsen-edn"], unknown);
+    assert_eq!(code, Some(2), "a history that no store could violate is no pass: {said}");
+    assert!(said.contains("no operation that ended well"), "{said}");
     let output = check(&["--format", "kv-edn"], Path::new("no such file"));
     assert_eq!(output.status.code(), Some(2));
 }

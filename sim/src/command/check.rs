@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use rondo_sim::check::format::{Recorded, jepsen_edn, jepsen_log, kv_edn};
-use rondo_sim::check::history::What;
+use rondo_sim::check::history::{NEVER, What};
 use rondo_sim::check::model::Text;
 use rondo_sim::check::{self, STATES_MAX, Verdict};
 use rondo_sim::verdict;
@@ -52,13 +52,20 @@ enum Model {
 impl Args {
     pub(crate) fn run(&self) -> Result<u8, String> {
         let recorded = self.recorded()?;
+        if self.model() != Model::Kv {
+            self.allow(self.model(), &recorded)?;
+        }
+        // What never ended constrains nothing: such a history would pass whatever the store did.
+        if recorded.events.iter().all(|event| event.ended == NEVER) {
+            let name = self.file.display();
+            return Err(format!("{name} has no operation that ended well: nothing can be judged"));
+        }
         let verdict = match self.model() {
             Model::Kv => {
                 let model = Text::new(&recorded.values, recorded.initial);
                 check::any(&model, &recorded.events, STATES_MAX)
             }
-            model => {
-                self.allow(model, &recorded)?;
+            Model::Register | Model::CasRegister => {
                 check::registers(&recorded.events, recorded.initial, STATES_MAX)
             }
         };
@@ -81,10 +88,10 @@ impl Args {
             Format::KvEdn => kv_edn::read(&text, initial("")),
         };
         let recorded = recorded.map_err(|malformed| format!("{name}: {malformed}"))?;
-        match recorded.events.is_empty() {
-            true => Err(format!("{name} has no operations in it: is --format right?")),
-            false => Ok(recorded),
+        if recorded.events.is_empty() {
+            return Err(format!("{name} has no operations in it: is --format right?"));
         }
+        Ok(recorded)
     }
 
     fn model(&self) -> Model {
