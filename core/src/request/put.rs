@@ -32,7 +32,7 @@ pub enum PutRound {
     /// Asking what versions there are.
     Query(Query),
     /// The dot is issued; waiting for it to be held.
-    Write(Write),
+    Write(Box<Write>),
 }
 
 /// What the query round has brought.
@@ -154,8 +154,8 @@ impl PutRound {
     pub fn timed_out(&self, facts: &Facts) -> Reply {
         match self {
             PutRound::Query(query) => facts.too_few(query.tally.count(), query.tally.needed()),
-            PutRound::Write(Write { spread, .. }) => {
-                let tally = spread.holders();
+            PutRound::Write(write) => {
+                let tally = write.spread.holders();
                 let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
                 Reply::Indeterminate { acks: count(tally.count()), needed: count(tally.needed()) }
             }
@@ -206,13 +206,13 @@ impl PutRound {
             }
         }
         let context = Context { clock: issued.known, highest: issued.hlc };
-        *self = PutRound::Write(Write {
+        *self = PutRound::Write(Box::new(Write {
             written: Written { dot: issued.dot, hlc: issued.hlc },
             spread,
             me: facts.primaries.position(me).unwrap_or(nodes.len()),
             waits: issued.mark.is_some(),
             reply: Reply::Stored { context, version: issued.hlc },
-        });
+        }));
         Ok(Next::Ask(asks))
     }
 }

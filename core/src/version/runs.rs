@@ -95,7 +95,11 @@ impl Runs {
 
     /// Adds all of `other`. Whether anything was new.
     pub fn join(&mut self, other: &Runs) -> bool {
-        other.0.iter().fold(false, |changed, &run| self.add(run) || changed)
+        let mut changed = false;
+        for &run in &other.0 {
+            changed |= self.add(run);
+        }
+        changed
     }
 }
 

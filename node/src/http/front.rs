@@ -110,8 +110,7 @@ impl Front {
         })
     }
 
-    /// The token for a client. `None` when it would be too long to give out.
-    #[must_use]
+    /// The token for a client; an error when it would be too long to give out.
     pub fn seal(
         &self,
         context: &Context,
