@@ -66,6 +66,9 @@ pub const STOP_MS_MAX: u64 = 1_000;
 pub const DRIFT_MS_MAX: u64 = 500;
 /// How far ahead the hybrid clock's durable mark is reserved, in milliseconds.
 pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
+/// How far a hybrid clock may be ahead of the peers' clocks without anything being wrong, in milliseconds: its own wall is trusted up to
+/// the drift bound ahead of them, another's time is adopted up to the drift bound ahead of that, and a restart adds the reserve.
+pub const HLC_AHEAD_MS_MAX: u64 = 2 * DRIFT_MS_MAX + HLC_RESERVE_MS;
 
 const _: () = assert!(BODY_BYTES_MAX + HEAD_BYTES_MAX < MESSAGE_BYTES_MAX);
 const _: () = assert!(STATE_BYTES_MAX < BODY_BYTES_MAX);

@@ -121,13 +121,17 @@ impl Node {
 
     /// One input. `Err`: the disk failed, and the node must stop.
     pub fn step(&mut self, input: Input, env: &mut impl Env) -> Result<()> {
+        self.members.look_at_clock(env);
         match input {
             Input::Request(tag, request) => {
                 let (coordinator, mut around) = self.split();
                 coordinator.begin(Asker::Client(tag), request, &mut around, env)?;
             }
             Input::Peer(from, envelope) => self.on_envelope(from, envelope, env)?,
-            Input::Gossip(gossip) => self.on_gossip(gossip, env)?,
+            Input::Gossip(gossip) => {
+                self.on_gossip(gossip, env)?;
+                self.trust(env.mono());
+            }
             Input::Malformed => self.counters.malformed += 1,
             Input::Synced(id, result) => self.on_synced(id, result, env)?,
             Input::ReadDone(id, result) => self.on_read_done(id, result, env)?,
@@ -200,6 +204,7 @@ impl Node {
                 self.held.until(stored, Release::Nothing);
             }
             let live = self.agreement.live().is_some();
+            self.trust(now);
             self.members.tick(self.agreement.endorsement(durable), live, &self.lives, env);
             let members = self.agreement.members();
             self.members.forget_strangers(&members, now);
@@ -482,6 +487,11 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// This node's own clock counts as far as those of its peers allow, while it hears any.
+    fn trust(&mut self, now: Mono) {
+        self.replica.trust(self.members.peers_wall(now), now);
     }
 
     fn split(&mut self) -> (&mut Coordinator, Surroundings<'_>) {

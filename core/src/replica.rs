@@ -17,9 +17,11 @@ use smallvec::SmallVec;
 use crate::buggify;
 use crate::codec;
 use crate::config::{
-    BODY_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, NodeConfig, RUNS_MAX, SIBLINGS_MAX, STATE_BYTES_MAX,
+    BODY_BYTES_MAX, DOT_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, RUNS_MAX, SIBLINGS_MAX,
+    STATE_BYTES_MAX,
 };
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
+use crate::env::{Mono, Wall};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
 use crate::layout::keyspace;
@@ -96,6 +98,8 @@ pub enum Covers {
 #[derive(Debug)]
 pub struct Replica {
     clock: HybridClock,
+    /// What the peers' clocks showed and when: this node's own counts that far and no further.
+    peers_wall: Option<(Wall, Mono)>,
     actors: BTreeMap<PartitionId, ActorId>,
     /// Keys that were found cold and have not been written since, each with the ticket that was given for it.
     awaited: BTreeMap<KeyRef, ReadTicket>,
@@ -150,6 +154,7 @@ impl Replica {
         }
         Ok(Replica {
             clock: HybridClock::new(mark),
+            peers_wall: None,
             actors,
             awaited: BTreeMap::new(),
             warm: None,
@@ -217,7 +222,7 @@ impl Replica {
             .get(&partition)
             .is_some_and(|&actor| incoming.highest(actor) > state.highest(actor));
         let was_deleted = is_deleted(&state);
-        self.clock.observe(incoming.highest_hlc(), env.wall());
+        self.clock.observe(incoming.highest_hlc(), self.wall(env));
         sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());
         if !state.merge(incoming) {
             sometimes!(env, MergeBroughtNothing);
@@ -297,7 +302,7 @@ impl Replica {
             }
         };
         let (actor, fresh) = self.actor(partition, &known, &state, env);
-        let wall = env.wall();
+        let wall = self.wall(env);
         let was_deleted = is_deleted(&state);
         let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
         let dot = state.put(&known, actor, version(hlc));
@@ -337,6 +342,32 @@ impl Replica {
         self.actors.insert(partition, actor);
         let delta = state.delta(&known, actor);
         Ok(Issued { dot, hlc, delta, known: state.known_to_writer(&known, dot), lsn, mark })
+    }
+
+    /// What the median of the peers' clocks shows now; `None` while no peer is heard, and nothing bounds this node's own.
+    pub fn trust(&mut self, peers: Option<Wall>, now: Mono) {
+        self.peers_wall = peers.map(|wall| (wall, now));
+    }
+
+    /// How far the hybrid clock is ahead of the peers' clocks, in milliseconds. What an earlier life has reserved counts: a clock
+    /// that once jumped may stay ahead of its own wall.
+    #[must_use]
+    pub fn ahead_of_peers_ms(&self, now: Mono) -> u64 {
+        let Some((wall, at)) = self.peers_wall else {
+            return 0;
+        };
+        let theirs = wall.0.saturating_add(now.ms_since(at));
+        self.clock.last().wall_ms().saturating_sub(theirs)
+    }
+
+    /// This node's own wall, as far as its peers' allow: a jump forward would be kept for ever by the durable mark.
+    fn wall(&self, env: &impl Env) -> Wall {
+        let own = env.wall();
+        let Some((peers, at)) = self.peers_wall else {
+            return own;
+        };
+        let bound = peers.0.saturating_add(env.mono().ms_since(at)).saturating_add(DRIFT_MS_MAX);
+        Wall(own.0.min(bound))
     }
 
     /// The clock's mark is on disk.

@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::buggify;
 use crate::cluster::lives::Lives;
 use crate::config::{NODES_MAX, NodeConfig};
-use crate::env::{Address, Mono};
+use crate::env::{Address, Mono, Wall};
 use crate::id::{BootEpoch, Life, NodeId};
 use crate::layout::LayoutRef;
 use crate::message::{Gossip, Introduction};
@@ -54,8 +54,8 @@ pub struct Peer {
     pub layout: LayoutRef,
     /// Whether it knows that layout to be live.
     pub live: bool,
-    /// How far its clock was ahead of this node's when it was heard last, in milliseconds.
-    pub clock_ahead_ms: i64,
+    /// What its clock showed when it was heard last.
+    pub wall: Wall,
 }
 
 /// Everybody this node knows of.
@@ -67,6 +67,8 @@ pub struct Membership {
     heartbeat_ms: u64,
     dead_ms: u64,
     peers: BTreeMap<NodeId, Peer>,
+    /// What this node's clock showed when it was looked at last, and when that was.
+    looked: (Wall, Mono),
     next_beat: Mono,
     beats: u64,
     leaving: bool,
@@ -95,6 +97,7 @@ impl Membership {
             heartbeat_ms: config.heartbeat_ms,
             dead_ms: config.dead_ms,
             peers: BTreeMap::new(),
+            looked: (Wall(0), Mono(0)),
             next_beat: Mono(0),
             beats: 0,
             leaving: false,
@@ -187,9 +190,10 @@ impl Membership {
     /// nobody. Of two middle ones the nearer counts, so that one wrong clock among two peers convicts nobody.
     #[must_use]
     pub fn clock_ahead_ms(&self, now: Mono) -> i64 {
+        let own = shows(self.looked.0, self.looked.1, now);
         let heard = self.peers.iter().filter(|&(&node, _)| self.is_heard(node, now));
-        let mut ahead: Vec<i64> =
-            heard.map(|(_, peer)| peer.clock_ahead_ms.saturating_neg()).collect();
+        let theirs = heard.filter_map(|(_, peer)| Some(shows(peer.wall, peer.heard?, now)));
+        let mut ahead: Vec<i64> = theirs.map(|theirs| own.saturating_sub(theirs)).collect();
         ahead.sort_unstable();
         let middle = ahead.get(ahead.len() / 2);
         let other = ahead.get(ahead.len().saturating_sub(1) / 2);
@@ -199,6 +203,20 @@ impl Membership {
             .copied()
             .min_by_key(|ahead| ahead.unsigned_abs())
             .unwrap_or(0)
+    }
+
+    /// What the median of the peers' clocks shows now, as far as this node hears any: how far its own clock may be trusted.
+    #[must_use]
+    pub fn peers_wall(&self, now: Mono) -> Option<Wall> {
+        let mut others = self.peers.keys().filter(|&&node| self.is_heard(node, now));
+        others.next()?;
+        let own = shows(self.looked.0, self.looked.1, now);
+        Some(Wall(own.saturating_sub(self.clock_ahead_ms(now)).max(0).cast_unsigned()))
+    }
+
+    /// Looks at this node's own clock, which may have jumped since.
+    pub fn look_at_clock(&mut self, env: &impl Env) {
+        self.looked = (env.wall(), env.mono());
     }
 
     /// When `tick` has something to do.
@@ -289,7 +307,7 @@ impl Membership {
                 sometimes!(env, PeerLeft);
                 peer.left = Some(boot);
             }
-            peer.clock_ahead_ms = wall.0.cast_signed().wrapping_sub(env.wall().0.cast_signed());
+            peer.wall = wall;
         }
     }
 
@@ -357,7 +375,7 @@ impl Membership {
                     left: None,
                     layout,
                     live: false,
-                    clock_ahead_ms: 0,
+                    wall: Wall(0),
                 };
                 self.peers.insert(node, peer);
             }
@@ -371,6 +389,11 @@ impl Membership {
     }
 }
 
+/// What a clock that showed `wall` at `at` shows now, in milliseconds.
+fn shows(wall: Wall, at: Mono, now: Mono) -> i64 {
+    i64::try_from(wall.0.saturating_add(now.ms_since(at))).unwrap_or(i64::MAX)
+}
+
 /// Up to `max` of them; with each beat others have their turn.
 fn turn<T>(all: &[T], beat: u64, max: usize) -> impl Iterator<Item = &T> {
     let start = if all.len() > max { beat as usize * max % all.len() } else { 0 };
@@ -382,7 +405,6 @@ mod tests {
     use super::*;
     use crate::config::{Durability, MEMORY_BYTES_USUAL};
     use crate::engine::{Engine, MemoryEngine};
-    use crate::env::Wall;
     use crate::id::ClientTag;
     use crate::message::{Envelope, Reply};
     use crate::probe::Probe;

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use crate::budget::Gauge;
 use crate::cluster::membership::Membership;
 use crate::config::{
-    CONTENT_TYPE_BYTES_MAX, DRIFT_MS_MAX, KEY_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
+    CONTENT_TYPE_BYTES_MAX, DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, KEY_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
+    VALUE_BYTES_MAX,
 };
 use crate::env::Mono;
 use crate::id::NodeId;
 use crate::layout::keyspace::{Keyspace, Level};
 use crate::layout::{Layout, LayoutRef};
 use crate::message::{Action, Reply, Request};
+use crate::replica::Replica;
 use crate::request::operation::Facts;
 
 /// The live layout, if there is one.
@@ -61,7 +63,13 @@ pub fn room(
 }
 
 /// Whether enough of the key's primaries seem to be up, and the clock of this node, `me`, is good enough.
-pub fn prospects(facts: &Facts, me: NodeId, members: &Membership, now: Mono) -> Result<(), Reply> {
+pub fn prospects(
+    facts: &Facts,
+    me: NodeId,
+    members: &Membership,
+    replica: &Replica,
+    now: Mono,
+) -> Result<(), Reply> {
     let nodes = facts.primaries.nodes();
     let alive = nodes.iter().filter(|&&node| members.is_alive(node, now)).count();
     let needed = match facts.request.action {
@@ -75,7 +83,7 @@ pub fn prospects(facts: &Facts, me: NodeId, members: &Membership, now: Mono) -> 
     }
     // Whoever passes a write on does not stamp it.
     if facts.request.writes() && facts.level == Level::One && facts.primaries.has(me) {
-        clock(members.clock_ahead_ms(now))?;
+        clock(members.clock_ahead_ms(now), replica.ahead_of_peers_ms(now))?;
     }
     Ok(())
 }
@@ -100,8 +108,14 @@ fn sizes(request: &Request) -> Result<(), Reply> {
 }
 
 /// At level `one` nobody is asked for the key's highest HLC, so a clock that is far off would order writes wrongly
-/// for good.
-fn clock(ahead_ms: i64) -> Result<(), Reply> {
+/// for good. The hybrid clock is what orders them: it may be ahead although the wall has been set right since.
+fn clock(ahead_ms: i64, hybrid_ahead_ms: u64) -> Result<(), Reply> {
+    if hybrid_ahead_ms > HLC_AHEAD_MS_MAX && ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
+        return Err(unavailable(&format!(
+            "this node's hybrid clock is {hybrid_ahead_ms} ms ahead of its peers' clocks, as its clock once was: write at \
+             quorum until they have caught up"
+        )));
+    }
     if ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
         return Ok(());
     }

@@ -175,7 +175,7 @@ impl Coordinator {
         }
         let gauge = self.operations.gauge();
         admission::room(self.operations.len(), gauge, self.stopping, around.barred)?;
-        admission::prospects(facts, self.me, around.members, env.mono())
+        admission::prospects(facts, self.me, around.members, around.replica, env.mono())
     }
 
     /// Whether there is room to remember a named write.

@@ -5,7 +5,8 @@
 //! clock, though the data that carries it is (drift limits adoption, never data:
 //! <https://github.com/yugabyte/yugabyte-db/issues/10628>, and nobody crashes over a clock:
 //! <https://github.com/yugabyte/yugabyte-db/issues/31160>); after a restart the clock starts above its durable mark.
-//! Left out: deciding whether this node's own clock is the wrong one, which takes the peers' clocks.
+//! Left out: deciding whether this node's own clock is the wrong one, which takes the peers' clocks; the walls that come in here
+//! are bounded by theirs.
 
 use std::fmt;
 

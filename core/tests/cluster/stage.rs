@@ -24,6 +24,7 @@ use rondo_core::probe::Probe;
 use rondo_core::step::{Env, Input};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::VersionSet;
+use rondo_core::version::hlc::Hlc;
 
 /// An engine whose syncs take as long as the story wants, and whose reads are cold when it says so.
 pub(crate) struct SlowEngine {
@@ -351,6 +352,40 @@ impl Stage {
             Some(Reply::Stored { context, .. }) => context,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// As `stored`: the time of the write.
+    pub(crate) fn stored_at(&mut self, node: usize, request: Request) -> Hlc {
+        self.ask(node, request);
+        self.settle();
+        match self.shared.borrow_mut().last.take() {
+            Some(Reply::Stored { version, .. }) => version,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Time passes, and nothing is delivered or synced.
+    pub(crate) fn tick(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        for node in 1..=self.actors.len() {
+            self.step(node, Input::Tick).expect("no disk fails");
+        }
+    }
+
+    /// An earlier life of a node has reserved times up to what its clock shows now.
+    pub(crate) fn leap(&mut self, node: usize) {
+        let at = node - 1;
+        let Actor { engine, wall_offset, .. } = &mut self.actors[at];
+        let mark = Hlc::at(Wall(1_000_000u64.saturating_add_signed(*wall_offset)));
+        let change = Change::Put {
+            key: Bytes::from_static(b"\0clock"),
+            head: Bytes::copy_from_slice(&mark.0.to_be_bytes()),
+            body: Default::default(),
+        };
+        engine.write(&Batch { changes: [change].into_iter().collect() }).expect("memory");
+        let nodes = self.actors.len();
+        let actor = &mut self.actors[at];
+        actor.node = Node::new(&config(at, nodes), &mut actor.engine, Mono(0)).expect("it starts");
     }
 
     /// Delivers the oldest message of the link; `false` when there is none.

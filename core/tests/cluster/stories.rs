@@ -1,6 +1,7 @@
 //! The stories. Each is a scenario that a simpler design gets wrong.
 
 use insta::assert_snapshot;
+use rondo_core::config::DRIFT_MS_MAX;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::message::{Action, Request};
 use rondo_core::version::context::Context;
@@ -128,6 +129,61 @@ fn a_clock_far_off_stops_writes_at_one_and_nothing_else() {
     stage.settle();
     assert_eq!([1, 2, 3].map(|node| stage.status(node).clock_ahead_ms), [60_000, 0, 0]);
     assert_snapshot!(stage.transcript());
+}
+
+/// A repetition before the clock's mark is durable would show a time to which the clock goes back after a power loss.
+#[test]
+fn a_dot_is_not_sent_again_before_the_mark_above_it_is_durable() {
+    let mut stage = Stage::formed(3);
+    stage.ask(1, put("x"));
+    stage.deliver(1, 2);
+    stage.deliver(2, 1);
+    stage.transcript();
+    stage.say("the first sync of n1 takes long; it asks again");
+    stage.tick(150);
+    stage.tick(150);
+    let sent = stage.transcript();
+    assert!(!sent.contains("n1 → n2 Merge {"), "{sent}");
+    stage.sync(1);
+    let sent = stage.transcript();
+    assert!(sent.contains("n1 → n2 Merge {"), "{sent}");
+}
+
+/// The node's clock runs ahead for a moment, and is set right again. What it has shown meanwhile is kept by the durable mark, so a
+/// jump must not be believed while there are peers to compare with (<https://github.com/yugabyte/yugabyte-db/issues/31160>).
+#[test]
+fn a_jump_of_the_own_clock_is_not_kept() {
+    let mut stage = Stage::formed(3);
+    stage.gossip_off = false;
+    stage.pass(100);
+    stage.set_wall_offset(1, 20_000);
+    let version = stage.stored_at(1, put("in the future"));
+    assert!(version.wall_ms() <= 1_000_000 + stage.now.0 / 1_000_000 + DRIFT_MS_MAX, "{version}");
+    stage.set_wall_offset(1, 0);
+    stage.pass(1_000);
+    let later = Request { level: Some(Level::One), ..put("later") };
+    stage.stored(1, later);
+}
+
+/// Alone nothing tells a node that its clock is wrong. When it hears its peers again, its hybrid clock is still ahead, although its
+/// wall is right: a write at `one` would hide all later ones for as long.
+#[test]
+fn a_hybrid_clock_that_is_ahead_stops_writes_at_one_although_the_wall_is_right() {
+    let mut stage = Stage::unformed(3);
+    stage.gossip_off = true;
+    stage.set_wall_offset(1, 20_000);
+    stage.leap(1);
+    stage.set_wall_offset(1, 0);
+    stage.gossip_off = false;
+    for _ in 0..20 {
+        stage.pass(100);
+    }
+    stage.transcript();
+    stage.ask(1, Request { level: Some(Level::One), ..put("x") });
+    let told = stage.transcript();
+    let told = told.lines().rfind(|line| line.starts_with("client")).unwrap();
+    assert!(told.contains("hybrid clock is"), "{told}");
+    stage.stored(1, put("at quorum"));
 }
 
 #[test]
