@@ -109,12 +109,15 @@ fn a_half_open_connection_is_known_to_the_dialler_alone() {
 #[test]
 fn refused_connections_stop_messages_and_no_datagrams() {
     let refuse = json!({"links": {"links": [[0, 1], [1, 0]], "how": "refuse", "for_ms": 1_000}});
-    let outcome = run(&refuse, 100);
+    // The last of the writes is sent 2.5 s after the fault began: who has been refused for 1 s may wait as long before he dials again.
+    let outcome = run(&refuse, 150);
     let tries = seen(&outcome, 0, "stream", 1_000);
     assert!(tries.iter().filter(|line| line.contains("is broken")).count() > 3, "{tries:#?}");
     assert!(!has(&tries, "is there"));
     assert_eq!(seen(&outcome, 1, "message", 1_000), [""; 0]);
     assert!(has(&seen(&outcome, 1, "datagram", 1_000), "from n0"));
+    // Meanwhile no write is sent into the void: whoever has no connection is not up.
+    assert!(has(&seen(&outcome, 0, "answer", 1_000), "refused: 1 of the key's replicas are up"));
     assert!(has(&seen(&outcome, 1, "message", 4_000), "merge"), "later they come");
 }
 
