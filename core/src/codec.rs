@@ -26,7 +26,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use smallvec::SmallVec;
 
-use crate::config::{MESSAGE_BYTES_MAX, NODES_MAX, RUNS_MAX, SIBLINGS_MAX};
+use crate::config::{MESSAGE_BYTES_MAX, REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::env::{Address, Outbound, Wall};
 use crate::error::{Error, Result};
 use crate::id::{
@@ -429,8 +429,8 @@ impl Wire for Entry {
     ) -> Result<Self, DecodeError> {
         let actor = Wire::take(decoder)?;
         let known = Wire::take(decoder)?;
-        // Concurrent writers on both sides of a partition may each have reached the bound.
-        let versions = take_all(decoder, SIBLINGS_MAX * NODES_MAX)?;
+        // All coordinators may each have reached their bound.
+        let versions = take_all(decoder, SIBLINGS_MAX * REPLICAS_MAX)?;
         Ok(Entry { actor, known, versions })
     }
 }

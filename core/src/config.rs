@@ -9,7 +9,10 @@ pub const KEY_BYTES_MAX: usize = 4 << 10;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 /// The longest content type, in bytes.
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
-/// The most siblings a key may have; a write that would make more is refused as `Overloaded`.
+/// The most replicas of a key.
+pub const REPLICAS_MAX: usize = 12;
+/// The most siblings that one coordinator lets a key have; a write that would make more is refused as `Overloaded`. Those of all
+/// coordinators may come together.
 pub const SIBLINGS_MAX: usize = 64;
 /// The highest number of a dot: far above what any actor issues, so that counting on from a hostile one never overflows.
 pub const DOT_MAX: u64 = 1 << 60;
@@ -17,10 +20,22 @@ pub const DOT_MAX: u64 = 1 << 60;
 pub const RUNS_MAX: usize = 108;
 /// The largest head of a record, in bytes.
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
-/// What one coordinator lets the values of one key grow to, in bytes.
+/// What one of three coordinators or fewer lets the values of one key grow to, in bytes; `state_bytes_max` of more.
 pub const STATE_BYTES_MAX: usize = 4 << 20;
-/// The largest body of a record, in bytes: what several coordinators accepted may come together in one.
+/// The largest body of a record, in bytes: what all coordinators accepted may come together in one.
 pub const BODY_BYTES_MAX: usize = 12 << 20;
+/// What a version takes in a head at most, in bytes: number, HLC, request, whether it deletes, content type, digest, length.
+pub const VERSION_HEAD_BYTES_MAX: usize = 9 + 9 + 17 + 1 + (3 + CONTENT_TYPE_BYTES_MAX) + 9 + 5;
+/// What a run with an actor of its own takes in a head at most, in bytes, with the numbers of runs and versions.
+pub const RUN_HEAD_BYTES_MAX: usize = 9 + 3 + 2 * 9 + 3;
+
+/// What each of n coordinators lets the values of one key grow to, in bytes: all of them together fit in a record and a message.
+#[must_use]
+pub const fn state_bytes_max(replicas: usize) -> usize {
+    let share = BODY_BYTES_MAX / if replicas == 0 { 1 } else { replicas };
+    if share < STATE_BYTES_MAX { share } else { STATE_BYTES_MAX }
+}
+
 /// The largest message between nodes, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// The largest datagram between nodes, in bytes; what does not fit is not gossiped.
@@ -70,9 +85,21 @@ pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
 /// the drift bound ahead of them, another's time is adopted up to the drift bound ahead of that, and a restart adds the reserve.
 pub const HLC_AHEAD_MS_MAX: u64 = 2 * DRIFT_MS_MAX + HLC_RESERVE_MS;
 
-const _: () = assert!(BODY_BYTES_MAX + HEAD_BYTES_MAX < MESSAGE_BYTES_MAX);
+const _: () = assert!(
+    BODY_BYTES_MAX + HEAD_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX,
+    "a message brings whatever a record holds, and an answer shows it"
+);
 const _: () = assert!(STATE_BYTES_MAX < BODY_BYTES_MAX);
-const _: () = assert!(VALUE_BYTES_MAX < STATE_BYTES_MAX);
+const _: () = assert!(
+    VALUE_BYTES_MAX <= state_bytes_max(REPLICAS_MAX),
+    "each of the most coordinators takes a value of any size"
+);
+const _: () = assert!(
+    16 + SIBLINGS_MAX * REPLICAS_MAX * VERSION_HEAD_BYTES_MAX + RUNS_MAX * RUN_HEAD_BYTES_MAX
+        <= HEAD_BYTES_MAX,
+    "the siblings of all coordinators fit in one head"
+);
+const _: () = assert!(REPLICAS_MAX <= NODES_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "the largest UDP payload over IPv4");
 const _: () = assert!(MEMORY_BYTES_MIN <= MEMORY_BYTES_USUAL);
 const _: () = assert!(2 * NODES_MAX * LINK_BUFFER_BYTES <= MEMORY_BYTES_USUAL / 16);

@@ -18,7 +18,7 @@ use crate::buggify;
 use crate::codec;
 use crate::config::{
     BODY_BYTES_MAX, DOT_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, RUNS_MAX, SIBLINGS_MAX,
-    STATE_BYTES_MAX,
+    state_bytes_max,
 };
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::env::{Mono, Wall};
@@ -83,6 +83,17 @@ pub struct Issued {
     pub lsn: Lsn,
     /// The hybrid clock's mark that is part of the write. While it is not durable the dot must stay here.
     pub mark: Option<Hlc>,
+}
+
+/// What a write is issued by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// What it means to overwrite.
+    pub covers: Covers,
+    /// The highest HLC anybody told of; the new one is above it and above everything here.
+    pub seen: Hlc,
+    /// How many coordinators the key has: each may let it grow to a share of what fits in a record.
+    pub replicas: usize,
 }
 
 /// What a write means to overwrite.
@@ -282,18 +293,17 @@ impl Replica {
         self.write(key, changes, env).map(drop)
     }
 
-    /// Issues a dot for a write of a key that this node is a primary of. `seen` is the highest HLC anybody
-    /// told of; the new one is above it and above everything here.
+    /// Issues a dot for a write of a key that this node is a primary of.
     pub fn issue(
         &mut self,
         key: &KeyRef,
         partition: PartitionId,
-        covers: Covers,
-        seen: Hlc,
+        terms: Terms,
         version: impl FnOnce(Hlc) -> Version,
         env: &mut impl Env,
     ) -> Result<Issued, Trouble> {
         let Loaded { mut state, .. } = self.read(key, env.engine())?;
+        let Terms { covers, seen, replicas } = terms;
         let known = match covers {
             Covers::Only(context) => context,
             Covers::AndLocal(mut context) => {
@@ -306,7 +316,7 @@ impl Replica {
         let was_deleted = is_deleted(&state);
         let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
         let dot = state.put(&known, actor, version(hlc));
-        check_bounds(&state)?;
+        check_bounds(&state, replicas)?;
         let is_value =
             state.versions().any(|(other, version)| other == dot && !version.value.is_empty());
         if is_value && env.engine().is_nearly_full() {
@@ -487,9 +497,8 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
     Some(KeyRef { keyspace: KeyspaceId(keyspace), key: bytes.slice(DATA_PREFIX_BYTES..) })
 }
 
-/// What one coordinator lets a key grow to. A merge of what several accepted may be larger, and must fit
-/// in a message all the same.
-fn check_bounds(state: &VersionSet) -> Result<()> {
+/// What one of so many coordinators lets a key grow to: a merge of what all of them accepted fits in a record and a message.
+fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
     let bytes: usize = state.versions().map(|(_, version)| version.value.len()).sum();
     if state.versions().count() > SIBLINGS_MAX {
         return Err(Error::Full(
@@ -499,7 +508,7 @@ fn check_bounds(state: &VersionSet) -> Result<()> {
     if state.runs() > RUNS_MAX {
         return Err(Error::Full("the key's clock has too many actors"));
     }
-    if bytes > STATE_BYTES_MAX {
+    if bytes > state_bytes_max(replicas) {
         return Err(Error::Full(
             "the key's siblings are too large; read it and write with its context",
         ));
@@ -510,7 +519,8 @@ fn check_bounds(state: &VersionSet) -> Result<()> {
 fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
     let (head, body) = codec::encode_state(state);
     let body_bytes: usize = body.iter().map(Bytes::len).sum();
-    if head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
+    // Never what could not be read back.
+    if !state.fits() || head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
         return Err(Error::Full("the key's versions do not fit in one record"));
     }
     Ok(Change::Put { key: data_key(key), head, body })

@@ -13,7 +13,7 @@ use rondo_core::id::{
 };
 use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
 use rondo_core::probe::Probe;
-use rondo_core::replica::{Covers, Issued, Replica, Trouble, data_key};
+use rondo_core::replica::{Covers, Issued, Replica, Terms, Trouble, data_key};
 use rondo_core::step::Env;
 use rondo_core::version::dvv::{Clock, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
@@ -63,13 +63,13 @@ impl World {
     fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let version = |hlc| Version::value(hlc, RequestId(1), Bytes::new(), "v".into());
         let covers = Covers::Only(Clock::default());
-        replica.issue(key, PARTITION, covers, Hlc(0), version, self).unwrap()
+        replica.issue(key, PARTITION, terms(covers), version, self).unwrap()
     }
 
     fn delete(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let covers = Covers::AndLocal(Clock::default());
         let version = |hlc| Version::tombstone(hlc, RequestId(2));
-        replica.issue(key, PARTITION, covers, Hlc(0), version, self).unwrap()
+        replica.issue(key, PARTITION, terms(covers), version, self).unwrap()
     }
 
     /// A power loss takes a write that had been told to others.
@@ -106,6 +106,10 @@ fn config(clean: bool) -> NodeConfig {
         durability: Durability::Batch,
         memory_bytes_max: MEMORY_BYTES_USUAL,
     }
+}
+
+fn terms(covers: Covers) -> Terms {
+    Terms { covers, seen: Hlc(0), replicas: 3 }
 }
 
 fn key(name: &'static str) -> KeyRef {

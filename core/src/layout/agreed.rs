@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::{NODES_MAX, PARTITIONS_MAX};
+use crate::config::{NODES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
 use crate::id::{KeyspaceId, LayoutVersion, NodeId, PartitionId, Token};
 use crate::layout::keyspace::{self, Keyspace};
 use crate::layout::placement;
@@ -44,7 +44,7 @@ impl Quorums {
     /// must be so that R' + W' > n still holds when R + W > N did.
     #[must_use]
     pub fn effective(self, nodes: usize) -> Quorums {
-        let n = self.n.min(u8::try_from(nodes).unwrap_or(u8::MAX)).max(1);
+        let n = usize::from(self.n).min(nodes).clamp(1, REPLICAS_MAX) as u8;
         if n == self.n {
             return Quorums { n, r: self.r.clamp(1, n), w: self.w.clamp(1, n) };
         }
@@ -143,7 +143,7 @@ impl Layout {
         n >= 1
             && (1..=n).contains(&r)
             && (1..=n).contains(&w)
-            && usize::from(n) <= self.roles.len()
+            && usize::from(n) <= self.roles.len().min(REPLICAS_MAX)
             && self.roles.len() <= NODES_MAX
             && self.roles.windows(2).all(|pair| pair[0].node < pair[1].node)
             && self.partitions.is_power_of_two()

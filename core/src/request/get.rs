@@ -230,6 +230,13 @@ impl ReadRound {
     }
 
     fn write_back(&mut self, merged: VersionSet, facts: &Facts) -> Next {
+        if !merged.fits() {
+            // What coordinators accept fits together; more than that comes of copies that lost what they had accepted.
+            return Next::End(Reply::Unavailable {
+                reason: "the key's replicas hold more together than one record can; overwrite it"
+                    .to_owned(),
+            });
+        }
         let mut holders = Tally::new(facts.write_needs(), facts.primaries.nodes().len());
         let digest = merged.digest();
         for told in self.told.iter().filter(|told| told.digest == digest) {

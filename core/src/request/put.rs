@@ -15,7 +15,7 @@ use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
 use crate::message::{Action, Message, Reply, Request};
-use crate::replica::{Covers, Replica, Trouble};
+use crate::replica::{Covers, Replica, Terms, Trouble};
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::quorum::Tally;
@@ -183,8 +183,9 @@ impl PutRound {
             )));
         }
         let (covers, seen) = query.covers(facts);
+        let terms = Terms { covers, seen, replicas: facts.primaries.nodes().len() };
         let version = |hlc| version(&facts.request, hlc);
-        let issued = replica.issue(&facts.key, facts.partition, covers, seen, version, env)?;
+        let issued = replica.issue(&facts.key, facts.partition, terms, version, env)?;
 
         let nodes = facts.primaries.nodes();
         let mut spread = Spread::new(issued.delta, Tally::new(facts.write_needs(), nodes.len()));

@@ -3,10 +3,10 @@
 
 use smallvec::SmallVec;
 
+use crate::config::REPLICAS_MAX;
 use crate::id::NodeId;
 
-/// The most replicas a key can have: the bits of a tally.
-pub const REPLICAS_MAX: usize = 32;
+const _: () = assert!(REPLICAS_MAX <= 32, "the bits of a set of primaries");
 
 /// A set of a key's primaries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
-use crate::config::{DOT_MAX, RUNS_MAX};
+use crate::config::{BODY_BYTES_MAX, DOT_MAX, REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::id::{ActorId, RequestId};
 use crate::version::hlc::Hlc;
 use crate::version::runs::{Run, Runs};
@@ -246,13 +246,23 @@ pub struct VersionSet {
 
 impl VersionSet {
     /// A set of these entries, from outside; `None` unless they are sorted by actor, count from 1 to `DOT_MAX`, know what
-    /// they hold, and have at most `RUNS_MAX` runs together.
+    /// they hold, and have at most `RUNS_MAX` runs and `SIBLINGS_MAX` versions of each of `REPLICAS_MAX` coordinators together.
     #[must_use]
     pub fn from_entries(entries: SmallVec<[Entry; 1]>) -> Option<VersionSet> {
         let sorted = entries.windows(2).all(|pair| pair[0].actor < pair[1].actor);
         let sound = entries.iter().all(Entry::is_sound);
         let set = VersionSet { entries };
-        (sorted && sound && set.runs() <= RUNS_MAX).then_some(set)
+        (sorted && sound && set.fits()).then_some(set)
+    }
+
+    /// Whether it can be stored and sent: what is read back is held to the same bounds. Whatever each coordinator of a key
+    /// accepted by its own bounds fits together.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        let bytes: usize = self.versions().map(|(_, version)| version.value.len()).sum();
+        self.runs() <= RUNS_MAX
+            && self.versions().count() <= SIBLINGS_MAX * REPLICAS_MAX
+            && bytes <= BODY_BYTES_MAX
     }
 
     /// What each actor wrote, sorted by actor.

@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rondo_core::config::{MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX};
+use rondo_core::config::{MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX};
 
 use crate::failure::{Failure, Result};
 use crate::nearest::nearest;
@@ -330,7 +330,7 @@ fn seeds(texts: &Texts, ip: IpAddr) -> Result<Vec<String>> {
 }
 
 fn quorums(texts: &Texts, warnings: &mut Vec<String>) -> Result<(u8, u8, u8)> {
-    let n = number(texts, "replication", 1, 16)? as u8;
+    let n = number(texts, "replication", 1, REPLICAS_MAX as u64)? as u8;
     let quorum = |name: &str| -> Result<u8> {
         if texts.given(name).is_none() {
             return Ok(n / 2 + 1);
