@@ -298,7 +298,9 @@ impl Node {
                 self.agreement.on_request(from, env);
                 Ok(())
             }
-            Message::ReadReply { op, .. } if self.rotten.asked(op) => {
+            Message::ReadReply { op, .. } | Message::DigestReply { op, .. }
+                if self.rotten.asked(op) =>
+            {
                 self.on_rotten_answer(from, op, &message, env)
             }
             answer => {

@@ -86,6 +86,8 @@ impl Agreement {
                 agreement.adopt(Arc::new(layout), engine.durable(), live);
             }
             Err(Error::Disk(error)) => return Err(Error::Disk(error)),
+            // Nobody else has a copy: the next start may read it.
+            Err(error) if !agreement.has_seeds => return Err(error),
             Err(_) => agreement.unreadable = true,
         }
         Ok(agreement)

@@ -93,7 +93,7 @@ impl Node {
         troubles
     }
 
-    /// Asks the other primaries for what cannot be read here.
+    /// Asks the other primaries for what cannot be read here, and this node whether it can be read again.
     pub(super) fn tick_rotten(&mut self, env: &mut impl Env) {
         let now = env.mono();
         for key in env.engine().take_damaged() {
@@ -106,7 +106,7 @@ impl Node {
         }
     }
 
-    /// Another primary has answered a question of `tick_rotten`.
+    /// A primary has answered a question of `tick_rotten`; this node itself, when the record can be read again.
     pub(super) fn on_rotten_answer(
         &mut self,
         from: NodeId,
@@ -114,6 +114,10 @@ impl Node {
         message: &Message,
         env: &mut impl Env,
     ) -> Result<()> {
+        if from == self.me {
+            let waited = self.rotten.readable(op);
+            return self.resume_dots(waited, env);
+        }
         let (Message::ReadReply { state, .. }, Some((layout, _))) =
             (message, self.agreement.live())
         else {
@@ -128,7 +132,12 @@ impl Node {
             Err(Trouble::Failed(_) | Trouble::Cold(_)) => return Ok(()),
             Err(Trouble::Fatal(error)) => return Err(error),
         }
-        for op in self.rotten.replaced(&found.key) {
+        let waited = self.rotten.replaced(&found.key);
+        self.resume_dots(waited, env)
+    }
+
+    fn resume_dots(&mut self, waited: Vec<OpId>, env: &mut impl Env) -> Result<()> {
+        for op in waited {
             let (coordinator, mut around) = self.split();
             coordinator.resume(op, &mut around, env)?;
         }

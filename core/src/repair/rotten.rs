@@ -7,8 +7,11 @@
 //! replica knew are gone, so the actor of the partition is given up with it
 //! (<https://github.com/basho/riak_kv/issues/679> is what issuing them again does).
 //!
-//! Invariants: fewer than N - W + 1 answers replace nothing; a round that does not end is begun anew after a
-//! pause that doubles. Bounded: `KEYS_MAX` keys, `WAITING_MAX` dots for each; what does not fit is found again when it
+//! A read may go astray once and find the record whole the next time. So a record is replaced only when this replica has
+//! failed to read it in `FAILURES` rounds: it asks itself, too, as often as it asks the others.
+//!
+//! Invariants: fewer than N - W + 1 answers replace nothing; what can be read again is not replaced; a round that does not
+//! end is begun anew after a pause that doubles. Bounded: `KEYS_MAX` keys, `WAITING_MAX` dots for each; what does not fit is found again when it
 //! is read again. Left out: level `one` with W = 1, which promised nothing that a lost disk would not take.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +31,8 @@ const WAITING_MAX: usize = 64;
 /// The first pause between two rounds, in milliseconds, and the longest.
 const PAUSE_MS: u64 = 100;
 const PAUSE_MS_MAX: u64 = 10_000;
+/// Rounds in which a record must have been unreadable before it is replaced.
+const FAILURES: u32 = 4;
 /// Marks the operations of this machine among all of a node.
 const MARK: u64 = 1 << 63;
 
@@ -35,6 +40,9 @@ const MARK: u64 = 1 << 63;
 #[derive(Debug)]
 struct Heal {
     round: u64,
+    /// The latest round in which this replica could not read it, and how many there were.
+    failed_in: u64,
+    failures: u32,
     answered: BTreeSet<NodeId>,
     /// What the others hold together.
     state: VersionSet,
@@ -96,13 +104,22 @@ impl Rotten {
         self.healed
     }
 
-    /// The record of a key cannot be read. Said again, it changes nothing.
+    /// The record of a key could not be read. Counts once a round.
     pub fn found(&mut self, key: &KeyRef, now: Mono) {
-        if self.keys.len() >= KEYS_MAX || self.keys.contains_key(key) {
+        if let Some(heal) = self.keys.get_mut(key) {
+            if heal.failed_in < heal.round {
+                heal.failed_in = heal.round;
+                heal.failures += 1;
+            }
+            return;
+        }
+        if self.keys.len() >= KEYS_MAX {
             return;
         }
         let heal = Heal {
             round: 0,
+            failed_in: 0,
+            failures: 0,
             answered: BTreeSet::new(),
             state: VersionSet::default(),
             next: now,
@@ -142,8 +159,9 @@ impl Rotten {
             heal.pause_ms = (heal.pause_ms * 2).min(PAUSE_MS_MAX);
             let op = OpId { life: self.life, seq: heal.round };
             let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
-            for node in layout.primaries(partition).filter(|&node| node != self.me) {
-                out.push_back((node, Message::Read { op, key: key.clone(), digest_only: false }));
+            for node in layout.primaries(partition) {
+                let digest_only = node == self.me;
+                out.push_back((node, Message::Read { op, key: key.clone(), digest_only }));
             }
         }
     }
@@ -171,8 +189,16 @@ impl Rotten {
         heal.state.merge(state);
         let quorums = layout.quorums();
         let needed = usize::from(quorums.n).saturating_sub(usize::from(quorums.w)) + 1;
-        let is_enough = heal.answered.len() >= needed;
+        let is_enough = heal.answered.len() >= needed && heal.failures >= FAILURES;
         is_enough.then(|| Replacement { key: key.clone(), partition, state: heal.state.clone() })
+    }
+
+    /// This replica could read it again: the dots that waited for it.
+    pub fn readable(&mut self, op: OpId) -> Vec<OpId> {
+        let key =
+            self.keys.iter().find(|(_, heal)| heal.round == op.seq).map(|(key, _)| key.clone());
+        let read = key.and_then(|key| self.keys.remove(&key));
+        read.map(|heal| heal.waiting).unwrap_or_default()
     }
 
     /// The record has been replaced: the dots that waited for it.
@@ -180,5 +206,64 @@ impl Rotten {
         let healed = self.keys.remove(key);
         self.healed += u64::from(healed.is_some());
         healed.map(|heal| heal.waiting).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{BootEpoch, KeyspaceId};
+    use crate::layout::keyspace::Keyspace;
+    use crate::layout::{Quorums, Role};
+
+    const ME: NodeId = NodeId(1);
+
+    fn layout() -> Layout {
+        let role = |node| Role {
+            node: NodeId(node),
+            name: node.to_string(),
+            weight: 1,
+            zone: String::new(),
+        };
+        let wanted = Quorums { n: 3, r: 2, w: 2 };
+        Layout::first(1, wanted, (1..=3).map(role).collect(), vec![Keyspace::default_keyspace()])
+    }
+
+    /// The operation of the round that begins at `now`.
+    fn round(rotten: &mut Rotten, now: Mono) -> OpId {
+        let mut out = VecDeque::new();
+        rotten.tick(now, &layout(), &mut out);
+        let asked: BTreeSet<NodeId> = out.iter().map(|(node, _)| *node).collect();
+        assert_eq!(asked, [1, 2, 3].map(NodeId).into(), "the others, and this node itself");
+        match &out[0].1 {
+            Message::Read { op, .. } => *op,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_record_is_replaced_only_when_it_could_not_be_read_again_and_again() {
+        let life = Life { boot: BootEpoch(1), ..Life::default() };
+        let mut rotten = Rotten::new(ME, life);
+        let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+        assert!(rotten.wait(&key, OpId::default(), Mono(0)));
+        for pass in 1..=FAILURES {
+            let now = rotten.next_deadline().expect("it is asked for");
+            let op = round(&mut rotten, now);
+            let state = VersionSet::default();
+            assert!(rotten.on_state(NodeId(2), op, &state, &layout()).is_none(), "one of two");
+            assert!(
+                rotten.on_state(ME, op, &state, &layout()).is_none(),
+                "not an answer of another"
+            );
+            rotten.found(&key, now);
+            rotten.found(&key, now);
+            let replaced = rotten.on_state(NodeId(3), op, &state, &layout());
+            assert_eq!(replaced.is_some(), pass == FAILURES, "round {pass}");
+        }
+        let now = rotten.next_deadline().expect("nobody has said that it is replaced");
+        let op = round(&mut rotten, now);
+        assert_eq!(rotten.readable(op), [OpId::default()], "the dot that waited");
+        assert!(rotten.is_empty() && rotten.healed() == 0);
     }
 }
