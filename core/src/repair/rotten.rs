@@ -11,8 +11,8 @@
 //! failed to read it in `FAILURES` rounds: it asks itself, too, as often as it asks the others.
 //!
 //! Invariants: fewer than N - W + 1 answers replace nothing; what can be read again is not replaced; a round that does not
-//! end is begun anew after a pause that doubles. Bounded: `KEYS_MAX` keys, `WAITING_MAX` dots for each; what does not fit is found again when it
-//! is read again. Left out: level `one` with W = 1, which promised nothing that a lost disk would not take.
+//! end is begun anew after a pause that doubles. Bounded: `KEYS_MAX` keys, `WAITING_MAX` dots for each; what does not fit
+//! is found again when it is read again. Left out: level `one` with W = 1, which promised nothing that a lost disk would not take.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
