@@ -4,9 +4,11 @@
 //! alone, two readers find two ends.
 
 use bytes::{Buf, BytesMut};
+use hyper::StatusCode;
+use rondo_core::config::VALUE_BYTES_MAX;
 
 use crate::http::answer::Problem;
-use crate::http::limits::{CHUNK_LINE_BYTES_MAX, TRAILER_BYTES_MAX};
+use crate::http::limits::{CHUNK_LINE_BYTES_MAX, DRAIN_BYTES_MAX, TRAILER_BYTES_MAX};
 
 /// Where in the body the next byte is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,6 +87,7 @@ impl Chunks {
         self.0 = match self.0 {
             Place::Size => match size(line)? {
                 0 => Place::Trailer(0),
+                size if size > DRAIN_BYTES_MAX as u64 => return Err(too_large(size)),
                 size => Place::Data(size),
             },
             Place::DataEnd if line.is_empty() => Place::Size,
@@ -109,6 +112,16 @@ fn size(line: &[u8]) -> Result<u64, Problem> {
     let text = std::str::from_utf8(digits).ok().filter(|_| sound);
     text.and_then(|text| u64::from_str_radix(text, 16).ok())
         .ok_or_else(|| broken("has a chunk whose size is no number"))
+}
+
+/// A chunk that would not be read to its end is not waited for.
+fn too_large(bytes: u64) -> Problem {
+    let problem = Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("the body has a chunk of {bytes} bytes; a value has at most {VALUE_BYTES_MAX}"),
+        "split the value over several keys",
+    );
+    Problem { close: true, ..problem }
 }
 
 fn broken(what: &str) -> Problem {
@@ -177,6 +190,17 @@ mod tests {
             &endless,
         ] {
             assert_eq!(read(sent, 7).expect_err("refused").status, 400, "{sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_announces_too_much_is_not_waited_for() {
+        let largest = format!("{DRAIN_BYTES_MAX:x}\r\n");
+        assert_eq!(read(largest.as_bytes(), 7).expect("may come"), None);
+        for size in ["1000001", "fffffffffffffff0", "ffffffffffffffff"] {
+            let sent = format!("{size}\r\n");
+            let refused = read(sent.as_bytes(), 7).expect_err("refused");
+            assert!(refused.status == 413 && refused.close, "{refused:?}");
         }
     }
 }

@@ -13,9 +13,10 @@ use rondo_core::config::VALUE_BYTES_MAX;
 use rondo_core::layout::keyspace;
 
 use crate::http::answer::{self, Answer, Problem};
+use crate::http::body::too_large;
 use crate::http::dialects::{self, Dialect};
 use crate::http::front::{Front, keyspace_id};
-use crate::http::head::Head;
+use crate::http::head::{Framing, Head};
 use crate::http::kv::Target;
 use crate::http::limits::JSON_BODY_BYTES_MAX;
 use crate::http::views::{self, View};
@@ -101,7 +102,11 @@ pub async fn handle(visit: Visit<'_>, head: &Head, sent: Bytes) -> Answer {
 
 /// Whether the head alone leads somewhere.
 pub fn check(head: &Head) -> Result<(), Problem> {
-    find(head.uri.path(), &head.method).map(|_| ())
+    find(head.uri.path(), &head.method)?;
+    match head.framing {
+        Framing::Length(length) if length > most(head) as u64 => Err(too_large(Some(length))),
+        _ => Ok(()),
+    }
 }
 
 /// How long the body of this request may be, in bytes.

@@ -162,6 +162,11 @@ fn a_body_comes_whole_in_chunks_or_after_leave() {
     client.send(format!("PUT /nowhere HTTP/1.1\r\nHost: h\r\n{asks}"));
     assert_eq!(client.answer().0, 404);
     assert_eq!(client.rest(), "");
+    let mut client = Raw::open(&node);
+    let asks = "Content-Length: 1048577\r\nExpect: 100-continue\r\n\r\n";
+    client.send(format!("PUT /v1/kv/default/e HTTP/1.1\r\nHost: h\r\n{asks}"));
+    assert_eq!(client.answer().0, 413, "what is too large gets none either");
+    assert_eq!(client.rest(), "");
 
     let mut client = Raw::open(&node);
     client.send("PUT /v1/kv/default/big HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n");
