@@ -216,7 +216,9 @@ impl Lives {
                 "start {theirs} of this node was seen, and this is start {mine}: an older copy"
             ),
             Judgement::Second => {
-                format!("another process is start {mine} of this node: a copy that runs beside it")
+                format!(
+                    "start {mine} of this node was another process: this is an older copy, or one of two copies"
+                )
             }
             Judgement::Apart => format!(
                 "start {theirs} of this node was seen, and this directory was not there: a copy"

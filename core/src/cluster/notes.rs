@@ -116,7 +116,7 @@ impl std::fmt::Display for Note {
             ),
             Note::Twin { address, boot } => write!(
                 f,
-                "another process at {} has the identity of this node (start {}): its data directory is a copy; stop it",
+                "another process at {} has the identity of this node (start {}): one of the two runs on a copy; stop that one",
                 address.0, boot.0
             ),
             Note::Refused { name, life, known, judgement } => {
@@ -124,7 +124,7 @@ impl std::fmt::Display for Note {
                 let why = match judgement {
                     Judgement::Second => {
                         format!(
-                            "it is a second process with start {boot}: its data directory is a copy"
+                            "start {boot} was another process: its data directory is an older copy, or one of two copies"
                         )
                     }
                     Judgement::Apart => format!(
