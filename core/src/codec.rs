@@ -337,8 +337,8 @@ table!(enum Reply {
     2 Found { siblings, context },
     3 NotFound { siblings, context },
     4 Indeterminate { acks, needed },
-    5 Unavailable { reason },
-    6 Overloaded { reason },
+    5 Unavailable { reason, passes },
+    6 Overloaded { reason, passes },
     7 BadRequest { reason },
 });
 

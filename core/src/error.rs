@@ -25,8 +25,10 @@ pub enum Error {
         /// What does not fit.
         what: String,
     },
-    /// A bound was reached. Nothing changed; try again when there is less to do.
+    /// A bound was reached. Nothing changed, and waiting alone does not help.
     Full(&'static str),
+    /// A bound was reached for now. Nothing changed; try again when there is less to do.
+    Busy(&'static str),
     /// The engine stopped after a failed sync: nothing it holds in memory can be trusted to be on disk.
     Poisoned,
 }
@@ -46,6 +48,7 @@ impl fmt::Display for Error {
                 write!(f, "corrupt record in {file} at byte {offset}: {what}")
             }
             Error::Full(what) => write!(f, "full: {what}"),
+            Error::Busy(what) => write!(f, "busy: {what}"),
             Error::Poisoned => {
                 write!(f, "the engine stopped after a failed sync; restart the node")
             }

@@ -160,7 +160,7 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
         Arrival::Disk(DiskDone::Synced { id, result }) => Input::Synced(id, result),
         Arrival::Disk(DiskDone::Read { id, result }) => Input::ReadDone(id, result),
         Arrival::Client(Ask::Request(request, sink)) if buggify!(world, ClientLaneFull) => {
-            let refusal = Reply::Overloaded { reason: "too many requests wait".to_owned() };
+            let refusal = Reply::overloaded("too many requests wait");
             sink.reply(request.refused(refusal));
             return Ok(());
         }

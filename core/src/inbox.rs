@@ -118,11 +118,11 @@ impl Inbox {
     pub fn ask(&self, ask: Ask) {
         let mut lanes = self.lanes.lock().expect("no panic while locked");
         let refusal = if lanes.closed {
-            Reply::Unavailable { reason: "the node has stopped".to_owned() }
+            Reply::unavailable("the node has stopped")
         } else if lanes.clients.len() >= CLIENT_LANE_MAX {
-            Reply::Overloaded { reason: "too many requests wait for this node".to_owned() }
+            Reply::overloaded("too many requests wait for this node")
         } else if lanes.asked + ask.weight() > Shares::of(self.memory.max).clients {
-            Reply::Overloaded { reason: "too many bytes of requests wait for this node".to_owned() }
+            Reply::overloaded("too many bytes of requests wait for this node")
         } else {
             lanes.asked += ask.weight();
             lanes.clients.push_back(ask);

@@ -332,17 +332,42 @@ pub enum Reply {
     Unavailable {
         /// Why, for people.
         reason: String,
+        /// Whether it may pass by itself, so that asking again helps.
+        passes: bool,
     },
     /// A bound was reached; no attempt of the request has written anything.
     Overloaded {
         /// Which bound, for people.
         reason: String,
+        /// Whether it may pass by itself, so that asking again helps.
+        passes: bool,
     },
     /// The request makes no sense; nothing was written.
     BadRequest {
         /// Why, for people.
         reason: String,
     },
+}
+
+impl Reply {
+    /// Nothing was done, for lack of nodes, and that may pass by itself.
+    pub fn unavailable(reason: impl Into<String>) -> Reply {
+        Reply::Unavailable { reason: reason.into(), passes: true }
+    }
+
+    /// Nothing was done, for lack of room, and that may pass by itself.
+    pub fn overloaded(reason: impl Into<String>) -> Reply {
+        Reply::Overloaded { reason: reason.into(), passes: true }
+    }
+
+    /// The same refusal, which stays until somebody changes what its reason names.
+    #[must_use]
+    pub fn lasting(mut self) -> Reply {
+        if let Reply::Unavailable { passes, .. } | Reply::Overloaded { passes, .. } = &mut self {
+            *passes = false;
+        }
+        self
+    }
 }
 
 /// One value of a key.

@@ -283,8 +283,7 @@ impl Node {
             | Message::Merge { .. }
             | Message::Holds { .. } => self.serve(from, message, env),
             Message::Forward { op, .. } if buggify!(env, ForwardRefused) => {
-                let reason = "the primary refuses what is passed on to it".to_owned();
-                let reply = Reply::Unavailable { reason };
+                let reply = Reply::unavailable("the primary refuses what is passed on to it");
                 self.out.push_back((from, Message::ForwardRefused { op, reply }));
                 Ok(())
             }

@@ -217,8 +217,8 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
         1 => Reply::Found { siblings: several(u, 4, sibling)?, context: context(u)? },
         2 => Reply::NotFound { siblings: several(u, 4, sibling)?, context: context(u)? },
         3 => Reply::Indeterminate { acks: u.arbitrary()?, needed: u.arbitrary()? },
-        4 => Reply::Unavailable { reason: u.arbitrary()? },
-        5 => Reply::Overloaded { reason: u.arbitrary()? },
+        4 => Reply::Unavailable { reason: u.arbitrary()?, passes: u.arbitrary()? },
+        5 => Reply::Overloaded { reason: u.arbitrary()?, passes: u.arbitrary()? },
         _ => Reply::BadRequest { reason: u.arbitrary()? },
     })
 }

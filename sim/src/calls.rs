@@ -174,8 +174,8 @@ fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usiz
             Answer::NotFound { values, context }
         }
         Reply::Indeterminate { .. } => Answer::Indeterminate,
-        Reply::Unavailable { reason }
-        | Reply::Overloaded { reason }
+        Reply::Unavailable { reason, .. }
+        | Reply::Overloaded { reason, .. }
         | Reply::BadRequest { reason } => Answer::Refused(reason),
     };
     end(&mut world, op, attempt, answer);

@@ -17,7 +17,7 @@ use crate::layout::keyspace::{Keyspace, Level};
 use crate::layout::{Layout, LayoutRef};
 use crate::message::{Action, Reply, Request};
 use crate::replica::Replica;
-use crate::request::operation::Facts;
+use crate::request::operation::{Facts, are};
 
 /// The live layout, if there is one.
 pub type Live<'a> = Option<(&'a Arc<Layout>, LayoutRef)>;
@@ -29,7 +29,7 @@ pub fn check<'a>(
 ) -> Result<(&'a Layout, LayoutRef, &'a Keyspace), Reply> {
     sizes(request)?;
     let Some((layout, reference)) = live else {
-        return Err(unavailable(
+        return Err(Reply::unavailable(
             "the cluster has no live layout yet; see /ready for what is missing",
         ));
     };
@@ -48,16 +48,16 @@ pub fn room(
     barred: Option<&str>,
 ) -> Result<(), Reply> {
     if let Some(why) = barred {
-        return Err(unavailable(why));
+        return Err(Reply::unavailable(why).lasting());
     }
     if stopping {
-        return Err(unavailable("the node is stopping; ask another"));
+        return Err(Reply::unavailable("the node is stopping; ask another"));
     }
     if in_flight >= REQUESTS_IN_FLIGHT_MAX {
-        return Err(overloaded("too many requests in flight on this node"));
+        return Err(Reply::overloaded("too many requests in flight on this node"));
     }
     if bytes.used + VALUE_BYTES_MAX > bytes.max {
-        return Err(overloaded("the requests in flight on this node keep too many bytes"));
+        return Err(Reply::overloaded("the requests in flight on this node keep too many bytes"));
     }
     Ok(())
 }
@@ -77,8 +77,11 @@ pub fn prospects(
         Action::Put { .. } | Action::Delete { .. } => facts.write_needs(),
     };
     if alive < needed {
-        return Err(unavailable(&format!(
-            "{alive} of the key's replicas are up, {needed} are needed"
+        return Err(Reply::unavailable(format!(
+            "{alive} of the key's {} replicas {} up, {needed} {} needed",
+            nodes.len(),
+            are(alive),
+            are(needed)
         )));
     }
     // Whoever passes a write on does not stamp it.
@@ -111,7 +114,7 @@ fn sizes(request: &Request) -> Result<(), Reply> {
 /// for good. The hybrid clock is what orders them: it may be ahead although the wall has been set right since.
 fn clock(ahead_ms: i64, hybrid_ahead_ms: u64) -> Result<(), Reply> {
     if hybrid_ahead_ms > HLC_AHEAD_MS_MAX && ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
-        return Err(unavailable(&format!(
+        return Err(Reply::unavailable(format!(
             "this node's hybrid clock is {hybrid_ahead_ms} ms ahead of its peers' clocks, as its clock once was: write at \
              quorum until they have caught up"
         )));
@@ -121,19 +124,8 @@ fn clock(ahead_ms: i64, hybrid_ahead_ms: u64) -> Result<(), Reply> {
     }
     let how = if ahead_ms < 0 { "behind" } else { "ahead of" };
     let ms = ahead_ms.unsigned_abs();
-    Err(unavailable(&format!(
+    Err(Reply::unavailable(format!(
         "this node's clock is {ms} ms {how} its peers': set it right, or write at quorum"
-    )))
-}
-
-/// Nothing was done, for lack of nodes.
-#[must_use]
-pub fn unavailable(reason: &str) -> Reply {
-    Reply::Unavailable { reason: reason.to_owned() }
-}
-
-/// Nothing was done, for lack of room.
-#[must_use]
-pub fn overloaded(reason: &str) -> Reply {
-    Reply::Overloaded { reason: reason.to_owned() }
+    ))
+    .lasting())
 }

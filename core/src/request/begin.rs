@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::id::{NodeId, OpId};
 use crate::layout::keyspace;
 use crate::message::{KeyRef, Reply, Request};
-use crate::request::admission::{self, overloaded, unavailable};
+use crate::request::admission;
 use crate::request::answers::{Surroundings, answer, refuse, turn_away};
 use crate::request::attempts::{Attempt, Earlier};
 use crate::request::coordinator::Coordinator;
@@ -171,7 +171,7 @@ impl Coordinator {
     /// Whether a request may begin here and now.
     fn admit(&self, facts: &Facts, around: &Surroundings<'_>, env: &impl Env) -> Result<(), Reply> {
         if buggify!(env, AdmissionRefused) {
-            return Err(overloaded("too many requests in flight, says the simulator"));
+            return Err(Reply::overloaded("too many requests in flight, says the simulator"));
         }
         let gauge = self.operations.gauge();
         admission::room(self.operations.len(), gauge, self.stopping, around.barred)?;
@@ -183,7 +183,7 @@ impl Coordinator {
         if self.attempts.has_room(facts.request.id, source) && !buggify!(env, AttemptsFull) {
             return Ok(());
         }
-        Err(overloaded(
+        Err(Reply::overloaded(
             "too many named requests of this client are remembered: each is for twice its deadline",
         ))
     }
@@ -229,7 +229,7 @@ impl Coordinator {
         env: &mut impl Env,
     ) -> Result<()> {
         if let Asker::Peer(..) = asker {
-            let refusal = unavailable("this node is no primary of the key");
+            let refusal = Reply::unavailable("this node is no primary of the key");
             refuse(asker, &facts.request, refusal, around, env);
             return Ok(());
         }

@@ -14,7 +14,6 @@ use crate::error::{Error, Result};
 use crate::id::{Life, NodeId, OpId};
 use crate::message::{Message, Reply, weight};
 use crate::replica::Trouble;
-use crate::request::admission::{overloaded, unavailable};
 use crate::request::answers::{Surroundings, answer};
 use crate::request::attempts::Attempts;
 use crate::request::operation::{Facts, Next, Patience};
@@ -137,7 +136,12 @@ impl Coordinator {
 
     /// A cold read has failed: the dot cannot be issued here.
     pub fn refuse_issue(&mut self, id: OpId, around: &mut Surroundings<'_>, env: &mut impl Env) {
-        self.end(id, unavailable("this replica cannot read its record of the key"), around, env);
+        self.end(
+            id,
+            Reply::unavailable("this replica cannot read its record of the key"),
+            around,
+            env,
+        );
     }
 
     /// Ends what is late, asks again where nobody answered.
@@ -328,8 +332,9 @@ fn send_on(
 /// The local copy refused to issue: nothing has happened.
 fn not_issued(error: &Error) -> Reply {
     match error {
-        Error::Full(what) => overloaded(what),
-        error => unavailable(&format!("this replica cannot read its record: {error}")),
+        Error::Full(what) => Reply::overloaded(*what).lasting(),
+        Error::Busy(what) => Reply::overloaded(*what),
+        error => Reply::unavailable(format!("this replica cannot read its record: {error}")),
     }
 }
 

@@ -232,10 +232,8 @@ impl ReadRound {
     fn write_back(&mut self, merged: VersionSet, facts: &Facts) -> Next {
         if !merged.fits() {
             // What coordinators accept fits together; more than that comes of copies that lost what they had accepted.
-            return Next::End(Reply::Unavailable {
-                reason: "the key's replicas hold more together than one record can; overwrite it"
-                    .to_owned(),
-            });
+            let why = "the key's replicas hold more together than one record can; overwrite it";
+            return Next::End(Reply::unavailable(why).lasting());
         }
         let mut holders = Tally::new(facts.write_needs(), facts.primaries.nodes().len());
         let digest = merged.digest();

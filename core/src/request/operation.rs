@@ -120,9 +120,15 @@ impl Facts {
     #[must_use]
     pub fn too_few(&self, answered: usize, needed: usize) -> Reply {
         let nodes = self.primaries.nodes().len();
-        let are = if needed == 1 { "is" } else { "are" };
-        Reply::Unavailable {
-            reason: format!("{answered} of {nodes} replicas answered, {needed} {are} needed"),
-        }
+        let are = are(needed);
+        Reply::unavailable(format!(
+            "{answered} of {nodes} replicas answered, {needed} {are} needed"
+        ))
     }
+}
+
+/// The verb to `count` things.
+#[must_use]
+pub const fn are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }

@@ -56,8 +56,8 @@ impl Passing {
     /// What to say when nobody is left to try: nobody has done anything for this attempt.
     #[must_use]
     pub fn nobody(&mut self) -> Reply {
-        self.refusal.take().unwrap_or_else(|| Reply::Unavailable {
-            reason: "no primary of the key can be reached, and nothing was sent".to_owned(),
+        self.refusal.take().unwrap_or_else(|| {
+            Reply::unavailable("no primary of the key can be reached, and nothing was sent")
         })
     }
 

@@ -147,8 +147,8 @@ fn passed(passing: &mut Passing, message: Message) -> Next {
             Next::PassOn
         }
         Message::StaleLayout { .. } | Message::Failed { .. } => {
-            let reason = "the primary it was passed on to is not in this layout yet".to_owned();
-            passing.refused(Reply::Unavailable { reason });
+            let reason = "the primary that it was passed on to cannot serve it now";
+            passing.refused(Reply::unavailable(reason));
             Next::PassOn
         }
         _ => Next::Wait,

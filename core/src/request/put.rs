@@ -178,7 +178,7 @@ impl PutRound {
             return Err(Trouble::Failed(Error::Full("the key is full, says the simulator")));
         }
         if !held.has_room() {
-            return Err(Trouble::Failed(Error::Full(
+            return Err(Trouble::Failed(Error::Busy(
                 "too much waits for the disk; try again later",
             )));
         }

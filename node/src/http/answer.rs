@@ -40,6 +40,8 @@ pub struct Problem {
     pub indeterminate: bool,
     /// Whether the connection must end, because the request was not read to its end.
     pub close: bool,
+    /// Whether it may pass by itself, so that asking again helps.
+    pub passes: bool,
     /// The methods that would have been right; empty when the method was.
     pub allow: &'static str,
 }
@@ -57,7 +59,9 @@ impl Problem {
     /// A problem with what to do next.
     pub fn new(status: StatusCode, message: impl Into<String>, hint: impl Into<String>) -> Problem {
         let (message, hint) = (message.into(), hint.into());
-        Problem { status, message, hint, indeterminate: false, close: false, allow: "" }
+        let passes =
+            matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+        Problem { status, message, hint, indeterminate: false, close: false, passes, allow: "" }
     }
 
     /// The request makes no sense.
@@ -89,7 +93,7 @@ impl Problem {
         if !self.allow.is_empty() {
             headers.insert(hyper::header::ALLOW, HeaderValue::from_static(self.allow));
         }
-        if matches!(self.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
+        if self.passes {
             headers.insert(hyper::header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         answer

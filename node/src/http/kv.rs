@@ -275,13 +275,19 @@ fn judge(reply: Reply, writes: bool) -> Result<Outcome, Problem> {
             );
             return Err(Problem { indeterminate: true, ..problem });
         }
-        Reply::Unavailable { reason } => (
+        Reply::Unavailable { reason, passes: false } => {
+            return Err(lasting(StatusCode::SERVICE_UNAVAILABLE, reason, writes));
+        }
+        Reply::Overloaded { reason, passes: false } => {
+            return Err(lasting(StatusCode::TOO_MANY_REQUESTS, reason, writes));
+        }
+        Reply::Unavailable { reason, .. } => (
             StatusCode::SERVICE_UNAVAILABLE,
             reason,
             "nothing was written: try again; /ready says what is missing",
             "try again; /ready says what is missing",
         ),
-        Reply::Overloaded { reason } => (
+        Reply::Overloaded { reason, .. } => (
             StatusCode::TOO_MANY_REQUESTS,
             reason,
             "nothing was written: try again later",
@@ -290,4 +296,14 @@ fn judge(reply: Reply, writes: bool) -> Result<Outcome, Problem> {
         Reply::BadRequest { reason } => (StatusCode::BAD_REQUEST, reason, "", ""),
     };
     Err(Problem::new(status, message, if writes { write_hint } else { read_hint }))
+}
+
+/// A refusal that stays until somebody changes what its reason names.
+fn lasting(status: StatusCode, reason: String, writes: bool) -> Problem {
+    let hint = if writes {
+        "nothing was written; waiting alone does not help"
+    } else {
+        "waiting alone does not help"
+    };
+    Problem { passes: false, ..Problem::new(status, reason, hint) }
 }

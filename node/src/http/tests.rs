@@ -69,9 +69,13 @@ fn fake_reply(map: &mut Map, request: &message::Request) -> Reply {
     let reason = || "2 of 3 replicas do not answer".to_owned();
     match &request.key[..] {
         b"slow" => return Reply::Indeterminate { acks: 1, needed: 2 },
-        b"gone" => return Reply::Unavailable { reason: reason() },
+        b"gone" => return Reply::unavailable(reason()),
+        b"barred" => {
+            return Reply::unavailable("this data directory does not count any more").lasting();
+        }
+        b"full" => return Reply::overloaded("the key has too many siblings").lasting(),
         b"busy" => {
-            return Reply::Overloaded { reason: "16384 requests are in flight".to_owned() };
+            return Reply::overloaded("16384 requests are in flight");
         }
         b"odd" => {
             return Reply::BadRequest { reason: "the key is odd".to_owned() };
@@ -362,9 +366,10 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
 #[tokio::test]
 async fn every_class_of_outcome_has_its_status() {
     let mut session = Session::start();
-    for key in ["slow", "gone", "busy", "odd"] {
+    for key in ["slow", "gone", "busy", "barred", "full", "odd"] {
         session.say(&format!("PUT /v1/kv/default/{key}"), &[], "x").await;
     }
+    session.get("/v1/kv/default/barred").await;
     session.say("PUT /kv/slow", &[], r#"{"value":"x"}"#).await;
     insta::assert_snapshot!(session.transcript);
 }

@@ -29,7 +29,7 @@ struct Sink {
 impl ReplySink for Sink {
     fn reply(self: Box<Self>, reply: Reply) {
         let reply = match &reply {
-            Reply::Found { siblings, .. } => {
+            Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. } => {
                 let bytes = siblings.iter().map(|sibling| sibling.value.len()).sum();
                 if self.claim.is_answered(bytes) { reply } else { no_room() }
             }
@@ -42,7 +42,7 @@ impl ReplySink for Sink {
 
 fn no_room() -> Reply {
     let reason = "bodies and answers of all clients fill the memory for them";
-    Reply::Overloaded { reason: reason.to_owned() }
+    Reply::overloaded(reason)
 }
 
 impl Visit<'_> {
@@ -58,7 +58,7 @@ impl Visit<'_> {
         match reply.await {
             Ok(reply) => reply,
             Err(_) if writes => Reply::Indeterminate { acks: 0, needed: 1 },
-            Err(_) => Reply::Unavailable { reason: "the node is stopping".to_owned() },
+            Err(_) => Reply::unavailable("the node is stopping"),
         }
     }
 }
