@@ -95,8 +95,8 @@ pub trait Network: Probe + Send + Sync + 'static {
     fn is_connected(&self, node: NodeId) -> bool;
     /// Sends one datagram. An address that does not resolve is a lost datagram.
     fn datagram(&self, to: &Address, bytes: Bytes);
-    /// Says that `node` is reached at `address`: links to it are made, and remade, there.
-    fn route(&self, node: NodeId, address: &Address);
+    /// Says that `node`, which people call `name`, is reached at `address`: links to it are made, and remade, there.
+    fn route(&self, node: NodeId, name: &str, address: &Address);
 }
 
 /// How to open a file.

@@ -260,8 +260,8 @@ impl<N: Network> Env for World<N> {
         self.network.datagram(to, bytes);
     }
 
-    fn route(&mut self, node: NodeId, address: &Address) {
-        self.network.route(node, address);
+    fn route(&mut self, node: NodeId, name: &str, address: &Address) {
+        self.network.route(node, name, address);
     }
 
     fn reply(&mut self, client: ClientTag, reply: Reply) {

@@ -50,8 +50,8 @@ pub trait Env: Probe {
     fn is_connected(&self, node: NodeId) -> bool;
     /// Sends a datagram; it may be lost.
     fn datagram(&mut self, to: &Address, gossip: &Gossip);
-    /// Says where a node is reached.
-    fn route(&mut self, node: NodeId, address: &Address);
+    /// Says where a node is reached, and what people call it.
+    fn route(&mut self, node: NodeId, name: &str, address: &Address);
     /// Answers a client. Exactly one answer for each `Input::Request`.
     fn reply(&mut self, client: ClientTag, reply: Reply);
 }

@@ -50,7 +50,7 @@ impl Env for World {
         true
     }
     fn datagram(&mut self, _: &Address, _: &Gossip) {}
-    fn route(&mut self, _: NodeId, _: &Address) {}
+    fn route(&mut self, _: NodeId, _: &str, _: &Address) {}
     fn reply(&mut self, _: ClientTag, _: Reply) {}
 }
 

@@ -52,7 +52,7 @@ fn start(node: NodeId) -> io::Result<(TcpNetwork, InboxReader)> {
 /// Sends back what arrives, until the process is killed.
 async fn echo(ping: &Address) -> io::Result<()> {
     let (network, mut reader) = start(PONG)?;
-    network.route(PING, ping);
+    network.route(PING, "ping", ping);
     println!("{}", network.address());
     io::stdout().flush()?;
     let mut batch = Vec::new();
@@ -74,7 +74,7 @@ async fn ping() -> io::Result<()> {
         .spawn()?;
     let mut address = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut address)?;
-    network.route(PONG, &Address(address.trim().into()));
+    network.route(PONG, "pong", &Address(address.trim().into()));
     while network.links().iter().any(|link| link.state != LinkState::Open || !link.hears) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

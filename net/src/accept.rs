@@ -112,7 +112,7 @@ async fn welcome<G: Ground>(
         Ok(opened) => opened,
         Err(failure) => return log.on_failure(rim.ground.now(), from.ip(), &failure),
     };
-    let node = peer.node.short();
+    let node = rim.name(peer.node);
     let caller = match rim.on_call(peer.node, peer.boot) {
         Ok(caller) => caller,
         Err(end) => return tracing::warn!(node, %from, why = %end, "link from a peer not taken"),

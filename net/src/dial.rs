@@ -62,7 +62,7 @@ async fn converse<G: Ground>(
         Err(end) => end,
         Ok(_) if rim.stops() => End::Ours(STOPS),
         Ok(earlier) => {
-            let (node, boot, protocol) = (called.node.short(), peer.boot.0, peer.protocol);
+            let (node, boot, protocol) = (called.name(), peer.boot.0, peer.protocol);
             tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
             let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
             let reading = Reading::new(called.node, &rim.inbox);
@@ -79,7 +79,7 @@ fn on_end(called: &Called, address: &Address, end: &End) -> bool {
         _ => None,
     };
     called.on_trouble(&why, refusal);
-    tracing::warn!(node = called.node.short(), at = address.0, why, "link ended");
+    tracing::warn!(node = called.name(), at = address.0, why, "link ended");
     refusal.is_some_and(|refusal| refusal.code.needs_people())
 }
 
@@ -87,7 +87,7 @@ fn on_end(called: &Called, address: &Address, end: &End) -> bool {
 fn on_failure(called: &Called, address: &Address, failure: &Failure) -> bool {
     let why = failure.to_string();
     let refusal = failure.refusal();
-    let node = called.node.short();
+    let node = called.name();
     if called.on_trouble(&why, refusal) {
         tracing::warn!(node, at = address.0, why, "no link to the peer; trying on");
     } else {

@@ -20,7 +20,7 @@ use crate::dial::keep_dialled;
 use crate::ground::{Ground, within};
 use crate::handshake::Identity;
 use crate::link::Pace;
-use crate::peer::Called;
+use crate::peer::{Called, named};
 use crate::rim::Rim;
 use crate::status::{LinkState, LinkStatus};
 
@@ -96,10 +96,10 @@ impl<G: Ground> Links<G> {
         self.shared.rim.is_connected(node)
     }
 
-    /// Says that `node` is reached at `address`: links to it are made, and remade, there.
-    pub fn route(&self, node: NodeId, address: &Address) {
+    /// Says that `node` is reached at `address`: links to it are made, and remade, there. Logs call it `name`.
+    pub fn route(&self, node: NodeId, name: &str, address: &Address) {
         if node != self.shared.rim.me.node {
-            self.shared.route(node, address);
+            self.shared.route(node, name, address);
         }
     }
 
@@ -127,10 +127,10 @@ impl<G: Ground> Links<G> {
 }
 
 impl<G: Ground> Shared<G> {
-    fn route(&self, node: NodeId, address: &Address) {
+    fn route(&self, node: NodeId, name: &str, address: &Address) {
         if let Some(called) = self.rim.called(node) {
-            if called.on_route(address) {
-                tracing::info!(node = node.short(), at = address.0, "the peer has moved");
+            if called.on_route(name, address) {
+                tracing::info!(node = called.name(), at = address.0, "the peer has moved");
             }
             return;
         }
@@ -140,10 +140,14 @@ impl<G: Ground> Shared<G> {
             return;
         }
         if diallers.len() >= NODES_MAX && !self.forget_one(&mut diallers) {
-            tracing::error!(node = node.short(), "more peers than a cluster may have: no link");
+            tracing::error!(
+                node = named(node, name),
+                "more peers than a cluster may have: no link"
+            );
             return;
         }
-        let called = Arc::new(Called::new(node, address.clone(), &self.rim.inbox.memory().leaving));
+        let leaving = &self.rim.inbox.memory().leaving;
+        let called = Arc::new(Called::new(node, name, address.clone(), leaving));
         self.peers().insert(node, Arc::clone(&called));
         let task = self.rim.ground.spawn(keep_dialled(Arc::clone(&self.rim), called));
         diallers.insert(node, task);
@@ -156,7 +160,8 @@ impl<G: Ground> Shared<G> {
         let Some(link) = self.rim.links().into_iter().find(gone) else {
             return false;
         };
-        tracing::warn!(node = link.node.short(), "forgotten, to make room for another peer");
+        let name = self.rim.name(link.node);
+        tracing::warn!(node = name, "forgotten, to make room for another peer");
         self.peers().remove(&link.node);
         diallers.remove(&link.node);
         true

@@ -47,6 +47,8 @@ struct Outbox {
 
 #[derive(Debug)]
 struct Record {
+    /// For the log.
+    name: String,
     address: Address,
     state: LinkState,
     peer: Option<Peer>,
@@ -79,6 +81,11 @@ impl Sleeper {
             waker.wake();
         }
     }
+}
+
+/// A node for people: its name, and its id where names are not enough.
+pub(crate) fn named(node: NodeId, name: &str) -> String {
+    if name.is_empty() { node.short() } else { format!("{name} ({})", node.short()) }
 }
 
 impl Outbox {
@@ -119,8 +126,8 @@ impl<'a> Reading<'a> {
 }
 
 impl Called {
-    /// Nothing is known but its address. `leaving`: what all queues of this node may hold.
-    pub(crate) fn new(node: NodeId, address: Address, leaving: &Budget) -> Called {
+    /// Nothing is known but its name and address. `leaving`: what all queues of this node may hold.
+    pub(crate) fn new(node: NodeId, name: &str, address: Address, leaving: &Budget) -> Called {
         Called {
             node,
             news: Notify::new(),
@@ -133,6 +140,7 @@ impl Called {
                 sleeper: Sleeper::default(),
             }),
             record: Mutex::new(Record {
+                name: named(node, name),
                 address,
                 state: LinkState::Dialling,
                 peer: None,
@@ -141,6 +149,11 @@ impl Called {
                 opened: 0,
             }),
         }
+    }
+
+    /// What the log calls it.
+    pub(crate) fn name(&self) -> String {
+        self.record().name.clone()
     }
 
     /// Whether messages can leave.
@@ -168,7 +181,7 @@ impl Called {
             }
             Pushed::Dropped => {}
             Pushed::TooLong => {
-                let (node, bytes) = (self.node.short(), message.len());
+                let (node, bytes) = (self.name(), message.len());
                 tracing::error!(node, bytes, "message above the limit dropped: nobody can send it");
             }
             Pushed::Absurd => {
@@ -181,9 +194,10 @@ impl Called {
     }
 
     /// The peer lives at `address` from now on. Whether that is new.
-    pub(crate) fn on_route(&self, address: &Address) -> bool {
+    pub(crate) fn on_route(&self, name: &str, address: &Address) -> bool {
         {
             let mut record = self.record();
+            record.name = named(self.node, name);
             if record.address == *address {
                 return false;
             }

@@ -12,7 +12,7 @@ use rondo_core::inbox::Inbox;
 
 use crate::handshake::{Identity, Nonce};
 use crate::link::{End, Pace};
-use crate::peer::{Called, Caller};
+use crate::peer::{Called, Caller, named};
 use crate::status::LinkStatus;
 
 /// Why all links end at last.
@@ -44,6 +44,11 @@ impl<G> Rim<G> {
 
     pub(crate) fn called(&self, node: NodeId) -> Option<Arc<Called>> {
         self.called.read().expect("no panic while locked").get(&node).cloned()
+    }
+
+    /// What the log calls `node`, which nobody may have routed yet.
+    pub(crate) fn name(&self, node: NodeId) -> String {
+        self.called(node).map_or_else(|| named(node, ""), |called| called.name())
     }
 
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {

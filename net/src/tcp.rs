@@ -118,8 +118,8 @@ impl Network for TcpNetwork {
         self.shared.datagrams.send(to, bytes);
     }
 
-    fn route(&self, node: NodeId, address: &Address) {
-        self.links.route(node, address);
+    fn route(&self, node: NodeId, name: &str, address: &Address) {
+        self.links.route(node, name, address);
     }
 }
 

@@ -94,8 +94,8 @@ impl Node {
 }
 
 fn introduce(a: &Node, b: &Node) {
-    a.network.route(b.id, &b.address());
-    b.network.route(a.id, &a.address());
+    a.network.route(b.id, "b", &b.address());
+    b.network.route(a.id, "a", &a.address());
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -242,7 +242,7 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
     assert!(!a.send(NodeId(2), 0), "a message without a link does not leave, and that is said");
 
     let mut b = restart(Options { boot: BootEpoch(2), listen, ..options(2) }).await;
-    b.network.route(a.id, &a.address());
+    b.network.route(a.id, "a", &a.address());
     connected(&a, &b).await;
     let link = a.link(b.id);
     assert_eq!((link.boot, link.reconnects, link.trouble), (Some(BootEpoch(2)), 1, None));
@@ -255,17 +255,17 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
 #[tokio::test]
 async fn a_peer_that_moves_is_dialled_at_its_new_address() {
     let a = Node::start(options(1));
-    a.network.route(NodeId(2), &Address("127.0.0.1:1".into()));
+    a.network.route(NodeId(2), "b", &Address("127.0.0.1:1".into()));
     until("nobody listens at port 1", || a.link(NodeId(2)).trouble.is_some()).await;
     let mut b = Node::start(options(2));
-    a.network.route(b.id, &b.address());
+    a.network.route(b.id, "b", &b.address());
     until("found", || a.link(NodeId(2)).state == LinkState::Open).await;
     a.send(b.id, 1);
     assert_eq!(b.receive().await, (a.id, 1));
 
     drop(b);
     let mut b = Node::start(Options { boot: BootEpoch(2), ..options(2) });
-    a.network.route(b.id, &Address(format!("localhost:{}", b.network.address().port())));
+    a.network.route(b.id, "b", &Address(format!("localhost:{}", b.network.address().port())));
     until("found by name", || a.link(NodeId(2)).boot == Some(BootEpoch(2))).await;
     until("open", || a.link(NodeId(2)).state == LinkState::Open).await;
     a.send(b.id, 2);
@@ -401,7 +401,7 @@ async fn read_frame(stream: &mut TcpStream) -> Option<Frame> {
 async fn a_peer_that_falls_silent_is_given_up_and_hears_heartbeats_until_then() {
     let mut a = Node::start(Options { silence_ms: 300, ..options(1) });
     let mut stream = call_by_hand(&a, 2).await;
-    a.network.route(NodeId(2), &Address("127.0.0.1:1".into()));
+    a.network.route(NodeId(2), "b", &Address("127.0.0.1:1".into()));
     until("heard", || a.link(NodeId(2)).hears).await;
     let mut heartbeats = 0;
     while let Some(frame) = read_frame(&mut stream).await {

@@ -565,11 +565,11 @@ impl Network for Port {
         self.carry(to, || Said::Datagram, bytes.len(), event);
     }
 
-    fn route(&self, node: NodeId, address: &Address) {
+    fn route(&self, node: NodeId, name: &str, address: &Address) {
         if let Some(at) = node_at(address) {
             self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
             if let Some(links) = &self.links {
-                links.route(node, address);
+                links.route(node, name, address);
             }
         }
     }

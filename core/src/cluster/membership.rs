@@ -380,7 +380,7 @@ impl Membership {
                 self.peers.insert(node, peer);
             }
         }
-        env.route(node, &introduction.peer_address);
+        env.route(node, &introduction.name, &introduction.peer_address);
     }
 
     fn others(&self) -> Vec<Introduction> {
@@ -443,7 +443,7 @@ mod tests {
         fn datagram(&mut self, _: &Address, gossip: &Gossip) {
             self.said.push(gossip.clone());
         }
-        fn route(&mut self, _: NodeId, _: &Address) {}
+        fn route(&mut self, _: NodeId, _: &str, _: &Address) {}
         fn reply(&mut self, _: ClientTag, _: Reply) {}
     }
 

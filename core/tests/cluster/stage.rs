@@ -191,7 +191,7 @@ impl Env for ActorEnv<'_> {
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         self.shared.borrow_mut().gossip.push_back((to.0.clone(), gossip.clone()));
     }
-    fn route(&mut self, _: NodeId, _: &Address) {}
+    fn route(&mut self, _: NodeId, _: &str, _: &Address) {}
     fn reply(&mut self, client: ClientTag, reply: Reply) {
         let mut shared = self.shared.borrow_mut();
         writeln!(shared.log, "client {} ← {}", client.0, outcome(&reply)).unwrap();

@@ -152,6 +152,7 @@ fn availability_is_what_can_be_served_and_a_lost_quorum_is_one_line() {
     let log = eventually("the lost quorum is logged", || {
         Some(nodes[0].log()).filter(|log| log.contains(lost))
     });
+    assert!(log.contains("link ended node=\"gamma ("), "peers have names: {log}");
     let count = |what: &str| log.lines().filter(|line| line.contains(what)).count();
     // A machine that is busy may lose and regain one in between.
     assert_eq!(count("is lost: not reached"), count("the quorum is back") + 1, "{log}");
