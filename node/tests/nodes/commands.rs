@@ -193,13 +193,14 @@ fn a_node_of_a_development_cluster_that_was_killed_is_brought_back_and_ends_with
         let mut child = rondo()
             .current_dir(dir.path())
             .args(["dev-cluster", "--nodes", "2", "--port", &http, "--peer-port", &peer])
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(dir.path().join("banner")).expect("a file"))
             .stderr(fs::File::create(dir.path().join("said")).expect("a file"))
             .spawn()
             .expect("the binary starts");
         eventually("a cluster, or the end of the attempt", || {
-            let up = command(&["status", "--wait", "1s"]).code == Some(0);
-            if up {
+            // Before the command itself has seen them ready, a node that ends is a failed start.
+            let up = fs::read_to_string(dir.path().join("banner")).expect("readable");
+            if up.contains("is ready") {
                 return Some(true);
             }
             child.try_wait().expect("a child").map(|_| false)
