@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpStream;
-use std::process::Stdio;
 
 use serde_json::Value;
 
