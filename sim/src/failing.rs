@@ -2,11 +2,13 @@
 //!
 //! What the product promises for each, and what the world does then:
 //!
-//! - *An operation fails* (read, write, sync, names, no room, read-only, a write cut short): a read is answered as failed, by
+//! - *An operation fails* (read, write, sync, names, read-only, a write cut short): a read is answered as failed, by
 //!   that replica, and never as "absent"; anything else ends the node at once. It has answered what was in flight with
 //!   what it knew, and promised nothing that was not synced. A supervisor starts it again, again and again, until its
 //!   disk works. A failed sync is never tried again on the same pages. Nothing acknowledged is lost, so no oracle excuses
 //!   anything.
+//! - *There is no room*: the node refuses writes and goes on, until there is.
+//! - *There are no descriptors*: the files that are open go on; a start fails, and is tried again.
 //! - *Bytes are not what was written* (a bit flipped, a block in a wrong place, a read of another block): the record's
 //!   checksum says so. While the node runs that replica fails reads of the record; a start that meets the damage refuses.
 //!   Then an operator does what the refusal asks for: puts back the bytes, and starts the node again.
@@ -203,7 +205,7 @@ impl State {
 
 /// Whether it goes on until its time is over, however often it strikes.
 const fn lasts(what: DiskError) -> bool {
-    matches!(what, DiskError::Full | DiskError::ReadOnly)
+    matches!(what, DiskError::Full | DiskError::ReadOnly | DiskError::NoDescriptors)
 }
 
 /// Whether an error is one of this operation.
@@ -222,6 +224,7 @@ const fn touches(what: DiskError, op: &Op) -> bool {
             matches!(op, Op::Write { .. } | Op::Allocate(_) | Op::Create | Op::CreateDir | Op::Link)
         }
         DiskError::ReadOnly => !matches!(op, Op::Read | Op::Open | Op::List | Op::Len),
+        DiskError::NoDescriptors => matches!(op, Op::Create | Op::Open),
         DiskError::Rot | DiskError::WriteAstray => false,
     }
 }

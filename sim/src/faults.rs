@@ -5,7 +5,7 @@
 
 use crate::calls;
 use crate::disk;
-use crate::history::Trouble;
+use crate::history::{Place, Spell, Trouble};
 use crate::node;
 use crate::rt::{self, Time};
 use crate::scenario::{Away, Fate, Kind, Mischief, Outside, Trigger};
@@ -29,9 +29,36 @@ pub fn strike(shared: &Shared, fault: usize) {
     *world.struck.entry(name).or_default() += 1;
     follow(world, fault);
     let ends_after_ms = apply(world, fault, &kind);
+    let spells = spells(&kind, ends_after_ms);
+    world.history.spells.extend(spells);
     if let Some(ms) = ends_after_ms {
         world.agenda.push(rt::now().plus_ms(ms), Event::Undo(fault));
     }
+}
+
+/// What is wrong now, and until when. A clock that was set stays wrong, and whoever met an error of its disk is not counted again.
+fn spells(kind: &Kind, ends_after_ms: Option<u64>) -> Vec<Spell> {
+    let from = rt::now();
+    let until = match kind {
+        Kind::Jump { .. }
+        | Kind::Steps { .. }
+        | Kind::Freeze { .. }
+        | Kind::Drift { .. }
+        | Kind::DiskError { .. } => Time(u64::MAX),
+        Kind::StallDisk { for_ms, .. } => from.plus_ms(*for_ms),
+        Kind::Restart { down_ms, .. } => from.plus_ms(down_ms + STOP_MS),
+        _ => from.plus_ms(ends_after_ms.unwrap_or(0)),
+    };
+    let places: Vec<Place> = match kind {
+        Kind::Cut { links, .. }
+        | Kind::Links { links, .. }
+        | Kind::Reset { links }
+        | Kind::HalfOpen { links } => {
+            links.iter().map(|&(from, to)| Place::Link(from, to)).collect()
+        }
+        _ => kind.nodes().into_iter().map(Place::Node).collect(),
+    };
+    places.into_iter().map(|place| Spell { place, from, until }).collect()
 }
 
 /// The faults that were to come after this one get their time.

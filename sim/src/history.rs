@@ -61,6 +61,31 @@ pub struct History {
     pub survivors: Option<Survivors>,
     /// When the heal was, and from when on everything had to succeed.
     pub healed: Stamp,
+    /// What was wrong with nodes and links, and when.
+    pub spells: Vec<Spell>,
+    /// The deadline of requests in milliseconds, where links lose nothing by their own luck and no site takes a rare path; `None`
+    /// elsewhere.
+    pub plain_deadline_ms: Option<u64>,
+}
+
+/// For some time something was wrong here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spell {
+    /// Where.
+    pub place: Place,
+    /// Since when.
+    pub from: Time,
+    /// Until when.
+    pub until: Time,
+}
+
+/// A node, or a link in one direction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// A node.
+    Node(u32),
+    /// From one node to another.
+    Link(u32, u32),
 }
 
 /// A message at one end of a link.

@@ -212,6 +212,8 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     let stamp = world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
     world.history.boots.push(history::Boot { node, stamp, epoch: boot.0 });
+    let (place, from) = (history::Place::Node(node), world.nodes[node as usize].down_since);
+    world.history.spells.push(history::Spell { place, from, until: rt::now() });
     let watch = world.probes.of(node);
     let wire = (world.driver == Driver::Wire).then(|| {
         let who = who(world, node, id, boot);

@@ -470,6 +470,12 @@ impl Scenario {
         self.operations.iter().map(|op| op.client + 1).max().unwrap_or(0)
     }
 
+    /// Whether links lose nothing by their own luck, nothing is very late, and no site takes a rare path on purpose.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.links.loss_ppm == 0 && self.links.tail_ppm == 0 && self.buggify.is_empty()
+    }
+
     /// The number of keys.
     #[must_use]
     pub fn keys(&self) -> u32 {

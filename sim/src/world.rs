@@ -173,6 +173,8 @@ pub struct Node {
     pub stop_by: Time,
     /// What it last said of itself in this life.
     pub status: Option<Status>,
+    /// Since when it has been down, when it is.
+    pub down_since: Time,
 }
 
 impl Shared {
@@ -206,7 +208,11 @@ impl Shared {
             agenda,
             nodes,
             clients: Clients::new(SECRET.to_vec()),
-            history: History { quorums: Some(scenario.cluster.effective()), ..History::default() },
+            history: History {
+                quorums: Some(scenario.cluster.effective()),
+                plain_deadline_ms: scenario.is_plain().then_some(scenario.cluster.deadline_ms),
+                ..History::default()
+            },
             waiting: BTreeSet::new(),
             vanished: BTreeSet::new(),
             turns: BTreeMap::new(),
@@ -275,6 +281,7 @@ impl Node {
             stopping: false,
             stop_by: Time::default(),
             status: None,
+            down_since: Time::default(),
         }
     }
 
@@ -287,6 +294,7 @@ impl Node {
     /// Forgets all that a process holds; what it started belongs to an earlier life from now on.
     pub fn died(&mut self) {
         self.epoch += 1;
+        self.down_since = rt::now();
         self.inbox = None;
         let durable = self.tap.as_ref().map_or(0, |tap| tap.durable().0);
         self.durable = self.durable.max(durable);

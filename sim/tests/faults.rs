@@ -149,13 +149,18 @@ fn an_error_of_the_disk_ends_a_node_or_a_read_and_it_comes_back() {
         let tries = lines(outcome, "exit", 0).filter(|line| line.text.contains(INJECTED)).count();
         tries >= 2 && boots(outcome) >= 2
     };
+    let refuses_and_goes_on = |outcome: &Outcome| {
+        let refused = lines(outcome, "answer", 0).any(|line| line.text.contains("nearly full"));
+        refused && boots(outcome) == 1
+    };
     show(vec![
         ("read error", at(disk(DiskError::Read, 20)), failed_a_question),
         ("write error", at(disk(DiskError::Write, 1)), stops),
         ("sync error", at(disk(DiskError::Sync, 1)), stops),
         ("rename error", at_start(DiskError::Rename, 1), refuses),
         ("directory error", at_start(DiskError::Directory, 1), refuses),
-        ("full disk", at(disk(DiskError::Full, 1)), waits),
+        ("full disk", at(disk(DiskError::Full, 1)), refuses_and_goes_on),
+        ("no descriptors", at_start(DiskError::NoDescriptors, 1), refuses),
         ("read-only disk", at(disk(DiskError::ReadOnly, 1)), waits),
         ("short write", at(disk(DiskError::ShortWrite, 1)), stops),
     ]);

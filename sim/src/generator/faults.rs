@@ -95,8 +95,27 @@ pub(super) fn another(
     })
 }
 
+/// The kinds that are drawn by dice of their own, so that they change nothing for the seeds that do not have them.
+const APART: [Name; 2] = ["lasting one-way", "no descriptors"];
+
+/// In one scenario of eight, one of the kinds that are drawn apart.
+pub(super) fn apart(
+    rng: &mut Rng,
+    cluster: &Cluster,
+    operations: u64,
+    window_ms: Range<u64>,
+) -> Option<Fault> {
+    if !rng.percent(12) {
+        return None;
+    }
+    let name = rng.pick(&APART);
+    let place = Place { cluster, operations, window_ms };
+    is_possible(name, cluster).then(|| place.fault(rng, name))
+}
+
 fn possible(cluster: &Cluster) -> Vec<Name> {
     let names = catalogue::FAULTS.iter().map(|entry| entry.name);
+    let names = names.filter(|name| !APART.contains(name));
     names.filter(|name| is_possible(name, cluster)).collect()
 }
 
@@ -216,6 +235,10 @@ impl Place<'_> {
             "held messages" => Mischief::Hold { kind: said(rng) },
             "refused connections" => Mischief::Refuse,
             "corruption" => Mischief::Corrupt { ppm },
+            "lasting one-way" => {
+                let (links, for_ms) = (cut(rng, "one-way", nodes), rng.between(5_000, 20_000));
+                return Kind::Cut { name: name.to_owned(), links, for_ms };
+            }
             _ => return Kind::Cut { name: name.to_owned(), links: cut(rng, name, nodes), for_ms },
         };
         Kind::Links { links: some_links(rng, nodes), how, for_ms }

@@ -88,8 +88,9 @@ fn made(seed: u64, mode: Mode, size: Option<Size>) -> Scenario {
     let count = rng.log(80, 280);
     let count = size.map_or(count, |size| size.operations);
     let operations = workload::operations(&mut rng, &cluster, &links, window.clone(), count);
-    let faults =
-        faults::faults(&mut Rng::new(seed, 6), mode, &cluster, operations.len() as u64, window);
+    let count = operations.len() as u64;
+    let mut faults = faults::faults(&mut Rng::new(seed, 6), mode, &cluster, count, window.clone());
+    faults.extend(faults::apart(&mut Rng::new(seed, 11), &cluster, count, window));
     // A long pause must have its time: the heal would end it.
     let longest_ms = faults.iter().filter_map(long_pause_ms).max().unwrap_or(0);
     let heal_at_ms = heal_at_ms + longest_ms;

@@ -36,6 +36,10 @@ mod tests {
         made.ends(1, 1, &[]);
         let told = check(&Index::of(&made.history()));
         assert_eq!(told.len(), 1);
-        assert!(told[0].what.starts_with("k1: n0 {0000:1[1@2.0]} but n1 {}"), "{}", told[0].what);
+        assert!(
+            told[0].what.starts_with("k1: n0 {0000:1-1[1=1@2.0]} but n1 {}"),
+            "{}",
+            told[0].what
+        );
     }
 }

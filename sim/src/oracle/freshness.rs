@@ -76,8 +76,8 @@ mod tests {
         made.get(0, 3, 4, &[put]).knows(clock(7, 1));
         let told: Vec<String> =
             check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
-        let expect =
-            "k0: the read op 1 knows 1 dots of 0000000000000007, but 2 were known before it began";
+        let expect = "k0: the read op 1 knows dots of 0000000000000007 up to 1, but they were known up to 2 \
+                      before it began";
         assert_eq!(told, [expect]);
     }
 

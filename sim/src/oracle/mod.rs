@@ -55,6 +55,8 @@ mod deadlines;
 
 mod liveness;
 
+mod ready;
+
 mod transport;
 
 #[cfg(test)]
@@ -80,7 +82,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 24] = [
+pub const ALL: [Oracle; 25] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -105,6 +107,7 @@ pub const ALL: [Oracle; 24] = [
     ("bounds", bounds::check),
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
+    ("ready", ready::check),
 ];
 
 impl Violation {

@@ -99,7 +99,7 @@ pub enum Said {
 pub enum Kind {
     /// These directed links carry nothing.
     Cut {
-        /// What people call this cut: isolate, split, bridge, one-way, ring, random links.
+        /// What people call this cut: isolate, split, bridge, one-way, lasting one-way, ring, random links.
         name: String,
         /// (from, to).
         links: Vec<(u32, u32)>,
@@ -231,7 +231,7 @@ pub enum Kind {
         node: u32,
         /// How.
         what: DiskError,
-        /// How often, from 1; a disk that is full or read-only refuses everything.
+        /// How often, from 1; a disk that is full or read-only, or a lack of descriptors, refuses everything.
         times: u32,
         /// For how long at most, in milliseconds. Damage stays until somebody repairs it.
         for_ms: u64,
@@ -264,6 +264,8 @@ pub enum DiskError {
     WriteAstray,
     /// A read answers with bytes of another place.
     ReadAstray,
+    /// The process has no descriptor left: no file is opened or made, until this is over.
+    NoDescriptors,
 }
 
 /// How links behave badly.
@@ -449,7 +451,7 @@ const LONG_PAUSE_MS: u64 = 10_000;
 
 impl DiskError {
     /// All of them.
-    pub const ALL: [DiskError; 11] = [
+    pub const ALL: [DiskError; 12] = [
         DiskError::Read,
         DiskError::Write,
         DiskError::Sync,
@@ -461,6 +463,7 @@ impl DiskError {
         DiskError::Rot,
         DiskError::WriteAstray,
         DiskError::ReadAstray,
+        DiskError::NoDescriptors,
     ];
 
     /// What people call it.
@@ -478,6 +481,7 @@ impl DiskError {
             DiskError::Rot => "bit rot",
             DiskError::WriteAstray => "misdirected write",
             DiskError::ReadAstray => "misdirected read",
+            DiskError::NoDescriptors => "no descriptors",
         }
     }
 }

@@ -1,0 +1,200 @@
+//! A node that has what a request needs serves it, also while faults last: a put or get at `quorum` at a node with links in both
+//! directions to as many primaries as its level asks for succeeds within 2 s, or within its deadline where that is shorter.
+//!
+//! Links and nodes count when nothing has been wrong with them for 5 s, which is more than it takes to be held for dead, or to be
+//! dialled again. A node that is no primary passes the request on, so there all primaries have to count. Only first attempts are
+//! judged, and only where nothing is lost by the links' own luck and no site takes a rare path on purpose: those are
+//! delays that nobody can avoid. A refusal, a timeout and a late answer are the same here; safety oracles call all of them legal.
+//! Left out: requests that are wrong by themselves (ids used again, tokens of other keys), and keys that are full of siblings.
+
+use std::collections::BTreeMap;
+
+use rondo_core::layout::keyspace::Level;
+
+use crate::history::{Answer, Attempt, Op, Place};
+use crate::oracle::Violation;
+use crate::oracle::index::Index;
+use crate::rt::Time;
+use crate::scenario::Over;
+use crate::verdict::Verdict;
+
+const NAME: &str = "ready";
+/// For how long all has to have been well before, in milliseconds.
+const SETTLED_MS: u64 = 5_000;
+/// How long an answer may take, in milliseconds.
+const ANSWER_MS: u64 = 2_000;
+/// Writes of a key that overwrite nothing, above which it may be full.
+const BESIDE_MAX: usize = 50;
+
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let history = index.history;
+    let Some(deadline_ms) = history.plain_deadline_ms.filter(|_| history.troubles.is_empty())
+    else {
+        return Vec::new();
+    };
+    let served = history.ops.iter().flat_map(|op| &op.attempts).filter_map(|attempt| {
+        let end = attempt.end.as_ref()?;
+        is_success(&end.answer).then_some(end.at)
+    });
+    // Before that the cluster may not have been formed.
+    let Some(began) = served.min().map(|at| at.plus_ms(SETTLED_MS)) else {
+        return Vec::new();
+    };
+    let mut primaries: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    history.finals.iter().for_each(|last| primaries.entry(last.key).or_default().push(last.node));
+    let judge = Judge { index, primaries, within_ms: ANSWER_MS.min(deadline_ms), began };
+    let ops = history.ops.iter().enumerate();
+    ops.filter_map(|(id, op)| judge.failed(id, op)).collect()
+}
+
+const fn is_success(answer: &Answer) -> bool {
+    matches!(answer, Answer::Stored { .. } | Answer::Found { .. } | Answer::NotFound { .. })
+}
+
+struct Judge<'a> {
+    index: &'a Index<'a>,
+    /// By key.
+    primaries: BTreeMap<u32, Vec<u32>>,
+    within_ms: u64,
+    began: Time,
+}
+
+impl Judge<'_> {
+    fn failed(&self, id: usize, op: &Op) -> Option<Violation> {
+        let history = self.index.history;
+        let attempt = op.attempts.first()?;
+        let due = attempt.called_at.plus_ms(self.within_ms);
+        let is_judged = op.level == Level::Quorum
+            && op.first_attempt == 1
+            && op.action.over() != Some(Over::Foreign)
+            && !self.index.shares_its_id(op)
+            && attempt.called_at >= self.began
+            && attempt.called < history.healed
+            && attempt.due.is_some()
+            && !self.may_be_full(op.key);
+        let is_late = |attempt: &Attempt| match &attempt.end {
+            Some(end) => end.at > due || !is_success(&end.answer),
+            None => true,
+        };
+        if !is_judged || !is_late(attempt) {
+            return None;
+        }
+        let until = attempt.end.as_ref().map_or(due, |end| end.at.min(due));
+        if !self.has_enough(op, attempt, until) {
+            return None;
+        }
+        let (key, node, called) = (op.key, attempt.node, attempt.called_at.text());
+        let what = format!(
+            "k{key}: op {id}, sent to n{node} at {called}, did not succeed within {} ms, although enough \
+             primaries and the links to them had been well for {SETTLED_MS} ms",
+            self.within_ms
+        );
+        Some(Violation { oracle: NAME, verdict: Verdict::Liveness, at: attempt.called, what })
+    }
+
+    /// Whether as many primaries as the level asks for, and the links between them and the node, were well until `until`.
+    fn has_enough(&self, op: &Op, attempt: &Attempt, until: Time) -> bool {
+        let (Some(primaries), Some(quorums)) =
+            (self.primaries.get(&op.key), self.index.history.quorums)
+        else {
+            return false;
+        };
+        let from = Time(attempt.called_at.0.saturating_sub(Time::at_ms(SETTLED_MS).0));
+        let spells = self.index.history.spells.iter();
+        let wrong: Vec<Place> = spells
+            .filter(|spell| spell.from <= until && spell.until >= from)
+            .map(|spell| spell.place)
+            .collect();
+        let is_well = |node: u32| !wrong.contains(&Place::Node(node));
+        let are_linked = |one: u32, other: u32| {
+            one == other
+                || !(wrong.contains(&Place::Link(one, other))
+                    || wrong.contains(&Place::Link(other, one)))
+        };
+        let counts = |&&node: &&u32| is_well(node) && are_linked(attempt.node, node);
+        let well: Vec<u32> = primaries.iter().filter(counts).copied().collect();
+        let needed = usize::from(if op.writes() { quorums.w.max(quorums.r) } else { quorums.r });
+        let here = is_well(attempt.node);
+        let is_whole = well.iter().all(|&a| well.iter().all(|&b| are_linked(a, b)));
+        match primaries.contains(&attempt.node) {
+            true => here && well.len() >= needed,
+            false => here && well.len() == primaries.len() && is_whole,
+        }
+    }
+
+    fn may_be_full(&self, key: u32) -> bool {
+        let beside = |op: &&Op| {
+            op.key == key && op.writes() && !matches!(op.action.over(), Some(Over::Last))
+        };
+        self.index.history.ops.iter().filter(beside).count() > BESIDE_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rondo_core::layout::Quorums;
+
+    use crate::history::{History, Spell};
+    use crate::oracle::made::Made;
+
+    use super::*;
+
+    /// Three primaries; a put that shows that the cluster is there, and one at 9 s that is refused.
+    fn refused() -> History {
+        let mut made = Made::default();
+        made.put(0, 3_000, Some(3_010));
+        made.put(0, 9_000, Some(9_001)).refused();
+        (0..3).for_each(|node| made.ends(0, node, &[(0, 7, 1)]));
+        let mut history = made.history();
+        history.quorums = Some(Quorums { n: 3, r: 2, w: 2 });
+        history.healed = crate::history::Stamp(20_000);
+        history.plain_deadline_ms = Some(1_000);
+        history
+    }
+
+    fn with(spells: &[(Place, u64, u64)]) -> usize {
+        let spell = |&(place, from, until)| Spell {
+            place,
+            from: Time::at_ms(from),
+            until: Time::at_ms(until),
+        };
+        let mut history = refused();
+        history.spells = spells.iter().map(spell).collect();
+        check(&Index::of(&history)).len()
+    }
+
+    #[test]
+    fn a_refusal_that_nothing_explains_is_found() {
+        let told = check(&Index::of(&refused()));
+        assert_eq!(told.len(), 1);
+        assert!(told[0].what.starts_with("k0: op 1, sent to n0 at 9000.000ms"), "{told:?}");
+        assert_eq!(told[0].verdict, Verdict::Liveness);
+    }
+
+    #[test]
+    fn one_primary_may_be_gone_and_two_may_not() {
+        let gone = |node| (Place::Node(node), 8_000, 12_000);
+        assert_eq!((with(&[gone(1)]), with(&[gone(1), gone(2)]), with(&[gone(0)])), (1, 0, 0));
+    }
+
+    #[test]
+    fn links_count_in_both_directions_and_what_is_over_for_long_is_no_excuse() {
+        let cut = |from, to, since| (Place::Link(from, to), since, since + 500);
+        assert_eq!(with(&[cut(0, 1, 8_000), cut(2, 0, 8_000)]), 0, "one way each");
+        assert_eq!(with(&[cut(0, 1, 8_000), cut(2, 1, 8_000)]), 1, "n2 is there");
+        assert_eq!(with(&[cut(0, 1, 3_000), cut(2, 0, 3_000)]), 1, "long over");
+    }
+
+    #[test]
+    fn luck_of_the_links_and_a_success_are_no_matter() {
+        let mut history = refused();
+        history.plain_deadline_ms = None;
+        assert_eq!(check(&Index::of(&history)), []);
+        let mut made = Made::default();
+        made.put(0, 3_000, Some(3_010));
+        made.put(0, 9_000, Some(9_800));
+        (0..3).for_each(|node| made.ends(0, node, &[(0, 7, 1)]));
+        let history = History { plain_deadline_ms: Some(1_000), ..made.history() };
+        assert_eq!(check(&Index::of(&history)), []);
+    }
+}
