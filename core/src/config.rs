@@ -18,6 +18,10 @@ pub const SIBLINGS_MAX: usize = 64;
 pub const DOT_MAX: u64 = 1 << 60;
 /// The most runs in one key's clock, in a record, a message and a token: each actor has one, and one more for each gap.
 pub const RUNS_MAX: usize = 108;
+/// How many numbers of an actor belong to one life of its node: those of life `b` are below `(b + 1) * LIFE_DOTS`.
+pub const LIFE_DOTS: u64 = 1 << 32;
+/// From so many runs of its own actor on, a coordinator waits for all replicas to close the gaps between them.
+pub const OWN_RUNS_USUAL: usize = 8;
 /// The largest head of a record, in bytes.
 pub const HEAD_BYTES_MAX: usize = 256 << 10;
 /// What one of three coordinators or fewer lets the values of one key grow to, in bytes; `state_bytes_max` of more.
@@ -89,6 +93,9 @@ const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX,
     "a message brings whatever a record holds, and an answer shows it"
 );
+const _: () = assert!(LIFE_DOTS < DOT_MAX);
+const _: () = assert!(OWN_RUNS_USUAL < issue_runs_max(3), "gaps are closed before a key is full");
+const _: () = assert!(issue_runs_max(REPLICAS_MAX) >= 1);
 const _: () = assert!(STATE_BYTES_MAX < BODY_BYTES_MAX);
 const _: () = assert!(
     VALUE_BYTES_MAX <= state_bytes_max(REPLICAS_MAX),
@@ -110,6 +117,25 @@ const _: () = assert!(REMEMBERED_REQUESTS_MAX >= 4 * REQUESTS_IN_FLIGHT_MAX, "al
 const _: () = assert!(REMEMBERED_REQUESTS_MAX * REMEMBERED_BYTES_MAX <= 32 << 20);
 const _: () = assert!(HLC_RESERVE_MS > 0 && HLC_RESERVE_MS < DRIFT_MS_MAX);
 
+/// How many runs a coordinator lets the clock of a key with so many replicas grow to: what all of them accepted at once may
+/// come together, and fits in a record, a message and a token.
+#[must_use]
+pub const fn issue_runs_max(replicas: usize) -> usize {
+    RUNS_MAX / replicas
+}
+
+/// What becomes of the actors that earlier lives have drawn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Actors {
+    /// They go on: the store was closed cleanly, and is exactly what it was then, where it was then.
+    Continue,
+    /// They go on above every number that an earlier life may have issued: the store was not closed, but lies where it lay
+    /// and has lost nothing that was durable.
+    Jump,
+    /// They are given up: the store has moved, lost something, or cannot show that it has not.
+    Fresh,
+}
+
 /// When a write is acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Durability {
@@ -130,8 +156,8 @@ pub struct NodeConfig {
     pub earlier: Vec<Life>,
     /// Where its data directory lies: another number than last time when it is a copy or was moved.
     pub place: u128,
-    /// Whether the store was closed cleanly last time: only then do its actors live on.
-    pub clean: bool,
+    /// What becomes of the actors of earlier lives.
+    pub actors: Actors,
     /// Only nodes of the same cluster name talk to each other.
     pub cluster: String,
     /// Where peers reach this node.

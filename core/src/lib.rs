@@ -38,6 +38,8 @@ pub mod held;
 
 pub mod parked;
 
+pub mod own_actors;
+
 pub mod replica;
 
 pub mod repair;

@@ -453,6 +453,10 @@ impl Node {
         }
         for parked in parked {
             match parked {
+                // Its life has ended since, and the next one may have been told what is known here.
+                Parked::Message(from, message) if self.is_past(from, &message) => {
+                    sometimes!(env, MessageOfAnEarlierLife);
+                }
                 Parked::Message(from, message) => self.serve(from, message, env)?,
                 Parked::Issue(op) => {
                     let (coordinator, mut around) = self.split();
@@ -462,6 +466,11 @@ impl Node {
         }
         self.replica.cool_down();
         Ok(())
+    }
+
+    /// Whether a question is of a life of a peer that counts no more.
+    fn is_past(&self, from: NodeId, message: &Message) -> bool {
+        from != self.me && asks(message).is_some_and(|op| self.lives.known(from) != Some(op.life))
     }
 
     /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.

@@ -3,10 +3,11 @@
 //! Engine keys: `0 | name` for the node's own records, `1 | group u16 | token u64 | keyspace u32 | key` for clients' keys
 //! (integers big endian), so that a partition is one contiguous range.
 //!
-//! Invariants: all changes of one write are one atomic batch; a dot is issued by one incarnation of one actor, once:
-//! an actor lives on only after a clean close, and is replaced when a peer knows dots of it that are not here
-//! (<https://github.com/basho/riak_kv/issues/679>); an unreadable record is an error, never "absent". Actors are random and belong
-//! to one partition of one node (<https://github.com/basho/riak_kv/issues/1865>).
+//! Invariants: all changes of one write are one atomic batch; a dot is issued once: after an unclean end an actor goes on above
+//! every number that an earlier life may have issued, and it is replaced when a peer knows more of this life's dots
+//! than are here (<https://github.com/basho/riak_kv/issues/679>); nothing is stored that could not be read; an unreadable
+//! record is an error, never "absent". Actors are random and belong to
+//! one partition of one node (<https://github.com/basho/riak_kv/issues/1865>).
 //! Left out: Merkle deltas, purge and its floors, counting while this node recovers.
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use smallvec::SmallVec;
 use crate::buggify;
 use crate::codec;
 use crate::config::{
-    BODY_BYTES_MAX, DOT_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, RUNS_MAX, SIBLINGS_MAX,
+    BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, issue_runs_max,
     state_bytes_max,
 };
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
 use crate::layout::keyspace;
 use crate::message::KeyRef;
+use crate::own_actors::{Heard, Own, OwnActors};
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::{Clock, Dot, Version, VersionSet};
@@ -37,7 +39,6 @@ const DATA_KIND: u8 = 1;
 const GROUP: u16 = 0;
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
 const CLOCK_KEY: &[u8] = b"\0clock";
-const ACTOR_PREFIX: &[u8] = b"\0actor/";
 /// How many keys show nothing because all their versions are deletions. In the batch of the write that changes it, so
 /// that it is right after any crash; a write that changes it not costs nothing.
 const DELETED_KEY: &[u8] = b"\0deleted";
@@ -85,17 +86,6 @@ pub struct Issued {
     pub mark: Option<Hlc>,
 }
 
-/// What a write is issued by.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Terms {
-    /// What it means to overwrite.
-    pub covers: Covers,
-    /// The highest HLC anybody told of; the new one is above it and above everything here.
-    pub seen: Hlc,
-    /// How many coordinators the key has: each may let it grow to a share of what fits in a record.
-    pub replicas: usize,
-}
-
 /// What a write means to overwrite.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Covers {
@@ -111,7 +101,7 @@ pub struct Replica {
     clock: HybridClock,
     /// What the peers' clocks showed and when: this node's own counts that far and no further.
     peers_wall: Option<(Wall, Mono)>,
-    actors: BTreeMap<PartitionId, ActorId>,
+    actors: OwnActors,
     /// Keys that were found cold and have not been written since, each with the ticket that was given for it.
     awaited: BTreeMap<KeyRef, ReadTicket>,
     /// A record that a cold read brought, for the inputs that waited for it.
@@ -124,11 +114,12 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Reads the node's own records. Actors live on only if the store was closed cleanly.
+    /// Reads the node's own records.
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Replica> {
         let mut mark = Hlc(0);
-        let mut actors = BTreeMap::new();
+        let mut actors = OwnActors::new(config);
         let mut deleted = None;
+        let mut changes = SmallVec::new();
         let mut from = Bytes::from_static(&[OWN_KIND]);
         loop {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
@@ -137,11 +128,8 @@ impl Replica {
                     mark = Hlc(own_number(&record.head)?);
                 } else if key == DELETED_KEY {
                     deleted = Some(own_number(&record.head)?);
-                } else if let Some(partition) = key.strip_prefix(ACTOR_PREFIX) {
-                    let partition = partition.try_into().map(u16::from_be_bytes);
-                    let partition = partition
-                        .map_err(|_| Error::Malformed("an actor's key has a wrong length"))?;
-                    actors.insert(PartitionId(partition), ActorId(own_number(&record.head)?));
+                } else {
+                    changes.extend(actors.load(key, &record.head)?);
                 }
             }
             let past = page.records.last().is_some_and(|(key, _)| key[0] != OWN_KIND);
@@ -151,16 +139,12 @@ impl Replica {
             }
         }
         let mut unwritten = SmallVec::new();
-        if !config.clean {
-            // Also on disk: after a clean end of this life the next one would take them for its own.
-            let dead = std::mem::take(&mut actors).into_keys();
-            let changes = dead.map(|partition| Change::Delete { key: actor_key(partition) });
-            let batch = Batch { changes: changes.collect() };
-            if !batch.changes.is_empty() {
-                match engine.write(&batch) {
-                    Err(Error::Full(_)) => unwritten = batch.changes,
-                    written => drop(written?),
-                }
+        if !changes.is_empty() {
+            // Also on disk: after a clean end of this life the next one would take them as they were.
+            let batch = Batch { changes };
+            match engine.write(&batch) {
+                Err(Error::Full(_)) => unwritten = batch.changes,
+                written => drop(written?),
             }
         }
         Ok(Replica {
@@ -230,8 +214,8 @@ impl Replica {
         let Loaded { mut state, lsn } = self.read(key, env.engine())?;
         let outrun = self
             .actors
-            .get(&partition)
-            .is_some_and(|&actor| incoming.highest(actor) > state.highest(actor));
+            .get(partition)
+            .is_some_and(|own| incoming.highest(own.actor) > own.issued(&state));
         let was_deleted = is_deleted(&state);
         self.clock.observe(incoming.highest_hlc(), self.wall(env));
         sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());
@@ -244,9 +228,8 @@ impl Replica {
         sometimes!(env, MergeMadeSiblings, state.versions().count() > 1);
         let mut changes = SmallVec::new();
         if outrun {
-            self.actors.remove(&partition);
             self.actors_replaced += 1;
-            changes.push(Change::Delete { key: actor_key(partition) });
+            changes.extend(self.actors.give_up(partition));
         }
         // What several coordinators accepted must come together: only a record's own bounds count here.
         let is_refused = env.engine().is_nearly_full() && has_values(incoming);
@@ -282,9 +265,9 @@ impl Replica {
             Err(Trouble::Failed(_) | Trouble::Cold(_)) => {}
         }
         let mut changes = SmallVec::new();
-        if self.actors.remove(&partition).is_some() {
+        if let Some(change) = self.actors.give_up(partition) {
             self.actors_replaced += 1;
-            changes.push(Change::Delete { key: actor_key(partition) });
+            changes.push(change);
         }
         changes.push(match state.is_empty() {
             true => Change::Delete { key: data_key(key) },
@@ -293,30 +276,46 @@ impl Replica {
         self.write(key, changes, env).map(drop)
     }
 
-    /// Issues a dot for a write of a key that this node is a primary of.
+    /// Whether a write of the key should wait until all its primaries have answered: this node's own actor has so many
+    /// gaps that they must be closed.
+    #[must_use]
+    pub fn wants_all(&self, partition: PartitionId, heard: &Heard) -> bool {
+        !heard.is_all() && self.actors.get(partition).is_some_and(|own| own.wants_closing(heard))
+    }
+
+    /// Issues a dot for a write of a key that this node is a primary of. Its HLC is above the highest that anybody told of
+    /// and above everything here. When all primaries have answered, the gaps in what is known of this node's own earlier lives
+    /// are closed: see `own_actors`.
     pub fn issue(
         &mut self,
         key: &KeyRef,
         partition: PartitionId,
-        terms: Terms,
+        covers: Covers,
+        heard: &Heard,
         version: impl FnOnce(Hlc) -> Version,
         env: &mut impl Env,
     ) -> Result<Issued, Trouble> {
         let Loaded { mut state, .. } = self.read(key, env.engine())?;
-        let Terms { covers, seen, replicas } = terms;
-        let known = match covers {
+        let mut known = match covers {
             Covers::Only(context) => context,
             Covers::AndLocal(mut context) => {
                 context.join(&state.clock());
                 context
             }
         };
-        let (actor, fresh) = self.actor(partition, &known, &state, env);
+        let (own, fresh) = self.own_actor(partition, &known, &heard.clock, &state, env);
+        let actor = own.actor;
+        if heard.is_all() {
+            let nowhere = own.nowhere(&known, &heard.clock, &state);
+            sometimes!(env, GapsClosed, !nowhere.is_empty());
+            known.learn(actor, &nowhere);
+        }
         let wall = self.wall(env);
         let was_deleted = is_deleted(&state);
-        let hlc = self.clock.tick_above(seen.max(state.highest_hlc()), wall);
-        let dot = state.put(&known, actor, version(hlc));
-        check_bounds(&state, replicas)?;
+        let hlc = self.clock.tick_above(heard.highest.max(state.highest_hlc()), wall);
+        state.discard(&known);
+        let dot = state.event(actor, own.base, version(hlc));
+        check_bounds(&state, heard.replicas)?;
         let is_value =
             state.versions().any(|(other, version)| other == dot && !version.value.is_empty());
         if is_value && env.engine().is_nearly_full() {
@@ -331,7 +330,8 @@ impl Replica {
         sometimes!(env, DotAboveTheClock, hlc > self.clock.last());
         sometimes!(env, ClockBehindItsLastReading, Hlc::at(wall).wall_ms() < hlc.wall_ms());
         sometimes!(env, ClockCounted, hlc.0 & 0xffff != 0);
-        sometimes!(env, ActorBorn, !self.actors.contains_key(&partition));
+        sometimes!(env, ActorJumped, own.base > 0 && dot.n == own.base + 1);
+        sometimes!(env, ActorBorn, self.actors.get(partition).is_none());
 
         let mark = self.clock.reservation(self.clock.last());
         let again = mark.is_none() && buggify!(env, ReservationRepeated);
@@ -341,15 +341,15 @@ impl Replica {
         let mut changes = SmallVec::new();
         changes.push(store(key, &state)?);
         if fresh {
-            changes.push(own(actor_key(partition), actor.0));
+            changes.push(self.actors.record(partition, own));
         }
         if let Some(mark) = mark {
-            changes.push(own(Bytes::from_static(CLOCK_KEY), mark.0));
+            changes.push(number(CLOCK_KEY, mark.0));
         }
         let deleted = self.count_deleted(was_deleted, &state, &mut changes);
         let lsn = self.write(key, changes, env)?;
         self.deleted = deleted;
-        self.actors.insert(partition, actor);
+        self.actors.set(partition, own);
         let delta = state.delta(&known, actor);
         Ok(Issued { dot, hlc, delta, known: state.known_to_writer(&known, dot), lsn, mark })
     }
@@ -378,6 +378,24 @@ impl Replica {
         };
         let bound = peers.0.saturating_add(env.mono().ms_since(at)).saturating_add(DRIFT_MS_MAX);
         Wall(own.0.min(bound))
+    }
+
+    /// The actor to issue with, and whether it is new. The one there stays until the new one is stored in its place: the write
+    /// may be refused.
+    fn own_actor(
+        &mut self,
+        partition: PartitionId,
+        known: &Clock,
+        heard: &Clock,
+        state: &VersionSet,
+        env: &mut impl Env,
+    ) -> (Own, bool) {
+        let own = self.actors.to_issue(partition, known, heard, state);
+        if let Some(own) = own.filter(|_| !buggify!(env, ActorReplaced)) {
+            return (own, false);
+        }
+        self.actors_replaced += u64::from(self.actors.get(partition).is_some());
+        (Own { actor: ActorId(env.random()), base: 0 }, true)
     }
 
     /// The clock's mark is on disk.
@@ -410,7 +428,7 @@ impl Replica {
             (true, false) => self.deleted.saturating_sub(1),
             _ => return self.deleted,
         };
-        changes.push(own(Bytes::from_static(DELETED_KEY), count));
+        changes.push(number(DELETED_KEY, count));
         count
     }
 
@@ -438,26 +456,6 @@ impl Replica {
             engine.write(&Batch { changes: std::mem::take(&mut self.unwritten) })?;
         }
         Ok(())
-    }
-
-    /// The actor to issue with, and whether it is new. One of whose dots somebody knows more than are
-    /// here is never used again, and neither is one that has counted to the end.
-    fn actor(
-        &mut self,
-        partition: PartitionId,
-        known: &Clock,
-        state: &VersionSet,
-        env: &mut impl Env,
-    ) -> (ActorId, bool) {
-        if let Some(&actor) = self.actors.get(&partition) {
-            let here = state.highest(actor);
-            if known.highest(actor) <= here && here < DOT_MAX && !buggify!(env, ActorReplaced) {
-                return (actor, false);
-            }
-            // It stays until the new one is stored in its place: the write may be refused.
-            self.actors_replaced += 1;
-        }
-        (ActorId(env.random()), true)
     }
 }
 
@@ -505,8 +503,10 @@ fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
             "the key has too many siblings; read it and write with its context",
         ));
     }
-    if state.runs() > RUNS_MAX {
-        return Err(Error::Full("the key's clock has too many actors"));
+    if state.runs() > issue_runs_max(replicas.max(1)) {
+        return Err(Error::Full(
+            "the key's clock is full: N of N replicas must answer a write at level quorum or all to make room",
+        ));
     }
     if bytes > state_bytes_max(replicas) {
         return Err(Error::Full(
@@ -526,16 +526,12 @@ fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
     Ok(Change::Put { key: data_key(key), head, body })
 }
 
-fn own(key: Bytes, number: u64) -> Change {
+fn number(key: &'static [u8], number: u64) -> Change {
     let head = Bytes::copy_from_slice(&number.to_be_bytes());
-    Change::Put { key, head, body: SmallVec::new() }
+    Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new() }
 }
 
 fn own_number(head: &Bytes) -> Result<u64> {
     let bytes = head[..].try_into();
     bytes.map(u64::from_be_bytes).map_err(|_| Error::Malformed("an own record is not a number"))
-}
-
-fn actor_key(partition: PartitionId) -> Bytes {
-    [ACTOR_PREFIX, &partition.0.to_be_bytes()].concat().into()
 }

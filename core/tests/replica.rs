@@ -4,19 +4,22 @@
 use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert_eq, proptest};
 use rondo_core::codec;
-use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{
+    Actors, Durability, LIFE_DOTS, MEMORY_BYTES_USUAL, NodeConfig, RUNS_MAX, issue_runs_max,
+};
 use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::error::Error;
 use rondo_core::id::{
-    BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
+    ActorId, BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
 };
 use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
+use rondo_core::own_actors::Heard;
 use rondo_core::probe::Probe;
-use rondo_core::replica::{Covers, Issued, Replica, Terms, Trouble, data_key};
+use rondo_core::replica::{Covers, Issued, Replica, Trouble, data_key};
 use rondo_core::step::Env;
-use rondo_core::version::dvv::{Clock, Version, VersionSet};
-use rondo_core::version::hlc::Hlc;
+use rondo_core::version::context::Context;
+use rondo_core::version::dvv::{Clock, Dot, Version, VersionSet};
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -25,6 +28,7 @@ const PARTITION: PartitionId = PartitionId(0);
 struct World {
     engine: MemoryEngine,
     random: u64,
+    boot: u64,
 }
 
 impl Probe for World {}
@@ -55,21 +59,22 @@ impl Env for World {
 }
 
 impl World {
-    /// The next life; `clean` when the last one was ended cleanly.
-    fn start(&mut self, clean: bool) -> Replica {
-        Replica::load(&config(clean), &mut self.engine).unwrap()
+    /// The next life.
+    fn start(&mut self, actors: Actors) -> Replica {
+        self.boot += 1;
+        Replica::load(&config(self.boot, actors), &mut self.engine).unwrap()
     }
 
     fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let version = |hlc| Version::value(hlc, RequestId(1), Bytes::new(), "v".into());
         let covers = Covers::Only(Clock::default());
-        replica.issue(key, PARTITION, terms(covers), version, self).unwrap()
+        replica.issue(key, PARTITION, covers, &Heard::default(), version, self).unwrap()
     }
 
     fn delete(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let covers = Covers::AndLocal(Clock::default());
         let version = |hlc| Version::tombstone(hlc, RequestId(2));
-        replica.issue(key, PARTITION, terms(covers), version, self).unwrap()
+        replica.issue(key, PARTITION, covers, &Heard::default(), version, self).unwrap()
     }
 
     /// A power loss takes a write that had been told to others.
@@ -79,14 +84,14 @@ impl World {
     }
 }
 
-fn config(clean: bool) -> NodeConfig {
+fn config(boot: u64, actors: Actors) -> NodeConfig {
     NodeConfig {
         id: NodeId(1),
         name: "n1".to_owned(),
-        life: Life { boot: BootEpoch(1), session: SessionId(1) },
+        life: Life { boot: BootEpoch(boot), session: SessionId(1) },
         earlier: Vec::new(),
         place: 0,
-        clean,
+        actors,
         cluster: "c".to_owned(),
         peer_address: Address::default(),
         client_address: Address::default(),
@@ -108,10 +113,6 @@ fn config(clean: bool) -> NodeConfig {
     }
 }
 
-fn terms(covers: Covers) -> Terms {
-    Terms { covers, seen: Hlc(0), replicas: 3 }
-}
-
 fn key(name: &'static str) -> KeyRef {
     KeyRef { keyspace: KeyspaceId(0), key: Bytes::from_static(name.as_bytes()) }
 }
@@ -119,21 +120,106 @@ fn key(name: &'static str) -> KeyRef {
 #[test]
 fn an_actor_lives_on_after_a_clean_end() {
     let mut world = World::default();
-    let mut replica = world.start(false);
+    let mut replica = world.start(Actors::Fresh);
     let first = world.issue(&mut replica, &key("k")).dot;
-    let mut replica = world.start(true);
+    let mut replica = world.start(Actors::Continue);
     let second = world.issue(&mut replica, &key("k")).dot;
     assert_eq!((second.actor, second.n), (first.actor, first.n + 1));
 }
 
 #[test]
+fn an_actor_goes_on_above_all_it_may_have_issued_after_an_unclean_end() {
+    let mut world = World::default();
+    let mut replica = world.start(Actors::Fresh);
+    let first = world.issue(&mut replica, &key("k"));
+    let lost = world.issue(&mut replica, &key("lost"));
+    world.lose(&key("lost"));
+    let mut replica = world.start(Actors::Jump);
+    let second = world.issue(&mut replica, &key("k")).dot;
+    assert_eq!((second.actor, second.n), (first.dot.actor, 2 * LIFE_DOTS + 1));
+    let next = world.issue(&mut replica, &key("lost")).dot;
+    assert_eq!(next.actor, lost.dot.actor);
+    assert!(next.n > lost.dot.n, "a dot was issued twice");
+    replica.merge(&key("lost"), PARTITION, &lost.delta, &mut world).unwrap();
+    assert_eq!(replica.actors_replaced(), 0, "what an earlier life has lost is no surprise");
+    let mut replica = world.start(Actors::Continue);
+    let third = world.issue(&mut replica, &key("k")).dot;
+    assert_eq!((third.actor, third.n), (first.dot.actor, second.n + 1));
+}
+
+#[test]
+fn the_actor_of_a_store_that_moved_is_not_taken_up_although_its_end_was_lost() {
+    let mut world = World::default();
+    let mut replica = world.start(Actors::Fresh);
+    let first = world.issue(&mut replica, &key("k")).dot;
+    let moved = |boot| NodeConfig { place: 7, ..config(boot, Actors::Jump) };
+    let mut replica = Replica::load(&moved(2), &mut world.engine).unwrap();
+    assert_ne!(world.issue(&mut replica, &key("k")).dot.actor, first.actor);
+    let mut replica = Replica::load(&moved(3), &mut world.engine).unwrap();
+    assert_ne!(world.issue(&mut replica, &key("k")).dot.actor, first.actor);
+}
+
+#[test]
+fn what_no_reader_would_take_is_never_stored() {
+    let mut world = World::default();
+    let mut replica = world.start(Actors::Fresh);
+    let sparse = |odd: u64| {
+        let mut clock = Clock::default();
+        (1..=RUNS_MAX as u64)
+            .for_each(|n| clock.add(Dot { actor: ActorId(1 << 40), n: 2 * n + odd }));
+        let mut state = VersionSet::default();
+        state.discard(&clock);
+        state
+    };
+    replica.merge(&key("k"), PARTITION, &sparse(0), &mut world).unwrap();
+    let mut other = VersionSet::default();
+    other.discard(&Clock::new([(ActorId(2 << 40), 1)]));
+    let refused = replica.merge(&key("k"), PARTITION, &other, &mut world);
+    assert!(matches!(refused, Err(Trouble::Failed(Error::Full(_)))), "{refused:?}");
+    let loaded = replica.read(&key("k"), &mut world.engine).expect("it can be read");
+    assert_eq!(loaded.state, sparse(0));
+    replica.merge(&key("k"), PARTITION, &sparse(1), &mut world).expect("closes the gaps");
+}
+
+/// Two sides of a network that is cut, each as large as one coordinator lets it grow: they come together.
+#[test]
+fn what_each_coordinator_accepts_comes_together_in_one_record() {
+    let mut states = Vec::new();
+    for side in 0..3 {
+        let mut world = World { random: side << 32, ..World::default() };
+        let mut replica = world.start(Actors::Fresh);
+        let heard = Heard { replicas: 3, answered: 2, ..Heard::default() };
+        let mut refused = None;
+        while refused.is_none() {
+            let covers = Covers::AndLocal(Clock::default());
+            let version = |hlc| Version::tombstone(hlc, RequestId(2));
+            refused =
+                replica.issue(&key("k"), PARTITION, covers, &heard, version, &mut world).err();
+            replica = world.start(Actors::Fresh);
+        }
+        assert!(matches!(refused, Some(Trouble::Failed(Error::Full(_)))), "{refused:?}");
+        let state = replica.read(&key("k"), &mut world.engine).unwrap().state;
+        assert_eq!(state.runs(), issue_runs_max(3));
+        states.push(state);
+    }
+    let mut world = World::default();
+    let mut replica = world.start(Actors::Fresh);
+    for state in &states {
+        replica.merge(&key("k"), PARTITION, state, &mut world).unwrap();
+    }
+    let all = replica.read(&key("k"), &mut world.engine).unwrap().state;
+    let context = Context { clock: all.clock(), highest: all.highest_hlc() };
+    context.seal(b"secret", KeyspaceId(0), b"k").expect("a token holds it");
+}
+
+#[test]
 fn an_actor_that_died_in_an_unclean_start_stays_dead_after_a_clean_end() {
     let mut world = World::default();
-    let mut replica = world.start(false);
+    let mut replica = world.start(Actors::Fresh);
     let lost = world.issue(&mut replica, &key("k")).dot;
     world.lose(&key("k"));
-    drop(world.start(false));
-    let mut replica = world.start(true);
+    drop(world.start(Actors::Fresh));
+    let mut replica = world.start(Actors::Continue);
     let next = world.issue(&mut replica, &key("k")).dot;
     assert_ne!(next, lost, "a dot was issued twice");
 }
@@ -141,14 +227,14 @@ fn an_actor_that_died_in_an_unclean_start_stays_dead_after_a_clean_end() {
 #[test]
 fn an_actor_that_a_peer_has_outrun_stays_dead_after_a_clean_end() {
     let mut world = World::default();
-    let mut replica = world.start(false);
+    let mut replica = world.start(Actors::Fresh);
     let told = world.issue(&mut replica, &key("k"));
     let other = world.issue(&mut replica, &key("other"));
     world.lose(&key("k"));
     world.lose(&key("other"));
     replica.merge(&key("k"), PARTITION, &told.delta, &mut world).unwrap();
     assert_eq!(replica.actors_replaced(), 1, "it was seen that dots are lost here");
-    let mut replica = world.start(true);
+    let mut replica = world.start(Actors::Continue);
     let next = world.issue(&mut replica, &key("other")).dot;
     assert_ne!(next, other.dot, "a dot was issued twice");
 }
@@ -173,7 +259,7 @@ proptest! {
     ) {
         let names = ["a", "b", "c", "d"].map(key);
         let (mut world, mut peer) = (World::default(), World { random: 1 << 32, ..World::default() });
-        let (mut replica, mut other) = (world.start(false), peer.start(false));
+        let (mut replica, mut other) = (world.start(Actors::Fresh), peer.start(Actors::Fresh));
         let mut told: Vec<(KeyRef, VersionSet)> = Vec::new();
         for (step, at) in steps {
             let key = &names[at];
@@ -187,7 +273,7 @@ proptest! {
                         replica.merge(key, PARTITION, delta, &mut world).unwrap();
                     }
                 }
-                _ => replica = world.start(at % 2 == 0),
+                _ => replica = world.start([Actors::Continue, Actors::Jump, Actors::Fresh][at % 3]),
             }
             let stats = world.engine.stats();
             prop_assert_eq!(replica.keys(&stats), counted(&mut world.engine));
@@ -200,7 +286,7 @@ proptest! {
 #[test]
 fn a_record_that_cannot_be_read_is_replaced_and_its_actor_given_up() {
     let mut world = World::default();
-    let mut replica = world.start(true);
+    let mut replica = world.start(Actors::Continue);
     let first = world.issue(&mut replica, &key("k"));
     let known_elsewhere = replica.read(&key("k"), &mut world.engine).unwrap().state;
     world.issue(&mut replica, &key("k"));

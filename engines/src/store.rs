@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use rondo_core::config::Actors;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::Disk;
 use rondo_core::error::Error;
@@ -30,10 +31,9 @@ pub struct Store<D: Disk> {
     pub dir: DataDir<D>,
     /// The engine.
     pub engine: Box<dyn Engine>,
-    /// Whether everything is here that was when the last life ended: the directory was closed cleanly,
-    /// the engine keeps data, and none of it is damaged. Only then may identities issued in that life
-    /// be used on.
-    pub clean: bool,
+    /// What becomes of the actors of earlier lives. They go on as they are when everything is here that was when the last life
+    /// ended: the directory was closed cleanly, the engine keeps data, and none of it is damaged.
+    pub actors: Actors,
     /// Acknowledged data that is gone.
     pub lost: Vec<Lost>,
 }
@@ -72,8 +72,9 @@ pub fn open_store<D: Disk>(
             (Box::new(engine), opened.lost)
         }
     };
-    let clean = dir.clean && kind != EngineKind::Memory && lost.is_empty();
-    Ok(Store { dir, engine, clean, lost })
+    let is_whole = kind != EngineKind::Memory && lost.is_empty();
+    let actors = if is_whole { dir.actors() } else { Actors::Fresh };
+    Ok(Store { dir, engine, actors, lost })
 }
 
 impl FromStr for EngineKind {
@@ -138,14 +139,14 @@ mod tests {
         let session = SessionId(1);
         let open = |kind| open_store(Arc::clone(&disk), &identity(), session, kind).unwrap();
         let mut store = open(EngineKind::Bitcask);
-        assert!(!store.clean, "a new one has nothing to be used on");
+        assert_eq!(store.actors, Actors::Fresh, "a new one has nothing to be used on");
         put(&mut store);
         store.engine.close().unwrap();
         let last = store.engine.durable();
         store.dir.mark_clean(last).unwrap();
         disk.crash_lose_all();
         let mut store = open(EngineKind::Bitcask);
-        assert!(store.clean && store.lost.is_empty());
+        assert!(store.actors == Actors::Continue && store.lost.is_empty());
         assert!(matches!(store.engine.get(b"k").unwrap(), Lookup::Hit(_)));
         store.engine.close().unwrap();
         let last = store.engine.durable();
@@ -161,7 +162,7 @@ mod tests {
             disk.remove(&format!("bitcask/{name}")).unwrap();
         }
         let store = open(EngineKind::Bitcask);
-        assert!(!store.clean && !store.lost.is_empty(), "{:?}", store.lost);
+        assert!(store.actors == Actors::Fresh && !store.lost.is_empty(), "{:?}", store.lost);
     }
 
     fn open(disk: &Arc<MemDisk>) -> Result<Store<MemDisk>, StoreError> {
@@ -213,7 +214,10 @@ mod tests {
                 assert!(error.to_string().contains(&path), "{error}");
                 assert!(!error.to_string().contains("backup"), "{error}");
                 disk.set_back(&whole);
-                assert!(open(&disk).unwrap().clean, "nothing was changed by the refusal");
+                assert!(
+                    open(&disk).unwrap().actors == Actors::Continue,
+                    "nothing was changed by the refusal"
+                );
             }
         }
     }
@@ -254,12 +258,29 @@ mod tests {
             let disk = Arc::new(whole.fork());
             change(&disk);
             let mut store = open(&disk).unwrap();
-            assert!(!store.clean && store.lost.is_empty());
+            assert!(store.actors == Actors::Fresh && store.lost.is_empty());
             assert!(matches!(store.engine.get(b"k").unwrap(), Lookup::Hit(_)));
         }
         let before = open(&Arc::new(whole.fork())).unwrap().dir.place;
         whole.move_to(7);
         assert_ne!(open(&whole).unwrap().dir.place, before);
+    }
+
+    #[test]
+    fn actors_jump_after_a_kill_in_the_same_place_only() {
+        let killed = lived(false);
+        let actors = |disk: &MemDisk| open(&Arc::new(disk.fork())).unwrap().actors;
+        assert_eq!(actors(&killed), Actors::Jump);
+        let copied = killed.fork();
+        copied.move_to(7);
+        assert_eq!(actors(&copied), Actors::Fresh, "the other copy may issue too");
+        let closed = lived(true);
+        assert_eq!(actors(&closed), Actors::Continue);
+        let mark = closed.content("clean").unwrap();
+        drop(open(&closed).unwrap());
+        let file = closed.open("clean", Open::New).unwrap();
+        closed.write_at(&file, &[&mark], 0).unwrap();
+        assert_eq!(actors(&closed), Actors::Fresh, "somebody has put files back");
     }
 
     #[test]
@@ -301,7 +322,7 @@ mod tests {
             let session = SessionId(1);
             let mut store =
                 open_store(Arc::clone(&disk), &identity(), session, EngineKind::Memory).unwrap();
-            assert!(!store.clean);
+            assert_eq!(store.actors, Actors::Fresh);
             put(&mut store);
             store.engine.close().unwrap();
             let last = store.engine.durable();

@@ -123,7 +123,7 @@ fn node_config(
         life: store.life,
         earlier: store.earlier.clone(),
         place: store.place,
-        clean: store.clean,
+        actors: store.actors,
         cluster: settings.cluster.clone(),
         peer_address: Address(join_port(host, port)),
         client_address: Address(join_port(host, http.port())),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
-use rondo_core::config::NAME_BYTES_MAX;
+use rondo_core::config::{Actors, NAME_BYTES_MAX};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::Disk;
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
@@ -40,8 +40,8 @@ pub struct Store {
     pub earlier: Vec<Life>,
     /// Where the directory lies, as a number.
     pub place: u128,
-    /// Whether it was closed cleanly last time and nothing is damaged.
-    pub clean: bool,
+    /// What becomes of the actors that earlier lives have drawn.
+    pub actors: Actors,
     /// Where it lies.
     pub dir: PathBuf,
     /// What closes it; `None` when nothing is kept.
@@ -135,7 +135,7 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
             life: Life { boot: BootEpoch(1), session: SessionId(random()? as u64) },
             earlier: Vec::new(),
             place: 0,
-            clean: false,
+            actors: Actors::Fresh,
             dir,
             closer: None,
         }),
@@ -198,7 +198,7 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         life: data.life,
         earlier: data.earlier.clone(),
         place: data.place,
-        clean: data.clean,
+        actors: data.actors(),
         dir,
         closer: Some(Closer(data)),
     })

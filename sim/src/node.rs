@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rondo_core::budget::Memory;
-use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
@@ -197,7 +197,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     machine.failing.new_life();
     light_fuse(world, node, life);
     look(world, node, draws);
-    let Store { engine, directory, clean, .. } = open_whole(world, node, draws)?;
+    let Store { engine, directory, actors, .. } = open_whole(world, node, draws)?;
     if world.nodes[node as usize].shadow.is_lost() {
         look_again(world, node, draws);
     }
@@ -221,7 +221,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     });
     let links = wire.as_ref().map(|wire| wire.links.clone());
     let parts = Parts {
-        config: config(world, node, &directory, clean),
+        config: config(world, node, &directory, actors),
         secret: SECRET.to_vec(),
         engine: Box::new(tap),
         clock,
@@ -302,7 +302,7 @@ fn node_at(address: &Address) -> Option<u32> {
 struct Store {
     engine: Box<dyn Engine>,
     directory: DataDir<MemDisk>,
-    clean: bool,
+    actors: Actors,
     /// The last write in it; `None` when it keeps nothing.
     last: Option<u64>,
 }
@@ -373,7 +373,8 @@ fn open(
         .map_err(|error| format!("its data directory cannot be opened: {error}"))?;
     match kind {
         EngineName::Memory => {
-            Ok(Store { engine: Box::new(MemoryEngine::new()), directory, clean: false, last: None })
+            let engine = Box::new(MemoryEngine::new());
+            Ok(Store { engine, directory, actors: Actors::Fresh, last: None })
         }
         EngineName::Bitcask => {
             let options = small_files(directory.store() as u64, disks.file_kib);
@@ -386,7 +387,7 @@ fn open(
                 .take_stock(&OpenedEngine::of(&engine, opened.last))
                 .map_err(|error| format!("its store lost what was durable: {error}"))?;
             let last = Some(opened.last.0);
-            Ok(Store { engine: Box::new(engine), clean: directory.clean, directory, last })
+            Ok(Store { engine: Box::new(engine), actors: directory.actors(), directory, last })
         }
     }
 }
@@ -403,7 +404,7 @@ fn small_files(salt: u64, kib: u32) -> bitcask::Options {
     }
 }
 
-fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, clean: bool) -> NodeConfig {
+fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors) -> NodeConfig {
     let cluster = &world.scenario.cluster;
     NodeConfig {
         id: directory.node,
@@ -411,7 +412,7 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, clean: bool) -
         life: directory.life,
         earlier: directory.earlier.clone(),
         place: directory.place,
-        clean,
+        actors,
         cluster: CLUSTER.to_owned(),
         peer_address: address(node),
         client_address: address(node),

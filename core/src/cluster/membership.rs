@@ -454,7 +454,7 @@ mod tests {
             life: life(3),
             earlier: Vec::new(),
             place: 0,
-            clean: false,
+            actors: crate::config::Actors::Fresh,
             cluster: "c".to_owned(),
             peer_address: Address(id.short()),
             client_address: Address::default(),

@@ -131,6 +131,10 @@ sites! {
     ClockBehindItsLastReading, "clock-behind-its-last-reading", 0, "the wall is behind the clock";
     MarkReserved, "mark-reserved", 0, "a dot waited for the mark of the clock";
     ActorBorn, "actor-born", 0, "a partition got its first actor";
+    ActorJumped, "actor-jumped", 0, "an actor went on above the numbers of a life that was not ended cleanly";
+    GapsClosed, "gaps-closed", 0, "numbers that no replica knows were called gone";
+    PutWaitedForAll, "put-waited-for-all", 0, "a put waited for all replicas to close gaps";
+    MessageOfAnEarlierLife, "message-of-an-earlier-life", 0, "a question that waited for the disk was of a life that counts no more";
     KeyBroughtBack, "key-brought-back", 0, "a value was written over a tombstone";
     TombstoneOverNothing, "tombstone-over-nothing", 0, "a key was deleted that was never there";
     ColdQuestion, "cold-question", 0, "a replica had to read a record from the device to answer";

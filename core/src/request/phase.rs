@@ -73,7 +73,10 @@ impl Phase {
     /// What to ask again of those who have not answered.
     pub fn unanswered(&mut self, facts: &Facts) -> Next {
         match self {
-            Phase::Put(round) => Next::Ask(round.unanswered(facts)),
+            Phase::Put(round) => match round.stop_waiting() {
+                true => Next::Issue,
+                false => Next::Ask(round.unanswered(facts)),
+            },
             Phase::Read(round) => Next::Ask(round.unanswered(facts)),
             Phase::Forwarded(_) => Next::Wait,
         }

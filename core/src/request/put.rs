@@ -2,9 +2,10 @@
 //!
 //! 1. *Query round* (levels `quorum` and `all`): R primaries, at `all` every one whatever R is, tell which dots they know
 //!    and the highest HLC. It writes nothing and waits for no disk. A client's context narrows what is overwritten but does
-//!    not skip it.
+//!    not skip it. When this node's own actor has many gaps the round goes on until all have answered, or until questions are
+//!    repeated: see `own_actors`.
 //! 2. *Event*: one dot, above every HLC seen, written here and sent at once to the other primaries, while the
-//!    local sync runs. It leaves before it is durable here because its actor dies with an unclean end.
+//!    local sync runs. It leaves before it is durable here because after an unclean end its number is not used again.
 //! 3. *Write round*: done when W distinct primaries hold it durably.
 //!
 //! Before step 2 nothing has happened, and the outcome of failing is `Unavailable`; after it, `Indeterminate`.
@@ -15,7 +16,8 @@ use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
 use crate::message::{Action, Message, Reply, Request};
-use crate::replica::{Covers, Replica, Terms, Trouble};
+use crate::own_actors::Heard;
+use crate::replica::{Covers, Replica, Trouble};
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::quorum::Tally;
@@ -41,6 +43,10 @@ pub struct Query {
     tally: Tally,
     clock: Clock,
     highest: Hlc,
+    /// Enough have answered; the others would make room in the clock.
+    waits: bool,
+    /// Whether it may wait for them.
+    patient: bool,
 }
 
 /// An issued dot.
@@ -62,7 +68,13 @@ impl PutRound {
     #[must_use]
     pub fn new(facts: &Facts) -> PutRound {
         let tally = Tally::new(facts.read_needs(), facts.primaries.nodes().len());
-        PutRound::Query(Query { tally, clock: Clock::default(), highest: Hlc(0) })
+        PutRound::Query(Query {
+            tally,
+            clock: Clock::default(),
+            highest: Hlc(0),
+            waits: false,
+            patient: true,
+        })
     }
 
     /// The first thing to do: at level `one` a primary issues by what it knows itself.
@@ -89,7 +101,8 @@ impl PutRound {
         query.tally.yes(at);
         query.clock.join(clock);
         query.highest = query.highest.max(highest);
-        if query.tally.met() && !met_before { Next::Issue } else { Next::Wait }
+        let is_time = query.waits || !met_before;
+        if query.tally.met() && is_time { Next::Issue } else { Next::Wait }
     }
 
     /// A primary holds the dot, durably.
@@ -107,6 +120,9 @@ impl PutRound {
             return Next::Wait;
         };
         query.tally.no(at);
+        if query.waits {
+            return Next::Issue;
+        }
         if !query.tally.hopeless() {
             return Next::Wait;
         }
@@ -128,6 +144,15 @@ impl PutRound {
         if let PutRound::Write(write) = self {
             write.spread.on_not_sent(at);
         }
+    }
+
+    /// The round has waited long enough for those who would make room in the clock; whether it did wait.
+    pub const fn stop_waiting(&mut self) -> bool {
+        let PutRound::Query(query) = self else {
+            return false;
+        };
+        query.patient = false;
+        query.waits
     }
 
     /// What to ask, again or for the first time, of those who have not answered. This node itself needs no repetition of
@@ -182,12 +207,15 @@ impl PutRound {
                 "too much waits for the disk; try again later",
             )));
         }
-        let (covers, seen) = query.covers(facts);
-        let terms = Terms { covers, seen, replicas: facts.primaries.nodes().len() };
-        let version = |hlc| version(&facts.request, hlc);
-        let issued = replica.issue(&facts.key, facts.partition, terms, version, env)?;
-
         let nodes = facts.primaries.nodes();
+        let (covers, heard) = query.covers(facts);
+        query.waits = query.is_worth_waiting() && replica.wants_all(facts.partition, &heard);
+        sometimes!(env, PutWaitedForAll, query.waits);
+        if query.waits {
+            return Ok(Next::Wait);
+        }
+        let version = |hlc| version(&facts.request, hlc);
+        let issued = replica.issue(&facts.key, facts.partition, covers, &heard, version, env)?;
         let mut spread = Spread::new(issued.delta, Tally::new(facts.write_needs(), nodes.len()));
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Message)> = others.map(|at| spread.bring(at, facts)).collect();
@@ -250,18 +278,30 @@ impl Write {
 }
 
 impl Query {
-    /// What the write overwrites, and what its HLC must exceed.
-    fn covers(&self, facts: &Facts) -> (Covers, Hlc) {
+    /// Whether somebody may still answer before the round has waited long enough.
+    const fn is_worth_waiting(&self) -> bool {
+        self.patient && self.tally.count() > 0 && !self.tally.is_settled()
+    }
+
+    /// What the write overwrites, and what this round has brought.
+    fn covers(&self, facts: &Facts) -> (Covers, Heard) {
+        let heard = Heard {
+            clock: self.clock.clone(),
+            highest: self.highest,
+            answered: self.tally.count(),
+            replicas: facts.primaries.nodes().len(),
+        };
         let (Action::Put { context, .. } | Action::Delete { context }) = &facts.request.action
         else {
-            return (Covers::Only(Clock::default()), self.highest);
+            return (Covers::Only(Clock::default()), heard);
         };
         match (context, facts.policy) {
             (Some(context), _) => {
-                (Covers::Only(context.clock.clone()), self.highest.max(context.highest))
+                let highest = self.highest.max(context.highest);
+                (Covers::Only(context.clock.clone()), Heard { highest, ..heard })
             }
-            (None, Policy::Newest) => (Covers::AndLocal(self.clock.clone()), self.highest),
-            (None, Policy::Siblings) => (Covers::Only(Clock::default()), self.highest),
+            (None, Policy::Newest) => (Covers::AndLocal(self.clock.clone()), heard),
+            (None, Policy::Siblings) => (Covers::Only(Clock::default()), heard),
         }
     }
 }

@@ -127,6 +127,12 @@ impl Tally {
         self.yes.count() >= self.needed
     }
 
+    /// Whether each has said either.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        ((self.yes.0 | self.no.0).count_ones() as usize) == self.out_of
+    }
+
     /// Whether so many could not that the rest is too few.
     #[must_use]
     pub const fn hopeless(&self) -> bool {

@@ -180,6 +180,12 @@ impl Clock {
         self.position(actor).map_or(0, |at| self.entries[at].1.highest())
     }
 
+    /// What is known of `actor`'s dots; `None` when none is.
+    #[must_use]
+    pub fn of(&self, actor: ActorId) -> Option<&Runs> {
+        self.position(actor).ok().map(|at| &self.entries[at].1)
+    }
+
     /// Learns the first `n` dots of `actor`.
     pub fn raise(&mut self, actor: ActorId, n: u64) {
         self.learn(actor, &Runs::up_to(n));

@@ -45,6 +45,19 @@ impl Runs {
         &self.0
     }
 
+    /// The numbers 1..=n that are not in the set.
+    #[must_use]
+    pub fn lacks_up_to(&self, n: u64) -> Runs {
+        let mut lacks = Runs::default();
+        let mut from = 1;
+        for run in &self.0 {
+            lacks.add(Run { from, to: (run.from - 1).min(n) });
+            from = run.to.saturating_add(1);
+        }
+        lacks.add(Run { from, to: n });
+        lacks
+    }
+
     /// Whether no number is in the set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -168,6 +181,10 @@ mod tests {
             set.extend(&more_set);
             prop_assert_eq!(plain(&runs), set.clone());
             prop_assert_eq!(runs.highest(), set.last().copied().unwrap_or(0));
+            for n in [0, 7, 40] {
+                let lacks: BTreeSet<u64> = (1..=n).filter(|n| !set.contains(n)).collect();
+                prop_assert_eq!(plain(&runs.lacks_up_to(n)), lacks);
+            }
             for n in 0..32 {
                 prop_assert_eq!(runs.has(n), set.contains(&n));
             }

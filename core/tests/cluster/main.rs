@@ -7,6 +7,8 @@ mod stories;
 
 mod attempts;
 
+mod clocks;
+
 mod repetitions;
 
 mod lives;

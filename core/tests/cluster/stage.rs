@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use rondo_core::codec;
-use rondo_core::config::{Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{
     Batch, Change, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
 };
@@ -135,6 +135,7 @@ pub(crate) struct Start {
     /// The lives that its directory has been through, the latest first: boot and session.
     pub(crate) earlier: Vec<(u64, u64)>,
     pub(crate) place: u128,
+    pub(crate) actors: Actors,
 }
 
 #[derive(Default)]
@@ -253,7 +254,7 @@ impl Stage {
 
     /// A process of node `of` starts on `engine`, as actor `at`: in the place of the one there, or beside the others.
     pub(crate) fn start(&mut self, at: usize, of: usize, life: (u64, u64), config: &Start) {
-        let Start { engine, earlier, place } = config;
+        let Start { engine, earlier, place, actors } = config;
         let mut engine = engine.borrow_mut().copy();
         let known = |&(boot, session): &(u64, u64)| Life {
             boot: BootEpoch(boot),
@@ -263,6 +264,7 @@ impl Stage {
             life: known(&life),
             earlier: earlier.iter().map(known).collect(),
             place: *place,
+            actors: *actors,
             peer_address: Address(format!("n{at}")),
             ..self::config(of - 1, 3)
         };
@@ -481,7 +483,7 @@ fn config(at: usize, nodes: usize) -> NodeConfig {
         life: Life { boot: BootEpoch(1), session: SessionId(1) },
         earlier: Vec::new(),
         place: 0,
-        clean: false,
+        actors: Actors::Fresh,
         cluster: "story".to_owned(),
         peer_address: Address(format!("n{}", at + 1)),
         client_address: Address(String::new()),

@@ -30,7 +30,7 @@ mod stock;
 use std::io;
 use std::sync::Arc;
 
-use rondo_core::config::{EARLIER_LIVES_MAX, NAME_BYTES_MAX};
+use rondo_core::config::{Actors, EARLIER_LIVES_MAX, NAME_BYTES_MAX};
 use rondo_core::env::Disk;
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::{buggify, sometimes};
@@ -101,6 +101,8 @@ pub struct DataDir<D: Disk> {
     pub place: u128,
     /// Whether it was closed cleanly last time, and is now exactly what it was then, where it was then.
     pub clean: bool,
+    /// Whether it was not closed, and lies where it lay in the last life that took stock of it.
+    stayed: bool,
     /// A write that was durable in an earlier life.
     durable: Lsn,
 }
@@ -148,6 +150,7 @@ impl<D: Disk> DataDir<D> {
         let known = Known::read(&*disk, &has, (identity.store, last))?;
         known.check(&files)?;
         let clean = known.is_exact(&files, place) && !buggify!(disk, CleanMarkIgnored);
+        let stayed = known.stayed(&has, &files, place);
         sometimes!(disk, OpenedClean, clean);
         known.spend(&*disk, &has)?;
         let step = if buggify!(disk, BootEpochsSkipped) { 7 } else { 1 };
@@ -157,13 +160,36 @@ impl<D: Disk> DataDir<D> {
         let NewIdentity { node, store, name, cluster } = identity;
         let dirs = data.iter().map(|dir| (*dir).to_owned()).collect();
         let durable = known.durable();
-        Ok(DataDir { disk, store, dirs, node, name, cluster, life, earlier, place, clean, durable })
+        Ok(DataDir {
+            disk,
+            store,
+            dirs,
+            node,
+            name,
+            cluster,
+            life,
+            earlier,
+            place,
+            clean,
+            stayed,
+            durable,
+        })
     }
 
     /// A random number of the store, for whoever needs one that stays.
     #[must_use]
     pub fn store(&self) -> u128 {
         self.store
+    }
+
+    /// What becomes of the actors of earlier lives when the engine has lost nothing.
+    #[must_use]
+    pub const fn actors(&self) -> Actors {
+        match (self.clean, self.stayed) {
+            (true, _) => Actors::Continue,
+            (false, true) => Actors::Jump,
+            (false, false) => Actors::Fresh,
+        }
     }
 
     /// The engine is open: is it this store's, and does it hold what was durable? Then what it holds is written down,
@@ -237,6 +263,15 @@ impl Known {
 
     fn is_exact(&self, files: &Files, place: u128) -> bool {
         self.clean.as_ref().is_some_and(|clean| clean.place == place && clean.is_all(files))
+    }
+
+    /// Whether it lies where its last stock was taken, and nothing has been put back or changed since it was closed.
+    fn stayed(&self, has: &impl Fn(&Kind) -> bool, files: &Files, place: u128) -> bool {
+        match (&self.clean, &self.held) {
+            (Some(_), _) => self.is_exact(files, place),
+            (None, Some(held)) => held.place == place && !has(&CLEAN),
+            (None, None) => false,
+        }
     }
 
     fn durable(&self) -> Lsn {

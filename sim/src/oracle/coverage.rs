@@ -5,12 +5,19 @@
 //! writes hand out. Deletes are not shown, so only puts are looked for. A read that finds no value tells of those that
 //! stand beside the delete, and covers no others.
 //!
+//! A write that was neither acknowledged nor ever shown, and that a kill of its coordinator may have lost, is covered by rights once
+//! no replica knows of it: a run of numbers goes over it then to those of a later life.
+//!
 //! Contexts are taken in order of time, and puts leave a list once they may have been overwritten, so that what is still in it
 //! below a context is either shown or wrong.
 
-use crate::history::Stamp;
+use std::collections::BTreeSet;
+
+use rondo_core::config::LIFE_DOTS;
+
+use crate::history::{Fate, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::index::{Index, Kind, OfKey};
+use crate::oracle::index::{Fact, Index, Kind, OfKey};
 use crate::oracle::overwritten;
 
 const NAME: &str = "coverage";
@@ -23,17 +30,21 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 fn hidden(of: &OfKey) -> Vec<Violation> {
     let mut wrong = Vec::new();
     let mut puts = Puts::of(of);
+    let ever_shown: BTreeSet<u32> =
+        of.told.iter().flat_map(|told| of.shown(told)).copied().collect();
     for told in &of.told {
         puts.leave_before(told.at);
         let (own, shown) = (of.facts[told.place as usize].id, of.shown(told));
         for &(slot, run) in of.clock(told.clock) {
             let dots = &puts.dots[slot as usize];
             let mut at = puts.next(slot, dots.partition_point(|dot| dot.0 < run.from));
-            while let Some(&(_, place)) =
+            while let Some(&(n, place)) =
                 puts.dots[slot as usize].get(at).filter(|dot| dot.0 <= run.to)
             {
-                let other = of.facts[place as usize].id;
-                if other != own && !shown.contains(&other) {
+                let Fact { id: other, fate, .. } = of.facts[place as usize];
+                let is_unheard_of = !matches!(fate, Fate::Acked(_)) && !ever_shown.contains(&other);
+                let may_be_lost = is_unheard_of && n / LIFE_DOTS < run.to / LIFE_DOTS;
+                if !may_be_lost && other != own && !shown.contains(&other) {
                     let key = of.key;
                     let what = format!(
                         "k{key}: the context that op {own} was given covers op {other}, which it was \
@@ -114,6 +125,17 @@ mod tests {
             check(&Index::of(&made.history())).into_iter().map(|v| v.what).collect();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].starts_with("k0: the context that op 3 was given covers op 0"), "{told:?}");
+    }
+
+    #[test]
+    fn what_a_kill_may_have_lost_need_not_be_shown_unless_it_was_acknowledged() {
+        for ends in [None, Some(2)] {
+            let mut made = Made::default();
+            made.put(0, 1, ends).sent(Clock::default()).dot(7, 1);
+            let later = 2 * LIFE_DOTS + 1;
+            made.put(0, 3, Some(4)).sent(Clock::default()).dot(7, later).knows(clock(7, later));
+            assert_eq!(check(&Index::of(&made.history())).len(), usize::from(ends.is_some()));
+        }
     }
 
     #[test]
