@@ -113,7 +113,8 @@ impl Judge<'_> {
         };
         let counts = |&&node: &&u32| is_well(node) && are_linked(attempt.node, node);
         let well: Vec<u32> = primaries.iter().filter(counts).copied().collect();
-        let needed = usize::from(if op.writes() { quorums.w.max(quorums.r) } else { quorums.r });
+        // A read, too, ends only when W are known to hold what it answers.
+        let needed = usize::from(quorums.w.max(quorums.r));
         let here = is_well(attempt.node);
         let is_whole = well.iter().all(|&a| well.iter().all(|&b| are_linked(a, b)));
         match primaries.contains(&attempt.node) {
