@@ -174,6 +174,10 @@ fn each_value(message: &Message, mut visit: impl FnMut(&Bytes)) {
         Message::ForwardReply {
             reply: Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. },
             ..
+        }
+        | Message::ForwardRefused {
+            reply: Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. },
+            ..
         } => {
             siblings.iter().for_each(|sibling| visit(&sibling.value));
         }
