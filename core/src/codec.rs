@@ -171,15 +171,10 @@ fn each_value(message: &Message, mut visit: impl FnMut(&Bytes)) {
                 visit(value);
             }
         }
-        Message::ForwardReply {
-            reply: Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. },
-            ..
-        }
-        | Message::ForwardRefused {
-            reply: Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. },
-            ..
-        } => {
-            siblings.iter().for_each(|sibling| visit(&sibling.value));
+        Message::ForwardReply { reply, .. } | Message::ForwardRefused { reply, .. } => {
+            if let Reply::Found { siblings, .. } | Reply::NotFound { siblings, .. } = reply {
+                siblings.iter().for_each(|sibling| visit(&sibling.value));
+            }
         }
         _ => {}
     }
