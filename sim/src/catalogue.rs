@@ -85,6 +85,17 @@ pub const FAULTS: &[Entry] = &[
     entry("disk", "misdirected write", "a block is written over another one, not where it belongs"),
     entry("disk", "misdirected read", "a read answers with bytes of another place"),
     entry("disk", "no descriptors", "no file can be opened or made, for a while"),
+    entry(
+        "directory",
+        "old copy",
+        "a node is started on an old copy of its disk, and later on its own",
+    ),
+    entry("directory", "wiped node", "a node is started with an empty disk, and later on its own"),
+    entry(
+        "directory",
+        "lost file",
+        "a file goes or is cut while a node is down; later it is put back",
+    ),
     entry("clock", "forward jump", "a wall clock jumps forward"),
     entry("clock", "backward jump", "a wall clock jumps backward"),
     entry("clock", "clock steps", "a wall clock is set by several small steps"),

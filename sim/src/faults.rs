@@ -3,16 +3,22 @@
 //! A fault that finds nothing to break (a node that is down already) does nothing. Everything that a fault
 //! breaks is mended by its end or by the heal, whichever comes first.
 
+use rondo_engines::mem_disk::MemDisk;
+
 use crate::calls;
+use crate::copies;
 use crate::disk;
 use crate::history::{Place, Spell, Trouble};
 use crate::node;
 use crate::rt::{self, Time};
-use crate::scenario::{Away, Fate, Kind, Mischief, Outside, Trigger};
+use crate::scenario::{Away, Directory, Fate, Kind, Mischief, Outside, Trigger};
+use crate::stand_in::Step;
 use crate::world::{Event, Node, Shared, World};
 
 /// How long after a request to stop a node must have stopped, in milliseconds.
 const STOP_MS: u64 = 10_000;
+/// Between two looks at a node that has to end, in milliseconds.
+const STEP_MS: u64 = 20;
 /// How soon after the heal everything arrives that was held, in milliseconds: as late as a usual message may be.
 pub const HURRY_MS: u64 = 1_000;
 
@@ -118,6 +124,10 @@ pub fn undo(shared: &Shared, fault: usize) {
                 kill(world, node);
             }
         }
+        Kind::Directory { node, what, for_ms } => {
+            drop(guard);
+            step(shared, fault, (node, what, for_ms));
+        }
         Kind::Restart { node, .. } => {
             let machine = &world.nodes[node as usize];
             if machine.stopping && rt::now() > machine.stop_by {
@@ -157,7 +167,7 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     world.agenda.retain(|event| match event {
         Event::Strike(_) => false,
         Event::Undo(fault) => {
-            matches!(&faults[*fault].what, Kind::Restart { node, .. } if !is_killed(node))
+            matches!(&faults[*fault].what, Kind::Restart { node, .. } | Kind::Directory { node, .. } if !is_killed(node))
         }
         Event::Start(node) => !is_killed(node),
         _ => true,
@@ -177,6 +187,7 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
         machine.clock.thaw(rt::now());
         machine.clock.drift(rt::now(), None);
         resume(world, node);
+        undo_directory(world, node);
     }
     if let Some(outside) = outside {
         world.note("outside", outside.nodes[0], &[], || format!("{outside:?}"));
@@ -229,6 +240,7 @@ fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
             Some(*down_ms)
         }
         Kind::Restart { node, down_ms } => stop(world, *node).then_some(*down_ms),
+        Kind::Directory { node, what, .. } => begin(world, fault, *node, *what),
         Kind::Pause { node, for_ms } => {
             let machine = &mut world.nodes[*node as usize];
             machine.process.filter(|_| machine.inbox.is_some())?.pause();
@@ -246,6 +258,91 @@ fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
         | Kind::StallDisk { node, .. }
         | Kind::SlowDisk { node, .. }
         | Kind::DiskError { node, .. } => disturb(&mut world.nodes[*node as usize], fault, kind),
+    }
+}
+
+/// A node ends, so that another directory comes into the place of its own; answers when to look after it.
+fn begin(world: &mut World, fault: usize, node: u32, what: Directory) -> Option<u64> {
+    let machine = &world.nodes[node as usize];
+    if !machine.is_up() || machine.stopping || machine.stand_in.is_some() {
+        return None;
+    }
+    let step = match what {
+        Directory::OldCopy { .. } => Step::Copies,
+        Directory::Wiped { .. } => Step::Ends(Some(MemDisk::new())),
+        Directory::LostFile { .. } => Step::Ends(None),
+    };
+    world.steps.insert(fault, step);
+    end(world, node, what.is_orderly());
+    Some(STEP_MS)
+}
+
+/// The next step of a fault of a directory, once its node has ended where it has to.
+fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u64)) {
+    let mut guard = shared.lock();
+    let world = &mut *guard;
+    let machine = &world.nodes[node as usize];
+    if machine.stopping {
+        if rt::now() > machine.stop_by {
+            let text = format!("n{node} was asked to stop and did not");
+            return world.trouble(node, Trouble::Stuck(text));
+        }
+        return world.agenda.push(rt::now().plus_ms(STEP_MS), Event::Undo(fault));
+    }
+    let is_up = machine.is_up();
+    let next = match world.steps.remove(&fault) {
+        Some(Step::Runs(copy)) if !world.healed => {
+            end(world, node, what.is_orderly());
+            world.steps.insert(fault, Step::Ends(Some(copy)));
+            return world.agenda.push(rt::now().plus_ms(STEP_MS), Event::Undo(fault));
+        }
+        Some(Step::Stands) if !world.healed => {
+            kill(world, node);
+            copies::put_back(world, node);
+            None
+        }
+        // Somebody else has started it.
+        _ if is_up || world.healed => None,
+        Some(Step::Copies) => match what {
+            Directory::OldCopy { age_ms, .. } => {
+                Some((Step::Runs(copies::copy(world, node)), age_ms))
+            }
+            _ => None,
+        },
+        Some(Step::Ends(Some(disk))) => {
+            let is_in = copies::put_in(world, fault, node, what, &disk);
+            is_in.then_some((Step::Stands, for_ms))
+        }
+        Some(Step::Ends(None)) => {
+            if let Directory::LostFile { file, cut } = what {
+                copies::take_file(world, node, file, cut);
+            }
+            None
+        }
+        _ => None,
+    };
+    if let Some((step, after_ms)) = next {
+        world.steps.insert(fault, step);
+        world.agenda.push(rt::now().plus_ms(after_ms), Event::Undo(fault));
+    }
+    drop(guard);
+    node::start(shared, node);
+}
+
+/// A node's newest directory is in its place, and whole.
+fn undo_directory(world: &mut World, node: u32) {
+    if world.nodes[node as usize].stand_in.is_some() {
+        kill(world, node);
+        copies::put_back(world, node);
+    }
+    copies::give_back(world, node);
+}
+
+fn end(world: &mut World, node: u32, orderly: bool) {
+    if orderly {
+        stop(world, node);
+    } else {
+        kill(world, node);
     }
 }
 

@@ -33,6 +33,9 @@ impl fmt::Display for Stamp {
     }
 }
 
+/// The numbers of stand-ins, which are told apart from the nodes in whose place they are, are these and up.
+pub const STAND_INS: u32 = 1_000;
+
 /// One run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -51,6 +54,8 @@ pub struct History {
     pub quorums: Option<Quorums>,
     /// The lives of nodes, in order of time.
     pub boots: Vec<Boot>,
+    /// When a copy was in the place of a node's newest directory.
+    pub stood_in: Vec<StoodIn>,
     /// The layouts that nodes have at the end.
     pub layouts: Vec<LayoutView>,
     /// Promises of single nodes that those who watch them saw broken.
@@ -66,6 +71,17 @@ pub struct History {
     /// The deadline of requests in milliseconds, where links lose nothing by their own luck and no site takes a rare path; `None`
     /// elsewhere.
     pub plain_deadline_ms: Option<u64>,
+}
+
+/// For some time a copy was in the place of a node's newest directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoodIn {
+    /// The node.
+    pub node: u32,
+    /// Since when.
+    pub from: Stamp,
+    /// Until when.
+    pub until: Stamp,
 }
 
 /// For some time something was wrong here.
@@ -443,7 +459,8 @@ impl History {
                     && sighting.tombstone == version.tombstone
             };
             if let Some(seen) = known.iter_mut().find(is_it) {
-                if seen.issuer != node {
+                // Nobody else sees what a stand-in has.
+                if seen.issuer != node && node < STAND_INS {
                     seen.shown = seen.shown.min(stamp);
                 }
             } else {

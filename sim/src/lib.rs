@@ -57,13 +57,19 @@ pub mod trace;
 
 pub mod client;
 
+pub mod stand_in;
+
 pub mod world;
 
 pub mod witness;
 
 pub mod calls;
 
+pub mod copies;
+
 pub mod wire;
+
+pub mod port;
 
 pub mod node;
 

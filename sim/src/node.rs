@@ -9,33 +9,29 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use rondo_core::budget::Memory;
 use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
-use rondo_core::env::{Address, Network, Outbound};
 use rondo_core::host::{self, Parts};
 use rondo_core::id::{BootEpoch, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
-use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_engines::bitcask::{self, Bitcask};
 use rondo_engines::data_dir::{DataDir, NewIdentity, OpenedEngine};
 use rondo_engines::mem_disk::MemDisk;
-use rondo_net::links::Links;
 
 use crate::calls;
 use crate::clock::SkewedClock;
+use crate::copies;
 use crate::crew::Crew;
-use crate::describe;
 use crate::disk;
 use crate::draw::Stream;
 use crate::driver::Driver;
 use crate::history::{self, Trouble};
-use crate::net::Sent;
+use crate::port::{Port, address};
 use crate::rt::{self, Process};
-use crate::scenario::{Disks, EngineName, Kind, Said, Trigger};
+use crate::scenario::{Disks, EngineName, Kind, Trigger};
 use crate::tap::Tap;
-use crate::wire::{self, Who, Wire, WireGround};
+use crate::wire::{Who, Wire};
 use crate::witness;
 use crate::world::{Event, SECRET, Shared, World};
 
@@ -86,6 +82,7 @@ async fn life(shared: Shared, node: u32) {
     world.stream(|streams, luck| streams.on_exit(luck, node));
     let was_asked = world.nodes[node as usize].stopping;
     world.note("exit", node, &[], || format!("{ended:?}"));
+    let lacks = world.nodes[node as usize].lacks.as_ref().map(|lack| lack.file.clone());
     let by_disk = match &ended {
         Ok(Err(text)) => world.nodes[node as usize].failing.explains(text),
         _ => None,
@@ -98,6 +95,10 @@ async fn life(shared: Shared, node: u32) {
         }
         Ok(Ok(())) if was_asked => {}
         Ok(Err(_)) if let Some(damaged) = by_disk => recover(&mut world, node, damaged),
+        Ok(Err(text)) if lacks.is_some_and(|file| text.contains(&file)) => {
+            copies::give_back(&mut world, node);
+            recover(&mut world, node, false);
+        }
         Ok(Ok(())) => {
             let text = "it ended although nobody asked".to_owned();
             world.trouble(node, Trouble::Error { node, text });
@@ -198,6 +199,9 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     light_fuse(world, node, life);
     look(world, node, draws);
     let Store { engine, directory, actors, .. } = open_whole(world, node, draws)?;
+    if let Some(lack) = world.nodes[node as usize].lacks.take() {
+        return Err(format!("it started, although something is wrong with {}", lack.file));
+    }
     if world.nodes[node as usize].shadow.is_lost() {
         look_again(world, node, draws);
     }
@@ -211,7 +215,10 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     let stamp = world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
-    world.history.boots.push(history::Boot { node, stamp, epoch: boot.0 });
+    if world.nodes[node as usize].stand_in.is_none() {
+        world.nodes[node as usize].life = Some(directory.life);
+        world.history.boots.push(history::Boot { node, stamp, epoch: boot.0 });
+    }
     let (place, from) = (history::Place::Node(node), world.nodes[node as usize].down_since);
     world.history.spells.push(history::Spell { place, from, until: rt::now() });
     let watch = world.probes.of(node);
@@ -247,6 +254,10 @@ fn look(world: &mut World, node: u32, draws: [u64; 5]) {
         return;
     }
     let machine = &world.nodes[node as usize];
+    if machine.lacks.is_some() {
+        // It must not start: what it held, it holds when it is given back.
+        return;
+    }
     // A store that cannot be opened, or says that it has lost something, is the node's own trouble.
     let is_sound = !machine.failing.may_mislead();
     let store = is_sound.then(|| open(engine, disks, machine.disk.fork(), node, draws).ok());
@@ -286,16 +297,6 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
             _ => world.agenda.push(rt::now(), Event::Strike(at)),
         }
     }
-}
-
-/// How nodes spell the address of a node.
-#[must_use]
-pub fn address(node: u32) -> Address {
-    Address(format!("n{node}"))
-}
-
-fn node_at(address: &Address) -> Option<u32> {
-    address.0.strip_prefix('n')?.parse().ok()
 }
 
 /// An open store, and the directory that is marked when it has been closed.
@@ -431,149 +432,5 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         dead_ms: cluster.dead_ms,
         durability: Durability::Batch,
         memory_bytes_max: MEMORY_BYTES_USUAL,
-    }
-}
-
-/// One life's way out.
-struct Port {
-    shared: Shared,
-    node: u32,
-    epoch: u32,
-    watch: Arc<dyn Watch>,
-    /// The product's links, where these carry the messages.
-    links: Option<Links<WireGround>>,
-}
-
-impl Probe for Port {
-    const PROBED: bool = true;
-
-    fn fires(&self, site: Buggify) -> bool {
-        self.watch.fires(site)
-    }
-
-    fn met(&self, site: Sometimes) {
-        self.watch.met(site);
-    }
-}
-
-impl Port {
-    /// Hands bytes to the network, and whatever arrives to the agenda.
-    ///
-    /// Copies are made on one connection, which does not outlive its receiver's process: so both are for the life that
-    /// the receiver has now. A single message may wait for the next connection.
-    fn carry(
-        &self,
-        to: u32,
-        said: impl Fn() -> Said,
-        bytes: usize,
-        event: impl Fn(Option<u32>) -> Event,
-    ) {
-        let mut guard = self.shared.lock();
-        let world = &mut *guard;
-        let link = (self.node, to);
-        let said = (world.listens || world.net.listens()).then(said);
-        let arrivals = world.net.send(&mut world.dice, Sent { at: rt::now(), link, bytes, said });
-        world.trace_sent(link, &arrivals, || event(None));
-        let life = (arrivals.len() > 1).then_some(world.nodes[to as usize].epoch);
-        for at in arrivals {
-            world.agenda.push(at, event(life));
-        }
-        count(world, link, said);
-    }
-
-    /// Hands a message to the product's links.
-    fn hand_over(&self, to: u32, message: &Outbound) {
-        let mut guard = self.shared.lock();
-        let world = &mut *guard;
-        let link = (self.node, to);
-        let bytes = Bytes::from(message.parts.concat());
-        wire::handed_over(world, link, message.class, &bytes);
-        let said = (world.listens || world.net.listens()).then(|| describe::said(&bytes));
-        if let Some(until) = said.and_then(|said| world.net.holds(link, said)) {
-            world.streams.hold(link, until);
-        }
-        count(world, link, said);
-    }
-
-    /// A datagram as it arrives: with a flipped bit where a fault says so.
-    fn corrupted(&self, to: u32, bytes: Bytes) -> Bytes {
-        let mut guard = self.shared.lock();
-        let world = &mut *guard;
-        let Some(bit) = world.net.corrupts(&mut world.dice, (self.node, to), bytes.len()) else {
-            return bytes;
-        };
-        let mut bytes = bytes.to_vec();
-        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
-        Bytes::from(bytes)
-    }
-
-    /// Whether the life that this port belongs to goes on.
-    fn lives(&self) -> bool {
-        self.shared.lock().nodes[self.node as usize].epoch == self.epoch
-    }
-}
-
-/// Counts a message of a kind, where some fault waits for one.
-fn count(world: &mut World, (from, to): (u32, u32), said: Option<Said>) {
-    if let Some(kind) = said.filter(|_| world.listens) {
-        let n = world.messages.entry((kind, from, to)).or_default();
-        *n += 1;
-        let is_it = Trigger::OnMessage { kind, from, to, n: *n };
-        world.trigger(|when| when == is_it);
-    }
-}
-
-impl Network for Port {
-    fn send(&self, peer: NodeId, message: Outbound) -> bool {
-        let route = self.shared.lock().nodes[self.node as usize].routes.get(&peer).copied();
-        let Some(to) = route.filter(|_| self.lives()) else {
-            return false;
-        };
-        if let Some(links) = &self.links {
-            self.hand_over(to, &message);
-            return links.send(peer, &message);
-        }
-        if self.shared.lock().net.refuses((self.node, to)) {
-            self.shared.lock().net.counts.cut += 1;
-            return false;
-        }
-        let class = message.class;
-        let bytes = Bytes::from(message.parts.concat());
-        let from = self.node;
-        let said = || describe::said(&bytes);
-        self.carry(to, said, bytes.len(), |life| {
-            let bytes = bytes.clone();
-            Event::Deliver { from, to, life, class, bytes }
-        });
-        true
-    }
-
-    fn is_connected(&self, peer: NodeId) -> bool {
-        if let Some(links) = &self.links {
-            return links.is_connected(peer);
-        }
-        let world = self.shared.lock();
-        let to = world.nodes[self.node as usize].routes.get(&peer).copied();
-        let refused = |to| world.net.refuses((self.node, to)) || world.net.refuses((to, self.node));
-        to.is_some_and(|to| !refused(to))
-    }
-
-    fn datagram(&self, to: &Address, bytes: Bytes) {
-        let Some(to) = node_at(to).filter(|_| self.lives()) else {
-            return;
-        };
-        let from = self.node;
-        let bytes = self.corrupted(to, bytes);
-        let event = |_| Event::Datagram { from, to, bytes: bytes.clone() };
-        self.carry(to, || Said::Datagram, bytes.len(), event);
-    }
-
-    fn route(&self, node: NodeId, name: &str, address: &Address) {
-        if let Some(at) = node_at(address) {
-            self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
-            if let Some(links) = &self.links {
-                links.route(node, name, address);
-            }
-        }
     }
 }

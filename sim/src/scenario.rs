@@ -5,8 +5,11 @@
 //! `seed` (see `draw`). Times are milliseconds or microseconds since the world began.
 //! Left out: what a run must show; that is the oracles' business and the same for all.
 
+mod directory;
+
 mod fault;
 
+pub use directory::Directory;
 pub use fault::{DiskError, Fate, Fault, Kind, Mischief, Said, Trigger};
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;

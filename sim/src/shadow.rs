@@ -87,6 +87,19 @@ impl Shadow {
         known
     }
 
+    /// What to know of a copy of the store, which holds what nobody can foretell: the times that its node has reserved.
+    #[must_use]
+    pub fn of_a_copy(&self) -> Shadow {
+        Shadow { mark: self.mark, is_lost: true, ..Shadow::default() }
+    }
+
+    /// The head that is durable under a key; `None` also when nobody knows what is.
+    #[must_use]
+    pub fn durable_head(&self, key: &[u8]) -> Option<&Bytes> {
+        let content = (!self.is_lost).then_some(&self.durable);
+        content.and_then(|content| content.get(key)).map(|(head, _)| head)
+    }
+
     /// Whether nobody knows what is durable.
     #[must_use]
     pub const fn is_lost(&self) -> bool {

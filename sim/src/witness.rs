@@ -68,6 +68,10 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
 }
 
 fn keeps(world: &mut World, node: u32, known: Known) {
+    // What a stand-in keeps goes with it.
+    if world.nodes[node as usize].stand_in.is_some() {
+        return;
+    }
     let stamp = Stamp(world.hash().0);
     let kept = known.into_iter().map(|(key, clock)| Kept { key, node, stamp, clock });
     world.history.kept.extend(kept);
@@ -107,7 +111,11 @@ fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
     let stamp = world.note("store", node, &state.digest().to_le_bytes(), || {
         format!("k{number} {}", describe::state(state))
     });
-    world.history.sight(number, state, (node, stamp), || format!("stored by n{node}"));
+    let teller = world.teller(node);
+    world.history.sight(number, state, (teller, stamp), || match teller == node {
+        true => format!("stored by n{node}"),
+        false => format!("stored by a stand-in of n{node}"),
+    });
 }
 
 fn durable(world: &mut World, node: u32, lsn: Lsn) {

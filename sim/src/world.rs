@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use bytes::Bytes;
 use rondo_core::engine::Engine as _;
 use rondo_core::env::Class;
-use rondo_core::id::NodeId;
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::status::Status;
 use rondo_engines::mem_disk::{MemDisk, Pending};
@@ -25,13 +25,14 @@ use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
 use crate::driver::Driver;
 use crate::failing::Failing;
-use crate::history::{History, Op, Stamp, Trouble};
+use crate::history::{History, Op, STAND_INS, Stamp, Trouble};
 use crate::ledger::Ledger;
 use crate::net::Net;
 use crate::probes::Probes;
 use crate::rt::{self, Process, Time};
 use crate::scenario::{Operation, Said, Scenario, Trigger};
 use crate::shadow::Shadow;
+use crate::stand_in::{Lack, StandIn, Step};
 use crate::streams::{self, Due, Luck, Streams, Told};
 use crate::tap::Tap;
 use crate::trace::{Line, Trace};
@@ -110,6 +111,8 @@ pub struct World {
     pub vanished: BTreeSet<usize>,
     /// How often each fault that works by turns has had its turn.
     pub turns: BTreeMap<usize, u32>,
+    /// How far each fault of a directory has come.
+    pub steps: BTreeMap<usize, Step>,
     /// Messages counted for the triggers that wait for one.
     pub messages: BTreeMap<(Said, u32, u32), u64>,
     /// Whether a fault waits for a message.
@@ -147,6 +150,12 @@ pub struct Node {
     pub shadow: Shadow,
     /// Who it is; known after its first start.
     pub id: Option<NodeId>,
+    /// The last life of its newest directory.
+    pub life: Option<Life>,
+    /// What is known of its newest directory while something else is in its place.
+    pub stand_in: Option<StandIn>,
+    /// What has been taken from its disk.
+    pub lacks: Option<Lack>,
     /// The nodes it knows how to reach.
     pub routes: BTreeMap<NodeId, u32>,
     /// Syncs started so far, over all lives.
@@ -216,6 +225,7 @@ impl Shared {
             waiting: BTreeSet::new(),
             vanished: BTreeSet::new(),
             turns: BTreeMap::new(),
+            steps: BTreeMap::new(),
             messages: BTreeMap::new(),
             listens: scenario.faults.iter().any(|fault| listens(fault.when)),
             calls_ahead: scenario.operations.len(),
@@ -268,6 +278,9 @@ impl Node {
             shadow: Shadow::default(),
             clock: SkewedClock::new(&scenario.clocks[node as usize], boot_ns),
             id: None,
+            life: None,
+            stand_in: None,
+            lacks: None,
             routes: BTreeMap::new(),
             syncs: 0,
             slow_ms: 0,
@@ -352,6 +365,12 @@ impl World {
             self.note("stream", node, bytes, || told.to_string());
         }
         output
+    }
+
+    /// The number under which is told what a node's store does.
+    #[must_use]
+    pub fn teller(&self, node: u32) -> u32 {
+        node + if self.nodes[node as usize].stand_in.is_some() { STAND_INS } else { 0 }
     }
 
     /// Notes that a node or the cluster did what it must not.

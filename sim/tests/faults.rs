@@ -8,8 +8,8 @@ use rondo_engines::mem_disk::INJECTED;
 use rondo_sim::rt::Time;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::{
-    Action, Away, Cluster, DiskError, Disks, EngineName, Fate, Fault, Kind, Links, Operation,
-    Outside, Over, Said, Scenario, Shape, Skew, Trigger, VERSION,
+    Action, Away, Cluster, Directory, DiskError, Disks, EngineName, Fate, Fault, Kind, Links,
+    Operation, Outside, Over, Said, Scenario, Shape, Skew, Trigger, VERSION,
 };
 use rondo_sim::trace::Line;
 use rondo_sim::verdict::Verdict;
@@ -319,4 +319,42 @@ fn a_cluster_that_never_acknowledged_anything_is_not_asked_to_go_on() {
     let faults = vec![fault(Trigger::At { ms: 0 }, what)];
     let outcome = run_it(&Scenario { outside, ..world(faults) });
     assert_eq!(outcome.history.survivors, None);
+}
+
+/// Node 0, its directory, and the newest one again after so many milliseconds.
+fn directory(what: Directory, for_ms: u64) -> Vec<Fault> {
+    at(Kind::Directory { node: 0, what, for_ms })
+}
+
+/// Whether node 0 was served by nothing but its newest directory, which something else had replaced.
+fn was_replaced(outcome: &Outcome) -> bool {
+    let times = |kind| lines(outcome, kind, 0).map(|line| line.at.ms()).collect::<Vec<_>>();
+    let (from, until) = (times("put in"), times("put back"));
+    let refused = |line: &Line| line.text.contains("refused: this data directory");
+    from.len() == 1
+        && until.len() == 1
+        && lines(outcome, "answer", 0)
+            .any(|line| (from[0]..until[0]).contains(&line.at.ms()) && refused(line))
+}
+
+#[test]
+fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_back() {
+    let old =
+        |orderly| directory(Directory::OldCopy { orderly, age_ms: 700, in_place: false }, 1_000);
+    let wiped = directory(Directory::Wiped { orderly: true }, 1_000);
+    let lost = |file, cut| directory(Directory::LostFile { file, cut }, 0);
+    let misses = |outcome: &Outcome| {
+        ended(outcome, "acknowledged data is gone: data/") && boots(outcome) == 2
+    };
+    let unclaimed = |outcome: &Outcome| ended(outcome, "the file \\\"identity\\\" is gone");
+    show(vec![
+        ("old copy", old(true), was_replaced),
+        ("old copy", old(false), was_replaced),
+        ("wiped node", wiped, |outcome| {
+            lines(outcome, "boot", 0).filter(|line| line.text.ends_with("boot 1")).count() == 2
+        }),
+        ("lost file", lost(2, false), misses),
+        ("lost file", lost(2, true), misses),
+        ("lost file", lost(0, false), unclaimed),
+    ]);
 }

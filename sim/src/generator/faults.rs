@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use crate::catalogue;
 use crate::generator::{Mode, Rng};
-use crate::scenario::{Cluster, DiskError, EngineName, Fate, Fault, Kind, Mischief, Said, Trigger};
+use crate::scenario::{
+    Cluster, Directory, DiskError, EngineName, Fate, Fault, Kind, Mischief, Said, Trigger,
+};
 
 type Name = &'static str;
 
@@ -96,16 +98,17 @@ pub(super) fn another(
 }
 
 /// The kinds that are drawn by dice of their own, so that they change nothing for the seeds that do not have them.
-const APART: [Name; 2] = ["lasting one-way", "no descriptors"];
+const APART: [Name; 5] =
+    ["lasting one-way", "no descriptors", "old copy", "wiped node", "lost file"];
 
-/// In one scenario of eight, one of the kinds that are drawn apart.
+/// In one scenario of six, one of the kinds that are drawn apart.
 pub(super) fn apart(
     rng: &mut Rng,
     cluster: &Cluster,
     operations: u64,
     window_ms: Range<u64>,
 ) -> Option<Fault> {
-    if !rng.percent(12) {
+    if !rng.percent(17) {
         return None;
     }
     let name = rng.pick(&APART);
@@ -134,11 +137,13 @@ fn is_possible(name: Name, cluster: &Cluster) -> bool {
     let nodes_min = match (name, family) {
         ("ring", _) => 4,
         ("bridge", _) => 3,
+        ("old copy" | "wiped node", _) => 2,
         ("correlated power loss", _) | (_, Some("partition" | "link")) => 2,
         _ => 1,
     };
     let ends_a_process = family == Some("power")
         || ["kill", "crash loop", "restart"].contains(&name)
+        || family == Some("directory")
         || disk_error(name).is_some();
     cluster.nodes >= nodes_min && !(ends_a_process && cluster.engine == EngineName::Memory)
 }
@@ -195,6 +200,9 @@ impl Place<'_> {
                 let by_ms = rng.log(1, 200) as i64;
                 let by_ms = if rng.percent(50) { by_ms } else { -by_ms };
                 Kind::Steps { node, by_ms, times, every_ms }
+            }
+            "old copy" | "wiped node" | "lost file" => {
+                Kind::Directory { node, what: directory(rng, name), for_ms: rng.log(300, 6_000) }
             }
             "clock freeze" => Kind::Freeze { node, for_ms },
             "drift change" => {
@@ -280,6 +288,15 @@ impl Place<'_> {
                 Trigger::OnMessage { kind: said(rng), from, to, n }
             }
         }
+    }
+}
+
+fn directory(rng: &mut Rng, name: Name) -> Directory {
+    let orderly = rng.percent(50);
+    match name {
+        "old copy" => Directory::OldCopy { orderly, age_ms: rng.log(500, 4_000), in_place: false },
+        "wiped node" => Directory::Wiped { orderly },
+        _ => Directory::LostFile { file: rng.below(64) as u32, cut: rng.percent(30) },
     }
 }
 

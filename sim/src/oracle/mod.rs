@@ -37,6 +37,8 @@ mod tokens;
 
 mod readings;
 
+mod stand_ins;
+
 mod times;
 
 mod order;
@@ -82,7 +84,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 25] = [
+pub const ALL: [Oracle; 26] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -93,6 +95,7 @@ pub const ALL: [Oracle; 25] = [
     ("refusal", refusal::check),
     ("tokens", tokens::check),
     ("readings", readings::check),
+    ("stand-ins", stand_ins::check),
     ("coverage", coverage::check),
     ("no-lost-write", no_lost_write::check),
     ("linearizable", linearizable::check),

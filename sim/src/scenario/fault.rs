@@ -2,9 +2,10 @@
 //!
 //! A fault strikes once, by its trigger. Most last for a while and are mended by their end or by the heal. What each
 //! does to the world is in `faults`; how people call each is in `catalogue`.
-//! Left out: faults that lose what the product promises to keep (a wiped disk, a disk set back).
 
 use serde::{Deserialize, Serialize};
+
+use super::directory::Directory;
 
 /// Something that goes wrong, once.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -236,6 +237,15 @@ pub enum Kind {
         /// For how long at most, in milliseconds. Damage stays until somebody repairs it.
         for_ms: u64,
     },
+    /// A node is started on something that is not its newest data directory.
+    Directory {
+        /// The node.
+        node: u32,
+        /// On what.
+        what: Directory,
+        /// After how long its newest directory is put back, in milliseconds.
+        for_ms: u64,
+    },
 }
 
 /// How a disk fails.
@@ -357,7 +367,8 @@ impl Kind {
             | Kind::Drift { node, .. }
             | Kind::SlowDisk { node, .. }
             | Kind::StallDisk { node, .. }
-            | Kind::DiskError { node, .. } => vec![*node],
+            | Kind::DiskError { node, .. }
+            | Kind::Directory { node, .. } => vec![*node],
         }
     }
 }
@@ -385,6 +396,7 @@ impl Fault {
                 | Kind::CrashLoop { .. }
                 | Kind::Restart { .. }
                 | Kind::DiskError { .. }
+                | Kind::Directory { .. }
         )
     }
 
@@ -415,6 +427,7 @@ impl Fault {
             Kind::SlowDisk { .. } => "slow disk",
             Kind::StallDisk { .. } => "stalled disk",
             Kind::DiskError { what, .. } => what.name(),
+            Kind::Directory { what, .. } => what.name(),
         }
     }
 

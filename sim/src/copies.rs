@@ -1,0 +1,145 @@
+//! Data directories that are not a node's newest one: how they come into its place, and how the newest one comes back.
+//!
+//! An old copy is put in only when all other nodes have stored durably that the node has had a later life. Else nobody could
+//! tell, and the product promises nothing: an isolated node may have lived, served at level `one` and ended unseen. From
+//! then on the copy must not serve, and nothing that it says may count; the oracles see to the rest. A node that lacks a
+//! file must not start, and say which; then the file is put back.
+
+use std::io;
+
+use rondo_core::env::{Disk as _, Open};
+use rondo_core::id::{Life, NodeId};
+use rondo_engines::mem_disk::MemDisk;
+
+use crate::history::{Place, Spell, StoodIn};
+use crate::rt;
+use crate::scenario::Directory;
+use crate::stand_in::{Lack, StandIn};
+use crate::world::{Event, World};
+
+/// Where a node keeps the lives of the others that it counts.
+const LIVES: &[u8] = b"\0lives";
+/// One of them in the record: node, boot and session.
+const LIFE_BYTES: usize = 32;
+/// The device of what does not lie where the newest directory lay; each has one of its own.
+const ELSEWHERE: u64 = 1_000;
+
+/// A copy of a node's whole disk, all of it durable.
+#[must_use]
+pub fn copy(world: &World, node: u32) -> MemDisk {
+    let copy = world.nodes[node as usize].disk.fork();
+    copy.crash_keep_all();
+    copy
+}
+
+/// Puts another directory into the place of a node's newest one, which is down; answers whether that was possible.
+pub fn put_in(world: &mut World, fault: usize, node: u32, what: Directory, disk: &MemDisk) -> bool {
+    let is_copy = matches!(what, Directory::OldCopy { .. });
+    // Before that the cluster may not have been formed, and an empty directory would become one of its nodes.
+    let is_formed = world.acks > 0;
+    if !is_formed || !is_outlived(world, node) || is_copy && disk.content("identity").is_none() {
+        return false;
+    }
+    let from = world.note("put in", node, &[], || what.name().to_owned());
+    world.agenda.retain(|event| !matches!(event, Event::Deliver { to, .. } if *to == node));
+    let machine = &mut world.nodes[node as usize];
+    let newest = machine.disk.fork();
+    machine.disk.set_back(disk);
+    if !matches!(what, Directory::OldCopy { in_place: true, .. }) {
+        machine.disk.move_to(ELSEWHERE + fault as u64);
+    }
+    let shadow = machine.shadow.of_a_copy();
+    let shadow = std::mem::replace(&mut machine.shadow, shadow);
+    let durable = std::mem::take(&mut machine.durable);
+    let since = rt::now();
+    machine.stand_in =
+        Some(StandIn { newest, shadow, durable, id: machine.id, since, from, is_copy });
+    true
+}
+
+/// Puts the newest directory of a node, which is down, back into its place.
+pub fn put_back(world: &mut World, node: u32) {
+    let Some(was) = world.nodes[node as usize].stand_in.take() else {
+        return;
+    };
+    let until = world.note("put back", node, &[], || "its newest directory".to_owned());
+    world.agenda.retain(|event| !matches!(event, Event::Deliver { to, .. } if *to == node));
+    let machine = &mut world.nodes[node as usize];
+    machine.disk.set_back(&was.newest);
+    machine.disk.move_to(0);
+    machine.shadow = was.shadow;
+    machine.durable = was.durable;
+    machine.id = was.id;
+    let place = Place::Node(node);
+    world.history.spells.push(Spell { place, from: was.since, until: rt::now() });
+    if was.is_copy {
+        world.history.stood_in.push(StoodIn { node, from: was.from, until });
+    }
+}
+
+/// Whether all others have stored that the last life of a node's newest directory counts, and nothing is wrong with its disk.
+fn is_outlived(world: &World, node: u32) -> bool {
+    let machine = &world.nodes[node as usize];
+    let (Some(id), Some(life)) = (machine.id, machine.life) else {
+        return false;
+    };
+    let others = (0..).zip(&world.nodes).filter(|&(other, _)| other != node);
+    let mut counted = others.map(|(_, other)| {
+        let head = other.shadow.durable_head(LIVES);
+        other.stand_in.is_none() && head.is_some_and(|head| counts(head, id, life))
+    });
+    let is_whole = machine.stand_in.is_none() && machine.lacks.is_none();
+    is_whole && world.nodes.len() > 1 && !machine.failing.may_mislead() && counted.all(|is| is)
+}
+
+/// Whether a record of lives has this one.
+fn counts(head: &[u8], node: NodeId, life: Life) -> bool {
+    let mut wanted = node.0.to_be_bytes().to_vec();
+    wanted.extend(life.boot.0.to_be_bytes());
+    wanted.extend(life.session.0.to_be_bytes());
+    head.chunks(LIFE_BYTES).any(|one| one == wanted)
+}
+
+/// Takes a file, or the last byte of one, from a node that was stopped in order; answers whether that was possible.
+pub fn take_file(world: &mut World, node: u32, which: u32, cut: bool) -> bool {
+    let machine = &mut world.nodes[node as usize];
+    let was_closed = machine.disk.content("clean").is_some();
+    let is_whole = machine.stand_in.is_none() && machine.lacks.is_none();
+    if !was_closed || !is_whole || machine.failing.may_mislead() {
+        return false;
+    }
+    let whole = machine.disk.fork();
+    let mut files = vec!["identity".to_owned(), "boot".to_owned()];
+    let data = whole.list("data").unwrap_or_default().into_iter();
+    files.extend(data.filter(|name| name.ends_with(".data")).map(|name| format!("data/{name}")));
+    let file = files.swap_remove(which as usize % files.len());
+    if take(&machine.disk, &file, cut).is_err() {
+        machine.disk.set_back(&whole);
+        return false;
+    }
+    machine.lacks = Some(Lack { file: file.clone(), whole });
+    world.note("lose file", node, &[], || format!("{file}{}", if cut { ", a byte" } else { "" }));
+    true
+}
+
+fn take(disk: &MemDisk, file: &str, cut: bool) -> io::Result<()> {
+    if !cut {
+        disk.remove(file)?;
+        return disk.sync_dir(file.rsplit_once('/').map_or("", |(dir, _)| dir));
+    }
+    let open = disk.open(file, Open::Existing)?;
+    let len = disk.len(&open)?;
+    disk.set_len(&open, len.saturating_sub(1))?;
+    disk.sync_now(&open)
+}
+
+/// Puts back what a node lacks; answers whether it lacked something.
+pub fn give_back(world: &mut World, node: u32) -> bool {
+    let machine = &mut world.nodes[node as usize];
+    let Some(lack) = machine.lacks.take() else {
+        return false;
+    };
+    machine.disk.set_back(&lack.whole);
+    world.note("repair", node, &[], || format!("{} is put back", lack.file));
+    true
+}
