@@ -130,9 +130,9 @@ pub struct EngineStats {
 /// A storage engine. Keys are at most `ENGINE_KEY_BYTES_MAX` bytes and are ordered bytewise in scans.
 ///
 /// After an error of `flush`, `synced` or `maintain`, and one of `write` that speaks of the disk, the engine is poisoned: every
-/// later call that could change or promise anything answers `Error::Poisoned`. `Full` poisons nothing: there is no room, or no
-/// descriptor; what was written before is kept, and the same call may work later. It never retries a failed sync: the pages
-/// are gone although they can still be read (<https://lwn.net/Articles/752063/>).
+/// later call that could change or promise anything answers `Error::Poisoned`. A refusal (`Full`: no room, or no descriptor;
+/// `Busy`: too much waits for the device) poisons nothing: what was written before is kept, and the same call may work later. It
+/// never retries a failed sync: the pages are gone although they can still be read (<https://lwn.net/Articles/752063/>).
 pub trait Engine: Send {
     /// The head of a key's record; the body may be left empty.
     fn head(&mut self, key: &[u8]) -> Result<Lookup>;
@@ -142,13 +142,14 @@ pub trait Engine: Send {
     fn start_read(&mut self, id: ReadId, ticket: ReadTicket) -> Result<()>;
     /// Checks and parses what a cold read brought. The record may be older than the newest write.
     fn finish_read(&mut self, ticket: ReadTicket, bytes: Bytes) -> Result<Lookup>;
-    /// Applies all changes of `batch`: visible at once, durable after a sync. `Lsn`s increase. After `Full`, `Corrupt` and
-    /// `Malformed` nothing has changed.
+    /// Applies all changes of `batch`: visible at once, durable after a sync. `Lsn`s increase. After `Full`, `Busy`,
+    /// `Corrupt` and `Malformed` nothing has changed.
     fn write(&mut self, batch: &Batch) -> Result<Lsn>;
     /// Hands everything written to the operating system, so that it survives the end of this process.
     fn flush(&mut self) -> Result<()>;
     /// Starts making all writes so far durable, and what background work waits for. `None` when nothing more can be made
-    /// durable now: because all is, or because a full disk has not taken the rest yet. One sync at a time.
+    /// durable now: because all is, or because a full disk has not taken the rest yet. One sync at a time: `Busy` while one is
+    /// under way.
     fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>>;
     /// The end of the sync that was started; answers what is durable now.
     fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn>;

@@ -36,6 +36,13 @@ pub enum Error {
 /// The result of a call into this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl Error {
+    /// A bound refused the call, for now or for longer: nothing changed, and what was called goes on.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Error::Full(_) | Error::Busy(_))
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -143,7 +143,7 @@ impl Replica {
             // Also on disk: after a clean end of this life the next one would take them as they were.
             let batch = Batch { changes };
             match engine.write(&batch) {
-                Err(Error::Full(_)) => unwritten = batch.changes,
+                Err(error) if error.is_refusal() => unwritten = batch.changes,
                 written => drop(written?),
             }
         }
@@ -443,7 +443,7 @@ impl Replica {
         // First, so that an actor that comes in their place stays.
         let changes = self.unwritten.iter().cloned().chain(changes).collect();
         let lsn = env.engine().write(&Batch { changes }).map_err(|error| match error {
-            Error::Full(_) | Error::Corrupt { .. } => Trouble::Failed(error),
+            Error::Full(_) | Error::Busy(_) | Error::Corrupt { .. } => Trouble::Failed(error),
             error => Trouble::Fatal(error),
         })?;
         self.unwritten.clear();

@@ -158,7 +158,7 @@ impl Pair {
             Step::StartSync => {
                 self.syncs += 1;
                 match self.engine.start_sync(SyncId(self.syncs)) {
-                    Err(Error::Full(_)) => self.syncs -= 1,
+                    Err(Error::Busy(_)) => self.syncs -= 1,
                     other => drop(other?),
                 }
             }

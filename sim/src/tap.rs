@@ -66,7 +66,9 @@ impl Engine for Tap {
 
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
         let written = self.engine().write(batch);
-        if let Err(Error::Full(_) | Error::Corrupt { .. } | Error::Malformed(_)) = written {
+        if let Err(Error::Full(_) | Error::Busy(_) | Error::Corrupt { .. } | Error::Malformed(_)) =
+            written
+        {
             // Nothing has changed.
             return written;
         }

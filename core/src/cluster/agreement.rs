@@ -268,7 +268,7 @@ impl Agreement {
         let bytes = codec::encode_layout(&layout);
         match engine.write(&single(LAYOUT_KEY, bytes)) {
             // It is offered, or formed, again.
-            Err(Error::Full(_)) => return Ok(()),
+            Err(error) if error.is_refusal() => return Ok(()),
             stored => self.adopt(layout, stored?, false),
         }
         Ok(())
@@ -333,7 +333,7 @@ fn roles(members: &Membership, now: Mono) -> Vec<Role> {
 fn make_live(endorsed: &mut Endorsed, engine: &mut dyn Engine) -> Result<()> {
     match engine.write(&single(LIVE_KEY, Bytes::from_static(b"1"))) {
         // Looked at again with the next heartbeat.
-        Err(Error::Full(_)) => Ok(()),
+        Err(error) if error.is_refusal() => Ok(()),
         written => {
             endorsed.live = written.is_ok();
             written.map(drop)

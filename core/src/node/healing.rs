@@ -13,8 +13,8 @@ use crate::step::Env;
 /// Hands over what has been written. A full disk takes it later.
 pub(super) fn flush(engine: &mut dyn Engine) -> Result<()> {
     match engine.flush() {
-        Ok(()) | Err(Error::Full(_)) => Ok(()),
-        Err(error) => Err(error),
+        Err(error) if !error.is_refusal() => Err(error),
+        _ => Ok(()),
     }
 }
 

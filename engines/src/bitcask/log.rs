@@ -261,7 +261,7 @@ impl<D: Disk> Bitcask<D> {
         let tables: usize = self.files.values().map(bytes).sum();
         sometimes!(self.disk, TablesFull, tables >= TABLES_MAX * self.options.index_bytes_max);
         if tables >= TABLES_MAX * self.options.index_bytes_max {
-            return Err(Error::Full("the device is too slow for so many writes; try again later"));
+            return Err(Error::Busy("the device is too slow for so many writes; try again later"));
         }
         match self.rotate() {
             Err(Error::Full(_)) if self.files[&self.active.number].end + size <= LOG_BYTES_MAX => {

@@ -297,9 +297,9 @@ impl<D: Disk> Bitcask<D> {
         if self.poisoned || self.closed { Err(Error::Poisoned) } else { Ok(()) }
     }
 
-    /// After an error nothing in memory is sure to be on disk; `Full` says that nothing has happened.
+    /// After an error nothing in memory is sure to be on disk, except after a refusal: then nothing has happened.
     fn poison_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
-        self.poisoned |= matches!(&result, Err(error) if !matches!(error, Error::Full(_)));
+        self.poisoned |= matches!(&result, Err(error) if !error.is_refusal());
         result
     }
 }
@@ -342,11 +342,11 @@ impl<D: Disk> Engine for Bitcask<D> {
     fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>> {
         match self.flush() {
             // What was handed over before can be made durable.
-            Ok(()) | Err(Error::Full(_)) => {}
-            Err(error) => return Err(error),
+            Err(error) if !error.is_refusal() => return Err(error),
+            _ => {}
         }
         if self.sync.is_some() {
-            return Err(Error::Full("a sync is under way; wait for it"));
+            return Err(Error::Busy("a sync is under way; wait for it"));
         }
         Ok(self.begin_sync(id))
     }

@@ -191,7 +191,7 @@ impl Life {
         self.syncs += 1;
         match self.engine.start_sync(SyncId(self.syncs)) {
             // One is under way.
-            Err(Error::Full(_)) => Ok(()),
+            Err(Error::Busy(_)) => Ok(()),
             started => started.map(drop),
         }
     }
