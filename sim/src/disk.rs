@@ -49,11 +49,9 @@ impl Fuse {
     pub fn of(disk: &MemDisk, failing: &Failing) -> Fuse {
         let fuse = Fuse::default();
         let (hook, failing) = (fuse.clone(), failing.clone());
-        disk.set_fault_hook(
-            move |_, _, op| {
-                if hook.burn() { Some(Fault::PowerOff) } else { failing.asked(op) }
-            },
-        );
+        disk.set_fault_hook(move |_, path, op| {
+            if hook.burn() { Some(Fault::PowerOff) } else { failing.asked(path, op) }
+        });
         fuse
     }
 

@@ -13,18 +13,24 @@
 //!   checksum says so. While the node runs that replica fails reads of the record; a start that meets the damage refuses.
 //!   Then an operator does what the refusal asks for: puts back the bytes, and starts the node again.
 //!
-//! An end counts as due to the disk only with proof: its error carries the words of the injected one, or it speaks of
-//! unreadable data while damage is recorded here or a read went astray in the same life.
+//! An end counts as due to the disk only with proof, and none of it is in the words of an error: it carries the very
+//! error that was injected here, or it is of a kind that damage leads to and speaks of a file that this life may have
+//! misread. What no damage leads to (a file that is gone, another store) is explained by nothing.
 //!
 //! One thing no single log can notice: damage to what was synced last, when nothing written since names it as durable,
-//! looks like a torn write. The world notices (`node`), and puts the disk back as if the operator had been quicker.
+//! looks like a torn write. The world notices (`store`), and puts the disk back as if the operator had been quicker; a
+//! start that takes away what an intact mark names is not excused.
 //! Left out: damage that is never repaired, because a node cannot be replaced yet, and stores put back from an old copy.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rondo_engines::mem_disk::{Damage, Fault, INJECTED, MemDisk, Op};
+use rondo_core::error::Error;
+use rondo_engines::data_dir::DataDirError;
+use rondo_engines::mem_disk::{Damage, Fault, MemDisk, Op, is_injected};
 
 use crate::draw::{self, Draw, Stream};
+use crate::ending::Ending;
 use crate::scenario::DiskError;
 
 /// What is wrong with one disk. Clones are the same.
@@ -39,10 +45,21 @@ struct State {
     errors: Vec<Active>,
     /// The disk itself.
     disk: MemDisk,
-    /// Reads of this life that went astray.
-    astray: u64,
-    /// Whether what this life may have read was not what was written.
+    /// Operations of this life that failed.
+    failed: u64,
+    /// The files of which this life may have read something else than what was written, until all is mended.
+    misread: BTreeSet<String>,
+    /// Whether there has been any in this life.
     was_misled: bool,
+}
+
+/// What a node that ends by its disk needs before it is started again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    /// Nothing: an operation failed.
+    Failure,
+    /// Its data has to be repaired.
+    Damage,
 }
 
 #[derive(Debug)]
@@ -56,22 +73,13 @@ struct Active {
     left: u32,
 }
 
-/// What a node says of data that it cannot read.
-const UNREADABLE: [&str; 4] = [
-    "its data directory cannot be opened",
-    "its store cannot be opened",
-    "its store lost what was durable",
-    "corrupt record",
-];
-/// What it says of its engine after an error that it did not pass on.
-const POISONED: &str = "the engine stopped after a failed sync";
-
 impl Failing {
     /// Nothing is wrong with the disk of `node` yet.
     #[must_use]
     pub fn new(seed: u64, node: u32, disk: &MemDisk) -> Failing {
-        let (errors, disk, was_misled) = (Vec::new(), disk.clone(), false);
-        let state = State { seed, node, draws: 0, errors, disk, astray: 0, was_misled };
+        let (errors, disk, misread) = (Vec::new(), disk.clone(), BTreeSet::new());
+        let (draws, failed, was_misled) = (0, 0, false);
+        let state = State { seed, node, draws, errors, disk, failed, misread, was_misled };
         Failing(Arc::new(Mutex::new(state)))
     }
 
@@ -86,7 +94,8 @@ impl Failing {
             state.was_misled = true;
             let disk = state.disk.clone();
             for _ in 0..times {
-                disk.rot(&mut |n| state.draw(fault).below(n));
+                let damage = disk.rot(&mut |n| state.draw(fault).below(n));
+                state.misread.extend(damage.map(|damage| damage.path));
             }
         }
     }
@@ -101,7 +110,7 @@ impl Failing {
         self.mend();
         let mut state = self.state();
         state.errors.clear();
-        state.astray = 0;
+        state.misread.clear();
     }
 
     /// Puts back what is damaged. Reads that go astray have an end too.
@@ -115,8 +124,9 @@ impl Failing {
     /// A life of the node begins.
     pub fn new_life(&self) {
         let mut state = self.state();
-        state.astray = 0;
-        state.was_misled = state.disk.is_damaged();
+        state.failed = 0;
+        state.misread = state.disk.damaged_files().into_iter().collect();
+        state.was_misled = !state.misread.is_empty();
     }
 
     /// Whether this life may have met damage, mended since or not.
@@ -130,24 +140,42 @@ impl Failing {
     pub fn may_mislead(&self) -> bool {
         let state = self.state();
         let astray = |active: &Active| active.what == DiskError::ReadAstray && active.left > 0;
-        state.astray > 0 || state.errors.iter().any(astray) || state.disk.is_damaged()
+        !state.misread.is_empty() || state.errors.iter().any(astray) || state.disk.is_damaged()
     }
 
-    /// Whether a node that ends with this error ends because of its disk; then whether its data has to be repaired.
+    /// Whether a node that ends so ends because of its disk.
     #[must_use]
-    pub fn explains(&self, error: &str) -> Option<bool> {
+    pub fn explains(&self, ending: &Ending) -> Option<Due> {
         let state = self.state();
-        let is_unreadable = UNREADABLE.iter().any(|text| error.contains(text));
-        if is_unreadable && (state.astray > 0 || state.disk.is_damaged()) {
-            return Some(true);
+        let failure = |is_it: bool| is_it.then_some(Due::Failure);
+        let damage = |is_it: bool| is_it.then_some(Due::Damage);
+        match ending {
+            Ending::Directory(DataDirError::Disk(error))
+            | Ending::Unmarked(DataDirError::Disk(error))
+            | Ending::Engine(Error::Disk(error))
+            | Ending::Ran(Error::Disk(error)) => failure(is_injected(error)),
+            Ending::Ran(Error::Poisoned) => failure(state.failed > 0),
+            Ending::Directory(
+                DataDirError::Unreadable { file, .. } | DataDirError::NewerFormat { file, .. },
+            ) => damage(state.may_have_misread(|path| path == *file)),
+            Ending::Engine(Error::Corrupt { file, .. })
+            | Ending::Ran(Error::Corrupt { file, .. }) => {
+                damage(state.may_have_misread(|path| path == file))
+            }
+            // What is missing in one file may be told of another, and by the directory's own count of writes.
+            Ending::Lost(_) | Ending::Directory(DataDirError::WentBack { .. }) => {
+                damage(state.may_have_misread(|path| path.contains('/')))
+            }
+            Ending::Directory(_)
+            | Ending::Engine(_)
+            | Ending::Wrong(_)
+            | Ending::Ran(_)
+            | Ending::Unmarked(_) => None,
         }
-        let is_injected = error.contains(INJECTED);
-        let is_later = error.contains(POISONED) && !state.errors.is_empty();
-        (is_injected || is_later).then_some(false)
     }
 
-    /// Before each operation of the disk: what happens to it.
-    pub fn asked(&self, op: &Op) -> Option<Fault> {
+    /// Before each operation of the disk, on a file or name: what happens to it.
+    pub fn asked(&self, path: &str, op: &Op) -> Option<Fault> {
         let mut state = self.state();
         let mut struck = None;
         for active in &mut state.errors {
@@ -159,9 +187,12 @@ impl Failing {
             }
         }
         let (fault, what) = struck?;
-        let is_astray = what == DiskError::ReadAstray;
-        state.astray += u64::from(is_astray);
-        state.was_misled |= is_astray;
+        if what == DiskError::ReadAstray {
+            state.misread.insert(path.to_owned());
+            state.was_misled = true;
+        } else {
+            state.failed += 1;
+        }
         let draw = state.draw(fault);
         Some(match (what, op) {
             (DiskError::Full, _) => Fault::Fail(std::io::ErrorKind::StorageFull),
@@ -186,6 +217,7 @@ impl Failing {
         let disk = state.disk.clone();
         let damages = disk.misdirect(&mut |n| state.draw(fault).below(n));
         state.was_misled |= !damages.is_empty();
+        state.misread.extend(damages.iter().map(|damage| damage.path.clone()));
         let place = |damage: &Damage| format!("{} at {}", damage.path, damage.offset);
         let told = damages.iter().map(place).collect::<Vec<_>>().join(" and ");
         (!told.is_empty()).then_some(told)
@@ -197,6 +229,11 @@ impl Failing {
 }
 
 impl State {
+    fn may_have_misread(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        let damaged = self.disk.damaged_files();
+        self.misread.iter().chain(&damaged).any(|path| is_it(path))
+    }
+
     fn draw(&mut self, fault: usize) -> Draw {
         self.draws += 1;
         draw::keyed(self.seed, Stream::DiskError, self.node, fault as u32, self.draws)
@@ -231,7 +268,10 @@ const fn touches(what: DiskError, op: &Op) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
+    use std::io::{self, ErrorKind};
+
+    use rondo_core::env::Disk as _;
+    use rondo_engines::mem_disk::INJECTED;
 
     use super::*;
 
@@ -242,28 +282,49 @@ mod tests {
         let failing = Failing::new(1, 0, &MemDisk::new());
         failing.begin(0, DiskError::Write, 2, 1);
         failing.begin(0, DiskError::Write, 2, 0);
-        let asked = |op: &Op| failing.asked(op).is_some();
+        let asked = |op: &Op| failing.asked("log", op).is_some();
         let told = [asked(&WRITE), asked(&Op::Read), asked(&WRITE), asked(&WRITE), asked(&WRITE)];
         assert_eq!(told, [false, false, true, true, false]);
         failing.begin(1, DiskError::Full, 1, 0);
-        assert_eq!(failing.asked(&WRITE), Some(Fault::Fail(ErrorKind::StorageFull)));
-        assert_eq!(failing.asked(&WRITE), Some(Fault::Fail(ErrorKind::StorageFull)));
-        assert_eq!(failing.asked(&Op::Sync), None);
+        let full = Some(Fault::Fail(ErrorKind::StorageFull));
+        assert_eq!([failing.asked("log", &WRITE), failing.asked("log", &WRITE)], [full, full]);
+        assert_eq!(failing.asked("log", &Op::Sync), None);
         failing.end(1);
         assert!(!asked(&WRITE));
     }
 
     #[test]
     fn an_end_is_explained_only_by_what_was_done_to_the_disk() {
-        let failing = Failing::new(1, 0, &MemDisk::new());
-        let lost = "its store lost what was durable: write 3";
-        assert_eq!(failing.explains(lost), None);
-        assert_eq!(failing.explains("ended: disk: no"), None);
-        assert_eq!(failing.explains(&format!("ended: disk: {INJECTED}")), Some(false));
+        let disk = MemDisk::new();
+        let failing = Failing::new(1, 0, &disk);
+        let gone = |file: &str| {
+            let what = "the checksum does not fit".to_owned();
+            Ending::Ran(Error::Corrupt { file: file.to_owned(), offset: 9, what })
+        };
+        let says_so = Ending::Ran(Error::Disk(io::Error::other(INJECTED)));
+        assert_eq!(failing.explains(&says_so), None, "words are no proof");
+        assert_eq!(failing.explains(&Ending::Ran(Error::Poisoned)), None);
+        assert_eq!(failing.explains(&gone("data/1.data")), None);
         failing.begin(0, DiskError::ReadAstray, 1, 0);
-        assert_eq!(failing.explains(lost), None, "it has not struck yet");
-        assert!(failing.asked(&Op::Read).is_some() && failing.explains(lost) == Some(true));
+        assert_eq!(failing.explains(&gone("data/1.data")), None, "it has not struck yet");
+        assert!(failing.asked("data/1.data", &Op::Read).is_some());
+        assert_eq!(failing.explains(&gone("data/1.data")), Some(Due::Damage));
+        assert_eq!(failing.explains(&gone("data/2.data")), None, "another file");
+        let lost = |missing| Ending::Directory(DataDirError::Lost(missing));
+        assert_eq!(failing.explains(&lost(Vec::new())), None, "no damage makes a file shorter");
         failing.new_life();
-        assert_eq!(failing.explains(lost), None);
+        assert_eq!(failing.explains(&gone("data/1.data")), None);
+    }
+
+    #[test]
+    fn an_error_that_was_made_here_is_known_by_itself() {
+        let disk = MemDisk::new();
+        let failing = Failing::new(1, 0, &disk);
+        let hook = failing.clone();
+        disk.set_fault_hook(move |_, path, op| hook.asked(path, op));
+        failing.begin(0, DiskError::Directory, 1, 0);
+        let error = disk.list("").expect_err("it fails once");
+        assert_eq!(failing.explains(&Ending::Ran(Error::Disk(error))), Some(Due::Failure));
+        assert_eq!(failing.explains(&Ending::Ran(Error::Poisoned)), Some(Due::Failure));
     }
 }

@@ -33,6 +33,8 @@ pub mod clock;
 
 pub mod net;
 
+pub mod ending;
+
 pub mod failing;
 
 pub mod streams;
@@ -42,6 +44,8 @@ pub mod ledger;
 pub mod disk;
 
 pub mod probes;
+
+pub mod marks;
 
 pub mod shadow;
 
@@ -70,6 +74,8 @@ pub mod copies;
 pub mod wire;
 
 pub mod port;
+
+pub mod store;
 
 pub mod node;
 

@@ -6,17 +6,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rondo_core::budget::Memory;
 use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
-use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::host::{self, Parts};
-use rondo_core::id::{BootEpoch, NodeId, SessionId};
+use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
-use rondo_engines::bitcask::{self, Bitcask};
-use rondo_engines::data_dir::{DataDir, NewIdentity, OpenedEngine};
+use rondo_engines::data_dir::DataDir;
 use rondo_engines::mem_disk::MemDisk;
 
 use crate::calls;
@@ -26,18 +23,18 @@ use crate::crew::Crew;
 use crate::disk;
 use crate::draw::Stream;
 use crate::driver::Driver;
+use crate::ending::Ending;
+use crate::failing::Due;
 use crate::history::{self, Trouble};
 use crate::port::{Port, address};
 use crate::rt::{self, Process};
-use crate::scenario::{Disks, EngineName, Kind, Trigger};
+use crate::scenario::{Kind, Trigger};
+use crate::store::{self, Store};
 use crate::tap::Tap;
 use crate::wire::{Who, Wire};
 use crate::witness;
 use crate::world::{Event, SECRET, Shared, World};
 
-const CLUSTER: &str = "simulated";
-/// Where the engine keeps its files.
-const DATA: &str = "data";
 /// After how long a node is started again that its disk has ended, in milliseconds.
 const SUPERVISOR_MS: u64 = 500;
 
@@ -81,10 +78,13 @@ async fn life(shared: Shared, node: u32) {
     }
     world.stream(|streams, luck| streams.on_exit(luck, node));
     let was_asked = world.nodes[node as usize].stopping;
-    world.note("exit", node, &[], || format!("{ended:?}"));
+    world.note("exit", node, &[], || match &ended {
+        Ok(Err(ending)) => ending.to_string(),
+        ended => format!("{ended:?}"),
+    });
     let lacks = world.nodes[node as usize].lacks.as_ref().map(|lack| lack.file.clone());
     let by_disk = match &ended {
-        Ok(Err(text)) => world.nodes[node as usize].failing.explains(text),
+        Ok(Err(ending)) => world.nodes[node as usize].failing.explains(ending),
         _ => None,
     };
     match ended {
@@ -94,16 +94,18 @@ async fn life(shared: Shared, node: u32) {
             strikes.into_iter().for_each(|strike| world.agenda.push(rt::now(), strike));
         }
         Ok(Ok(())) if was_asked => {}
-        Ok(Err(_)) if let Some(damaged) = by_disk => recover(&mut world, node, damaged),
-        Ok(Err(text)) if lacks.is_some_and(|file| text.contains(&file)) => {
+        Ok(Err(_)) if let Some(due) = by_disk => recover(&mut world, node, due),
+        Ok(Err(ending)) if lacks.is_some_and(|file| ending.speaks_of(&file)) => {
             copies::give_back(&mut world, node);
-            recover(&mut world, node, false);
+            recover(&mut world, node, Due::Failure);
         }
         Ok(Ok(())) => {
             let text = "it ended although nobody asked".to_owned();
             world.trouble(node, Trouble::Error { node, text });
         }
-        Ok(Err(text)) => world.trouble(node, Trouble::Error { node, text }),
+        Ok(Err(ending)) => {
+            world.trouble(node, Trouble::Error { node, text: ending.to_string() });
+        }
         Err(text) => world.trouble(node, Trouble::Panic { node, text }),
     }
     world.nodes[node as usize].died();
@@ -111,10 +113,10 @@ async fn life(shared: Shared, node: u32) {
 }
 
 /// A node ended because of its disk: somebody repairs what is damaged and starts it again, as often as it takes.
-fn recover(world: &mut World, node: u32, damaged: bool) {
+fn recover(world: &mut World, node: u32, due: Due) {
     let machine = &world.nodes[node as usize];
     machine.disk.kill();
-    if damaged {
+    if due == Due::Damage {
         machine.failing.mend();
         world.note("repair", node, &[], || "its data is put back".to_owned());
     }
@@ -122,13 +124,13 @@ fn recover(world: &mut World, node: u32, damaged: bool) {
 }
 
 /// What a process does, in the order of the product's own.
-async fn process(shared: Shared, node: u32, crew: Crew) -> Result<(), String> {
+async fn process(shared: Shared, node: u32, crew: Crew) -> Result<(), Ending> {
     let Booted { parts, directory, wire } = boot(&shared, node, &crew)?;
-    let last = host::run(parts).await.map_err(|error| format!("ended: {error}"))?;
+    let last = host::run(parts).await.map_err(Ending::Ran)?;
     if let Some(wire) = wire {
         wire.links.stop().await;
     }
-    directory.mark_clean(last).map_err(|error| format!("could not end cleanly: {error}"))
+    directory.mark_clean(last).map_err(Ending::Unmarked)
 }
 
 /// A node that is ready to run.
@@ -183,7 +185,7 @@ fn collect_disk_work(shared: &Shared, node: u32) {
 }
 
 /// Opens a node's store and gives it what it needs to run.
-fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
+fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     let mut guard = shared.lock();
     let world = &mut *guard;
     let mut bits = || world.dice.next(Stream::Boot, node, 1).bits();
@@ -197,13 +199,14 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, String> {
     let life = machine.lives;
     machine.failing.new_life();
     light_fuse(world, node, life);
-    look(world, node, draws);
-    let Store { engine, directory, actors, .. } = open_whole(world, node, draws)?;
+    let is_seen = store::look(world, node, draws);
+    let Store { engine, directory, actors, .. } = store::open_whole(world, node, draws)?;
     if let Some(lack) = world.nodes[node as usize].lacks.take() {
-        return Err(format!("it started, although something is wrong with {}", lack.file));
+        let what = format!("it started, although something is wrong with {}", lack.file);
+        return Err(Ending::Wrong(what));
     }
-    if world.nodes[node as usize].shadow.is_lost() {
-        look_again(world, node, draws);
+    if !is_seen {
+        store::look_again(world, node, draws);
     }
     let machine = &mut world.nodes[node as usize];
     let (id, boot) = (directory.node, directory.life.boot);
@@ -244,36 +247,7 @@ fn who(world: &mut World, node: u32, id: NodeId, boot: BootEpoch) -> Who {
     for bytes in seed.chunks_mut(8) {
         bytes.copy_from_slice(&world.dice.next(Stream::Boot, node, 2).bits().to_le_bytes());
     }
-    Who { node, id, boot, cluster: CLUSTER.to_owned(), secret: SECRET.to_vec(), seed }
-}
-
-/// Looks at what a node's disk holds, before the node does. The memory engine keeps nothing.
-fn look(world: &mut World, node: u32, draws: [u64; 5]) {
-    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
-    if engine != EngineName::Bitcask {
-        return;
-    }
-    let machine = &world.nodes[node as usize];
-    if machine.lacks.is_some() {
-        // It must not start: what it held, it holds when it is given back.
-        return;
-    }
-    // A store that cannot be opened, or says that it has lost something, is the node's own trouble.
-    let is_sound = !machine.failing.may_mislead();
-    let store = is_sound.then(|| open(engine, disks, machine.disk.fork(), node, draws).ok());
-    match store.flatten() {
-        Some(mut store) => witness::look(world, node, store.engine.as_mut()),
-        None => world.nodes[node as usize].shadow.lose_sight(),
-    }
-}
-
-/// Looks at what a node that could not be foretold has made of its disk. All of it is durable, also what is hidden by damage.
-fn look_again(world: &mut World, node: u32, draws: [u64; 5]) {
-    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
-    let disk = mended(&world.nodes[node as usize].disk);
-    if let Ok(mut store) = open(engine, disks, disk, node, draws) {
-        witness::look(world, node, store.engine.as_mut());
-    }
+    Who { node, id, boot, cluster: store::CLUSTER.to_owned(), secret: SECRET.to_vec(), seed }
 }
 
 /// A life begins: the faults that wait for it strike, or lie in wait for an operation of its disk.
@@ -299,112 +273,6 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
     }
 }
 
-/// An open store, and the directory that is marked when it has been closed.
-struct Store {
-    engine: Box<dyn Engine>,
-    directory: DataDir<MemDisk>,
-    actors: Actors,
-    /// The last write in it; `None` when it keeps nothing.
-    last: Option<u64>,
-}
-
-/// Opens a node's store, which has to hold all that its engine has ever called durable.
-///
-/// Damage to what was synced last, with no mark behind it, is to an engine a write that the last life did not finish. It cuts
-/// it off, also when it fails after that. Then the disk is put back as it was. Left out: how much the marks that are not
-/// damaged name; so while a disk may mislead, a start that cuts more than it may is put back too.
-fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, String> {
-    let kind = world.scenario.cluster.engine;
-    let machine = &mut world.nodes[node as usize];
-    let (disk, durable, disks) = (&machine.disk, machine.durable, &world.scenario.disks);
-    let before = machine.failing.may_mislead().then(|| disk.fork());
-    let open = |disk: MemDisk| open(kind, disks, disk, node, draws);
-    let forgot = |store: &Store| store.last.filter(|&last| last < durable);
-    let mut opened = open(disk.clone());
-    if let Some(before) = before {
-        let is_open = opened.is_ok();
-        let has_cut = match &opened {
-            Ok(store) => forgot(store).is_some(),
-            Err(_) => match open(mended(disk)) {
-                Ok(store) => forgot(&store).is_some(),
-                Err(_) => open(mended(&before)).is_ok(),
-            },
-        };
-        if has_cut {
-            disk.set_back(&before);
-            if is_open {
-                machine.failing.mend();
-                opened = open(disk.clone());
-            }
-            let what = || "the end of its log was damaged: put back".to_owned();
-            world.note("repair", node, &[], what);
-        }
-    }
-    let store = opened?;
-    match forgot(&store) {
-        Some(last) => Err(format!("its store ends with write {last}, but {durable} was durable")),
-        None => Ok(store),
-    }
-}
-
-/// A copy of a disk, without its damage.
-fn mended(disk: &MemDisk) -> MemDisk {
-    let copy = disk.fork();
-    copy.mend();
-    copy
-}
-
-/// Opens what is on the disk, or makes it. `draws` become identities when there are none.
-fn open(
-    kind: EngineName,
-    disks: &Disks,
-    disk: MemDisk,
-    node: u32,
-    draws: [u64; 5],
-) -> Result<Store, String> {
-    let disk = Arc::new(disk);
-    let new = NewIdentity {
-        node: NodeId(u128::from(draws[0]) << 64 | u128::from(draws[1])),
-        store: u128::from(draws[2]) << 64 | u128::from(draws[3]),
-        name: format!("n{node}"),
-        cluster: CLUSTER.to_owned(),
-    };
-    let session = SessionId(draws[4]);
-    let mut directory = DataDir::open(Arc::clone(&disk), &new, session, &[DATA])
-        .map_err(|error| format!("its data directory cannot be opened: {error}"))?;
-    match kind {
-        EngineName::Memory => {
-            let engine = Box::new(MemoryEngine::new());
-            Ok(Store { engine, directory, actors: Actors::Fresh, last: None })
-        }
-        EngineName::Bitcask => {
-            let options = small_files(directory.store() as u64, disks.file_kib);
-            let (engine, opened) = Bitcask::open(disk, DATA, options)
-                .map_err(|error| format!("its store cannot be opened: {error}"))?;
-            if let Some(lost) = opened.lost.first() {
-                return Err(format!("its store lost what was durable: {lost:?}"));
-            }
-            directory
-                .take_stock(&OpenedEngine::of(&engine, opened.last))
-                .map_err(|error| format!("its store lost what was durable: {error}"))?;
-            let last = Some(opened.last.0);
-            Ok(Store { engine: Box::new(engine), actors: directory.actors(), directory, last })
-        }
-    }
-}
-
-/// Files so small that a short run fills and merges some.
-fn small_files(salt: u64, kib: u32) -> bitcask::Options {
-    let bytes = u64::from(kib) << 10;
-    bitcask::Options {
-        file_bytes_max: bytes,
-        allocate_bytes: bytes / 8,
-        buffer_bytes_max: (bytes / 16) as usize,
-        merge_dead_bytes_min: bytes / 2,
-        ..bitcask::Options::new(salt)
-    }
-}
-
 fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors) -> NodeConfig {
     let cluster = &world.scenario.cluster;
     NodeConfig {
@@ -414,7 +282,7 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         earlier: directory.earlier.clone(),
         place: directory.place,
         actors,
-        cluster: CLUSTER.to_owned(),
+        cluster: store::CLUSTER.to_owned(),
         peer_address: address(node),
         client_address: address(node),
         seeds: if cluster.nodes == 1 { Vec::new() } else { vec![address(0), address(1)] },

@@ -3,7 +3,8 @@
 //! After a crash an engine holds a prefix of its writes, batch by batch, that contains everything that it had called durable
 //! (`core/src/engine.rs`). So the model keeps what is durable apart from the batches after it, and a store that is opened again must
 //! equal the one followed by some of the others, in order. What was not promised and survived once may still be lost
-//! the next time, so it stays apart. Left out: engines that report a loss, because their disk lied.
+//! the next time, so it stays apart. Damage changes nothing of that: an engine that opens in spite of it holds one of those
+//! states, and one that does not is opened when the damage is undone.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -28,8 +29,8 @@ pub struct Shadow {
     life: u64,
     /// What the last state of each key knew that was written or found.
     clocks: BTreeMap<u32, Clock>,
-    /// Nobody knows what is durable: the disk was damaged meanwhile.
-    is_lost: bool,
+    /// It is a copy that has not been opened yet, so what it holds is what is durable.
+    is_copy: bool,
     /// The highest mark of the hybrid clock that was ever written, and by an earlier life.
     mark: Hlc,
     mark_before: Hlc,
@@ -90,38 +91,20 @@ impl Shadow {
     /// What to know of a copy of the store, which holds what nobody can foretell: the times that its node has reserved.
     #[must_use]
     pub fn of_a_copy(&self) -> Shadow {
-        Shadow { mark: self.mark, is_lost: true, ..Shadow::default() }
+        Shadow { mark: self.mark, is_copy: true, ..Shadow::default() }
     }
 
-    /// The head that is durable under a key; `None` also when nobody knows what is.
+    /// The head that is durable under a key.
     #[must_use]
     pub fn durable_head(&self, key: &[u8]) -> Option<&Bytes> {
-        let content = (!self.is_lost).then_some(&self.durable);
-        content.and_then(|content| content.get(key)).map(|(head, _)| head)
+        self.durable.get(key).map(|(head, _)| head)
     }
 
-    /// Whether nobody knows what is durable.
-    #[must_use]
-    pub const fn is_lost(&self) -> bool {
-        self.is_lost
-    }
-
-    /// The store is opened again, and what it holds cannot be compared.
-    pub fn lose_sight(&mut self) {
+    /// The store is opened again and holds this. `Err` tells why it must not.
+    pub fn opened(&mut self, content: &Content) -> Result<(), String> {
         self.life += 1;
         self.mark_before = self.mark;
-        self.mark_held = Hlc(0);
-        self.later.clear();
-        self.clocks.clear();
-        self.is_lost = true;
-    }
-
-    /// The store is opened again and holds this, all of it on the disk where that `is_settled`. `Err` tells why it must not.
-    pub fn opened(&mut self, content: &Content, is_settled: bool) -> Result<(), String> {
-        self.life += 1;
-        self.mark_before = self.mark;
-        if self.is_lost {
-            self.is_lost = !is_settled;
+        if std::mem::take(&mut self.is_copy) {
             self.forget(content.clone());
             return Ok(());
         }
@@ -241,31 +224,21 @@ mod tests {
     fn every_prefix_with_all_that_was_durable_is_right_and_nothing_else() {
         for (kept, is_right) in [(0, false), (1, true), (2, true), (3, true)] {
             let (mut shadow, states) = shadow();
-            assert_eq!(shadow.opened(&states[kept], true).is_ok(), is_right, "{kept} batches");
+            assert_eq!(shadow.opened(&states[kept]).is_ok(), is_right, "{kept} batches");
         }
         let (mut shadow, mut states) = shadow();
         states[3].remove(&b"b"[..]);
-        let told =
-            shadow.opened(&states[3], true).expect_err("the second batch is gone, the third not");
+        let told = shadow.opened(&states[3]).expect_err("the second batch is gone, the third not");
         assert!(told.contains("none of the 3 states"), "{told}");
-        assert_eq!(shadow.opened(&states[3], true), Ok(()), "it is told once");
-    }
-
-    #[test]
-    fn after_damage_the_next_settled_state_counts() {
-        let (mut shadow, states) = shadow();
-        shadow.lose_sight();
-        assert_eq!(shadow.opened(&states[0], false), Ok(()));
-        assert_eq!(shadow.opened(&states[2], true), Ok(()));
-        assert!(shadow.opened(&states[1], true).is_err());
+        assert_eq!(shadow.opened(&states[3]), Ok(()), "it is told once");
     }
 
     #[test]
     fn what_survived_unpromised_may_be_lost_the_next_time() {
         let (mut shadow, states) = shadow();
-        assert_eq!(shadow.opened(&states[2], true), Ok(()));
-        assert_eq!(shadow.opened(&states[1], true), Ok(()));
-        assert!(shadow.opened(&states[2], true).is_err(), "what was lost does not come back");
+        assert_eq!(shadow.opened(&states[2]), Ok(()));
+        assert_eq!(shadow.opened(&states[1]), Ok(()));
+        assert!(shadow.opened(&states[2]).is_err(), "what was lost does not come back");
     }
 
     #[test]

@@ -41,11 +41,12 @@ pub fn observer(shared: &Shared, node: u32) -> Observer {
 
 /// A store that is opened again, by a copy of it: is it one that its node may have after its last life?
 pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
-    let machine = &mut world.nodes[node as usize];
-    let is_settled = machine.disk.unsynced_count() == 0;
-    // A disk that cannot be read is the node's own trouble.
-    let Ok(content) = shadow::content(engine) else {
-        return machine.shadow.lose_sight();
+    let content = match shadow::content(engine) {
+        Ok(content) => content,
+        Err(error) => {
+            let what = format!("its store was opened and cannot be read: {error}");
+            return breach(world, node, Promise::Prefix, what);
+        }
     };
     let mark = content.get(MARK).and_then(|(head, _)| hlc(head)).unwrap_or_default();
     let known: Known = content
@@ -55,15 +56,11 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
             Some((number, codec::decode_state(head, body).ok()?.clock()))
         })
         .collect();
-    let was_lost = machine.shadow.is_lost();
+    let machine = &mut world.nodes[node as usize];
     machine.shadow.holds_mark(mark);
-    machine.shadow.knows(known.clone());
-    if let Err(what) = machine.shadow.opened(&content, is_settled) {
+    machine.shadow.knows(known);
+    if let Err(what) = machine.shadow.opened(&content) {
         breach(world, node, Promise::Prefix, what);
-    }
-    if was_lost {
-        // Nobody saw when it became durable: whoever counts holders has to count this one.
-        keeps(world, node, known);
     }
 }
 

@@ -101,10 +101,18 @@ impl MemDisk {
     /// Whether some bytes are damaged.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
+        !self.damaged_files().is_empty()
+    }
+
+    /// The files of which some bytes are damaged.
+    #[must_use]
+    pub fn damaged_files(&self) -> Vec<String> {
         let state = self.state();
         let left = |all: &[Option<u8>]| all.iter().any(Option::is_some);
-        let mut spoilt = state.inodes.values().flat_map(|file| &file.spoilt);
-        spoilt.any(|spoilt| left(&spoilt.current) || left(&spoilt.durable))
+        let is_damaged = |file: &&Inode| {
+            file.spoilt.iter().any(|spoilt| left(&spoilt.current) || left(&spoilt.durable))
+        };
+        state.inodes.values().filter(is_damaged).map(|file| file.path.clone()).collect()
     }
 
     /// Undoes all damage.

@@ -3,6 +3,7 @@
 //! Each operation has a number and asks before it has any effect. A failed sync dooms what it covered:
 //! those pages count as clean and no later sync makes them durable. Left out: who decides, and why.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -25,6 +26,24 @@ pub enum Fault {
 
 /// What the error of an operation that a hook let fail says.
 pub const INJECTED: &str = "the simulated disk failed here";
+
+/// What such an error carries, so that it can be told from any other.
+#[derive(Debug)]
+pub(super) struct Injected;
+
+impl fmt::Display for Injected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(INJECTED)
+    }
+}
+
+impl std::error::Error for Injected {}
+
+/// Whether an error is of an operation that a hook let fail, and not one that merely says so.
+#[must_use]
+pub fn is_injected(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<Injected>())
+}
 
 pub(super) type FaultHook = Box<dyn FnMut(u64, &str, &Op) -> Option<Fault> + Send>;
 pub(super) type ColdHook = Box<dyn FnMut(&str, u64, usize) -> bool + Send>;
@@ -93,8 +112,8 @@ impl State {
 
     pub(super) fn refuse(&mut self, fault: Fault) -> io::Error {
         match fault {
-            Fault::Fail(error) | Fault::Cut(_, error) => io::Error::new(error, INJECTED),
-            Fault::Elsewhere(_) => io::Error::other(INJECTED),
+            Fault::Fail(error) | Fault::Cut(_, error) => io::Error::new(error, Injected),
+            Fault::Elsewhere(_) => io::Error::other(Injected),
             Fault::PowerOff => {
                 self.power_off = true;
                 io::Error::other("the power is off")

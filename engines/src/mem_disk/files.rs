@@ -13,7 +13,7 @@ use rondo_core::probe::{Buggify, Probe, Sometimes};
 
 use super::crash::Fate;
 use super::damage::meet;
-use super::faults::{Fault, INJECTED};
+use super::faults::{Fault, Injected};
 use super::{
     ChangedFile, Entry, FileChange, Inode, MemDisk, MemFile, NameChange, Op, Pending, State, Work,
     parent,
@@ -203,7 +203,7 @@ impl MemDisk {
             (None, what) => (what, Ok(())),
             (Some(Fault::Cut(len, error)), ChangedFile::Write { offset, mut bytes }) => {
                 bytes.truncate(len as usize);
-                (ChangedFile::Write { offset, bytes }, Err(io::Error::new(error, INJECTED)))
+                (ChangedFile::Write { offset, bytes }, Err(io::Error::new(error, Injected)))
             }
             (Some(fault), _) => return Err(state.refuse(fault)),
         };

@@ -39,7 +39,7 @@ pub use self::damage::Damage;
 use self::damage::Spoilt;
 use self::damage::slice_at;
 use self::faults::{ColdHook, FaultHook};
-pub use self::faults::{Fault, INJECTED};
+pub use self::faults::{Fault, INJECTED, is_injected};
 
 /// What a device writes as a whole, in bytes: a torn write ends at a multiple of it.
 pub const SECTOR: u64 = 512;
