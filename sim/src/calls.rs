@@ -90,6 +90,7 @@ fn slack_ms(scenario: &Scenario, node: u32) -> u64 {
     let bends = |fault: &Fault| match fault.what {
         Kind::Pause { node: of, .. }
         | Kind::SlowCpu { node: of, .. }
+        | Kind::SlowDisk { node: of, .. }
         | Kind::Freeze { node: of, .. }
         | Kind::Drift { node: of, .. } => of == node,
         _ => false,

@@ -71,7 +71,7 @@ pub const FAULTS: &[Entry] = &[
     entry("power", "lost growth", "files are as long as at their last sync"),
     entry("power", "correlated power loss", "several nodes lose power at the same moment"),
     entry("power", "crash in recovery", "the power goes at the k-th disk operation of a start"),
-    entry("disk", "slow disk", "syncs and cold reads of a node take longer"),
+    entry("disk", "slow disk", "every call of a node's disk takes longer, its syncs most"),
     entry("disk", "stalled disk", "no sync and no cold read of a node ends for a while"),
     entry("disk", "read error", "reads of a node's disk fail"),
     entry("disk", "write error", "writes to a node's disk fail"),

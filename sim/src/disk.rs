@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rondo_engines::mem_disk::{CrashPoint, Fate, Fault, MemDisk, Op};
+use rondo_engines::mem_disk::{Calls, CrashPoint, Fate, Fault, MemDisk, Op};
 
 use crate::draw::{Dice, Draw, Stream};
 use crate::failing::Failing;
@@ -17,6 +17,20 @@ use crate::scenario::{self, Disks};
 pub fn done_at(disks: &Disks, dice: &mut Dice, node: u32, now: Time, extra_ms: u64) -> Time {
     let draw = dice.next(Stream::Disk, node, 0);
     now.plus_us(draw.between(disks.sync_min_us, disks.sync_max_us)).plus_ms(extra_ms)
+}
+
+/// A call that changes or looks up a name takes this part of what a slow disk adds to a sync.
+const NAME_PART: u64 = 50;
+/// A read or a write takes this part: most end in the page cache.
+const DATA_PART: u64 = 500;
+
+/// For how long the calls of one turn keep a node's own thread, in microseconds. `extra_ms` is what a slow disk adds to a sync.
+#[must_use]
+pub const fn held_up_us(disks: &Disks, calls: &Calls, extra_ms: u64) -> u64 {
+    let extra_us = extra_ms * 1_000;
+    calls.waits * (disks.sync_max_us + extra_us)
+        + calls.names * extra_us / NAME_PART
+        + calls.data * extra_us / DATA_PART
 }
 
 /// Lets a share of the reads on `disk` wait for the device.
@@ -207,6 +221,20 @@ mod tests {
         assert_eq!(fuse.put_out(), Some(7));
         disk.crash_lose_all();
         assert!(works() && fuse.put_out().is_none(), "the power is back");
+    }
+
+    #[test]
+    fn each_call_on_the_own_thread_has_its_price_and_what_was_handed_over_has_none() {
+        let disk = half_synced();
+        let calls = disk.take_calls();
+        assert_eq!((calls.waits, calls.names, calls.data), (2, 1, 10));
+        let disks = Disks { sync_min_us: 1, sync_max_us: 7, cold_ppm: 0, file_kib: 1 };
+        assert_eq!(held_up_us(&disks, &calls, 0), 14, "a sync takes its time on a fast disk too");
+        assert_eq!(held_up_us(&disks, &calls, 100), 14 + 200_000 + 2_000 + 2_000);
+        let file = disk.open("log", Open::Existing).expect("there");
+        disk.start_sync(rondo_core::id::SyncId(1), vec![file], vec![String::new()]);
+        assert_eq!(disk.run_pending().len(), 1);
+        assert_eq!(disk.take_calls(), Calls { names: 1, ..Calls::default() });
     }
 
     #[test]

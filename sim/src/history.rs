@@ -336,6 +336,8 @@ pub enum Promise {
     Bounds,
     /// A token opens for the key that it was made for, and for no other.
     Tokens,
+    /// Its own thread waits for no device.
+    Waits,
 }
 
 /// Something that must not happen to a node, or to the cluster once it is healed.

@@ -25,7 +25,7 @@ use crate::draw::Stream;
 use crate::driver::Driver;
 use crate::ending::Ending;
 use crate::failing::Due;
-use crate::history::{self, Trouble};
+use crate::history::{self, Promise, Trouble};
 use crate::port::{Port, address};
 use crate::rt::{self, Process};
 use crate::scenario::{Kind, Trigger};
@@ -35,6 +35,8 @@ use crate::wire::{Who, Wire};
 use crate::witness;
 use crate::world::{Event, SECRET, Shared, World};
 
+/// For how long the calls of one turn may keep a node's thread where its disk is slow, in microseconds.
+const HELD_UP_US_MAX: u64 = 100_000;
 /// After how long a node is started again that its disk has ended, in milliseconds.
 const SUPERVISOR_MS: u64 = 500;
 
@@ -153,8 +155,8 @@ async fn watched<F: Future>(shared: &Shared, node: u32, future: F) -> Result<F::
         }
         let turn = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
         collect_disk_work(shared, node);
-        // A slow processor gives the next turn late.
-        let turn_us = shared.lock().nodes[node as usize].turn_us;
+        // A slow processor, or a disk that kept the thread, gives the next turn late.
+        let turn_us = held_up_us(shared, node) + shared.lock().nodes[node as usize].turn_us;
         nap = (turn_us > 0).then(|| Box::pin(rt::sleep_until(rt::now().plus_us(turn_us))) as Nap);
         match turn {
             Ok(Poll::Pending) => Poll::Pending,
@@ -163,6 +165,26 @@ async fn watched<F: Future>(shared: &Shared, node: u32, future: F) -> Result<F::
         }
     })
     .await
+}
+
+/// For how long a node's disk keeps its own thread after the last turn. From the end of its start until it is asked to stop
+/// it must not wait for the device itself, nor ask so much at once that everybody else waits.
+fn held_up_us(shared: &Shared, node: u32) -> u64 {
+    let mut guard = shared.lock();
+    let world = &mut *guard;
+    let machine = &mut world.nodes[node as usize];
+    let calls = machine.disk.take_calls();
+    let held_us = disk::held_up_us(&world.scenario.disks, &calls, machine.slow_ms);
+    let is_running = machine.is_up() && !machine.stopping && !machine.starting;
+    machine.starting = false;
+    let what = match calls.waits {
+        _ if !is_running => return held_us,
+        0 if held_us <= HELD_UP_US_MAX => return held_us,
+        0 => format!("one turn asked so much of its disk that it took {} ms", held_us / 1_000),
+        waits => format!("it waited for its device on its own thread, {waits} times in one turn"),
+    };
+    witness::breach(world, node, Promise::Waits, what);
+    held_us
 }
 
 /// Gives the disk work that a node started in its last turn an end.
@@ -215,6 +237,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     machine.id = Some(id);
     machine.tap = Some(tap.clone());
     machine.inbox = Some(inbox.clone());
+    machine.starting = true;
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     let stamp = world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));

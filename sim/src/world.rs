@@ -176,6 +176,8 @@ pub struct Node {
     pub durable: u64,
     /// Until when it is paused.
     pub paused_until: Time,
+    /// Whether it is in its first turn, in which its store is opened.
+    pub starting: bool,
     /// Whether it was asked to stop.
     pub stopping: bool,
     /// By when it has to have stopped.
@@ -291,6 +293,7 @@ impl Node {
             failing,
             durable: 0,
             paused_until: Time::default(),
+            starting: false,
             stopping: false,
             stop_by: Time::default(),
             status: None,
@@ -315,6 +318,7 @@ impl Node {
         self.status = None;
         self.routes.clear();
         self.stopping = false;
+        self.starting = false;
         self.fuse.put_out();
         self.paused_until = Time::default();
     }

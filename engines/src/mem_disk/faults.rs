@@ -90,6 +90,11 @@ impl State {
         if self.power_off {
             return Some(Fault::PowerOff);
         }
+        match op {
+            Op::Sync | Op::SyncDir => self.calls.waits += 1,
+            Op::Read | Op::Write { .. } | Op::Len | Op::Space => self.calls.data += 1,
+            _ => self.calls.names += 1,
+        }
         let number = self.operations;
         self.operations += 1;
         self.fault.as_mut().and_then(|hook| hook(number, path, op))

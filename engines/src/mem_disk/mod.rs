@@ -124,8 +124,20 @@ enum Work {
     },
 }
 
+/// What whoever called a disk has asked of it on its own thread, by what each may cost where a device is slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Calls {
+    /// Waits for the device itself: syncs of files and of directories that were not handed over.
+    pub waits: u64,
+    /// Names that were looked up, made, changed or removed, and lengths that were set.
+    pub names: u64,
+    /// Reads and writes.
+    pub data: u64,
+}
+
 #[derive(Default)]
 struct State {
+    calls: Calls,
     /// Which device it is: a part of where its files lie.
     device: u64,
     incarnation: u64,
@@ -203,6 +215,12 @@ impl MemDisk {
         self.state().operations
     }
 
+    /// Takes what was asked on the caller's thread since this was called last. Work that was handed over is no part of it.
+    #[must_use]
+    pub fn take_calls(&self) -> Calls {
+        std::mem::take(&mut self.state().calls)
+    }
+
     /// Takes the work that was started, in order. Each piece must go to `complete` or `fail`.
     #[must_use]
     pub fn take_pending(&self) -> Vec<Pending> {
@@ -213,7 +231,8 @@ impl MemDisk {
     #[must_use]
     pub fn complete(&self, pending: Pending) -> DiskDone {
         let mut state = self.state();
-        match pending.work {
+        let calls = state.calls;
+        let done = match pending.work {
             Work::Sync { id, files, dirs, until } => {
                 state.settled.clear();
                 let synced = files.iter().try_for_each(|file| {
@@ -234,7 +253,9 @@ impl MemDisk {
                 });
                 DiskDone::Read { id, result }
             }
-        }
+        };
+        state.calls = calls;
+        done
     }
 
     /// Ends started work with an error. The writes of a failed sync are never synced.

@@ -53,6 +53,8 @@ mod memory;
 
 mod bounds;
 
+mod waits;
+
 mod deadlines;
 
 mod liveness;
@@ -84,7 +86,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 26] = [
+pub const ALL: [Oracle; 27] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -108,6 +110,7 @@ pub const ALL: [Oracle; 26] = [
     ("clock-bound", clock_bound::check),
     ("memory", memory::check),
     ("bounds", bounds::check),
+    ("waits", waits::check),
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
     ("ready", ready::check),

@@ -210,7 +210,7 @@ pub enum Kind {
         /// For how long, in milliseconds.
         for_ms: u64,
     },
-    /// A node's syncs and cold reads take longer.
+    /// A node's syncs and cold reads take longer, and so does, by a part of that, each call of its disk on its own thread.
     SlowDisk {
         /// The node.
         node: u32,
