@@ -31,6 +31,8 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
         0 => operation.node,
         _ => operation.retries[attempt - 1].node,
     };
+    // Some clients have the address of a clone, where there is one.
+    let node = world.clone_of(node).filter(|_| op % 2 == 1).unwrap_or(node);
     let change = attempt.checked_sub(1).and_then(|retry| operation.retries[retry].change);
     let deadline_ms = match change {
         Some(Change::Deadline(ms)) => ms,

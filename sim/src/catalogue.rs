@@ -90,6 +90,7 @@ pub const FAULTS: &[Entry] = &[
         "old copy",
         "a node is started on an old copy of its disk, and later on its own",
     ),
+    entry("directory", "cloned directory", "a copy of a node's disk is started beside it"),
     entry("directory", "wiped node", "a node is started with an empty disk, and later on its own"),
     entry(
         "directory",

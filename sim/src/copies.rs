@@ -11,8 +11,8 @@ use rondo_core::env::{Disk as _, Open};
 use rondo_core::id::{Life, NodeId};
 use rondo_engines::mem_disk::MemDisk;
 
-use crate::history::{Place, Spell, StoodIn};
-use crate::rt;
+use crate::history::{Place, Spell, Stamp, StoodIn};
+use crate::rt::{self, Time};
 use crate::scenario::Directory;
 use crate::stand_in::{Lack, StandIn};
 use crate::world::{Event, World};
@@ -77,19 +77,44 @@ pub fn put_back(world: &mut World, node: u32) {
     }
 }
 
+/// Puts a copy of a node's directory on the machine that is no node's own; answers which, when that was possible.
+pub fn clone(world: &mut World, fault: usize, node: u32, disk: &MemDisk) -> Option<u32> {
+    let host = world.scenario.cluster.nodes;
+    let is_free = world.nodes.get(host as usize).is_some_and(|machine| !machine.is_up());
+    if !is_free || world.acks == 0 || !is_outlived(world, node) {
+        return None;
+    }
+    let shadow = world.nodes[node as usize].shadow.of_a_copy();
+    let machine = &mut world.nodes[host as usize];
+    machine.disk.set_back(disk);
+    machine.disk.move_to(ELSEWHERE + fault as u64);
+    (machine.shadow, machine.durable, machine.id) = (shadow, 0, None);
+    machine.clone_of = Some(node);
+    let from = world.note("clone", node, &[], || format!("a copy is started at n{host}"));
+    let until = Stamp::NEVER;
+    world.history.stood_in.push(StoodIn { node: host, from, until });
+    let place = Place::Node(host);
+    world.history.spells.push(Spell { place, from: Time::default(), until: Time(u64::MAX) });
+    Some(host)
+}
+
 /// Whether all others have stored that the last life of a node's newest directory counts, and nothing is wrong with its disk.
 fn is_outlived(world: &World, node: u32) -> bool {
     let machine = &world.nodes[node as usize];
     let (Some(id), Some(life)) = (machine.id, machine.life) else {
         return false;
     };
-    let others = (0..).zip(&world.nodes).filter(|&(other, _)| other != node);
+    let own = world.nodes.iter().take(world.scenario.cluster.nodes as usize);
+    let others = (0..).zip(own).filter(|&(other, _)| other != node);
     let mut counted = others.map(|(_, other)| {
         let head = other.shadow.durable_head(LIVES);
         other.stand_in.is_none() && head.is_some_and(|head| counts(head, id, life))
     });
     let is_whole = machine.stand_in.is_none() && machine.lacks.is_none();
-    is_whole && world.nodes.len() > 1 && !machine.failing.may_mislead() && counted.all(|is| is)
+    is_whole
+        && world.scenario.cluster.nodes > 1
+        && !machine.failing.may_mislead()
+        && counted.all(|is| is)
 }
 
 /// Whether a record of lives has this one.

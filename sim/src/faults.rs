@@ -3,6 +3,8 @@
 //! A fault that finds nothing to break (a node that is down already) does nothing. Everything that a fault
 //! breaks is mended by its end or by the heal, whichever comes first.
 
+use std::sync::MutexGuard;
+
 use rondo_engines::mem_disk::MemDisk;
 
 use crate::calls;
@@ -172,6 +174,7 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
         Event::Start(node) => !is_killed(node),
         _ => true,
     });
+    end_clone(world);
     let nodes = 0..world.scenario.cluster.nodes;
     for node in nodes.clone() {
         if world.nodes[node as usize].fuse.put_out().is_some() {
@@ -268,7 +271,7 @@ fn begin(world: &mut World, fault: usize, node: u32, what: Directory) -> Option<
         return None;
     }
     let step = match what {
-        Directory::OldCopy { .. } => Step::Copies,
+        Directory::OldCopy { .. } | Directory::Cloned { .. } => Step::Copies,
         Directory::Wiped { .. } => Step::Ends(Some(MemDisk::new())),
         Directory::LostFile { .. } => Step::Ends(None),
     };
@@ -291,6 +294,16 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
     }
     let is_up = machine.is_up();
     let next = match world.steps.remove(&fault) {
+        Some(Step::Runs(copy)) if let Directory::Cloned { returns: false, .. } = what => {
+            return begin_clone(guard, shared, (fault, node, for_ms), &copy, Step::Beside);
+        }
+        Some(Step::Ends(Some(copy))) if let Directory::Cloned { .. } = what => {
+            return begin_clone(guard, shared, (fault, node, for_ms / 2), &copy, Step::Returns);
+        }
+        Some(Step::Beside) => {
+            end_clone(world);
+            None
+        }
         Some(Step::Runs(copy)) if !world.healed => {
             end(world, node, what.is_orderly());
             world.steps.insert(fault, Step::Ends(Some(copy)));
@@ -301,10 +314,11 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
             copies::put_back(world, node);
             None
         }
+        Some(Step::Returns) if !world.healed => Some((Step::Beside, for_ms / 2)),
         // Somebody else has started it.
         _ if is_up || world.healed => None,
         Some(Step::Copies) => match what {
-            Directory::OldCopy { age_ms, .. } => {
+            Directory::OldCopy { age_ms, .. } | Directory::Cloned { age_ms, .. } => {
                 Some((Step::Runs(copies::copy(world, node)), age_ms))
             }
             _ => None,
@@ -327,6 +341,32 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
     }
     drop(guard);
     node::start(shared, node);
+}
+
+/// A copy of a node's directory starts on another machine, and is looked after later; the node itself where it cannot.
+fn begin_clone(
+    mut guard: MutexGuard<'_, World>,
+    shared: &Shared,
+    (fault, node, for_ms): (usize, u32, u64),
+    copy: &MemDisk,
+    step: Step,
+) {
+    let world = &mut *guard;
+    let host = if world.healed { None } else { copies::clone(world, fault, node, copy) };
+    if host.is_some() {
+        world.steps.insert(fault, step);
+        world.agenda.push(rt::now().plus_ms(for_ms), Event::Undo(fault));
+    }
+    drop(guard);
+    node::start(shared, host.unwrap_or(node));
+}
+
+/// The clone that there is ends.
+fn end_clone(world: &mut World) {
+    let host = world.scenario.cluster.nodes;
+    if world.nodes.get(host as usize).is_some_and(Node::is_up) {
+        kill(world, host);
+    }
 }
 
 /// A node's newest directory is in its place, and whole.

@@ -73,7 +73,8 @@ fn stuck(shared: &Shared, what: String) {
 
 fn all_ready(world: &World) -> bool {
     let is_ready = |node: &Node| node.status.as_ref().is_some_and(|status| status.ready);
-    world.nodes.iter().all(|node| !node.stopping && is_ready(node))
+    let own = world.nodes.iter().take(world.scenario.cluster.nodes as usize);
+    own.into_iter().all(|node| !node.stopping && is_ready(node))
 }
 
 fn what_is_missing(world: &World) -> String {

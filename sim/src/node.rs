@@ -235,13 +235,14 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     let tap = Tap::new(engine, witness::observer(shared, node));
     let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
     machine.id = Some(id);
+    world.ids.entry(id).or_default().insert(node);
     machine.tap = Some(tap.clone());
     machine.inbox = Some(inbox.clone());
     machine.starting = true;
     machine.clock = machine.clock.rebooted(draws[4] >> 24);
     let (clock, epoch) = (machine.clock.clone(), machine.epoch);
     let stamp = world.note("boot", node, &[], || format!("life {epoch}, boot {}", boot.0));
-    if world.nodes[node as usize].stand_in.is_none() {
+    if world.teller(node) == node {
         world.nodes[node as usize].life = Some(directory.life);
         world.history.boots.push(history::Boot { node, stamp, epoch: boot.0 });
     }
@@ -297,10 +298,10 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
 }
 
 fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors) -> NodeConfig {
-    let cluster = &world.scenario.cluster;
+    let (cluster, settings) = (&world.scenario.cluster, world.named(node));
     NodeConfig {
         id: directory.node,
-        name: format!("n{node}"),
+        name: format!("n{settings}"),
         life: directory.life,
         earlier: directory.earlier.clone(),
         place: directory.place,
@@ -314,8 +315,8 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         replicas: cluster.replicas,
         read_quorum: cluster.read_quorum,
         write_quorum: cluster.write_quorum,
-        weight: cluster.weights.get(node as usize).copied().unwrap_or(1),
-        zone: cluster.zones.get(node as usize).map(ToString::to_string).unwrap_or_default(),
+        weight: cluster.weights.get(settings as usize).copied().unwrap_or(1),
+        zone: cluster.zones.get(settings as usize).map(ToString::to_string).unwrap_or_default(),
         deadline_ms: cluster.deadline_ms,
         hedge_ms: cluster.hedge_ms,
         resend_ms: cluster.resend_ms,

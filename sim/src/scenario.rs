@@ -467,6 +467,22 @@ impl Scenario {
         }
     }
 
+    /// The machines: one for each node, and one more where a directory is cloned.
+    #[must_use]
+    pub fn hosts(&self) -> u32 {
+        let is_clone = |fault: &Fault| {
+            matches!(fault.what, Kind::Directory { what: Directory::Cloned { .. }, .. })
+        };
+        self.cluster.nodes + u32::from(self.faults.iter().any(is_clone))
+    }
+
+    /// How wrong the clock of a machine is at the start; that of a machine without a node is right.
+    #[must_use]
+    pub fn skew(&self, host: u32) -> Skew {
+        let skew = self.clocks.get(host as usize).cloned();
+        skew.unwrap_or(Skew { offset_ms: 0, drift_ppm: 0 })
+    }
+
     /// The number of clients.
     #[must_use]
     pub fn clients(&self) -> u32 {

@@ -46,4 +46,8 @@ pub enum Step {
     Ends(Option<MemDisk>),
     /// It runs on that.
     Stands,
+    /// Its clone runs, and it has to come back.
+    Returns,
+    /// Its clone runs, beside it.
+    Beside,
 }

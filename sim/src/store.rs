@@ -36,7 +36,8 @@ pub fn look(world: &mut World, node: u32, draws: [u64; 5]) -> bool {
     }
     // A store that cannot be opened, or says that it has lost something, is the node's own trouble.
     let is_sound = !machine.failing.may_mislead();
-    let store = is_sound.then(|| open(engine, disks, machine.disk.fork(), node, draws).ok());
+    let store =
+        is_sound.then(|| open(engine, disks, machine.disk.fork(), world.named(node), draws).ok());
     match store.flatten() {
         Some(mut store) => {
             witness::look(world, node, store.engine.as_mut());
@@ -51,7 +52,7 @@ pub fn look(world: &mut World, node: u32, draws: [u64; 5]) -> bool {
 pub fn look_again(world: &mut World, node: u32, draws: [u64; 5]) {
     let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
     let disk = mended(&world.nodes[node as usize].disk);
-    match open(engine, disks, disk, node, draws) {
+    match open(engine, disks, disk, world.named(node), draws) {
         Ok(mut store) => witness::look(world, node, store.engine.as_mut()),
         Err(ending) => {
             let what = format!("it opened a store that cannot be opened once more: {ending}");
@@ -79,10 +80,11 @@ pub struct Store {
 /// thing, whatever damage there is: a start that takes it away has done so by itself.
 pub fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store, Ending> {
     let kind = world.scenario.cluster.engine;
+    let name = world.named(node);
     let machine = &mut world.nodes[node as usize];
     let (disk, durable, disks) = (&machine.disk, machine.durable, &world.scenario.disks);
     let before = machine.failing.may_mislead().then(|| disk.fork());
-    let open = |disk: MemDisk| open(kind, disks, disk, node, draws);
+    let open = |disk: MemDisk| open(kind, disks, disk, name, draws);
     let forgot = |store: &Store| store.last.filter(|&last| last < durable);
     let mut opened = open(disk.clone());
     if let Some(before) = before {

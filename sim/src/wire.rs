@@ -120,11 +120,13 @@ async fn forward(shared: Shared, node: u32, mut reader: InboxReader, inbox: Inbo
 
 /// A message has come out of the links; answers of which class it is.
 fn arrived(world: &mut World, id: NodeId, to: u32, bytes: &Bytes) -> Class {
-    let from = world.nodes.iter().position(|node| node.id == Some(id));
-    // Nobody has this id: it came from no node, which is for the oracle to find.
-    let link = (from.map_or(u32::MAX, |from| from as u32), to);
     let hash = xxh3_64(bytes);
-    let sent = world.ledger.arrived(link, hash);
+    // A node and its clone have one id. What came from nobody who has ever had it is for the oracle to find.
+    let hosts = world.ids.get(&id).cloned().unwrap_or_default();
+    let found =
+        hosts.iter().find_map(|&from| Some((from, world.ledger.arrived((from, to), hash)?)));
+    let from = found.map(|(from, _)| from).or(hosts.first().copied()).unwrap_or(u32::MAX);
+    let (link, sent) = ((from, to), found.map(|(_, sent)| sent));
     world.net.counts.delivered += 1;
     if let Some(sent) = sent {
         world.trace_arrived(link, sent.at, bytes);

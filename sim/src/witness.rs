@@ -17,7 +17,7 @@ use rondo_core::version::hlc::Hlc;
 
 use crate::client;
 use crate::describe;
-use crate::history::{Breach, Kept, LayoutView, Promise, Stamp, Trouble};
+use crate::history::{Breach, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble};
 use crate::shadow::{self, Known};
 use crate::tap::{Observer, Seen};
 use crate::world::{Node, Shared, World};
@@ -66,7 +66,7 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
 
 fn keeps(world: &mut World, node: u32, known: Known) {
     // What a stand-in keeps goes with it.
-    if world.nodes[node as usize].stand_in.is_some() {
+    if world.teller(node) != node {
         return;
     }
     let stamp = Stamp(world.hash().0);
@@ -111,7 +111,7 @@ fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
     let teller = world.teller(node);
     world.history.sight(number, state, (teller, stamp), || match teller == node {
         true => format!("stored by n{node}"),
-        false => format!("stored by a stand-in of n{node}"),
+        false => format!("stored by a stand-in of n{}", teller - STAND_INS),
     });
 }
 

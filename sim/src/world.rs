@@ -101,6 +101,8 @@ pub struct World {
     pub agenda: Agenda<Event>,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// The machines on which each identity was started.
+    pub ids: BTreeMap<NodeId, BTreeSet<u32>>,
     /// What clients know.
     pub clients: Clients,
     /// What has happened.
@@ -154,6 +156,8 @@ pub struct Node {
     pub life: Option<Life>,
     /// What is known of its newest directory while something else is in its place.
     pub stand_in: Option<StandIn>,
+    /// The node whose directory was copied to this machine, which is no node's own.
+    pub clone_of: Option<u32>,
     /// What has been taken from its disk.
     pub lacks: Option<Lack>,
     /// The nodes it knows how to reach.
@@ -193,7 +197,7 @@ impl Shared {
     #[must_use]
     pub fn new(scenario: Scenario, driver: Driver, with_transcript: bool) -> Shared {
         let nodes: Vec<Node> =
-            (0..scenario.cluster.nodes).map(|node| Node::new(&scenario, node)).collect();
+            (0..scenario.hosts()).map(|node| Node::new(&scenario, node)).collect();
         let mut agenda = Agenda::default();
         for (op, operation) in scenario.operations.iter().enumerate() {
             agenda.push(Time(operation.at_us * 1_000), Event::Call { op, attempt: 0 });
@@ -211,13 +215,14 @@ impl Shared {
             operations: scenario.operations.clone(),
             driver,
             dice: Dice::new(scenario.seed),
-            streams: Streams::new(scenario.cluster.nodes),
+            streams: Streams::new(scenario.hosts()),
             ledger: Ledger::default(),
             alarms: Alarms::default(),
             net: Net::new(scenario.links.clone()),
             probes,
             agenda,
             nodes,
+            ids: BTreeMap::new(),
             clients: Clients::new(SECRET.to_vec()),
             history: History {
                 quorums: Some(scenario.cluster.effective()),
@@ -278,10 +283,11 @@ impl Node {
             disk,
             tap: None,
             shadow: Shadow::default(),
-            clock: SkewedClock::new(&scenario.clocks[node as usize], boot_ns),
+            clock: SkewedClock::new(&scenario.skew(node), boot_ns),
             id: None,
             life: None,
             stand_in: None,
+            clone_of: None,
             lacks: None,
             routes: BTreeMap::new(),
             syncs: 0,
@@ -374,7 +380,25 @@ impl World {
     /// The number under which is told what a node's store does.
     #[must_use]
     pub fn teller(&self, node: u32) -> u32 {
-        node + if self.nodes[node as usize].stand_in.is_some() { STAND_INS } else { 0 }
+        let machine = &self.nodes[node as usize];
+        match machine.clone_of {
+            Some(of) => STAND_INS + of,
+            None if machine.stand_in.is_some() => STAND_INS + node,
+            None => node,
+        }
+    }
+
+    /// The node whose name and settings a machine's process has.
+    #[must_use]
+    pub fn named(&self, host: u32) -> u32 {
+        self.nodes[host as usize].clone_of.unwrap_or(host)
+    }
+
+    /// The machine on which a clone of a node's directory runs.
+    #[must_use]
+    pub fn clone_of(&self, node: u32) -> Option<u32> {
+        let is_it = |machine: &Node| machine.clone_of == Some(node) && machine.is_up();
+        self.nodes.iter().position(is_it).map(|host| host as u32)
     }
 
     /// Notes that a node or the cluster did what it must not.

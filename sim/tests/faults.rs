@@ -341,6 +341,7 @@ fn was_replaced(outcome: &Outcome) -> bool {
 fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_back() {
     let old =
         |orderly| directory(Directory::OldCopy { orderly, age_ms: 700, in_place: false }, 1_000);
+    let cloned = directory(Directory::Cloned { orderly: true, age_ms: 700, returns: false }, 1_000);
     let wiped = directory(Directory::Wiped { orderly: true }, 1_000);
     let lost = |file, cut| directory(Directory::LostFile { file, cut }, 0);
     let misses = |outcome: &Outcome| {
@@ -352,6 +353,10 @@ fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_bac
         ("old copy", old(false), was_replaced),
         ("wiped node", wiped, |outcome| {
             lines(outcome, "boot", 0).filter(|line| line.text.ends_with("boot 1")).count() == 2
+        }),
+        ("cloned directory", cloned, |outcome| {
+            lines(outcome, "answer", 3)
+                .any(|line| line.text.contains("refused: this data directory"))
         }),
         ("lost file", lost(2, false), misses),
         ("lost file", lost(2, true), misses),

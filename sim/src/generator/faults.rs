@@ -98,8 +98,14 @@ pub(super) fn another(
 }
 
 /// The kinds that are drawn by dice of their own, so that they change nothing for the seeds that do not have them.
-const APART: [Name; 5] =
-    ["lasting one-way", "no descriptors", "old copy", "wiped node", "lost file"];
+const APART: [Name; 6] = [
+    "lasting one-way",
+    "no descriptors",
+    "old copy",
+    "wiped node",
+    "cloned directory",
+    "lost file",
+];
 
 /// In one scenario of six, one of the kinds that are drawn apart.
 pub(super) fn apart(
@@ -137,7 +143,7 @@ fn is_possible(name: Name, cluster: &Cluster) -> bool {
     let nodes_min = match (name, family) {
         ("ring", _) => 4,
         ("bridge", _) => 3,
-        ("old copy" | "wiped node", _) => 2,
+        ("old copy" | "wiped node" | "cloned directory", _) => 2,
         ("correlated power loss", _) | (_, Some("partition" | "link")) => 2,
         _ => 1,
     };
@@ -201,7 +207,7 @@ impl Place<'_> {
                 let by_ms = if rng.percent(50) { by_ms } else { -by_ms };
                 Kind::Steps { node, by_ms, times, every_ms }
             }
-            "old copy" | "wiped node" | "lost file" => {
+            "old copy" | "wiped node" | "cloned directory" | "lost file" => {
                 Kind::Directory { node, what: directory(rng, name), for_ms: rng.log(300, 6_000) }
             }
             "clock freeze" => Kind::Freeze { node, for_ms },
@@ -296,6 +302,10 @@ fn directory(rng: &mut Rng, name: Name) -> Directory {
     match name {
         "old copy" => Directory::OldCopy { orderly, age_ms: rng.log(500, 4_000), in_place: false },
         "wiped node" => Directory::Wiped { orderly },
+        "cloned directory" => {
+            let returns = rng.percent(50);
+            Directory::Cloned { orderly, age_ms: rng.log(500, 4_000), returns }
+        }
         _ => Directory::LostFile { file: rng.below(64) as u32, cut: rng.percent(30) },
     }
 }

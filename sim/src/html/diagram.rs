@@ -101,11 +101,11 @@ impl Diagram<'_> {
 
     /// Where the lanes end and the faults begin.
     fn right(&self) -> f64 {
-        CLIENTS + LANE * f64::from(self.scenario.cluster.nodes)
+        CLIENTS + LANE * f64::from(self.scenario.hosts())
     }
 
     fn lanes(&mut self, height: f64) {
-        let nodes = (0..self.scenario.cluster.nodes).map(|node| (x_of(node), format!("n{node}")));
+        let nodes = (0..self.scenario.hosts()).map(|node| (x_of(node), format!("n{node}")));
         let clients = (CLIENTS - 40.0, "clients".to_owned());
         for (x, name) in std::iter::once(clients).chain(nodes) {
             let _ = write!(
@@ -121,7 +121,7 @@ impl Diagram<'_> {
         let ahead = |line: &&&Line| line.ahead_ms.map(|ms| (line.node, line.at, ms));
         let samples: Vec<(u32, Time, i64)> = lines.iter().filter_map(|line| ahead(&line)).collect();
         let most = samples.iter().map(|(_, _, ms)| ms.unsigned_abs()).max().unwrap_or(0);
-        for node in 0..self.scenario.cluster.nodes {
+        for node in 0..self.scenario.hosts() {
             let x = x_of(node) - STRIP;
             let mut path = String::new();
             let mut last = None;
@@ -135,7 +135,7 @@ impl Diagram<'_> {
                 path.push_str(&step);
                 last = Some(ms);
             }
-            let (end, ppm) = (self.height(), self.scenario.clocks[node as usize].drift_ppm);
+            let (end, ppm) = (self.height(), self.scenario.skew(node).drift_ppm);
             let _ = write!(
                 self.out,
                 "<line class=\"true\" x1=\"{x}\" x2=\"{x}\" y1=\"{TOP}\" y2=\"{end}\"/>\
@@ -144,7 +144,7 @@ impl Diagram<'_> {
                      {:+} ms</text>",
                 if path.is_empty() { format!("M{x} {TOP}") } else { format!("{path}V{end}") },
                 x_of(node),
-                last.unwrap_or(self.scenario.clocks[node as usize].offset_ms),
+                last.unwrap_or(self.scenario.skew(node).offset_ms),
             );
         }
     }
@@ -152,7 +152,7 @@ impl Diagram<'_> {
     /// Hatches where a node is down or paused.
     fn silences(&mut self, lines: &[&Line]) {
         let mut down: BTreeMap<u32, Time> =
-            (0..self.scenario.cluster.nodes).map(|node| (node, Time::default())).collect();
+            (0..self.scenario.hosts()).map(|node| (node, Time::default())).collect();
         let mut spans = Vec::new();
         for line in lines {
             match line.kind.as_str() {

@@ -36,7 +36,7 @@ fn served(stood_in: &[StoodIn], id: usize, op: &Op) -> Vec<Violation> {
     let ends = op.attempts.iter().filter_map(|attempt| Some((attempt.node, attempt.end.as_ref()?)));
     ends.filter(|(node, end)| is_success(&end.answer) && by_copy(*node, end.stamp))
         .map(|(node, end)| {
-            let what = format!("k{}: op {id} was served by a copy of n{node}", op.key);
+            let what = format!("k{}: op {id} was served by n{node}, a copy", op.key);
             Violation::safety(NAME, end.stamp, what)
         })
         .collect()
@@ -65,7 +65,7 @@ mod tests {
                 history.stood_in = vec![StoodIn { node, from: Stamp(from), until: Stamp(until) }];
             }
         };
-        assert_eq!(told(copy(2, 50)), ["k0: op 0 was served by a copy of n0"]);
+        assert_eq!(told(copy(2, 50)), ["k0: op 0 was served by n0, a copy"]);
         assert_eq!(told(copy(20, 50)), Vec::<String>::new());
     }
 

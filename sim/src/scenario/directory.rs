@@ -26,6 +26,15 @@ pub enum Directory {
         /// Whether the node is asked to stop; else it is killed.
         orderly: bool,
     },
+    /// A copy is made while the node is down for a moment. Later it is started at another address, beside the node.
+    Cloned {
+        /// Whether the node is asked to stop; else it is killed.
+        orderly: bool,
+        /// How long the node runs alone, in milliseconds.
+        age_ms: u64,
+        /// Whether the node ends before the copy starts, and comes back half way.
+        returns: bool,
+    },
     /// The node stops in order, one of its files goes or loses its last byte, and it starts.
     LostFile {
         /// Which of the files without which it must not start: counted round.
@@ -47,6 +56,7 @@ impl Directory {
         match self {
             Directory::OldCopy { .. } => "old copy",
             Directory::Wiped { .. } => "wiped node",
+            Directory::Cloned { .. } => "cloned directory",
             Directory::LostFile { .. } => "lost file",
         }
     }
@@ -55,7 +65,9 @@ impl Directory {
     #[must_use]
     pub const fn is_orderly(self) -> bool {
         match self {
-            Directory::OldCopy { orderly, .. } | Directory::Wiped { orderly } => orderly,
+            Directory::OldCopy { orderly, .. }
+            | Directory::Wiped { orderly }
+            | Directory::Cloned { orderly, .. } => orderly,
             Directory::LostFile { .. } => true,
         }
     }
