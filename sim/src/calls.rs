@@ -8,6 +8,7 @@ use rondo_core::inbox::Ask;
 use rondo_core::message::Reply;
 
 use crate::client::Clients;
+use crate::fullness;
 use crate::history::{Answer, Attempt, End, Promise, Seen};
 use crate::rt;
 use crate::scenario::{Change, Fault, Kind, Operation, Over, Scenario, Trigger};
@@ -70,8 +71,12 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     let back = shared.clone();
     let sink = Box::new(move |reply| answered(&back, (node, epoch), op, attempt, reply));
     // A refusal is answered at once, so the world must not be held.
+    let is_asked = world.is_asked;
     drop(guard);
     inbox.ask(Ask::Request(request, sink));
+    if is_asked {
+        fullness::look(shared, node);
+    }
 }
 
 /// A client sends the token of another key: whoever opens it refuses the request.

@@ -336,6 +336,8 @@ pub enum Promise {
     Bounds,
     /// A token opens for the key that it was made for, and for no other.
     Tokens,
+    /// What it keeps in memory stays below its budgets.
+    Ceiling,
     /// Its own thread waits for no device.
     Waits,
 }

@@ -67,6 +67,8 @@ pub mod world;
 
 pub mod witness;
 
+pub mod fullness;
+
 pub mod calls;
 
 pub mod copies;

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use rondo_core::budget::Memory;
-use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{Actors, Durability, NodeConfig};
 use rondo_core::host::{self, Parts};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
@@ -28,7 +28,7 @@ use crate::failing::Due;
 use crate::history::{self, Promise, Trouble};
 use crate::port::{Port, address};
 use crate::rt::{self, Process};
-use crate::scenario::{Kind, Trigger};
+use crate::scenario::{Cluster, Kind, Trigger};
 use crate::store::{self, Store};
 use crate::tap::Tap;
 use crate::wire::{Who, Wire};
@@ -175,8 +175,11 @@ fn held_up_us(shared: &Shared, node: u32) -> u64 {
     let machine = &mut world.nodes[node as usize];
     let calls = machine.disk.take_calls();
     let held_us = disk::held_up_us(&world.scenario.disks, &calls, machine.slow_ms);
-    let is_running = machine.is_up() && !machine.stopping && !machine.starting;
-    machine.starting = false;
+    if std::mem::take(&mut machine.starting) {
+        // Whoever calls it finds it open already.
+        return 0;
+    }
+    let is_running = machine.is_up() && !machine.stopping;
     let what = match calls.waits {
         _ if !is_running => return held_us,
         0 if held_us <= HELD_UP_US_MAX => return held_us,
@@ -233,7 +236,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     let machine = &mut world.nodes[node as usize];
     let (id, boot) = (directory.node, directory.life.boot);
     let tap = Tap::new(engine, witness::observer(shared, node));
-    let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
+    let (inbox, reader) = Inbox::new(Memory::new(memory_bytes(&world.scenario.cluster)));
     machine.id = Some(id);
     world.ids.entry(id).or_default().insert(node);
     machine.tap = Some(tap.clone());
@@ -297,6 +300,10 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
     }
 }
 
+fn memory_bytes(cluster: &Cluster) -> usize {
+    (cluster.memory_mib as usize) << 20
+}
+
 fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors) -> NodeConfig {
     let (cluster, settings) = (&world.scenario.cluster, world.named(node));
     NodeConfig {
@@ -323,6 +330,6 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         heartbeat_ms: cluster.heartbeat_ms,
         dead_ms: cluster.dead_ms,
         durability: Durability::Batch,
-        memory_bytes_max: MEMORY_BYTES_USUAL,
+        memory_bytes_max: memory_bytes(cluster),
     }
 }

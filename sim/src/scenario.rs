@@ -11,6 +11,7 @@ mod fault;
 
 pub use directory::Directory;
 pub use fault::{DiskError, Fate, Fault, Kind, Mischief, Said, Trigger};
+use rondo_core::config::MEMORY_BYTES_USUAL;
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::probe::Buggify;
@@ -86,12 +87,28 @@ pub struct Cluster {
     pub heartbeat_ms: u64,
     /// When a silent peer is taken for dead, in milliseconds.
     pub dead_ms: u64,
+    /// What a node may hold in memory, in MiB.
+    #[serde(default = "usual_memory", skip_serializing_if = "is_usual_memory")]
+    pub memory_mib: u32,
     /// The failure domain of each node; none where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<u32>,
     /// The share of each node; equal ones where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<u32>,
+}
+
+/// With fewer bytes in all operations together no budget is ever full.
+const FILLS_BYTES: u64 = 8 << 20;
+/// What a node may hold in memory where a scenario does not say it, in MiB.
+pub const MEMORY_MIB_USUAL: u32 = (MEMORY_BYTES_USUAL >> 20) as u32;
+
+const fn usual_memory() -> u32 {
+    MEMORY_MIB_USUAL
+}
+
+const fn is_usual_memory(mib: &u32) -> bool {
+    *mib == MEMORY_MIB_USUAL
 }
 
 /// What stores the records.
@@ -481,6 +498,13 @@ impl Scenario {
     pub fn skew(&self, host: u32) -> Skew {
         let skew = self.clocks.get(host as usize).cloned();
         skew.unwrap_or(Skew { offset_ms: 0, drift_ppm: 0 })
+    }
+
+    /// Whether its values are so large that some budget of bytes may be full.
+    #[must_use]
+    pub fn may_fill_memory(&self) -> bool {
+        let bytes: u64 = self.operations.iter().map(|op| u64::from(op.bytes)).sum();
+        bytes >= FILLS_BYTES
     }
 
     /// The number of clients.

@@ -119,6 +119,8 @@ pub struct World {
     pub messages: BTreeMap<(Said, u32, u32), u64>,
     /// Whether a fault waits for a message.
     pub listens: bool,
+    /// Whether nodes are asked how full they are.
+    pub is_asked: bool,
     /// Calls that stand in the agenda.
     pub calls_ahead: usize,
     /// Acknowledged writes so far.
@@ -235,6 +237,7 @@ impl Shared {
             steps: BTreeMap::new(),
             messages: BTreeMap::new(),
             listens: scenario.faults.iter().any(|fault| listens(fault.when)),
+            is_asked: scenario.may_fill_memory(),
             calls_ahead: scenario.operations.len(),
             acks: 0,
             struck: BTreeMap::new(),

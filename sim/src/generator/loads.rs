@@ -3,6 +3,7 @@
 //!
 //! A load stands in the table with the share of the scenarios that have it. One whose promise is not kept yet has no share.
 
+use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
 use crate::generator::{Rng, outside};
@@ -56,6 +57,9 @@ fn zones(rng: &mut Rng, made: &mut Scenario) {
         made.cluster.weights = each.map(|_| rng.log(1, 8) as u32).collect();
     }
 }
+
+/// The least that a node takes, in MiB.
+const MEMORY_MIB_LEAST: u32 = (MEMORY_BYTES_MIN >> 20) as u32;
 
 /// Later attempts ask for something else, and some come without those before them.
 fn attempts_that_change(rng: &mut Rng, made: &mut Scenario) {
@@ -144,6 +148,7 @@ fn foreign_tokens(rng: &mut Rng, made: &mut Scenario) {
 
 /// A few values of 100 KiB to 1 MiB.
 fn huge_values(rng: &mut Rng, made: &mut Scenario) {
+    made.cluster.memory_mib = MEMORY_MIB_LEAST;
     let puts: Vec<usize> = (0..made.operations.len())
         .filter(|&at| matches!(made.operations[at].action, Action::Put { .. }))
         .collect();

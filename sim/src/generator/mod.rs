@@ -20,7 +20,8 @@ use rondo_core::probe::Buggify;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::scenario::{
-    Away, Cluster, Disks, EngineName, Fault, Kind, Links, Outside, Scenario, Shape, Skew, VERSION,
+    Away, Cluster, Disks, EngineName, Fault, Kind, Links, MEMORY_MIB_USUAL, Outside, Scenario,
+    Shape, Skew, VERSION,
 };
 
 /// How the faults of a scenario are chosen.
@@ -172,6 +173,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         dead_ms: heartbeat_ms * rng.between(3, 8),
         zones: Vec::new(),
         weights: Vec::new(),
+        memory_mib: MEMORY_MIB_USUAL,
     }
 }
 

@@ -53,6 +53,8 @@ mod memory;
 
 mod bounds;
 
+mod ceiling;
+
 mod waits;
 
 mod deadlines;
@@ -86,7 +88,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 27] = [
+pub const ALL: [Oracle; 28] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -110,6 +112,7 @@ pub const ALL: [Oracle; 27] = [
     ("clock-bound", clock_bound::check),
     ("memory", memory::check),
     ("bounds", bounds::check),
+    ("ceiling", ceiling::check),
     ("waits", waits::check),
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
