@@ -15,7 +15,6 @@ use crate::calls;
 use crate::describe;
 use crate::faults;
 use crate::node;
-use crate::port;
 use crate::rt::{self, Time};
 use crate::world::{Event, Shared, World};
 
@@ -103,7 +102,7 @@ fn datagram(world: &mut World, from: u32, to: u32, bytes: Bytes) {
     }
     world.note("datagram", to, &bytes, || format!("from n{from}"));
     if let Some(inbox) = &world.nodes[to as usize].inbox {
-        inbox.datagram(port::address(from), bytes);
+        inbox.datagram(world.address(from), bytes);
     }
 }
 

@@ -54,7 +54,9 @@ fn spells(kind: &Kind, ends_after_ms: Option<u64>) -> Vec<Spell> {
         | Kind::Drift { .. }
         | Kind::DiskError { .. } => Time(u64::MAX),
         Kind::StallDisk { for_ms, .. } => from.plus_ms(*for_ms),
-        Kind::Restart { down_ms, .. } => from.plus_ms(down_ms + STOP_MS),
+        Kind::Restart { down_ms, .. } | Kind::Move { down_ms, .. } => {
+            from.plus_ms(down_ms + STOP_MS)
+        }
         _ => from.plus_ms(ends_after_ms.unwrap_or(0)),
     };
     let places: Vec<Place> = match kind {
@@ -130,7 +132,7 @@ pub fn undo(shared: &Shared, fault: usize) {
             drop(guard);
             step(shared, fault, (node, what, for_ms));
         }
-        Kind::Restart { node, .. } => {
+        Kind::Restart { node, .. } | Kind::Move { node, .. } => {
             let machine = &world.nodes[node as usize];
             if machine.stopping && rt::now() > machine.stop_by {
                 let text = format!("n{node} was asked to stop and did not");
@@ -138,6 +140,9 @@ pub fn undo(shared: &Shared, fault: usize) {
             } else if machine.stopping {
                 world.agenda.push(rt::now().plus_ms(20), Event::Undo(fault));
             } else {
+                if matches!(kind, Kind::Move { .. }) {
+                    give_address(world, node);
+                }
                 drop(guard);
                 node::start(shared, node);
             }
@@ -169,7 +174,11 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     world.agenda.retain(|event| match event {
         Event::Strike(_) => false,
         Event::Undo(fault) => {
-            matches!(&faults[*fault].what, Kind::Restart { node, .. } | Kind::Directory { node, .. } if !is_killed(node))
+            matches!(
+                &faults[*fault].what,
+                Kind::Restart { node, .. } | Kind::Directory { node, .. } | Kind::Move { node, .. }
+                    if !is_killed(node)
+            )
         }
         Event::Start(node) => !is_killed(node),
         _ => true,
@@ -243,6 +252,11 @@ fn apply(world: &mut World, fault: usize, kind: &Kind) -> Option<u64> {
             Some(*down_ms)
         }
         Kind::Restart { node, down_ms } => stop(world, *node).then_some(*down_ms),
+        Kind::Move { node, orderly: true, down_ms } => stop(world, *node).then_some(*down_ms),
+        Kind::Move { node, down_ms, .. } => {
+            kill(world, *node);
+            Some(*down_ms)
+        }
         Kind::Directory { node, what, .. } => begin(world, fault, *node, *what),
         Kind::Pause { node, for_ms } => {
             let machine = &mut world.nodes[*node as usize];
@@ -341,6 +355,20 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
     }
     drop(guard);
     node::start(shared, node);
+}
+
+/// A node that is down has another address from now on; what was on its way there does not arrive.
+fn give_address(world: &mut World, node: u32) {
+    if world.nodes[node as usize].is_up() {
+        return;
+    }
+    world.nodes[node as usize].moves += 1;
+    world.agenda.retain(|event| match event {
+        Event::Deliver { to, .. } | Event::Datagram { to, .. } => *to != node,
+        _ => true,
+    });
+    let address = world.address(node);
+    world.note("move", node, &[], || format!("to {}", address.0));
 }
 
 /// A copy of a node's directory starts on another machine, and is looked after later; the node itself where it cannot.

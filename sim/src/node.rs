@@ -26,7 +26,7 @@ use crate::driver::Driver;
 use crate::ending::Ending;
 use crate::failing::Due;
 use crate::history::{self, Promise, Trouble};
-use crate::port::{Port, address};
+use crate::port::Port;
 use crate::rt::{self, Process};
 use crate::scenario::{Cluster, Kind, Trigger};
 use crate::store::{self, Store};
@@ -314,9 +314,13 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         place: directory.place,
         actors,
         cluster: store::CLUSTER.to_owned(),
-        peer_address: address(node),
-        client_address: address(node),
-        seeds: if cluster.nodes == 1 { Vec::new() } else { vec![address(0), address(1)] },
+        peer_address: world.address(node),
+        client_address: world.address(node),
+        seeds: if cluster.nodes == 1 {
+            Vec::new()
+        } else {
+            vec![world.address(0), world.address(1)]
+        },
         bootstrap_expect: cluster.nodes as usize,
         partitions: cluster.partitions,
         replicas: cluster.replicas,

@@ -17,16 +17,6 @@ use crate::scenario::{Said, Trigger};
 use crate::wire::{self, WireGround};
 use crate::world::{Event, Shared, World};
 
-/// How nodes spell the address of a node.
-#[must_use]
-pub fn address(node: u32) -> Address {
-    Address(format!("n{node}"))
-}
-
-fn node_at(address: &Address) -> Option<u32> {
-    address.0.strip_prefix('n')?.parse().ok()
-}
-
 /// One life's way out.
 pub struct Port {
     /// The world.
@@ -107,8 +97,12 @@ impl Port {
     /// The way to a node, when nobody else listens at its address.
     fn route_to(&self, peer: NodeId) -> Option<u32> {
         let world = self.shared.lock();
-        let to = *world.nodes[self.node as usize].routes.get(&peer)?;
-        (self.links.is_some() || world.nodes[to as usize].id == Some(peer)).then_some(to)
+        let address = world.nodes[self.node as usize].routes.get(&peer)?;
+        match self.links {
+            // They dial there, and find out.
+            Some(_) => World::once_at(address),
+            None => world.at(address).filter(|&to| world.nodes[to as usize].id == Some(peer)),
+        }
     }
 
     /// Whether the life that this port belongs to goes on.
@@ -162,7 +156,8 @@ impl Network for Port {
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
-        let Some(to) = node_at(to).filter(|_| self.lives()) else {
+        let at = self.shared.lock().at(to);
+        let Some(to) = at.filter(|_| self.lives()) else {
             return;
         };
         let from = self.node;
@@ -172,8 +167,9 @@ impl Network for Port {
     }
 
     fn route(&self, node: NodeId, name: &str, address: &Address) {
-        if let Some(at) = node_at(address) {
-            self.shared.lock().nodes[self.node as usize].routes.insert(node, at);
+        if World::once_at(address).is_some() {
+            let routes = &mut self.shared.lock().nodes[self.node as usize].routes;
+            routes.insert(node, address.clone());
             if let Some(links) = &self.links {
                 links.route(node, name, address);
             }

@@ -153,8 +153,7 @@ impl Ground for WireGround {
     }
 
     async fn connect(&self, to: &Address) -> io::Result<WireStream> {
-        let at = to.0.strip_prefix('n').and_then(|number| number.parse().ok());
-        let to = at.ok_or(io::ErrorKind::NotFound)?;
+        let to = self.shared.lock().at(to).ok_or(io::ErrorKind::ConnectionRefused)?;
         let name = self.shared.lock().stream(|streams, luck| streams.dial(luck, self.node, to));
         let stream = WireStream { shared: self.shared.clone(), name, side: 0 };
         poll_fn(|context| self.shared.lock().streams.poll_open(name, context.waker())).await?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use bytes::Bytes;
 use rondo_core::engine::Engine as _;
-use rondo_core::env::Class;
+use rondo_core::env::{Address, Class};
 use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::status::Status;
@@ -163,7 +163,9 @@ pub struct Node {
     /// What has been taken from its disk.
     pub lacks: Option<Lack>,
     /// The nodes it knows how to reach.
-    pub routes: BTreeMap<NodeId, u32>,
+    pub routes: BTreeMap<NodeId, Address>,
+    /// How often it has got another address.
+    pub moves: u32,
     /// Syncs started so far, over all lives.
     pub syncs: u64,
     /// What its disk adds to every wait, in milliseconds.
@@ -293,6 +295,7 @@ impl Node {
             clone_of: None,
             lacks: None,
             routes: BTreeMap::new(),
+            moves: 0,
             syncs: 0,
             slow_ms: 0,
             stalled_until: Time::default(),
@@ -389,6 +392,29 @@ impl World {
             None if machine.stand_in.is_some() => STAND_INS + node,
             None => node,
         }
+    }
+
+    /// Where a node is.
+    #[must_use]
+    pub fn address(&self, node: u32) -> Address {
+        match self.nodes[node as usize].moves {
+            0 => Address(format!("n{node}")),
+            moves => Address(format!("n{node}.{moves}")),
+        }
+    }
+
+    /// The node that was given an address, whether it is still there or not.
+    #[must_use]
+    pub fn once_at(address: &Address) -> Option<u32> {
+        address.0.strip_prefix('n')?.split('.').next()?.parse().ok()
+    }
+
+    /// The node at an address.
+    #[must_use]
+    pub fn at(&self, address: &Address) -> Option<u32> {
+        let is_there =
+            |node: &u32| (*node as usize) < self.nodes.len() && self.address(*node) == *address;
+        World::once_at(address).filter(is_there)
     }
 
     /// The node whose name and settings a machine's process has.

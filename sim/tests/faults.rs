@@ -348,7 +348,7 @@ fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_bac
     let misses = |outcome: &Outcome| {
         ended(outcome, "acknowledged data is gone: data/") && boots(outcome) == 2
     };
-    let unclaimed = |outcome: &Outcome| ended(outcome, "the file \\\"identity\\\" is gone");
+    let unclaimed = |outcome: &Outcome| ended(outcome, "the file \"identity\" is gone");
     show(vec![
         ("old copy", old(true), was_replaced),
         ("old copy", old(false), was_replaced),
@@ -362,5 +362,22 @@ fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_bac
         ("lost file", lost(2, false), misses),
         ("lost file", lost(2, true), misses),
         ("lost file", lost(0, false), unclaimed),
+    ]);
+}
+
+#[test]
+fn a_node_is_found_at_another_address_and_after_many_lives() {
+    let moves = |orderly| at(Kind::Move { node: 0, orderly, down_ms: 50 });
+    let lives = at(Kind::CrashLoop { node: 0, times: 30, up_ms: 20, down_ms: 5 });
+    let moved = |outcome: &Outcome| {
+        lines(outcome, "move", 0).count() == 1
+            && lines(outcome, "answer", 0)
+                .any(|line| line.at.ms() > AT_MS + 1_000 && line.text.contains("stored"))
+            && boots(outcome) == 2
+    };
+    show(vec![
+        ("another address", moves(true), moved),
+        ("another address", moves(false), moved),
+        ("many lives", lives, |outcome| boots(outcome) > 30),
     ]);
 }

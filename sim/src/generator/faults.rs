@@ -98,7 +98,9 @@ pub(super) fn another(
 }
 
 /// The kinds that are drawn by dice of their own, so that they change nothing for the seeds that do not have them.
-const APART: [Name; 6] = [
+const APART: [Name; 8] = [
+    "many lives",
+    "another address",
     "lasting one-way",
     "no descriptors",
     "old copy",
@@ -107,14 +109,14 @@ const APART: [Name; 6] = [
     "lost file",
 ];
 
-/// In one scenario of six, one of the kinds that are drawn apart.
+/// In one scenario of five, one of the kinds that are drawn apart.
 pub(super) fn apart(
     rng: &mut Rng,
     cluster: &Cluster,
     operations: u64,
     window_ms: Range<u64>,
 ) -> Option<Fault> {
-    if !rng.percent(17) {
+    if !rng.percent(20) {
         return None;
     }
     let name = rng.pick(&APART);
@@ -148,7 +150,7 @@ fn is_possible(name: Name, cluster: &Cluster) -> bool {
         _ => 1,
     };
     let ends_a_process = family == Some("power")
-        || ["kill", "crash loop", "restart"].contains(&name)
+        || ["kill", "crash loop", "many lives", "restart", "another address"].contains(&name)
         || family == Some("directory")
         || disk_error(name).is_some();
     cluster.nodes >= nodes_min && !(ends_a_process && cluster.engine == EngineName::Memory)
@@ -193,6 +195,11 @@ impl Place<'_> {
                 let (times, up_ms) = (rng.between(2, 5) as u32, rng.log(2, 600));
                 Kind::CrashLoop { node, times, up_ms, down_ms: rng.log(5, 300) }
             }
+            "many lives" => {
+                let (times, up_ms) = (rng.between(30, 80) as u32, rng.log(20, 200));
+                Kind::CrashLoop { node, times, up_ms, down_ms: rng.log(5, 50) }
+            }
+            "another address" => Kind::Move { node, orderly: rng.percent(50), down_ms },
             "restart" => Kind::Restart { node, down_ms },
             "pause" => Kind::Pause { node, for_ms },
             "long pause" => Kind::Pause { node, for_ms: rng.between(10_000, 30_000) },

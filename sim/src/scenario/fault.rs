@@ -237,6 +237,15 @@ pub enum Kind {
         /// For how long at most, in milliseconds. Damage stays until somebody repairs it.
         for_ms: u64,
     },
+    /// A process ends, and is started at another address, where it stays. Who has its name finds it there, but nobody is told.
+    Move {
+        /// The node.
+        node: u32,
+        /// Whether it is asked to stop; else it is killed.
+        orderly: bool,
+        /// How long it is down at least, in milliseconds.
+        down_ms: u64,
+    },
     /// A node is started on something that is not its newest data directory.
     Directory {
         /// The node.
@@ -368,6 +377,7 @@ impl Kind {
             | Kind::SlowDisk { node, .. }
             | Kind::StallDisk { node, .. }
             | Kind::DiskError { node, .. }
+            | Kind::Move { node, .. }
             | Kind::Directory { node, .. } => vec![*node],
         }
     }
@@ -397,6 +407,7 @@ impl Fault {
                 | Kind::Restart { .. }
                 | Kind::DiskError { .. }
                 | Kind::Directory { .. }
+                | Kind::Move { .. }
         )
     }
 
@@ -414,8 +425,10 @@ impl Fault {
             Kind::PowerLoss { nodes, .. } if nodes.len() > 1 => "correlated power loss",
             Kind::PowerLoss { fate, .. } => fate.name(),
             Kind::Kill { .. } => "kill",
+            Kind::CrashLoop { times, .. } if *times >= MANY_LIVES => "many lives",
             Kind::CrashLoop { .. } => "crash loop",
             Kind::Restart { .. } => "restart",
+            Kind::Move { .. } => "another address",
             Kind::Pause { for_ms, .. } if *for_ms >= LONG_PAUSE_MS => "long pause",
             Kind::Pause { .. } => "pause",
             Kind::SlowCpu { .. } => "slow cpu",
@@ -459,6 +472,8 @@ impl Fault {
     }
 }
 
+/// From when on a crash loop makes many lives.
+const MANY_LIVES: u32 = 30;
 /// From when on a pause is a long one, in milliseconds: longer than it takes to be held for dead.
 const LONG_PAUSE_MS: u64 = 10_000;
 
