@@ -172,7 +172,8 @@ pub trait Engine: Send {
     fn checkpoint(&mut self, dir: &str) -> Result<Lsn>;
     /// Numbers for people.
     fn stats(&self) -> EngineStats;
-    /// Makes everything durable, waiting for it. Only `stats` may be called after it.
+    /// Makes everything durable, waiting for it. `Full`: there was no room for all, but it is closed, and everything up to
+    /// `durable` will be there. Only `stats` and `durable` may be called after it.
     fn close(&mut self) -> Result<()>;
 }
 

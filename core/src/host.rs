@@ -55,9 +55,19 @@ pub struct Parts<C: Clock, N: Network> {
     pub inbox: InboxReader,
 }
 
-/// Runs a node until its inbox is told to stop, and then until everything is durable and closed; answers the last write.
+/// How a node that was told to stop has ended: without a failure, its engine closed, and nothing lost that was acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ended {
+    /// Everything is durable, up to this last write: the store may be marked as closed cleanly.
+    Whole(Lsn),
+    /// There was no room on the disk for the last writes, which nobody was promised. The store must not be marked: the next start
+    /// is one as after a power loss.
+    NoRoom,
+}
+
+/// Runs a node until its inbox is told to stop, and then until everything is durable, as far as there is room, and closed.
 /// `Err`: the disk failed, and the node stopped at once, answering what was in flight with what it knew.
-pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<Lsn> {
+pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<Ended> {
     let Parts { config, secret, mut engine, clock, network, seed, inbox } = parts;
     let node = Node::new(&config, engine.as_mut(), clock.mono())?;
     let world = World {
@@ -82,7 +92,7 @@ struct Host<C: Clock, N: Network> {
 }
 
 impl<C: Clock, N: Network> Host<C, N> {
-    async fn run(mut self) -> Result<Lsn> {
+    async fn run(mut self) -> Result<Ended> {
         let clock = &self.clock;
         let mut batch = Vec::new();
         let mut alarm_time = self.node.next_deadline();
@@ -124,11 +134,27 @@ impl<C: Clock, N: Network> Host<C, N> {
             if self.node.stopped(self.world.mono) {
                 self.node.abandon(&mut self.world);
                 let engine = self.world.engine.as_mut();
-                self.node.settle_store(engine)?;
-                engine.close()?;
-                return Ok(engine.durable());
+                return close(self.node.settle_store(engine), engine);
             }
         }
+    }
+}
+
+/// Closes the engine, after the node has settled it. A full disk is no reason to fail: what it has no room for was never
+/// promised (<https://github.com/basho/riak/issues/282>).
+fn close(settled: Result<()>, engine: &mut dyn Engine) -> Result<Ended> {
+    let is_settled = has_room(settled)?;
+    let is_closed = has_room(engine.close())?;
+    let whole = Ended::Whole(engine.durable());
+    Ok(if is_settled && is_closed { whole } else { Ended::NoRoom })
+}
+
+/// Whether it was done, and not refused for want of room.
+fn has_room(outcome: Result<()>) -> Result<bool> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_refusal() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -268,5 +294,26 @@ impl<N: Network> Env for World<N> {
         if let Some(sink) = self.sinks.remove(&client.0) {
             sink.reply(reply);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::engine::MemoryEngine;
+    use crate::error::Error;
+
+    #[test]
+    fn a_store_that_could_not_be_settled_for_want_of_room_is_closed_and_not_called_whole() {
+        let ended = |settled| close(settled, &mut MemoryEngine::new());
+        assert_eq!(ended(Ok(())).unwrap(), Ended::Whole(Lsn(0)));
+        assert_eq!(ended(Err(Error::Full("no room"))).unwrap(), Ended::NoRoom);
+        let failed = Error::Disk(io::Error::other("no"));
+        assert!(
+            matches!(ended(Err(failed)), Err(Error::Disk(_))),
+            "the next start looks at the store"
+        );
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine, Lookup};
 use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
-use rondo_core::id::SyncId;
+use rondo_core::id::{Lsn, SyncId};
 use rondo_engines::bitcask::{Bitcask, Opened, Options};
 use rondo_engines::mem_disk::{Fault, MemDisk, Op};
 
@@ -382,6 +382,37 @@ fn a_store_opens_on_a_full_disk_again_and_again_and_leaves_no_files_behind() {
     let (mut engine, opened) = open(&disk).unwrap();
     assert_eq!(opened.lost, []);
     assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some("room"));
+}
+
+/// basho/riak#282: what there is no room for at the end is gone, as after a power loss; everything else is there.
+#[test]
+fn a_store_closes_on_a_full_disk_and_keeps_what_was_durable() {
+    for is_synced in [false, true] {
+        let disk = MemDisk::new();
+        let (mut engine, _) = open(&disk).unwrap();
+        engine.write(&put("key", "durable".to_owned())).unwrap();
+        sync(&disk, &mut engine, 1).unwrap();
+        engine.write(&put("other", "handed over".to_owned())).unwrap();
+        engine.flush().unwrap();
+        if is_synced {
+            sync(&disk, &mut engine, 2).unwrap();
+        } else {
+            engine.write(&put("last", "too much".to_owned())).unwrap();
+        }
+        disk.set_capacity(Some(0));
+        // Where only the mark of the last sync has no room, all writes are durable and yet nothing is said of them.
+        assert!(matches!(engine.close(), Err(Error::Full(_))), "synced: {is_synced}");
+        assert_eq!(engine.durable(), Lsn(2), "synced: {is_synced}");
+        assert!(matches!(engine.get(b"key"), Err(Error::Poisoned)), "it is closed");
+        drop(engine);
+        disk.set_capacity(None);
+        disk.crash_lose_all();
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!((opened.lost, opened.last), (vec![], Lsn(2)), "synced: {is_synced}");
+        assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some("durable"));
+        assert_eq!(value(&mut engine, "other").unwrap().as_deref(), Some("handed over"));
+        assert_eq!(value(&mut engine, "last").unwrap(), None);
+    }
 }
 
 /// redis/redis#246, hashicorp/consul#7527: a process without descriptors.

@@ -13,8 +13,7 @@ use std::time::Duration;
 use rondo_core::budget::Memory;
 use rondo_core::config::{Durability, NodeConfig};
 use rondo_core::env::Address;
-use rondo_core::host::{self, Parts};
-use rondo_core::id::Lsn;
+use rondo_core::host::{self, Ended, Parts};
 use rondo_core::inbox::Inbox;
 use rondo_net::tcp::{Options, TcpNetwork};
 use tokio::net::TcpListener;
@@ -32,7 +31,7 @@ use crate::preflight::{Preflight, cannot_listen};
 use crate::readiness;
 use crate::seeds;
 use crate::settings::{Settings, join_port};
-use crate::store::{self, Store};
+use crate::store::{self, Closer, Store};
 use crate::watch::{in_force, watch_notes};
 
 /// Partitions of a cluster's token space.
@@ -104,9 +103,25 @@ async fn run(settings: &Settings) -> Result<()> {
     tokio::spawn(seeds::look_behind_http(seeds, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(readiness::watch(Arc::clone(&front)));
     tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
-    let last = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
+    let ended = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
     links.stop().await;
-    closer.map_or(Ok(()), |closer| closer.mark_clean(last))
+    close(ended, closer)
+}
+
+/// Marks the directory of a node that has closed everything. A full disk is no failure, only a start that takes longer.
+fn close(ended: Ended, closer: Option<Closer>) -> Result<()> {
+    let is_marked = match (ended, closer) {
+        (_, None) => true,
+        (Ended::Whole(last), Some(closer)) => closer.mark_clean(last)?,
+        (Ended::NoRoom, Some(_)) => false,
+    };
+    match is_marked {
+        true => tracing::info!("stopped; the store is closed"),
+        false => tracing::warn!(
+            "stopped, but the disk has no room to mark the store as closed: the next start checks it; nothing acknowledged is lost"
+        ),
+    }
+    Ok(())
 }
 
 fn node_config(
@@ -165,7 +180,7 @@ fn facts<'a>(
 
 /// What runs until it is told to stop.
 struct Running {
-    node: JoinHandle<rondo_core::error::Result<Lsn>>,
+    node: JoinHandle<rondo_core::error::Result<Ended>>,
     http: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
@@ -187,7 +202,7 @@ async fn live(
     front: &Front,
     inbox: &Inbox,
     signals: &mut Signals,
-) -> Result<Lsn> {
+) -> Result<Ended> {
     let Running { mut node, mut http, stop } = running;
     tokio::select! {
         ended = &mut node => return end(ended),
@@ -211,12 +226,9 @@ async fn live(
     }
 }
 
-fn end(ended: Result<rondo_core::error::Result<Lsn>, JoinError>) -> Result<Lsn> {
+fn end(ended: Result<rondo_core::error::Result<Ended>, JoinError>) -> Result<Ended> {
     match ended {
-        Ok(Ok(last)) => {
-            tracing::info!("stopped; the store is closed");
-            Ok(last)
-        }
+        Ok(Ok(ended)) => Ok(ended),
         Ok(Err(error)) => Err(Failure::failed(
             format!("the node stopped: {error}"),
             "check the disk, then start the node again; nothing acknowledged is lost",

@@ -52,8 +52,8 @@ pub struct Store {
 pub struct Closer(DataDir<OsDisk>);
 
 impl Closer {
-    /// To be called when the engine has been closed without an error.
-    pub fn mark_clean(self, last: Lsn) -> Result<()> {
+    /// To be called when the engine has been closed without an error. `false`: there is no room for the mark.
+    pub fn mark_clean(self, last: Lsn) -> Result<bool> {
         self.0.mark_clean(last).map_err(|error| {
             Failure::failed(
                 format!("cannot mark the data directory as closed: {error}"),

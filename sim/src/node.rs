@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 
 use rondo_core::budget::Memory;
 use rondo_core::config::{Actors, Durability, NodeConfig};
-use rondo_core::host::{self, Parts};
+use rondo_core::host::{self, Ended, Parts};
 use rondo_core::id::{BootEpoch, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_engines::data_dir::DataDir;
@@ -128,11 +128,14 @@ fn recover(world: &mut World, node: u32, due: Due) {
 /// What a process does, in the order of the product's own.
 async fn process(shared: Shared, node: u32, crew: Crew) -> Result<(), Ending> {
     let Booted { parts, directory, wire } = boot(&shared, node, &crew)?;
-    let last = host::run(parts).await.map_err(Ending::Ran)?;
+    let ended = host::run(parts).await.map_err(Ending::Ran)?;
     if let Some(wire) = wire {
         wire.links.stop().await;
     }
-    directory.mark_clean(last).map_err(Ending::Unmarked)
+    match ended {
+        Ended::Whole(last) => directory.mark_clean(last).map(drop).map_err(Ending::Unmarked),
+        Ended::NoRoom => Ok(()),
+    }
 }
 
 /// A node that is ready to run.

@@ -126,8 +126,11 @@ impl Engine for Tap {
     }
 
     fn close(&mut self) -> Result<()> {
-        self.engine().close()?;
-        (self.observer)(Seen::Durable(Lsn(u64::MAX)));
-        Ok(())
+        let closed = self.engine().close();
+        match &closed {
+            Ok(()) => (self.observer)(Seen::Durable(Lsn(u64::MAX))),
+            Err(_) => self.tell_durable(),
+        }
+        closed
     }
 }

@@ -180,6 +180,7 @@ sites! {
     SyncCoveredTwoFiles, "sync-covered-two-files", 0, "one sync covered two files";
     TablesFull, "tables-full", 0, "a write was refused because the hints of earlier files were not written yet";
     OpenedOnAFullDisk, "opened-on-a-full-disk", 0, "a store was opened that had no room for a new file";
+    ClosedOnAFullDisk, "closed-on-a-full-disk", 0, "a store was closed that had no room for its last writes";
     RottenRecordWrittenOver, "rotten-record-written-over", 0, "a record that could not be read was looked up in its hint";
     DiskNearlyFull, "disk-nearly-full", 0, "so little room was left that it was kept for deletes";
     DiskFull, "disk-full", 0, "what was written found no room";

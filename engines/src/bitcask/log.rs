@@ -298,8 +298,18 @@ impl<D: Disk> Bitcask<D> {
         Ok(())
     }
 
-    /// Makes everything durable, says so in the log, and leaves a hint for the last file.
+    /// Makes everything durable, says so in the log, and leaves a hint for the last file. `Full`: there was no room for the last
+    /// writes or for what is said of them. Everything else is durable, and the end of the file is left as after a power loss.
     pub(super) fn close_log(&mut self) -> Result<()> {
+        let closed = self.close_whole();
+        if matches!(&closed, Err(error) if error.is_refusal()) {
+            sometimes!(self.disk, ClosedOnAFullDisk);
+            self.wait_for_device()?;
+        }
+        closed
+    }
+
+    fn close_whole(&mut self) -> Result<()> {
         self.make_durable()?;
         if self.durable > self.marked {
             self.append_mark();

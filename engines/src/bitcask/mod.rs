@@ -414,9 +414,8 @@ impl<D: Disk> Engine for Bitcask<D> {
     fn close(&mut self) -> Result<()> {
         self.check_sound()?;
         let result = self.close_log();
-        self.poison_on_error(result)?;
         self.closed = true;
-        Ok(())
+        self.poison_on_error(result)
     }
 }
 
@@ -452,7 +451,7 @@ impl<F> DataFile<F> {
 
 /// Whether an error of the disk passes by itself: there is no room, or no descriptor. What was to be done is not done, and
 /// may be tried again.
-fn passes(error: &io::Error) -> bool {
+pub(crate) fn passes(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ResourceBusy, StorageFull};
     matches!(error.kind(), QuotaExceeded | ResourceBusy | StorageFull)
 }

@@ -94,6 +94,11 @@ impl<D: Disk> Bitcask<D> {
     /// Makes everything written durable, names included, and waits for it.
     pub(super) fn make_durable(&mut self) -> Result<()> {
         self.write_buffer()?;
+        self.wait_for_device()
+    }
+
+    /// Makes everything durable that the operating system has, names included, and waits for it.
+    pub(super) fn wait_for_device(&mut self) -> Result<()> {
         // What a sync under way covers is not durable yet either.
         let under_way = self.sync.iter().flat_map(|sync| &sync.files);
         let mut numbers: Vec<u32> = under_way.chain(&self.dirty).copied().collect();
@@ -109,7 +114,7 @@ impl<D: Disk> Bitcask<D> {
         }
         self.dirty.clear();
         self.names_dirty = false;
-        self.durable = self.lsn;
+        self.durable = self.handed_over;
         Ok(())
     }
 }

@@ -35,7 +35,7 @@ use rondo_core::env::Disk;
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::{buggify, sometimes};
 
-use crate::bitcask::Bitcask;
+use crate::bitcask::{Bitcask, passes};
 
 pub use self::error::{DataDirError, Missing, STAY_DOWN};
 use self::sealed::{Kind, put_name, take, take_name};
@@ -211,13 +211,21 @@ impl<D: Disk> DataDir<D> {
     }
 
     /// Says that the engine has been closed, that nothing was lost, and that `last` is its last write. The last thing a
-    /// node does.
+    /// node does. `false`: the disk has no room for the mark, or the process no descriptor, so the next start is one as after
+    /// a power loss.
     ///
     /// # Errors
     /// The disk's.
-    pub fn mark_clean(self, last: Lsn) -> Result<(), DataDirError> {
-        let files = self.files()?.into_iter().collect();
-        Ok(self.stock(last, true, files).write(&*self.disk, &CLEAN)?)
+    pub fn mark_clean(self, last: Lsn) -> Result<bool, DataDirError> {
+        let marked = self.files().and_then(|files| {
+            let files = files.into_iter().collect();
+            self.stock(last, true, files).write(&*self.disk, &CLEAN)
+        });
+        match marked {
+            Ok(()) => Ok(true),
+            Err(error) if passes(&error) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn files(&self) -> io::Result<Files> {
@@ -385,6 +393,18 @@ mod tests {
         open(&disk, 1).unwrap().mark_clean(Lsn(0)).unwrap();
         assert!(open(&disk, 1).unwrap().clean);
         assert!(!open(&disk, 1).unwrap().clean, "it was not closed again");
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_the_clean_mark_the_next_start_is_an_unclean_one() {
+        let disk = MemDisk::new();
+        let directory = open(&disk, 1).unwrap();
+        disk.set_capacity(Some(0));
+        assert!(!directory.mark_clean(Lsn(0)).unwrap());
+        disk.set_capacity(None);
+        let again = open(&disk, 1).unwrap();
+        assert!(!again.clean);
+        assert!(again.mark_clean(Lsn(0)).unwrap() && open(&disk, 1).unwrap().clean);
     }
 
     #[test]
