@@ -122,11 +122,11 @@ impl Clients {
                 request.action = message::Action::Delete { context };
             }
             (Change::Context, message::Action::Put { value, content_type, context }) => {
-                let context = other_context(context.as_ref());
+                let context = history::other_context(context.as_ref());
                 request.action = message::Action::Put { value, content_type, context };
             }
             (Change::Context, message::Action::Delete { context }) => {
-                let context = other_context(context.as_ref());
+                let context = history::other_context(context.as_ref());
                 request.action = message::Action::Delete { context };
             }
             (Change::Value | Change::Action | Change::Context, _) => {}
@@ -172,11 +172,6 @@ impl Clients {
                 .expect("the cluster's own token for this key")
         }))
     }
-}
-
-/// No context where there was one, and the empty one where there was none.
-fn other_context(context: Option<&Context>) -> Option<Context> {
-    if context.is_some() { None } else { Some(Context::default()) }
 }
 
 #[cfg(test)]

@@ -134,7 +134,7 @@ pub struct Op {
     pub first_attempt: u32,
     /// The value it writes; empty when it writes none.
     pub value: Bytes,
-    /// The context it sent, when it sent one.
+    /// The context it sent, when it sent one; see `sent_by`.
     pub sent: Option<Context>,
     /// The attempts, in order; none when the run ended before.
     pub attempts: Vec<Attempt>,
@@ -416,6 +416,15 @@ impl Op {
         })
     }
 
+    /// The context that one of its attempts sent.
+    #[must_use]
+    pub fn sent_by(&self, attempt: &Attempt) -> Option<Context> {
+        match attempt.change {
+            Some(Change::Context) => other_context(self.sent.as_ref()),
+            _ => self.sent.clone(),
+        }
+    }
+
     /// The contexts that were handed out for it.
     pub fn contexts(&self) -> impl Iterator<Item = (Stamp, &Context)> {
         let own = self.attempts.iter().filter(|attempt| attempt.is_of_the_request());
@@ -427,6 +436,12 @@ impl Op {
             _ => None,
         })
     }
+}
+
+/// What an attempt sends that changes the context: none where there was one, and the empty one where there was none.
+#[must_use]
+pub fn other_context(context: Option<&Context>) -> Option<Context> {
+    if context.is_some() { None } else { Some(Context::default()) }
 }
 
 impl Attempt {

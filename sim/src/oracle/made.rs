@@ -14,7 +14,7 @@ use crate::history::{
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
 use crate::rt::Time;
-use crate::scenario::{Action, Over};
+use crate::scenario::{Action, Change, Over};
 
 /// A history in the making. Stamps are chosen by the test; times are the same numbers in milliseconds.
 #[derive(Default)]
@@ -159,6 +159,12 @@ impl Last<'_> {
     /// It was written with this context.
     pub(crate) fn sent(self, clock: Clock) -> Self {
         self.history.ops[self.id].sent = Some(Context { clock, highest: Hlc(0) });
+        self
+    }
+
+    /// Its first attempt came with this change.
+    pub(crate) fn changed(self, change: Change) -> Self {
+        self.history.ops[self.id].attempts[0].change = Some(change);
         self
     }
 

@@ -4,6 +4,11 @@
 //! A client that chains its writes by their tokens overwrites each with the next. A token without the own dot would leave them all
 //! side by side, until the key is full. That a token covers nothing else is asked by `coverage`, and of what a read shows by
 //! `siblings`.
+//!
+//! What counts is what the answered attempt sent. An attempt that comes with another context under the same id, to a node that
+//! does not know the id, is answered from the replicas: they hold the write and its id, and no context. So it cannot be refused
+//! there (`docs/internals/consistency.md` promises that of a coordinator that knows the id), and its token covers the write
+//! and what that attempt sent; what an earlier attempt sent is known to nobody there. To know less makes a sibling at worst.
 
 use crate::history::{Answer, End, Promise};
 use crate::oracle::Violation;
@@ -23,12 +28,12 @@ fn of_key(index: &Index<'_>, of: &OfKey) -> Vec<Violation> {
     for fact in writes {
         let op = &index.history.ops[fact.id as usize];
         let own = op.attempts.iter().filter(|attempt| attempt.is_of_the_request());
-        for End { stamp, answer, .. } in own.filter_map(|attempt| attempt.end.as_ref()) {
-            let Answer::Stored { context, .. } = answer else {
+        for attempt in own {
+            let Some(End { stamp, answer: Answer::Stored { context, .. }, .. }) = &attempt.end else {
                 continue;
             };
             let dot = index.dot(of.key, fact.id);
-            let lacks = match &op.sent {
+            let lacks = match &op.sent_by(attempt) {
                 _ if dot.is_some_and(|dot| !context.clock.covers(dot)) => "its own dot",
                 Some(sent) if !context.clock.dominates(&sent.clock) => "what it was sent with",
                 _ => continue,
@@ -47,6 +52,7 @@ mod tests {
     use rondo_core::version::dvv::Clock;
 
     use crate::oracle::made::{self, Made, clock};
+    use crate::scenario::Change;
 
     use super::*;
 
@@ -64,6 +70,18 @@ mod tests {
             "k0: the token that op 1 was answered with lacks what it was sent with",
         ];
         assert_eq!(told(made), expect);
+    }
+
+    #[test]
+    fn what_counts_is_what_the_answered_attempt_sent() {
+        let with = |change| {
+            let mut made = Made::default();
+            made.put(0, 1, Some(2)).sent(clock(8, 1)).dot(7, 1).knows(clock(7, 1)).changed(change);
+            told(made)
+        };
+        assert_eq!(with(Change::Context), Vec::<String>::new(), "it sent none");
+        let lacks = ["k0: the token that op 0 was answered with lacks what it was sent with"];
+        assert_eq!(with(Change::Deadline(5)), lacks);
     }
 
     #[test]
