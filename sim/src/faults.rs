@@ -203,7 +203,12 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     }
     if let Some(outside) = outside {
         world.note("outside", outside.nodes[0], &[], || format!("{outside:?}"));
-        world.net.cut(&links_between(world, &outside.nodes));
+        let links = links_between(world, &outside.nodes);
+        world.net.cut(&links);
+        // What was called before has not ended: whoever is outside now is well no more.
+        let cut = links.into_iter().map(|(from, to)| Place::Link(from, to));
+        let (from, until) = (rt::now(), Time(u64::MAX));
+        world.history.spells.extend(cut.map(|place| Spell { place, from, until }));
     }
     nodes.clone().filter(is_killed).for_each(|node| kill(world, node));
     drop(guard);
