@@ -70,7 +70,7 @@ fn owners(index: &Index<'_>, key: u32) -> BTreeSet<u32> {
     index.finals(key).iter().map(|last| last.node).collect()
 }
 
-fn by_key(history: &History) -> Vec<Vec<&Kept>> {
+pub(super) fn by_key(history: &History) -> Vec<Vec<&Kept>> {
     let mut keys = vec![Vec::new(); history.keys() as usize];
     for kept in &history.kept {
         if let Some(of) = keys.get_mut(kept.key as usize) {

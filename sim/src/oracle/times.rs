@@ -4,32 +4,42 @@
 //! Otherwise the newest value, which is the answer, would be one that was overwritten, or that its own coordinator wrote
 //! before another. Asked of what was stored, with the contexts that clients sent. Left out: what a blind write overwrote, which
 //! only its coordinator knows.
+//!
+//! Left out, too, between lives of an actor's node: versions that were not durable there when their life ended. The next life
+//! does not hold them, so its writes are above them only where the node's clock is: `readings` asks that of all that was shown.
+//! A time that a version of the key pushed above what the clock adopts says nothing of the clock, and comes again, or a lower one,
+//! when the next life's query meets the same version and not the lost one. No harm: the lost one was never acknowledged by a quorum
+//! that the query would have met (`order` asks that), so the two are concurrent, and their order is free.
 
+use rondo_core::config::LIFE_DOTS;
+use rondo_core::version::dvv::Dot;
 use rondo_core::version::hlc::Hlc;
 
+use crate::history::{History, Kept, Stamp};
 use crate::oracle::Violation;
+use crate::oracle::acks;
 use crate::oracle::index::{Index, OfKey};
 
 const NAME: &str = "times";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    index.keys.iter().flat_map(of_key).collect()
+    let kept = acks::by_key(index.history);
+    let keys = index.keys.iter().zip(&kept);
+    keys.flat_map(|(of, kept)| of_key(of, &Lives { history: index.history, kept })).collect()
 }
 
-fn of_key(of: &OfKey) -> Vec<Violation> {
+fn of_key(of: &OfKey, lives: &Lives<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
     // For each slot the dots with the highest HLC up to each, and whose it is.
-    let highest: Vec<Vec<(u64, Hlc, u32)>> =
-        (0..).zip(&of.dots).map(|(slot, _)| rising(of, slot, &mut wrong)).collect();
+    let highest: Vec<Vec<Highest>> =
+        (0..).zip(&of.dots).map(|(slot, _)| rising(of, slot, lives, &mut wrong)).collect();
     for fact in of.facts.iter().filter(|fact| fact.dot.is_some() && fact.happened()) {
         for &(slot, run) in fact.sent.map_or(&[][..], |sent| of.clock(sent)) {
             let dots = &highest[slot as usize];
-            let covered = dots[..dots.partition_point(|&(dot, ..)| dot <= run.to)].last();
-            let covered = covered.filter(|&&(dot, ..)| dot >= run.from);
-            if let Some(&(_, hlc, other)) =
-                covered.filter(|&&(_, hlc, id)| hlc >= fact.hlc && id != fact.id)
-            {
-                let (key, id, own) = (of.key, fact.id, fact.hlc);
+            let covered = dots[..dots.partition_point(|high| high.n <= run.to)].last();
+            let covered = covered.filter(|high| high.n >= run.from);
+            if let Some(high) = covered.filter(|high| high.hlc >= fact.hlc && high.id != fact.id) {
+                let (key, id, own, other, hlc) = (of.key, fact.id, fact.hlc, high.id, high.hlc);
                 let what = format!(
                     "k{key}: op {id} at {own} covers op {other} at {hlc}, which is not below"
                 );
@@ -40,26 +50,84 @@ fn of_key(of: &OfKey) -> Vec<Violation> {
     wrong
 }
 
+/// A dot, and the highest HLC up to it with whose it is.
+#[derive(Clone, Copy)]
+struct Highest {
+    n: u64,
+    hlc: Hlc,
+    id: u32,
+}
+
 /// The running maximum of an actor's HLCs; where one does not rise, that is wrong.
-fn rising(of: &OfKey, slot: usize, wrong: &mut Vec<Violation>) -> Vec<(u64, Hlc, u32)> {
-    let mut highest: Vec<(u64, Hlc, u32)> = Vec::new();
-    for &(n, place) in &of.dots[slot] {
+fn rising(of: &OfKey, slot: usize, lives: &Lives<'_>, wrong: &mut Vec<Violation>) -> Vec<Highest> {
+    let dots = &of.dots[slot];
+    let last = dots.last().map_or(0, |&(n, _)| n / LIFE_DOTS);
+    let mut highest: Vec<Highest> = Vec::new();
+    // Of those that a later life holds, and of those of the life at hand.
+    let (mut lasting, mut here): (Option<Highest>, Option<Highest>) = (None, None);
+    for &(n, place) in dots {
         let fact = &of.facts[place as usize];
-        let (_, before, earlier) = highest.last().copied().unwrap_or_default();
-        if before >= fact.hlc && !highest.is_empty() {
-            let (key, id, hlc) = (of.key, fact.id, fact.hlc);
+        here = here.filter(|high| high.n / LIFE_DOTS == n / LIFE_DOTS);
+        let before = lasting.into_iter().chain(here).max_by_key(|high| high.hlc);
+        if let Some(before) = before.filter(|before| before.hlc >= fact.hlc) {
+            let (key, id, hlc, earlier, was) = (of.key, fact.id, fact.hlc, before.id, before.hlc);
             let what = format!(
-                "k{key}: op {id} at {hlc} has a later dot of the same actor than op {earlier} at {before}"
+                "k{key}: op {id} at {hlc} has a later dot of the same actor than op {earlier} at {was}"
             );
             wrong.push(Violation::safety(NAME, fact.seen, what));
         }
-        highest.push((n, before.max(fact.hlc), if before > fact.hlc { earlier } else { fact.id }));
+        let own = Highest { n, hlc: fact.hlc, id: fact.id };
+        let with = |high: Option<Highest>| match high.filter(|high| high.hlc > own.hlc) {
+            Some(high) => Highest { n, ..high },
+            None => own,
+        };
+        here = Some(with(here));
+        let dot = Dot { actor: of.actor(slot as u32), n };
+        let lasts = n / LIFE_DOTS == last || lives.kept(of, dot);
+        if lasts {
+            lasting = Some(with(lasting));
+        }
+        if lasts || lives.was_shown(of, dot) {
+            highest.push(with(highest.last().copied()));
+        }
     }
     highest
 }
 
+/// What of a key was durable when a life ended.
+struct Lives<'a> {
+    history: &'a History,
+    /// Of this key, in order of time.
+    kept: &'a [&'a Kept],
+}
+
+impl Lives<'_> {
+    /// Whether another node than its issuer stored a dot.
+    fn was_shown(&self, of: &OfKey, dot: Dot) -> bool {
+        let all = self.history.sightings.get(&(of.key, dot));
+        all.is_some_and(|all| all.iter().any(|seen| seen.shown < Stamp::NEVER))
+    }
+
+    /// Whether a dot was durable at the node that issued it before the life that did was over.
+    fn kept(&self, of: &OfKey, dot: Dot) -> bool {
+        let Some(seen) = self.history.sightings.get(&(of.key, dot)).and_then(|all| all.first())
+        else {
+            return true;
+        };
+        let is_next = |stamp: Stamp| stamp > seen.stamp;
+        let boots = self.history.boots.iter().filter(|boot| boot.node == seen.issuer);
+        let Some(over) = boots.map(|boot| boot.stamp).find(|&stamp| is_next(stamp)) else {
+            return true;
+        };
+        let since = self.kept.partition_point(|kept| kept.stamp < seen.stamp);
+        let life = self.kept[since..].iter().take_while(|kept| kept.stamp < over);
+        life.filter(|kept| kept.node == seen.issuer).any(|kept| kept.clock.covers(dot))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::history::Boot;
     use crate::oracle::made::{Made, clock};
 
     use super::*;
@@ -87,6 +155,23 @@ mod tests {
         let told = told(made);
         assert_eq!(told.len(), 1);
         assert!(told[0].contains("has a later dot of the same actor than op 1"), "{told:?}");
+    }
+
+    #[test]
+    fn over_lives_times_rise_above_what_the_next_life_holds() {
+        let over = |is_kept: bool| {
+            let mut made = Made::default();
+            made.put(0, 1, Some(2)).dot(7, 2 * LIFE_DOTS + 1);
+            made.put(0, 4, Some(5)).dot(7, LIFE_DOTS + 1);
+            let mut history = made.history();
+            history.boots.push(Boot { node: 0, stamp: Stamp(6), epoch: 2 });
+            if is_kept {
+                let kept = clock(7, LIFE_DOTS + 1);
+                history.kept.push(Kept { key: 0, node: 0, stamp: Stamp(5), clock: kept });
+            }
+            check(&Index::of(&history)).len()
+        };
+        assert_eq!((over(true), over(false)), (1, 0), "what was lost is below nothing");
     }
 
     #[test]
