@@ -342,7 +342,7 @@ pub enum Reply {
         /// Whether it may pass by itself, so that asking again helps.
         passes: bool,
     },
-    /// The request makes no sense; nothing was written.
+    /// The request makes no sense, or its id names another one here. This attempt has written nothing; of others it says nothing.
     BadRequest {
         /// Why, for people.
         reason: String,

@@ -182,9 +182,10 @@ fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usiz
             Answer::NotFound { values, context }
         }
         Reply::Indeterminate { .. } => Answer::Indeterminate,
-        Reply::Unavailable { reason, .. }
-        | Reply::Overloaded { reason, .. }
-        | Reply::BadRequest { reason } => Answer::Refused(reason),
+        Reply::Unavailable { reason, .. } | Reply::Overloaded { reason, .. } => {
+            Answer::Refused(reason)
+        }
+        Reply::BadRequest { reason } => Answer::BadRequest(reason),
     };
     end(&mut world, op, attempt, answer);
 }
@@ -199,7 +200,9 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
     let (is_stored, context) = match &answer {
         Answer::Stored { context, .. } => (true, Some(context)),
         Answer::Found { context, .. } | Answer::NotFound { context, .. } => (false, Some(context)),
-        Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => (false, None),
+        Answer::Indeterminate | Answer::Refused(_) | Answer::BadRequest(_) | Answer::Unreached => {
+            (false, None)
+        }
     };
     let key = match world.op(op).attempts[attempt].change {
         Some(Change::Key(other)) => other,
@@ -234,7 +237,7 @@ fn told(answer: &Answer) -> String {
         }
         Answer::NotFound { values, .. } => format!("deleted, beside {}", named(values)),
         Answer::Indeterminate => "indeterminate".to_owned(),
-        Answer::Refused(reason) => format!("refused: {reason}"),
+        Answer::Refused(reason) | Answer::BadRequest(reason) => format!("refused: {reason}"),
         Answer::Unreached => "nobody listens".to_owned(),
     }
 }

@@ -196,6 +196,8 @@ pub enum Answer {
     Indeterminate,
     /// The request did not happen, says the node.
     Refused(String),
+    /// The request makes no sense, says the node, or its id names another one there. This attempt did not write.
+    BadRequest(String),
     /// Nobody was there to ask.
     Unreached,
 }
@@ -398,7 +400,7 @@ impl Op {
         }
         let refused = |attempt: &Attempt| {
             let answer = attempt.end.as_ref().map(|end| &end.answer);
-            matches!(answer, Some(Answer::Refused(_) | Answer::Unreached))
+            matches!(answer, Some(Answer::Refused(_) | Answer::BadRequest(_) | Answer::Unreached))
         };
         let cannot_write = self.first_attempt > 1;
         if cannot_write || own().all(refused) { Fate::Refused } else { Fate::Unknown }

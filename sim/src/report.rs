@@ -145,7 +145,7 @@ fn outcomes(history: &History) -> String {
             Some(Answer::Found { .. }) => 1,
             Some(Answer::NotFound { .. }) => 2,
             Some(Answer::Indeterminate) => 3,
-            Some(Answer::Refused(_) | Answer::Unreached) => 4,
+            Some(Answer::Refused(_) | Answer::BadRequest(_) | Answer::Unreached) => 4,
             None => 5,
         };
         counts[class] += 1;

@@ -258,7 +258,10 @@ impl OfKey {
                 Answer::Stored { context, .. } => (context, &[][..], false),
                 Answer::Found { values, context } => (context, values.as_slice(), true),
                 Answer::NotFound { context, values } => (context, values.as_slice(), true),
-                Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => continue,
+                Answer::Indeterminate
+                | Answer::Refused(_)
+                | Answer::BadRequest(_)
+                | Answer::Unreached => continue,
             };
             let is_read = reads && !has_answer;
             has_answer |= reads;

@@ -188,7 +188,10 @@ impl Last<'_> {
             Answer::Found { context, .. }
             | Answer::NotFound { context, .. }
             | Answer::Stored { context, .. } => context.clock = known,
-            Answer::Indeterminate | Answer::Refused(_) | Answer::Unreached => {}
+            Answer::Indeterminate
+            | Answer::Refused(_)
+            | Answer::BadRequest(_)
+            | Answer::Unreached => {}
         }
         self
     }

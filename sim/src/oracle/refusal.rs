@@ -5,7 +5,9 @@
 //! sends another attempt. And an attempt that asks for another write under an id that was used is never answered as stored.
 //!
 //! Left out: requests whose id another request used, because nobody can tell then which of them a node speaks of; and nobody there
-//! to ask, which says nothing of earlier attempts.
+//! to ask, which says nothing of earlier attempts. And a bad request after an attempt that asked for something else under the id: a
+//! node that met that one first takes the id for its name, and says so (`docs/internals/consistency.md`); of the request that
+//! came first elsewhere it knows nothing, and claims nothing.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +62,11 @@ fn another_write(id: usize, op: &Op, attempt: &Attempt) -> Option<Violation> {
 fn untrue(id: usize, op: &Op, at: usize, since: Stamp) -> Option<Violation> {
     let attempt = &op.attempts[at];
     let end = attempt.end.as_ref().filter(|_| attempt.change.is_none())?;
-    let Answer::Refused(reason) = &end.answer else {
-        return None;
+    let was_another = op.attempts[..at].iter().any(|earlier| earlier.change.is_some());
+    let reason = match &end.answer {
+        Answer::Refused(reason) => reason,
+        Answer::BadRequest(reason) if !was_another => reason,
+        _ => return None,
     };
     // A later attempt may write what this one did not.
     let next = op.attempts.get(at + 1).map_or(Stamp::NEVER, |next| next.called);
@@ -113,6 +118,15 @@ mod tests {
         assert_eq!(told(&history(Answer::Indeterminate, None, true)), Vec::<String>::new());
         let changed = history(refused(), Some(Change::Value), true);
         assert_eq!(told(&changed), Vec::<String>::new(), "of the other write it is true");
+    }
+
+    #[test]
+    fn a_bad_request_says_nothing_of_the_request_where_its_id_named_another_before() {
+        let bad = || Answer::BadRequest("another".to_owned());
+        let mut history = history(bad(), None, true);
+        assert_eq!(told(&history).len(), 1, "nobody used the id for another");
+        history.ops[0].attempts[0].change = Some(Change::Key(3));
+        assert_eq!(told(&history), Vec::<String>::new());
     }
 
     #[test]

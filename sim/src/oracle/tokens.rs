@@ -29,7 +29,8 @@ fn of_key(index: &Index<'_>, of: &OfKey) -> Vec<Violation> {
         let op = &index.history.ops[fact.id as usize];
         let own = op.attempts.iter().filter(|attempt| attempt.is_of_the_request());
         for attempt in own {
-            let Some(End { stamp, answer: Answer::Stored { context, .. }, .. }) = &attempt.end else {
+            let Some(End { stamp, answer: Answer::Stored { context, .. }, .. }) = &attempt.end
+            else {
                 continue;
             };
             let dot = index.dot(of.key, fact.id);
