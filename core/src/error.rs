@@ -41,6 +41,13 @@ impl Error {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Error::Full(_) | Error::Busy(_))
     }
+
+    /// Of a write: it was not done, nothing changed, and it may be tried again later. A bound refused it, or the record that it was to
+    /// replace cannot be read now.
+    #[must_use]
+    pub fn wrote_nothing(&self) -> bool {
+        self.is_refusal() || matches!(self, Error::Corrupt { .. })
+    }
 }
 
 impl fmt::Display for Error {

@@ -143,7 +143,7 @@ impl Replica {
             // Also on disk: after a clean end of this life the next one would take them as they were.
             let batch = Batch { changes };
             match engine.write(&batch) {
-                Err(error) if error.is_refusal() => unwritten = batch.changes,
+                Err(error) if error.wrote_nothing() => unwritten = batch.changes,
                 written => drop(written?),
             }
         }

@@ -268,7 +268,7 @@ impl Agreement {
         let bytes = codec::encode_layout(&layout);
         match engine.write(&single(LAYOUT_KEY, bytes)) {
             // It is offered, or formed, again.
-            Err(error) if error.is_refusal() => return Ok(()),
+            Err(error) if error.wrote_nothing() => return Ok(()),
             stored => self.adopt(layout, stored?, false),
         }
         Ok(())
@@ -333,7 +333,7 @@ fn roles(members: &Membership, now: Mono) -> Vec<Role> {
 fn make_live(endorsed: &mut Endorsed, engine: &mut dyn Engine) -> Result<()> {
     match engine.write(&single(LIVE_KEY, Bytes::from_static(b"1"))) {
         // Looked at again with the next heartbeat.
-        Err(error) if error.is_refusal() => Ok(()),
+        Err(error) if error.wrote_nothing() => Ok(()),
         written => {
             endorsed.live = written.is_ok();
             written.map(drop)

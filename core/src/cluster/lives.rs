@@ -164,7 +164,7 @@ impl Lives {
             let before = self.known.insert(node, Known { life, stored: Lsn(0), refused: 0 });
             match engine.write(&single(LIVES_KEY, encode(&self.known))) {
                 // It does not count before that is stored: with the next heartbeat it is tried again.
-                Err(error) if error.is_refusal() => match before {
+                Err(error) if error.wrote_nothing() => match before {
                     Some(before) => drop(self.known.insert(node, before)),
                     None => drop(self.known.remove(&node)),
                 },
@@ -233,7 +233,7 @@ impl Lives {
         );
         match engine.write(&single(DENIED_KEY, Bytes::copy_from_slice(why.as_bytes()))) {
             // The next life is told again.
-            Err(error) if !error.is_refusal() => return Err(error),
+            Err(error) if !error.wrote_nothing() => return Err(error),
             _ => {}
         }
         self.denied = Some(why);
@@ -246,7 +246,7 @@ impl Lives {
             let place = Bytes::copy_from_slice(&self.place.to_be_bytes());
             match engine.write(&single(PLACE_KEY, place)) {
                 // It is looked at again with the next heartbeat.
-                Err(error) if error.is_refusal() => {}
+                Err(error) if error.wrote_nothing() => {}
                 written => {
                     written?;
                     self.moved = false;
