@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::id::{NodeId, ReadId, SyncId};
+use crate::id::{Life, NodeId, ReadId, SyncId};
 use crate::probe::Probe;
 
 /// Monotonic time of one node, in nanoseconds since some moment before it started. For timers.
@@ -95,8 +95,9 @@ pub trait Network: Probe + Send + Sync + 'static {
     fn is_connected(&self, node: NodeId) -> bool;
     /// Sends one datagram. An address that does not resolve is a lost datagram.
     fn datagram(&self, to: &Address, bytes: Bytes);
-    /// Says that `node`, which people call `name`, is reached at `address`: links to it are made, and remade, there.
-    fn route(&self, node: NodeId, name: &str, address: &Address);
+    /// Says that `life` of `node`, which people call `name`, counts and is reached at `address`: links to it are made, and
+    /// remade, there, and none with a life before it.
+    fn route(&self, node: NodeId, life: Life, name: &str, address: &Address);
 }
 
 /// How to open a file.

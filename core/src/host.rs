@@ -24,7 +24,7 @@ use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::env::{Address, Class, Clock, DiskDone, Mono, Network, Wall};
 use crate::error::Result;
-use crate::id::{ClientTag, Lsn, NodeId};
+use crate::id::{ClientTag, Life, Lsn, NodeId};
 use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
 use crate::message::{Envelope, Gossip, Reply};
 use crate::node::Node;
@@ -180,9 +180,11 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
             codec::decode(&bytes).map_or(Input::Malformed, |envelope| Input::Peer(from, envelope))
         }
         Arrival::Datagram(..) if buggify!(world, GossipMalformed) => Input::Malformed,
-        Arrival::Datagram(_, bytes) => {
-            codec::decode_gossip(&bytes, &world.secret).map_or(Input::Malformed, Input::Gossip)
-        }
+        Arrival::Datagram(from, bytes) => match codec::decode_gossip(&bytes, &world.secret) {
+            Ok(gossip) => Input::Gossip(gossip),
+            Err(_) => codec::decode_foreign_gossip(&bytes)
+                .map_or(Input::Malformed, |gossip| Input::Foreign(from, gossip)),
+        },
         Arrival::Disk(DiskDone::Synced { id, result }) => Input::Synced(id, result),
         Arrival::Disk(DiskDone::Read { id, result }) => Input::ReadDone(id, result),
         Arrival::Client(Ask::Request(request, sink)) if buggify!(world, ClientLaneFull) => {
@@ -286,8 +288,8 @@ impl<N: Network> Env for World<N> {
         self.network.datagram(to, bytes);
     }
 
-    fn route(&mut self, node: NodeId, name: &str, address: &Address) {
-        self.network.route(node, name, address);
+    fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address) {
+        self.network.route(node, life, name, address);
     }
 
     fn reply(&mut self, client: ClientTag, reply: Reply) {

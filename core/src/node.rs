@@ -100,7 +100,7 @@ impl Node {
             members: Membership::new(config),
             barred: lives.bars(agreement.live().map(|(layout, _)| &**layout)),
             lives,
-            notes: Notes::default(),
+            notes: Notes::new(&config.name, &config.cluster),
             agreement,
             replica: Replica::load(config, engine)?,
             held: Held::new(shares.held),
@@ -132,6 +132,7 @@ impl Node {
                 self.on_gossip(gossip, env)?;
                 self.trust(env.mono());
             }
+            Input::Foreign(from, gossip) => self.on_foreign(from, gossip, env),
             Input::Malformed => self.counters.malformed += 1,
             Input::Synced(id, result) => self.on_synced(id, result, env)?,
             Input::ReadDone(id, result) => self.on_read_done(id, result, env)?,

@@ -27,6 +27,8 @@ pub struct Status {
     pub waiting: Vec<String>,
     /// Why it must not serve, whatever its peers do; one of `waiting`.
     pub barred: Option<String>,
+    /// Whether `barred` is for good: this data directory does not count any more.
+    pub denied: bool,
     /// What people should know of nodes that this one does not hear or count, a line each.
     pub notes: Vec<String>,
     /// What is wrong although the node serves, for people.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::engine::Engine;
 use crate::env::{Address, Mono, Wall};
-use crate::id::{ClientTag, NodeId, ReadId, SyncId};
+use crate::id::{ClientTag, Life, NodeId, ReadId, SyncId};
 use crate::message::{Envelope, Gossip, Reply, Request};
 use crate::probe::Probe;
 
@@ -21,6 +21,8 @@ pub enum Input {
     Peer(NodeId, Envelope),
     /// A peer makes itself known.
     Gossip(Gossip),
+    /// A datagram from this address can be read and was not made with this cluster's secret. What it says is anybody's word.
+    Foreign(Address, Gossip),
     /// A message or datagram could not be read.
     Malformed,
     /// A sync ended.
@@ -50,8 +52,8 @@ pub trait Env: Probe {
     fn is_connected(&self, node: NodeId) -> bool;
     /// Sends a datagram; it may be lost.
     fn datagram(&mut self, to: &Address, gossip: &Gossip);
-    /// Says where a node is reached, and what people call it.
-    fn route(&mut self, node: NodeId, name: &str, address: &Address);
+    /// Says which life of a node counts, where it is reached, and what people call it.
+    fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address);
     /// Answers a client. Exactly one answer for each `Input::Request`.
     fn reply(&mut self, client: ClientTag, reply: Reply);
 }

@@ -54,7 +54,7 @@ impl Env for World {
         true
     }
     fn datagram(&mut self, _: &Address, _: &Gossip) {}
-    fn route(&mut self, _: NodeId, _: &str, _: &Address) {}
+    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
     fn reply(&mut self, _: ClientTag, _: Reply) {}
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rondo_core::budget::Memory;
 use rondo_core::config::MEMORY_BYTES_USUAL;
 use rondo_core::env::{Address, Class, Network, Outbound};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
 use rondo_net::status::LinkState;
 use rondo_net::tcp::{Options, TcpNetwork};
@@ -39,7 +39,7 @@ fn start(node: NodeId) -> io::Result<(TcpNetwork, InboxReader)> {
         listen: Address("127.0.0.1:0".into()),
         next_free: false,
         node,
-        boot: BootEpoch(1),
+        life: Life::default(),
         cluster: "ping".into(),
         secret: None,
         heartbeat_ms: 100,
@@ -52,7 +52,7 @@ fn start(node: NodeId) -> io::Result<(TcpNetwork, InboxReader)> {
 /// Sends back what arrives, until the process is killed.
 async fn echo(ping: &Address) -> io::Result<()> {
     let (network, mut reader) = start(PONG)?;
-    network.route(PING, "ping", ping);
+    network.route(PING, Life::default(), "ping", ping);
     println!("{}", network.address());
     io::stdout().flush()?;
     let mut batch = Vec::new();
@@ -74,7 +74,7 @@ async fn ping() -> io::Result<()> {
         .spawn()?;
     let mut address = String::new();
     BufReader::new(child.stdout.take().expect("piped")).read_line(&mut address)?;
-    network.route(PONG, "pong", &Address(address.trim().into()));
+    network.route(PONG, Life::default(), "pong", &Address(address.trim().into()));
     while network.links().iter().any(|link| link.state != LinkState::Open || !link.hears) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

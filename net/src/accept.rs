@@ -105,7 +105,7 @@ async fn welcome<G: Ground>(
 ) {
     let handshake = Handshake::accept(Arc::clone(&rim.me), rim.nonce());
     let on_spoken = || stage.store(SPOKEN, Ordering::Relaxed);
-    let shaken = shake_hands(&mut stream, handshake, None, on_spoken);
+    let shaken = shake_hands(&mut stream, handshake, None, on_spoken, |peer| rim.admits(peer));
     let opened = within(&rim.ground, rim.handshake_ms, shaken).await;
     stage.store(SETTLED, Ordering::Relaxed);
     let (peer, decoder) = match opened.unwrap_or(Err(Failure::Slow)) {
@@ -113,16 +113,16 @@ async fn welcome<G: Ground>(
         Err(failure) => return log.on_failure(rim.ground.now(), from.ip(), &failure),
     };
     let node = rim.name(peer.node);
-    let caller = match rim.on_call(peer.node, peer.boot) {
+    let caller = match rim.on_call(peer.node, peer.life) {
         Ok(caller) => caller,
         Err(end) => return tracing::warn!(node, %from, why = %end, "link from a peer not taken"),
     };
-    tracing::debug!(node, %from, boot = peer.boot.0, "the peer's link to us is open");
+    tracing::debug!(node, %from, boot = peer.life.boot.0, "the peer's link to us is open");
     let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
     let reading = Reading::new(peer.node, &rim.inbox);
     let mut ends = CallerEnds { caller: &caller, reading };
     let end = run(&rim.ground, stream, link, &mut ends).await;
-    rim.on_hang_up(peer.node, &caller);
+    rim.on_hang_up((peer.node, peer.life), &caller);
     tracing::debug!(node, %from, why = %end, "the peer's link to us ended");
 }
 

@@ -64,12 +64,13 @@ impl fmt::Display for Failure {
 
 /// Goes through the handshake, after sending `first`. On success returns who is there, and the decoder
 /// with whatever has arrived behind the handshake. `on_spoken` is called when the other side has said something that
-/// makes sense.
+/// makes sense. Whoever has proved to be a node of the cluster is still refused when `admit` does so.
 pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut handshake: Handshake,
     first: Option<Bytes>,
     on_spoken: impl Fn(),
+    admit: impl Fn(&Peer) -> Result<(), Refusal>,
 ) -> Result<(Peer, Decoder), Failure> {
     if let Some(first) = first {
         stream.write_all(&first).await.map_err(Failure::Io)?;
@@ -100,20 +101,26 @@ pub(crate) async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
                 stream.write_all(&bytes).await.map_err(Failure::Io)?;
             }
             Step::Open(last, peer) => {
+                if let Err(refusal) = admit(&peer) {
+                    return Err(refuse(stream, &goodbye(HELLO_VERSION, &refusal), refusal).await);
+                }
                 if let Some(last) = last {
                     stream.write_all(&last).await.map_err(Failure::Io)?;
                 }
                 return Ok((peer, decoder));
             }
-            Step::Refuse(bytes, refusal) => {
-                // Whether the peer still hears it changes nothing for us.
-                let _ = stream.write_all(&bytes).await;
-                let _ = stream.shutdown().await;
-                return Err(Failure::Refuse(refusal));
-            }
+            Step::Refuse(bytes, refusal) => return Err(refuse(stream, &bytes, refusal).await),
             Step::Refused(refusal) => return Err(Failure::Refused(refusal)),
         }
     }
+}
+
+/// Says the last words.
+async fn refuse<S: AsyncWrite + Unpin>(stream: &mut S, words: &Bytes, why: Refusal) -> Failure {
+    // Whether the peer still hears it changes nothing for us.
+    let _ = stream.write_all(words).await;
+    let _ = stream.shutdown().await;
+    Failure::Refuse(why)
 }
 
 /// What an open link gives to and takes from the rest of the program.

@@ -46,7 +46,9 @@ async fn dial<G: Ground>(
 ) -> Result<(G::Stream, Peer, Decoder), Failure> {
     let mut stream = rim.ground.connect(address).await.map_err(Failure::Io)?;
     let (handshake, first) = Handshake::dial(Arc::clone(&rim.me), called.node, rim.nonce());
-    let (peer, decoder) = shake_hands(&mut stream, handshake, Some(first), || ()).await?;
+    let (peer, decoder) =
+        shake_hands(&mut stream, handshake, Some(first), || (), |peer| called.admits(peer.life))
+            .await?;
     Ok((stream, peer, decoder))
 }
 
@@ -62,7 +64,7 @@ async fn converse<G: Ground>(
         Err(end) => end,
         Ok(_) if rim.stops() => End::Ours(STOPS),
         Ok(earlier) => {
-            let (node, boot, protocol) = (called.name(), peer.boot.0, peer.protocol);
+            let (node, boot, protocol) = (called.name(), peer.life.boot.0, peer.protocol);
             tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
             let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
             let reading = Reading::new(called.node, &rim.inbox);

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! dialler                                   acceptor
-//!    Hello(range, ids, boot, nonce)  ->        may I be who you call, do we understand each other?
-//!                                    <-     Hello(range, ids, boot, nonce)
+//!    Hello(range, ids, life, nonce)  ->        may I be who you call, do we understand each other?
+//!                                    <-     Hello(range, ids, life, nonce)
 //!    Proof(hmac "dialler")           ->        the one who calls proves first
 //!                                    <-     Ready(hmac "acceptor")
 //! ```
@@ -22,8 +22,9 @@
 //! 18  from     16   the sender
 //! 34  to       16   whom it means to talk to
 //! 50  boot      8   the sender's boot epoch
-//! 58  nonce    32
-//! 90  cluster   1+  length and UTF-8 name
+//! 58  session   8   which process that is
+//! 66  nonce    32
+//! 98  cluster   1+  length and UTF-8 name
 //! ..  ignored       later versions append here
 //! ```
 //!
@@ -35,7 +36,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use rondo_core::config::NAME_BYTES_MAX;
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use sha2::Sha256;
 
 use crate::frame::{Frame, Kind, encode};
@@ -53,7 +54,10 @@ const MAGIC: [u8; 8] = *b"rondo-kv";
 /// Feature bit: the sender proves a secret, not just the cluster's name.
 const FEATURE_SECRET: u64 = 1;
 
-const _: () = assert!(HANDSHAKE_BYTES_MAX > 91 + NAME_BYTES_MAX);
+/// A hello without the cluster's name, in bytes.
+const HELLO_BYTES: usize = 99;
+
+const _: () = assert!(HANDSHAKE_BYTES_MAX > HELLO_BYTES + NAME_BYTES_MAX);
 const _: () = assert!(HANDSHAKE_BYTES_MAX > 1 + crate::refusal::TEXT_BYTES_MAX);
 
 /// Random bytes, used once.
@@ -66,8 +70,8 @@ pub struct Identity {
     pub cluster: String,
     /// This node.
     pub node: NodeId,
-    /// Its boot epoch.
-    pub boot: BootEpoch,
+    /// Its life.
+    pub life: Life,
     /// What all nodes of the cluster share and nobody else knows; `None` proves the name alone.
     pub secret: Option<Vec<u8>>,
     /// The protocol versions spoken: `PROTOCOL`, except in tests.
@@ -79,8 +83,8 @@ pub struct Identity {
 pub struct Peer {
     /// The node.
     pub node: NodeId,
-    /// Its boot epoch.
-    pub boot: BootEpoch,
+    /// Its life.
+    pub life: Life,
     /// The newest protocol version that both sides speak.
     pub protocol: u8,
     /// The features that both sides have.
@@ -123,7 +127,7 @@ struct Hello {
     features: u64,
     from: NodeId,
     to: NodeId,
-    boot: BootEpoch,
+    life: Life,
     cluster: String,
     protocol: u8,
 }
@@ -255,14 +259,15 @@ impl Identity {
     }
 
     fn hello(&self, to: NodeId, nonce: Nonce) -> Bytes {
-        let mut out = BytesMut::with_capacity(91 + self.cluster.len());
+        let mut out = BytesMut::with_capacity(HELLO_BYTES + self.cluster.len());
         out.put_slice(&MAGIC);
         out.put_u8(*self.protocol.start());
         out.put_u8(*self.protocol.end());
         out.put_u64_le(self.features());
         out.put_u128_le(self.node.0);
         out.put_u128_le(to.0);
-        out.put_u64_le(self.boot.0);
+        out.put_u64_le(self.life.boot.0);
+        out.put_u64_le(self.life.session.0);
         out.put_slice(&nonce);
         out.put_u8(u8::try_from(self.cluster.len()).expect("names are bounded at the start"));
         out.put_slice(self.cluster.as_bytes());
@@ -342,6 +347,8 @@ impl Hello {
         let from = NodeId(payload.try_get_u128_le().ok()?);
         let to = NodeId(payload.try_get_u128_le().ok()?);
         let boot = BootEpoch(payload.try_get_u64_le().ok()?);
+        let session = SessionId(payload.try_get_u64_le().ok()?);
+        let life = Life { boot, session };
         payload.split_off(..size_of::<Nonce>())?;
         let name = usize::from(payload.try_get_u8().ok()?);
         let name = payload.split_off(..name)?;
@@ -349,11 +356,11 @@ impl Hello {
             return None;
         }
         let cluster = std::str::from_utf8(name).ok()?.to_owned();
-        Some(Hello { features, from, to, boot, cluster, protocol })
+        Some(Hello { features, from, to, life, cluster, protocol })
     }
 
     fn peer(&self, me: &Identity) -> Peer {
         let features = self.features & me.features();
-        Peer { node: self.from, boot: self.boot, protocol: self.protocol, features }
+        Peer { node: self.from, life: self.life, protocol: self.protocol, features }
     }
 }

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use rondo_core::config::NODES_MAX;
 use rondo_core::env::{Address, Outbound};
-use rondo_core::id::NodeId;
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 
 use crate::accept::accept_all;
@@ -96,10 +96,12 @@ impl<G: Ground> Links<G> {
         self.shared.rim.is_connected(node)
     }
 
-    /// Says that `node` is reached at `address`: links to it are made, and remade, there. Logs call it `name`.
-    pub fn route(&self, node: NodeId, name: &str, address: &Address) {
+    /// Says that `life` of `node` counts and is reached at `address`: links to it are made, and remade, there, and none
+    /// with a life before it. Logs call it `name`.
+    pub fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
         if node != self.shared.rim.me.node {
-            self.shared.route(node, name, address);
+            self.shared.route(node, life, name, address);
+            self.shared.rim.on_route(node, life);
         }
     }
 
@@ -127,9 +129,9 @@ impl<G: Ground> Links<G> {
 }
 
 impl<G: Ground> Shared<G> {
-    fn route(&self, node: NodeId, name: &str, address: &Address) {
+    fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
         if let Some(called) = self.rim.called(node) {
-            if called.on_route(name, address) {
+            if called.on_route(life, name, address) {
                 tracing::info!(node = called.name(), at = address.0, "the peer has moved");
             }
             return;
@@ -147,7 +149,7 @@ impl<G: Ground> Shared<G> {
             return;
         }
         let leaving = &self.rim.inbox.memory().leaving;
-        let called = Arc::new(Called::new(node, name, address.clone(), leaving));
+        let called = Arc::new(Called::new(node, life, name, address.clone(), leaving));
         self.peers().insert(node, Arc::clone(&called));
         let task = self.rim.ground.spawn(keep_dialled(Arc::clone(&self.rim), called));
         diallers.insert(node, task);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use rondo_core::budget::{Budget, Charge};
 use rondo_core::config::LINK_BUFFER_BYTES;
 use rondo_core::env::{Address, Class, Outbound};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 use tokio::sync::Notify;
 
@@ -20,8 +20,13 @@ use crate::frame::HEADER_BYTES;
 use crate::handshake::Peer;
 use crate::link::{End, Link};
 use crate::queue::{Pushed, QueueLimits, SendQueue};
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, RefusalCode};
 use crate::status::{LinkState, LinkStatus};
+
+/// Why a link to an earlier address ends.
+const MOVED: &str = "the peer has another address now";
+/// Why a link to an earlier life ends.
+pub(crate) const ANEW: &str = "the peer has been started anew";
 
 /// A peer that we dial.
 #[derive(Debug)]
@@ -50,6 +55,8 @@ struct Record {
     /// For the log.
     name: String,
     address: Address,
+    /// The life that counts.
+    life: Life,
     state: LinkState,
     peer: Option<Peer>,
     trouble: Option<String>,
@@ -126,8 +133,15 @@ impl<'a> Reading<'a> {
 }
 
 impl Called {
-    /// Nothing is known but its name and address. `leaving`: what all queues of this node may hold.
-    pub(crate) fn new(node: NodeId, name: &str, address: Address, leaving: &Budget) -> Called {
+    /// Nothing is known but its name, its address and the life that counts. `leaving`: what all queues of this node may
+    /// hold.
+    pub(crate) fn new(
+        node: NodeId,
+        life: Life,
+        name: &str,
+        address: Address,
+        leaving: &Budget,
+    ) -> Called {
         Called {
             node,
             news: Notify::new(),
@@ -142,6 +156,7 @@ impl Called {
             record: Mutex::new(Record {
                 name: named(node, name),
                 address,
+                life,
                 state: LinkState::Dialling,
                 peer: None,
                 trouble: None,
@@ -193,27 +208,44 @@ impl Called {
         false
     }
 
-    /// The peer lives at `address` from now on. Whether that is new.
-    pub(crate) fn on_route(&self, name: &str, address: &Address) -> bool {
-        {
-            let mut record = self.record();
-            record.name = named(self.node, name);
-            if record.address == *address {
-                return false;
-            }
-            record.address.clone_from(address);
-        }
-        self.end(End::Ours("the peer has another address now"));
-        self.news.notify_one();
-        true
+    /// The life of the peer that counts.
+    pub(crate) fn life(&self) -> Life {
+        self.record().life
     }
 
-    /// The peer has dialled us in its life `boot`: it is there, and a link to an earlier life is dead.
-    pub(crate) fn on_call(&self, boot: BootEpoch) {
-        if self.record().peer.as_ref().is_some_and(|peer| peer.boot != boot) {
-            self.end(End::Ours("the peer has been started anew"));
+    /// Whether a link with this life may be. A later one may: its datagrams, which say whether it counts, may still be on
+    /// their way. An earlier one, and another process of the same start, runs on a copy of the peer's data directory.
+    pub(crate) fn admits(&self, life: Life) -> Result<(), Refusal> {
+        let record = self.record();
+        let (boot, counts) = (life.boot.0, record.life.boot.0);
+        let why = match () {
+            () if life == record.life || boot > counts => return Ok(()),
+            () if boot == counts => format!("start {boot} of it is another process"),
+            () => format!("it is start {boot}, and start {counts} was seen"),
+        };
+        let text = format!(
+            "this process of {} does not count: {why}; its data directory is an older copy, or one of two copies",
+            record.name
+        );
+        Err(Refusal::new(RefusalCode::NotCounted, text))
+    }
+
+    /// This life of the peer counts and lives at `address` from now on. Whether the address is new.
+    pub(crate) fn on_route(&self, life: Life, name: &str, address: &Address) -> bool {
+        let (moved, anew) = {
+            let mut record = self.record();
+            let moved = record.address != *address;
+            let anew = record.peer.as_ref().is_some_and(|peer| peer.life != life);
+            record.name = named(self.node, name);
+            record.life = life;
+            record.address.clone_from(address);
+            (moved, anew)
+        };
+        if moved || anew {
+            self.end(End::Ours(if moved { MOVED } else { ANEW }));
+            self.news.notify_one();
         }
-        self.news.notify_one();
+        moved
     }
 
     /// Ends the link if it is open.
@@ -237,7 +269,7 @@ impl Called {
     pub(crate) fn on_open(&self, address: &Address, peer: &Peer) -> Result<u64, End> {
         let mut record = self.record();
         if record.address != *address {
-            return Err(End::Ours("the peer has another address now"));
+            return Err(End::Ours(MOVED));
         }
         record.state = LinkState::Open;
         record.peer = Some(peer.clone());
@@ -272,7 +304,7 @@ impl Called {
             node: self.node,
             address: record.address.clone(),
             state: record.state,
-            boot: record.peer.as_ref().map(|peer| peer.boot),
+            life: record.peer.as_ref().map(|peer| peer.life),
             protocol: record.peer.as_ref().map(|peer| peer.protocol),
             hears: caller.is_some(),
             ignored: caller.map_or(0, |caller| caller.ignored.load(Ordering::Relaxed)),

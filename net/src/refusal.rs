@@ -35,6 +35,8 @@ pub enum RefusalCode {
     Busy,
     /// The node stops.
     Stopping,
+    /// The life of the node does not count: an older copy of its data directory, or a second process on a copy.
+    NotCounted,
     /// A reason of a later version.
     Other(u8),
 }
@@ -65,6 +67,7 @@ impl RefusalCode {
             RefusalCode::Secret => 6,
             RefusalCode::Busy => 7,
             RefusalCode::Stopping => 8,
+            RefusalCode::NotCounted => 9,
             RefusalCode::Other(number) => number,
         }
     }
@@ -79,6 +82,7 @@ impl RefusalCode {
             6 => RefusalCode::Secret,
             7 => RefusalCode::Busy,
             8 => RefusalCode::Stopping,
+            9 => RefusalCode::NotCounted,
             other => RefusalCode::Other(other),
         }
     }

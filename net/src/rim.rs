@@ -7,14 +7,17 @@ use std::sync::{Arc, Mutex, RwLock};
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use rondo_core::config::NODES_MAX;
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 
-use crate::handshake::{Identity, Nonce};
+use crate::handshake::{Identity, Nonce, Peer};
 use crate::link::{End, Pace};
-use crate::peer::{Called, Caller, named};
+use crate::peer::{ANEW, Called, Caller, named};
+use crate::refusal::Refusal;
 use crate::status::LinkStatus;
 
+/// Links that peers may have to this node: one for each, and one for the next life of each.
+const CALLERS_MAX: usize = 2 * NODES_MAX;
 /// Why all links end at last.
 pub(crate) const STOPS: &str = "the node stops";
 
@@ -27,7 +30,7 @@ pub(crate) struct Rim<G> {
     pub(crate) inbox: Inbox,
     pub(crate) dice: Mutex<ChaCha20Rng>,
     pub(crate) called: RwLock<BTreeMap<NodeId, Arc<Called>>>,
-    pub(crate) callers: Mutex<BTreeMap<NodeId, Arc<Caller>>>,
+    pub(crate) callers: Mutex<BTreeMap<(NodeId, Life), Arc<Caller>>>,
     pub(crate) stopping: AtomicBool,
 }
 
@@ -53,38 +56,52 @@ impl<G> Rim<G> {
 
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {
         let called = self.called.read().expect("no panic while locked");
-        called.get(&node).is_some_and(|called| called.is_open())
-            && self.callers.lock().expect("no panic while locked").contains_key(&node)
+        called.get(&node).is_some_and(|called| {
+            let callers = self.callers.lock().expect("no panic while locked");
+            called.is_open() && callers.contains_key(&(node, called.life()))
+        })
     }
 
-    /// A peer has dialled us. Its earlier link, if any, ends: one link per peer and direction, so that
-    /// messages do not overtake each other.
-    pub(crate) fn on_call(&self, node: NodeId, boot: BootEpoch) -> Result<Arc<Caller>, End> {
+    /// Whether a link with this life of a peer may be: nobody knows better before it has been routed.
+    pub(crate) fn admits(&self, peer: &Peer) -> Result<(), Refusal> {
+        self.called(peer.node).map_or(Ok(()), |called| called.admits(peer.life))
+    }
+
+    /// A peer has dialled us. An earlier link of the same life ends: one link per life and direction, so that messages
+    /// do not overtake each other. One of the life that counts goes on beside that of a later one, which may be a copy's.
+    pub(crate) fn on_call(&self, node: NodeId, life: Life) -> Result<Arc<Caller>, End> {
         if self.stops() {
             return Err(End::Ours(STOPS));
         }
+        let called = self.called(node);
+        let counts = called.as_ref().map(|called| called.life());
         let caller = Arc::new(Caller::default());
-        let earlier = {
-            let mut callers = self.callers.lock().expect("no panic while locked");
-            if callers.len() >= NODES_MAX && !callers.contains_key(&node) {
-                return Err(End::Ours("there are more peers than a cluster may have"));
-            }
-            callers.insert(node, Arc::clone(&caller))
-        };
-        if let Some(earlier) = earlier {
+        let mut callers = self.callers.lock().expect("no panic while locked");
+        if callers.len() >= CALLERS_MAX && !callers.contains_key(&(node, life)) {
+            return Err(End::Ours("there are more peers than a cluster may have"));
+        }
+        end_all(&mut callers, node, |other| other != life && Some(other) != counts);
+        if let Some(earlier) = callers.insert((node, life), Arc::clone(&caller)) {
             earlier.end(End::Ours("the peer has dialled again"));
         }
-        if let Some(called) = self.called(node) {
-            called.on_call(boot);
+        drop(callers);
+        if let Some(called) = called {
+            called.news.notify_one();
         }
         Ok(caller)
     }
 
-    /// The link from a peer has ended.
-    pub(crate) fn on_hang_up(&self, node: NodeId, caller: &Arc<Caller>) {
+    /// This life of a peer counts: links of those before it, and of others of the same start, end.
+    pub(crate) fn on_route(&self, node: NodeId, life: Life) {
         let mut callers = self.callers.lock().expect("no panic while locked");
-        if callers.get(&node).is_some_and(|now| Arc::ptr_eq(now, caller)) {
-            callers.remove(&node);
+        end_all(&mut callers, node, |other| other != life && other.boot <= life.boot);
+    }
+
+    /// The link from a peer has ended.
+    pub(crate) fn on_hang_up(&self, peer: (NodeId, Life), caller: &Arc<Caller>) {
+        let mut callers = self.callers.lock().expect("no panic while locked");
+        if callers.get(&peer).is_some_and(|now| Arc::ptr_eq(now, caller)) {
+            callers.remove(&peer);
         }
     }
 
@@ -108,7 +125,17 @@ impl<G> Rim<G> {
     pub(crate) fn links(&self) -> Vec<LinkStatus> {
         let called = self.called.read().expect("no panic while locked");
         let callers = self.callers.lock().expect("no panic while locked");
-        let caller = |called: &Called| callers.get(&called.node).map(Arc::as_ref);
+        let caller = |called: &Called| callers.get(&(called.node, called.life())).map(Arc::as_ref);
         called.values().map(|called| called.status(caller(called))).collect()
     }
+}
+
+/// Ends the links of those lives of a node.
+fn end_all(
+    callers: &mut BTreeMap<(NodeId, Life), Arc<Caller>>,
+    node: NodeId,
+    is_over: impl Fn(Life) -> bool,
+) {
+    let over = callers.extract_if(.., |(of, life), _| *of == node && is_over(*life));
+    over.for_each(|(_, caller)| caller.end(End::Ours(ANEW)));
 }

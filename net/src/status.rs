@@ -1,7 +1,7 @@
 //! A picture of the links for people: the status page and the tests.
 
 use rondo_core::env::Address;
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 
 use crate::refusal::Refusal;
 
@@ -25,8 +25,8 @@ pub struct LinkStatus {
     pub address: Address,
     /// The link that we dial, which carries what we send.
     pub state: LinkState,
-    /// The peer's boot epoch, as of the last open link.
-    pub boot: Option<BootEpoch>,
+    /// The peer's life, as of the last open link.
+    pub life: Option<Life>,
     /// The protocol version of the last open link.
     pub protocol: Option<u8>,
     /// Whether the peer has an open link to us, which carries what it sends.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::config::NAME_BYTES_MAX;
 use rondo_core::env::{Address, Network, Outbound};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::probe::Probe;
 use tokio::net::{TcpListener, UdpSocket};
@@ -30,8 +30,8 @@ pub struct Options {
     pub next_free: bool,
     /// This node.
     pub node: NodeId,
-    /// Its boot epoch.
-    pub boot: BootEpoch,
+    /// Its life.
+    pub life: Life,
     /// The cluster's name: 1 to `NAME_BYTES_MAX` bytes.
     pub cluster: String,
     /// What all nodes of the cluster share and nobody else knows. Without it whoever reaches the port
@@ -118,8 +118,8 @@ impl Network for TcpNetwork {
         self.shared.datagrams.send(to, bytes);
     }
 
-    fn route(&self, node: NodeId, name: &str, address: &Address) {
-        self.links.route(node, name, address);
+    fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
+        self.links.route(node, life, name, address);
     }
 }
 
@@ -129,7 +129,7 @@ impl Options {
             me: Identity {
                 cluster: self.cluster,
                 node: self.node,
-                boot: self.boot,
+                life: self.life,
                 secret: self.secret,
                 protocol: PROTOCOL,
             },

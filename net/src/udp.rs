@@ -1,7 +1,8 @@
 //! Datagrams: gossip between nodes that may not have met yet.
 //!
 //! Sending never waits: an address that is a number is sent to at once, a name is looked up by a task
-//! with a bounded queue and remembered for a while. What does not fit anywhere is lost, as datagrams
+//! with a bounded queue and remembered for a while. A name with several addresses, such as `localhost`, is sent to at all of
+//! them: whoever has it may listen at one alone. What does not fit anywhere is lost, as datagrams
 //! may be. Who wrote a datagram is established by what is in it, not here.
 
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ const NAMES_MAX: usize = 256;
 const FRESH_MS: u64 = 30_000;
 /// How long a name without an address is not asked for again, in milliseconds.
 const MISSING_MS: u64 = 2_000;
+/// Addresses of one name that are sent to.
+const ADDRESSES_MAX: usize = 4;
 /// Datagrams that wait for a name.
 const WAITING_MAX: usize = 64;
 /// How long one look-up may take.
@@ -65,8 +68,7 @@ impl Datagrams {
         }
         let known = self.names.lock().expect("no panic while locked").find(&to.0, self.clock.now());
         match known {
-            Known::Fresh(Some(to)) => send_to(&self.socket, to, &bytes),
-            Known::Fresh(None) => tracing::debug!(to = to.0, "name without an address"),
+            Known::Fresh(found) => found.iter().for_each(|&to| send_to(&self.socket, to, &bytes)),
             Known::Stale => {
                 if self.unresolved.try_send((to.clone(), bytes)).is_err() {
                     tracing::debug!(to = to.0, "too many datagrams wait for names");
@@ -106,28 +108,28 @@ impl Resolver {
                 Known::Fresh(found) => found,
                 Known::Stale => {
                     let found = self.look_up(&to.0).await;
-                    self.names().learn(&to.0, found, self.clock.now());
+                    self.names().learn(&to.0, found.clone(), self.clock.now());
                     found
                 }
             };
-            if let Some(to) = found {
-                send_to(&self.socket, to, &bytes);
-            }
+            found.iter().for_each(|&to| send_to(&self.socket, to, &bytes));
         }
     }
 
-    /// The first address that our socket can send to.
-    async fn look_up(&self, name: &str) -> Option<SocketAddr> {
+    /// The addresses that our socket can send to.
+    async fn look_up(&self, name: &str) -> Vec<SocketAddr> {
         let ours = self.socket.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |at| at.ip());
         match timeout(LOOK_UP, tokio::net::lookup_host(name)).await {
-            Ok(Ok(mut found)) => found.find(|at| at.is_ipv4() || ours.is_ipv6()),
+            Ok(Ok(found)) => {
+                found.filter(|at| at.is_ipv4() || ours.is_ipv6()).take(ADDRESSES_MAX).collect()
+            }
             Ok(Err(error)) => {
                 tracing::debug!(name, %error, "name not found");
-                None
+                Vec::new()
             }
             Err(_) => {
                 tracing::debug!(name, "no answer about the name");
-                None
+                Vec::new()
             }
         }
     }
@@ -140,13 +142,13 @@ impl Resolver {
 /// What is known of names; bounded.
 #[derive(Default)]
 struct Names {
-    known: BTreeMap<String, (Option<SocketAddr>, Mono)>,
+    known: BTreeMap<String, (Vec<SocketAddr>, Mono)>,
 }
 
 #[derive(PartialEq, Eq, Debug)]
 enum Known {
-    /// Good enough to use; `None`: there was no address a moment ago.
-    Fresh(Option<SocketAddr>),
+    /// Good enough to use; empty: there was no address a moment ago.
+    Fresh(Vec<SocketAddr>),
     /// To be looked up.
     Stale,
 }
@@ -154,18 +156,18 @@ enum Known {
 impl Names {
     fn find(&self, name: &str, now: Mono) -> Known {
         match self.known.get(name) {
-            Some((found, until)) if now < *until => Known::Fresh(*found),
+            Some((found, until)) if now < *until => Known::Fresh(found.clone()),
             _ => Known::Stale,
         }
     }
 
-    fn learn(&mut self, name: &str, found: Option<SocketAddr>, now: Mono) {
+    fn learn(&mut self, name: &str, found: Vec<SocketAddr>, now: Mono) {
         if self.known.len() >= NAMES_MAX && !self.known.contains_key(name) {
             let oldest = self.known.iter().min_by_key(|(_, (_, until))| *until);
             let oldest = oldest.map(|(name, _)| name.clone()).expect("it is full");
             self.known.remove(&oldest);
         }
-        let until = now.plus_ms(if found.is_some() { FRESH_MS } else { MISSING_MS });
+        let until = now.plus_ms(if found.is_empty() { MISSING_MS } else { FRESH_MS });
         self.known.insert(name.to_owned(), (found, until));
     }
 }
@@ -195,8 +197,8 @@ mod tests {
 
     const START: Mono = Mono(0);
 
-    fn port(port: u16) -> Option<SocketAddr> {
-        Some(SocketAddr::from(([127, 0, 0, 1], port)))
+    fn port(port: u16) -> Vec<SocketAddr> {
+        vec![SocketAddr::from(([127, 0, 0, 1], port))]
     }
 
     #[test]
@@ -204,10 +206,10 @@ mod tests {
         let mut names = Names::default();
         assert_eq!(names.find("a:1", START), Known::Stale);
         names.learn("a:1", port(1), START);
-        names.learn("b:1", None, START);
+        names.learn("b:1", Vec::new(), START);
         assert_eq!(names.find("a:1", START.plus_ms(FRESH_MS - 1)), Known::Fresh(port(1)));
         assert_eq!(names.find("a:1", START.plus_ms(FRESH_MS)), Known::Stale);
-        assert_eq!(names.find("b:1", START.plus_ms(MISSING_MS - 1)), Known::Fresh(None));
+        assert_eq!(names.find("b:1", START.plus_ms(MISSING_MS - 1)), Known::Fresh(Vec::new()));
         assert_eq!(names.find("b:1", START.plus_ms(MISSING_MS)), Known::Stale);
     }
 

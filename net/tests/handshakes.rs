@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use proptest::prelude::{any, prop, prop_assert, proptest};
 use rondo_core::config::NAME_BYTES_MAX;
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use rondo_net::frame::{Decoder, Frame, Kind};
 use rondo_net::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Identity, PROTOCOL, Step};
 
@@ -16,7 +16,7 @@ fn identity(node: NodeId) -> Identity {
     Identity {
         cluster: "harbour".into(),
         node,
-        boot: BootEpoch(node.0 as u64 * 10),
+        life: Life { boot: BootEpoch(node.0 as u64 * 10), session: SessionId(7) },
         secret: Some(b"sesame".to_vec()),
         protocol: PROTOCOL,
     }
@@ -65,7 +65,7 @@ impl Side {
                 let end = format!(
                     "open to {}, boot {}, protocol {}, features {:b}",
                     short(peer.node),
-                    peer.boot.0,
+                    peer.life.boot.0,
                     peer.protocol,
                     peer.features
                 );
@@ -109,10 +109,10 @@ fn transcript(dialler: Identity, callee: NodeId, acceptor: Identity) -> String {
 #[test]
 fn two_nodes_of_one_cluster_open_a_link() {
     insta::assert_snapshot!(transcript(identity(A), B, identity(B)), @r#"
-    dialler: Hello v1, 98 bytes
-    acceptor: Hello v1, 98 bytes
-    dialler: Proof b3d79744.. 32 bytes
-    acceptor: Ready 778f730e.. 32 bytes
+    dialler: Hello v1, 106 bytes
+    acceptor: Hello v1, 106 bytes
+    dialler: Proof 6e160427.. 32 bytes
+    acceptor: Ready a27b97f4.. 32 bytes
       acceptor open to a, boot 10, protocol 1, features 1
       dialler open to b, boot 20, protocol 1, features 1
     "#);
@@ -122,10 +122,10 @@ fn two_nodes_of_one_cluster_open_a_link() {
 fn without_secrets_the_name_of_the_cluster_is_proof() {
     let open = |node| Identity { secret: None, ..identity(node) };
     insta::assert_snapshot!(transcript(open(A), B, open(B)), @r#"
-    dialler: Hello v1, 98 bytes
-    acceptor: Hello v1, 98 bytes
-    dialler: Proof 75b2cc74.. 32 bytes
-    acceptor: Ready 6c278de7.. 32 bytes
+    dialler: Hello v1, 106 bytes
+    acceptor: Hello v1, 106 bytes
+    dialler: Proof 3be1dcdc.. 32 bytes
+    acceptor: Ready fd186c10.. 32 bytes
       acceptor open to a, boot 10, protocol 1, features 0
       dialler open to b, boot 20, protocol 1, features 0
     "#);
@@ -135,9 +135,9 @@ fn without_secrets_the_name_of_the_cluster_is_proof() {
 fn a_wrong_secret_is_refused_by_whoever_is_called() {
     let wrong = Identity { secret: Some(b"open".to_vec()), ..identity(A) };
     insta::assert_snapshot!(transcript(wrong, B, identity(B)), @r#"
-    dialler: Hello v1, 98 bytes
-    acceptor: Hello v1, 98 bytes
-    dialler: Proof 0498c6f8.. 32 bytes
+    dialler: Hello v1, 106 bytes
+    acceptor: Hello v1, 106 bytes
+    dialler: Proof 7377745d.. 32 bytes
     acceptor: Goodbye 6: wrong cluster secret: node aaaaaaaa000000000000000000000001 does not have the one of node bbbbbbbb000000000000000000000002
       acceptor refuses Secret
       dialler is refused Secret: wrong cluster secret: node aaaaaaaa000000000000000000000001 does not have the one of node bbbbbbbb000000000000000000000002
@@ -148,14 +148,14 @@ fn a_wrong_secret_is_refused_by_whoever_is_called() {
 fn a_missing_secret_is_called_missing() {
     let open = Identity { secret: None, ..identity(A) };
     insta::assert_snapshot!(transcript(open.clone(), B, identity(B)), @r#"
-    dialler: Hello v1, 98 bytes
+    dialler: Hello v1, 106 bytes
     acceptor: Goodbye 6: wrong cluster secret: there is one here, none there
       acceptor refuses Secret
       dialler is refused Secret: wrong cluster secret: there is one here, none there
     "#);
     let open = Identity { node: B, ..open };
     insta::assert_snapshot!(transcript(identity(A), B, open), @r#"
-    dialler: Hello v1, 98 bytes
+    dialler: Hello v1, 106 bytes
     acceptor: Goodbye 6: wrong cluster secret: there is none here, one there
       acceptor refuses Secret
       dialler is refused Secret: wrong cluster secret: there is none here, one there
@@ -166,7 +166,7 @@ fn a_missing_secret_is_called_missing() {
 fn another_cluster_is_refused_by_name() {
     let other = Identity { cluster: "harbor".into(), ..identity(A) };
     insta::assert_snapshot!(transcript(other, B, identity(B)), @r#"
-    dialler: Hello v1, 97 bytes
+    dialler: Hello v1, 105 bytes
     acceptor: Goodbye 3: cluster is "harbour" here, "harbor" there
       acceptor refuses Cluster
       dialler is refused Cluster: cluster is "harbour" here, "harbor" there
@@ -177,7 +177,7 @@ fn another_cluster_is_refused_by_name() {
 fn a_node_that_moved_away_is_not_mistaken_for_who_lives_there_now() {
     let c = NodeId(0xcccc_cccc << 96 | 3);
     insta::assert_snapshot!(transcript(identity(A), c, identity(B)), @r#"
-    dialler: Hello v1, 98 bytes
+    dialler: Hello v1, 106 bytes
     acceptor: Goodbye 4: I am not node cccccccc000000000000000000000003, I am node bbbbbbbb000000000000000000000002
       acceptor refuses WrongNode
       dialler is refused WrongNode: I am not node cccccccc000000000000000000000003, I am node bbbbbbbb000000000000000000000002
@@ -187,7 +187,7 @@ fn a_node_that_moved_away_is_not_mistaken_for_who_lives_there_now() {
 #[test]
 fn a_node_that_calls_itself_notices() {
     insta::assert_snapshot!(transcript(identity(A), B, identity(A)), @r#"
-    dialler: Hello v1, 98 bytes
+    dialler: Hello v1, 106 bytes
     acceptor: Goodbye 5: node aaaaaaaa000000000000000000000001 called itself, or its data directory was copied: every node needs its own
       acceptor refuses Myself
       dialler is refused Myself: node aaaaaaaa000000000000000000000001 called itself, or its data directory was copied: every node needs its own
@@ -199,15 +199,15 @@ fn versions_agree_on_the_newest_that_both_speak() {
     let newer = Identity { protocol: 1..=3, ..identity(A) };
     let newest = Identity { protocol: 2..=9, ..identity(B) };
     insta::assert_snapshot!(transcript(newer.clone(), B, newest.clone()), @r#"
-    dialler: Hello v1, 98 bytes
-    acceptor: Hello v1, 98 bytes
-    dialler: Proof 0e493896.. 32 bytes
-    acceptor: Ready 369e5976.. 32 bytes
+    dialler: Hello v1, 106 bytes
+    acceptor: Hello v1, 106 bytes
+    dialler: Proof 03610e97.. 32 bytes
+    acceptor: Ready 864d2132.. 32 bytes
       acceptor open to a, boot 10, protocol 3, features 1
       dialler open to b, boot 20, protocol 3, features 1
     "#);
     insta::assert_snapshot!(transcript(newest, A, Identity { protocol: 1..=1, ..identity(A) }), @r#"
-    dialler: Hello v1, 98 bytes
+    dialler: Hello v1, 106 bytes
     acceptor: Goodbye 2: protocol 1..1 here, 2..9 there
       acceptor refuses Protocol
       dialler is refused Protocol: protocol 1..1 here, 2..9 there
@@ -287,9 +287,9 @@ fn a_hello_that_is_cut_or_foreign_is_malformed() {
         refused(Bytes::from_static(b"GET / HTTP/1.1\r\n")),
         "this is not the hello of a node"
     );
-    let mut name = whole.payload[..90].to_vec();
+    let mut name = whole.payload[..98].to_vec();
     name.push(u8::try_from(NAME_BYTES_MAX + 1).expect("fits"));
-    name.resize(91 + NAME_BYTES_MAX + 1, b'x');
+    name.resize(99 + NAME_BYTES_MAX + 1, b'x');
     assert_eq!(refused(name.into()), "this is not the hello of a node");
 }
 

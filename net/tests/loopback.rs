@@ -9,7 +9,7 @@ use bytes::Bytes;
 use rondo_core::budget::Memory;
 use rondo_core::config::{MEMORY_BYTES_USUAL, MESSAGE_BYTES_MAX};
 use rondo_core::env::{Address, Class, Network, Outbound};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
 use rondo_net::frame::{Decoder, Frame, Kind, encode};
 use rondo_net::handshake::{Handshake, Identity, PROTOCOL, Step};
@@ -25,10 +25,15 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 struct Node {
     id: NodeId,
+    life: Life,
     network: TcpNetwork,
     memory: Memory,
     reader: InboxReader,
     arrived: Vec<Arrival>,
+}
+
+fn life(boot: u64) -> Life {
+    Life { boot: BootEpoch(boot), session: SessionId(boot) }
 }
 
 fn options(node: u128) -> Options {
@@ -36,7 +41,7 @@ fn options(node: u128) -> Options {
         listen: Address("127.0.0.1:0".into()),
         next_free: false,
         node: NodeId(node),
-        boot: BootEpoch(1),
+        life: life(1),
         cluster: "test".into(),
         secret: Some(b"sesame".to_vec()),
         heartbeat_ms: 50,
@@ -52,10 +57,10 @@ impl Node {
 
     fn try_start(options: Options) -> std::io::Result<Node> {
         let (inbox, reader) = Inbox::new(Memory::new(MEMORY_BYTES_USUAL));
-        let id = options.node;
+        let (id, life) = (options.node, options.life);
         let memory = inbox.memory().clone();
         let network = TcpNetwork::start(options, inbox, [id.0 as u8; 32])?;
-        Ok(Node { id, network, memory, reader, arrived: Vec::new() })
+        Ok(Node { id, life, network, memory, reader, arrived: Vec::new() })
     }
 
     fn address(&self) -> Address {
@@ -94,8 +99,8 @@ impl Node {
 }
 
 fn introduce(a: &Node, b: &Node) {
-    a.network.route(b.id, "b", &b.address());
-    b.network.route(a.id, "a", &a.address());
+    a.network.route(b.id, b.life, "b", &b.address());
+    b.network.route(a.id, a.life, "a", &a.address());
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -241,11 +246,11 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
     assert!(a.link(NodeId(2)).trouble.is_some());
     assert!(!a.send(NodeId(2), 0), "a message without a link does not leave, and that is said");
 
-    let mut b = restart(Options { boot: BootEpoch(2), listen, ..options(2) }).await;
-    b.network.route(a.id, "a", &a.address());
+    let mut b = restart(Options { life: life(2), listen, ..options(2) }).await;
+    introduce(&a, &b);
     connected(&a, &b).await;
     let link = a.link(b.id);
-    assert_eq!((link.boot, link.reconnects, link.trouble), (Some(BootEpoch(2)), 1, None));
+    assert_eq!((link.life, link.reconnects, link.trouble), (Some(life(2)), 1, None));
     assert!(a.send(b.id, 1));
     assert!(b.send(a.id, 2));
     assert_eq!(b.receive().await, (a.id, 1));
@@ -255,21 +260,69 @@ async fn a_peer_that_restarts_on_its_port_is_found_again() {
 #[tokio::test]
 async fn a_peer_that_moves_is_dialled_at_its_new_address() {
     let a = Node::start(options(1));
-    a.network.route(NodeId(2), "b", &Address("127.0.0.1:1".into()));
+    a.network.route(NodeId(2), life(1), "b", &Address("127.0.0.1:1".into()));
     until("nobody listens at port 1", || a.link(NodeId(2)).trouble.is_some()).await;
     let mut b = Node::start(options(2));
-    a.network.route(b.id, "b", &b.address());
+    a.network.route(b.id, b.life, "b", &b.address());
     until("found", || a.link(NodeId(2)).state == LinkState::Open).await;
     a.send(b.id, 1);
     assert_eq!(b.receive().await, (a.id, 1));
 
     drop(b);
-    let mut b = Node::start(Options { boot: BootEpoch(2), ..options(2) });
-    a.network.route(b.id, "b", &Address(format!("localhost:{}", b.network.address().port())));
-    until("found by name", || a.link(NodeId(2)).boot == Some(BootEpoch(2))).await;
+    let mut b = Node::start(Options { life: life(2), ..options(2) });
+    a.network.route(
+        b.id,
+        b.life,
+        "b",
+        &Address(format!("localhost:{}", b.network.address().port())),
+    );
+    until("found by name", || a.link(NodeId(2)).life == Some(life(2))).await;
     until("open", || a.link(NodeId(2)).state == LinkState::Open).await;
     a.send(b.id, 2);
     assert_eq!(b.receive().await, (a.id, 2));
+}
+
+/// Peers know which life of a node counts. A process on a copy of its directory dials them as eagerly as the node itself,
+/// and each of its calls took the node's own link away (<https://github.com/etcd-io/etcd/issues/10254>).
+#[tokio::test]
+async fn a_process_on_a_copy_takes_no_link_away() {
+    let (mut a, b) =
+        (Node::start(options(1)), Node::start(Options { life: life(5), ..options(2) }));
+    introduce(&a, &b);
+    connected(&a, &b).await;
+    let second = Life { session: SessionId(99), ..life(5) };
+    let copies = [second, life(3), life(8)].map(|life| Node::start(Options { life, ..options(2) }));
+    for (copy, said) in
+        copies.iter().zip(["start 5 of it is another process", "start 5 was seen", ""])
+    {
+        copy.network.route(a.id, a.life, "a", &a.address());
+        if copy.life.boot > b.life.boot {
+            // Whether it counts is not known before it has said more.
+            until("taken", || copy.link(a.id).state == LinkState::Open).await;
+            continue;
+        }
+        until("refused", || copy.link(a.id).refusal.is_some()).await;
+        let refusal = copy.link(a.id).refusal.expect("refused");
+        assert_eq!(refusal.code, RefusalCode::NotCounted);
+        assert!(refusal.code.needs_people(), "it is tried again seldom");
+        assert!(refusal.text.contains(said) && refusal.text.contains("process of b"), "{refusal}");
+        assert_eq!(copy.link(a.id).reconnects, 0, "no link was open");
+    }
+    for number in 0..1000 {
+        b.send(a.id, number);
+        assert_eq!(a.receive().await, (b.id, number));
+    }
+    let (here, there) = (a.link(b.id), b.link(a.id));
+    assert_eq!((here.reconnects, here.trouble, here.hears), (0, None, true));
+    assert_eq!((there.reconnects, there.trouble), (0, None));
+
+    // Now the later one counts: the earlier one's links end on both sides.
+    a.network.route(copies[2].id, life(8), "b", &copies[2].address());
+    until("the link goes to the later one", || a.link(b.id).life == Some(life(8))).await;
+    until("the earlier one is refused", || {
+        b.link(a.id).refusal.is_some_and(|r| r.code == RefusalCode::NotCounted)
+    })
+    .await;
 }
 
 /// Starts two nodes that do not belong together and returns how each sees the other.
@@ -356,7 +409,7 @@ async fn a_node_that_stops_says_its_last_words_and_goodbye() {
     .await;
     assert_ne!(a.link(b.id).state, LinkState::Open);
     drop(a);
-    let a = Node::start(Options { boot: BootEpoch(2), ..options(1) });
+    let a = Node::start(Options { life: life(2), ..options(1) });
     introduce(&a, &b);
     connected(&a, &b).await;
 }
@@ -366,7 +419,7 @@ async fn call_by_hand(node: &Node, id: u128) -> TcpStream {
     let me = Identity {
         cluster: "test".into(),
         node: NodeId(id),
-        boot: BootEpoch(1),
+        life: life(1),
         secret: Some(b"sesame".to_vec()),
         protocol: PROTOCOL,
     };
@@ -401,7 +454,7 @@ async fn read_frame(stream: &mut TcpStream) -> Option<Frame> {
 async fn a_peer_that_falls_silent_is_given_up_and_hears_heartbeats_until_then() {
     let mut a = Node::start(Options { silence_ms: 300, ..options(1) });
     let mut stream = call_by_hand(&a, 2).await;
-    a.network.route(NodeId(2), "b", &Address("127.0.0.1:1".into()));
+    a.network.route(NodeId(2), life(1), "b", &Address("127.0.0.1:1".into()));
     until("heard", || a.link(NodeId(2)).hears).await;
     let mut heartbeats = 0;
     while let Some(frame) = read_frame(&mut stream).await {

@@ -121,6 +121,7 @@ mod tests {
         };
         Status {
             barred: None,
+            denied: false,
             troubles: Vec::new(),
             damaged_keys: 0,
             notes: Vec::new(),

@@ -3,19 +3,25 @@
 //! Datagrams go to every seed as it was given. Who does not answer may be an HTTP address: it is asked for
 //! `/v1/cluster`, and the peer address that it names becomes a seed too. That goes on, ever more rarely, until the node
 //! is ready. A peer port that is asked over HTTP closes the connection, and nothing else happens.
+//!
+//! While nobody at all is heard, people are told what is known of each seed, once for each reason.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::Method;
 use rondo_core::env::Address;
 use rondo_core::inbox::Inbox;
+use rondo_core::status::Status;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::client::{Ask, Connection};
 use crate::http::front::Front;
-use crate::settings::{PEER_PORT, join_port, split_port};
+use crate::settings::{PEER_PORT, join_port, reaches, split_port};
 
 /// How long peers have to answer datagrams before a seed is asked over HTTP.
 const FIRST_WAIT: Duration = Duration::from_millis(700);
@@ -36,33 +42,72 @@ pub fn peer_addresses(seeds: &[String]) -> Vec<Address> {
     seeds.iter().map(address).collect()
 }
 
-/// Looks behind HTTP addresses until the node is ready.
-pub async fn look_behind_http(seeds: Vec<String>, inbox: Inbox, front: Arc<Front>) {
+/// Looks behind HTTP addresses until the node is ready. `ip`: where it listens.
+pub async fn look_behind_http(seeds: Vec<String>, ip: IpAddr, inbox: Inbox, front: Arc<Front>) {
     let mut wait = FIRST_WAIT;
     let mut said = BTreeSet::new();
-    loop {
+    for round in 0_u32.. {
         tokio::time::sleep(wait).await;
-        match front.status().await {
-            Ok(status) if status.ready => return,
-            Ok(_) => {}
-            Err(_) => return,
-        }
-        for Address(seed) in peer_addresses(&seeds) {
-            let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(&seed)).await;
-            if !matches!(found, Ok(Ok(_))) && said.insert(seed.clone()) {
-                tracing::warn!(
-                    seed,
-                    "the seed does not resolve: look at its name in --seeds; trying on"
-                );
-            }
-        }
+        let status = match front.status().await {
+            Ok(status) if !status.ready => status,
+            _ => return,
+        };
         for seed in seeds.iter().filter(|seed| matches!(split_port(seed), Some((_, Some(_))))) {
             if let Some(peer) = peer_address(seed).await {
                 tracing::debug!(seed, peer, "the seed is an HTTP address");
                 inbox.seed(Address(peer));
             }
         }
+        // Nodes that start together have a moment to meet.
+        let nobody = round > 0 && nobody_is_met(&status);
+        for Address(seed) in peer_addresses(&seeds) {
+            let advertised = my_peer_address(&status);
+            if let Some(why) = trouble(&seed, ip, nobody.then_some(advertised)).await
+                && said.insert((seed.clone(), why.clone()))
+            {
+                tracing::warn!("the seed {seed} {why}; trying on");
+            }
+        }
         wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// Whether no other node has been heard, and none is known that is not to be.
+fn nobody_is_met(status: &Status) -> bool {
+    status.notes.is_empty()
+        && status.members.iter().all(|member| member.me || member.last_heard_ms.is_none())
+}
+
+fn my_peer_address(status: &Status) -> &str {
+    let me = status.members.iter().find(|member| member.me);
+    me.map_or("", |member| member.peer_address.as_str())
+}
+
+/// What is wrong with a seed; `unheard`: this node's own address, when nobody is heard.
+async fn trouble(seed: &str, ip: IpAddr, unheard: Option<&str>) -> Option<String> {
+    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(seed)).await;
+    let Ok(Ok(found)) = found else {
+        return Some("does not resolve: look at its name in --seeds".to_owned());
+    };
+    let found: Vec<SocketAddr> = found.collect();
+    if !found.iter().any(|to| reaches(ip, to.ip())) {
+        let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        return Some(format!(
+            "resolves to {}, and this node listens on {ip}, an {family} address: give both sides addresses of one family",
+            found.iter().map(|to| to.ip().to_string()).collect::<Vec<_>>().join(", ")
+        ));
+    }
+    let advertised = unheard?;
+    match tokio::time::timeout(PATIENCE, TcpStream::connect(&found[..])).await {
+        Ok(Ok(_)) => Some(format!(
+            "takes connections, and no datagram of it comes back: nothing reaches this node at {advertised}, which it \
+             advertises, or UDP is kept out between the two; look at --advertise"
+        )),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Some(
+            "is an address where nobody listens: start that node, or look at --seeds".to_owned(),
+        ),
+        Ok(Err(error)) => Some(format!("cannot be reached: {error}")),
+        Err(_) => Some("does not answer: look at its address in --seeds".to_owned()),
     }
 }
 

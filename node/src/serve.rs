@@ -100,7 +100,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let status = front.status().await.ok();
     say(&in_force(&text, settings, status.as_ref().and_then(|status| status.layout.as_ref())));
     let seeds = settings.seeds.clone();
-    tokio::spawn(seeds::look_behind_http(seeds, inbox.clone(), Arc::clone(&front)));
+    tokio::spawn(seeds::look_behind_http(seeds, settings.ip, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(readiness::watch(Arc::clone(&front)));
     tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
     let ended = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
@@ -270,7 +270,7 @@ fn start_network(
         listen: Address(SocketAddr::new(settings.ip, found.peer_port).to_string()),
         next_free: !given,
         node: store.id,
-        boot: store.life.boot,
+        life: store.life,
         cluster: settings.cluster.clone(),
         secret: found.secret.clone(),
         heartbeat_ms: HEARTBEAT_MS,

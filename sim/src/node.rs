@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use rondo_core::budget::Memory;
 use rondo_core::config::{Actors, Durability, NodeConfig};
 use rondo_core::host::{self, Ended, Parts};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_engines::data_dir::DataDir;
 use rondo_engines::mem_disk::MemDisk;
@@ -256,7 +256,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     world.history.spells.push(history::Spell { place, from, until: rt::now() });
     let watch = world.probes.of(node);
     let wire = (world.driver == Driver::Wire).then(|| {
-        let who = who(world, node, id, boot);
+        let who = who(world, node, id, directory.life);
         Wire::start(shared, world, who, crew, inbox)
     });
     let links = wire.as_ref().map(|wire| wire.links.clone());
@@ -272,12 +272,12 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     Ok(Booted { parts, directory, wire })
 }
 
-fn who(world: &mut World, node: u32, id: NodeId, boot: BootEpoch) -> Who {
+fn who(world: &mut World, node: u32, id: NodeId, life: Life) -> Who {
     let mut seed = [0; 32];
     for bytes in seed.chunks_mut(8) {
         bytes.copy_from_slice(&world.dice.next(Stream::Boot, node, 2).bits().to_le_bytes());
     }
-    Who { node, id, boot, cluster: store::CLUSTER.to_owned(), secret: SECRET.to_vec(), seed }
+    Who { node, id, life, cluster: store::CLUSTER.to_owned(), secret: SECRET.to_vec(), seed }
 }
 
 /// A life begins: the faults that wait for it strike, or lie in wait for an operation of its disk.

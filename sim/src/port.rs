@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::env::{Address, Network, Outbound};
-use rondo_core::id::NodeId;
+use rondo_core::id::{Life, NodeId};
 use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_net::links::Links;
 
@@ -166,12 +166,12 @@ impl Network for Port {
         self.carry(to, || Said::Datagram, bytes.len(), event);
     }
 
-    fn route(&self, node: NodeId, name: &str, address: &Address) {
+    fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
         if World::once_at(address).is_some() {
             let routes = &mut self.shared.lock().nodes[self.node as usize].routes;
             routes.insert(node, address.clone());
             if let Some(links) = &self.links {
-                links.route(node, name, address);
+                links.route(node, life, name, address);
             }
         }
     }

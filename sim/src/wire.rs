@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use rondo_core::env::{Address, Class, Clock as _, Mono};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
 use rondo_net::ground::{Alarm, Ground, Task};
 use rondo_net::handshake::{Identity, PROTOCOL};
@@ -51,8 +51,8 @@ pub struct Who {
     pub node: u32,
     /// Its name among its peers.
     pub id: NodeId,
-    /// Its boot epoch.
-    pub boot: BootEpoch,
+    /// Its life.
+    pub life: Life,
     /// The cluster.
     pub cluster: String,
     /// What the cluster shares.
@@ -80,7 +80,7 @@ impl Wire {
             me: Identity {
                 cluster: who.cluster,
                 node: who.id,
-                boot: who.boot,
+                life: who.life,
                 secret: Some(who.secret),
                 protocol: PROTOCOL,
             },

@@ -142,6 +142,12 @@ impl Lives {
         self.known.get(&node).is_some_and(|known| known.refused >= INSISTS)
     }
 
+    /// Whether a peer has told that this node's data directory does not count any more.
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        self.denied.is_some()
+    }
+
     /// The lives that count, as they may be told to others.
     #[must_use]
     pub fn told(&self, durable: Lsn) -> Vec<(NodeId, Life)> {

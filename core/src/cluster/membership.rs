@@ -46,8 +46,12 @@ pub struct Peer {
     pub met: Mono,
     /// Whom it hears.
     pub hears: Vec<NodeId>,
+    /// Since when it has been heard without hearing this node.
+    pub deaf_since: Option<Mono>,
     /// Whether its links were open when this node looked last.
     linked: bool,
+    /// Since when they have not been.
+    pub unlinked_since: Option<Mono>,
     /// The life that has said goodbye.
     left: Option<BootEpoch>,
     /// The layout it has endorsed.
@@ -168,6 +172,8 @@ impl Membership {
     pub fn look_at_links(&mut self, env: &impl Env) {
         for (&node, peer) in &mut self.peers {
             peer.linked = env.is_connected(node);
+            let since = peer.unlinked_since.or(Some(env.mono()));
+            peer.unlinked_since = since.filter(|_| !peer.linked);
         }
     }
 
@@ -274,6 +280,12 @@ impl Membership {
         env.datagram(&refused.peer_address, &gossip);
     }
 
+    /// Says who this node is to somebody that is not one of the cluster.
+    pub fn answer(&self, to: &Address, lives: &Lives, env: &mut impl Env) {
+        let gossip = self.gossip(lives, Vec::new(), env);
+        env.datagram(to, &gossip);
+    }
+
     /// What this node says of itself and of the lives that count, and nothing else.
     fn gossip(&self, lives: &Lives, told: Vec<(NodeId, Life)>, env: &impl Env) -> Gossip {
         Gossip {
@@ -300,6 +312,8 @@ impl Membership {
             let silent_ms = peer.heard.map(|heard| env.mono().ms_since(heard));
             sometimes!(env, PeerCameBack, silent_ms.is_some_and(|ms| ms > self.dead_ms));
             peer.heard = Some(env.mono());
+            let deaf_since = peer.deaf_since.or(Some(env.mono()));
+            peer.deaf_since = deaf_since.filter(|_| !hears.contains(&self.me.node));
             peer.hears = hears;
             peer.layout = layout;
             peer.live = live;
@@ -371,7 +385,9 @@ impl Membership {
                     heard: None,
                     met: env.mono(),
                     hears: Vec::new(),
+                    deaf_since: None,
                     linked: false,
+                    unlinked_since: None,
                     left: None,
                     layout,
                     live: false,
@@ -380,7 +396,7 @@ impl Membership {
                 self.peers.insert(node, peer);
             }
         }
-        env.route(node, &introduction.name, &introduction.peer_address);
+        env.route(node, introduction.life, &introduction.name, &introduction.peer_address);
     }
 
     fn others(&self) -> Vec<Introduction> {
@@ -443,7 +459,7 @@ mod tests {
         fn datagram(&mut self, _: &Address, gossip: &Gossip) {
             self.said.push(gossip.clone());
         }
-        fn route(&mut self, _: NodeId, _: &str, _: &Address) {}
+        fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
         fn reply(&mut self, _: ClientTag, _: Reply) {}
     }
 

@@ -4,6 +4,7 @@
 use super::Node;
 use crate::cluster::lives::Judgement;
 use crate::cluster::notes::Note;
+use crate::env::Address;
 use crate::error::Result;
 use crate::message::{Gossip, Introduction};
 use crate::sometimes;
@@ -15,9 +16,7 @@ impl Node {
         let now = env.mono();
         let Introduction { node, life, name, peer_address, .. } = gossip.me.clone();
         if !self.members.is_for_us(&gossip) {
-            self.counters.malformed += 1;
-            let note = Note::OtherCluster { name, cluster: gossip.cluster };
-            self.notes.take(note, now);
+            self.on_foreign(peer_address, gossip, env);
             return Ok(());
         }
         if node == self.me {
@@ -50,6 +49,16 @@ impl Node {
         }
         self.members.on_gossip(gossip, &self.agreement.members(), env);
         self.look_at_myself(env)
+    }
+
+    /// A node that is not of this cluster sends datagrams: both sides are to know why they do not meet, also the one that
+    /// nobody else talks to. Never more than one answer in a while, so that nobody is flooded by this node's hand.
+    pub(super) fn on_foreign(&mut self, from: Address, gossip: Gossip, env: &mut impl Env) {
+        self.counters.malformed += 1;
+        let now = env.mono();
+        if self.notes.take_foreign(&from, &gossip, now) {
+            self.members.answer(&from, &self.lives, env);
+        }
     }
 
     /// Whether this node may serve, by what it has been told.

@@ -35,13 +35,14 @@ impl Node {
             boot: self.life.boot.0,
             uptime_ms: now.ms_since(self.started),
             barred: self.barred.clone(),
+            denied: self.lives.is_denied(),
             ready: waiting.is_empty(),
             waiting,
             notes: self.notes.lines(
-                &self.name,
                 self.me,
                 self.agreement.live().map(|(_, reference)| reference),
                 &self.members,
+                self.barred.is_some(),
                 now,
             ),
             layout: self

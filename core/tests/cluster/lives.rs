@@ -118,3 +118,16 @@ fn a_node_that_forgot_its_peers_in_a_restart_still_knows_their_lives() {
     pass(&mut stage);
     assert!(waiting(&stage, 1).contains("another process"), "{}", waiting(&stage, 1));
 }
+
+#[test]
+fn a_peer_that_is_heard_and_hears_nothing_is_told_of_where_it_is_sent_to() {
+    let mut stage = Stage::unformed(2);
+    stage.unreached = vec![2];
+    pass(&mut stage);
+    assert_eq!(stage.status(1).notes, [""; 0], "a moment is nothing");
+    (0..4).for_each(|_| pass(&mut stage));
+    insta::assert_snapshot!(stage.status(1).notes.join("\n"));
+    stage.unreached = Vec::new();
+    pass(&mut stage);
+    assert_eq!(stage.status(1).notes, [""; 0]);
+}

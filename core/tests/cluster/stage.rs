@@ -192,7 +192,7 @@ impl Env for ActorEnv<'_> {
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         self.shared.borrow_mut().gossip.push_back((to.0.clone(), gossip.clone()));
     }
-    fn route(&mut self, _: NodeId, _: &str, _: &Address) {}
+    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
     fn reply(&mut self, client: ClientTag, reply: Reply) {
         let mut shared = self.shared.borrow_mut();
         writeln!(shared.log, "client {} ← {}", client.0, outcome(&reply)).unwrap();
@@ -219,6 +219,8 @@ pub(crate) struct Stage {
     pub(crate) stalled: Vec<usize>,
     /// Nodes whose datagrams are lost, both ways.
     pub(crate) deaf: Vec<usize>,
+    /// To whom no datagram comes, though its own leave.
+    pub(crate) unreached: Vec<usize>,
 }
 
 impl Stage {
@@ -249,6 +251,7 @@ impl Stage {
             gossip_off: false,
             stalled: Vec::new(),
             deaf: Vec::new(),
+            unreached: Vec::new(),
         }
     }
 
@@ -464,6 +467,7 @@ impl Stage {
             let from = gossip.me.peer_address.0.strip_prefix('n').and_then(|n| n.parse().ok());
             let is_heard =
                 !from.is_some_and(|from| self.deaf.contains(&from)) && !self.deaf.contains(&to);
+            let is_heard = is_heard && !self.unreached.contains(&to);
             if !self.gossip_off && is_heard && to <= self.actors.len() {
                 self.step(to, Input::Gossip(gossip)).expect("no disk fails");
             }

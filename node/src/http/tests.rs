@@ -157,6 +157,7 @@ fn fake_status() -> Status {
         ready: true,
         waiting: Vec::new(),
         barred: None,
+        denied: false,
         troubles: Vec::new(),
         damaged_keys: 0,
         notes: Vec::new(),

@@ -121,6 +121,7 @@ fn ready(status: Option<&Status>) -> Answer {
             "quorum": status.ready,
         },
         "waiting": status.waiting,
+        "notes": status.notes,
     });
     let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer::json(code, &body)

@@ -295,7 +295,7 @@ fn advertise(text: &str) -> Result<(String, Option<u16>)> {
 
 /// Whether a socket that listens on `ip` can send to `to`: one for IPv4 never reaches an IPv6 address, and one for a
 /// single IPv6 address no IPv4 address.
-fn reaches(ip: IpAddr, to: IpAddr) -> bool {
+pub fn reaches(ip: IpAddr, to: IpAddr) -> bool {
     ip.is_ipv4() == to.is_ipv4() || ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
 

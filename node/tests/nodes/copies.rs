@@ -99,7 +99,16 @@ fn of_two_processes_on_copies_the_second_is_refused_and_all_say_so() {
             .find(|note| note.as_str().is_some_and(|note| note.contains("alpha")))?;
         Some(())
     });
+    // The copy dials the others for as long as it runs, and takes no link of the first away.
+    let since = nodes[0].log().len();
+    for number in 0..300 {
+        let target = format!("/v1/kv/default/k{number}?consistency=all");
+        assert_eq!(nodes[number % 2].put(&target, b"v").status, 204, "{target}");
+    }
     assert_eq!(alpha.put("/v1/kv/default/k", b"v").status, 204, "the first goes on");
+    let log = nodes[0].log().split_off(since);
+    assert!(!log.contains("link ended") && !log.contains("link open"), "{log}");
+    assert!(nodes[0].log().contains("this process of alpha"), "{}", nodes[0].log());
 }
 
 #[test]

@@ -205,6 +205,71 @@ fn a_node_with_another_secret_stays_outside_and_both_say_why() {
     }
 }
 
+/// Waits for a line of the node's log with all of these words.
+fn said(node: &Node, words: &[&str]) {
+    eventually(&format!("{words:?} in\n{}", node.log()), || {
+        let log = node.log();
+        log.lines().find(|line| words.iter().all(|word| line.contains(word))).map(|_| ())
+    });
+}
+
+/// One node forms a cluster alone, the other dials it: the one that is dialled has never asked for it.
+#[test]
+fn the_one_that_dials_and_the_one_that_is_dialled_name_each_other_and_the_reason() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (name, secret) in [("one", "a secret of the cluster"), ("two", "some other, wrong secret")]
+    {
+        fs::write(dir.path().join(name), secret).expect("written");
+    }
+    let secret = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (one, two) = (secret("one"), secret("two"));
+    let other_secret = ["has another cluster secret than this node", "--cluster-secret-file"];
+    let other_name = ["belongs to the cluster", "--cluster-name"];
+    for (called, caller, words) in [
+        (["--cluster-secret-file", &one], ["--cluster-secret-file", &two], other_secret),
+        (["--cluster-name", "harbour"], ["--cluster-name", "harbor"], other_name),
+    ] {
+        let (peer, own) = (free_port().to_string(), free_port().to_string());
+        let scratch = tempfile::tempdir().expect("a directory");
+        let flags = [&["--peer-port", &peer][..], &called].concat();
+        let alpha = Node::start(scratch.path(), "alpha", &flags);
+        let seed = format!("127.0.0.1:{peer}");
+        let flags = ["--peer-port", &own, "--seeds", &seed, "--bootstrap-expect", "2"];
+        let beta = Node::start(scratch.path(), "beta", &[&flags[..], &caller].concat());
+        said(&alpha, &[&[&format!("beta at 127.0.0.1:{own}")[..]][..], &words].concat());
+        said(&beta, &[&[&format!("alpha at {seed}")[..]][..], &words].concat());
+        assert_eq!(alpha.get("/ready").status, 200, "it goes on");
+        assert!(beta.get("/ready").text().contains(words[0]), "{}", beta.get("/ready").text());
+    }
+}
+
+#[test]
+fn an_address_that_nobody_reaches_and_seeds_that_do_not_answer_are_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let peers = [free_port(), free_port()];
+    let (nowhere, silent) = (free_port(), free_port());
+    let start = |at: usize, name: &str, flags: &[&str]| {
+        let flags = cluster_flags(&peers, at, flags);
+        let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+        Node::start(dir.path(), name, &flags)
+    };
+    let advertised = format!("127.0.0.1:{nowhere}");
+    let alpha = start(0, "alpha", &["--advertise", &advertised]);
+    let beta = start(1, "beta", &[]);
+    for node in [&alpha, &beta] {
+        said(node, &["one of the two cannot connect", &advertised, "--advertise"]);
+    }
+    let seed = format!("127.0.0.1:{silent}");
+    let lonely = Node::start(dir.path(), "gamma", &["--seeds", &seed, "--bootstrap-expect", "2"]);
+    said(&lonely, &[&seed, "nobody listens", "--seeds"]);
+    // Something listens there, and it is no node.
+    let _listener = TcpListener::bind(&seed).expect("it is free");
+    let advertised = format!("127.0.0.1:{}", free_port());
+    let flags = ["--seeds", &seed, "--bootstrap-expect", "2", "--advertise", &advertised];
+    let unheard = Node::start(dir.path(), "delta", &flags);
+    said(&unheard, &[&seed, "no datagram of it comes back", &advertised, "--advertise"]);
+}
+
 #[test]
 fn what_is_no_http_ends_the_connection_and_nothing_else() {
     let dir = tempfile::tempdir().expect("a directory");
