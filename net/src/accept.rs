@@ -1,12 +1,13 @@
 //! The task that takes in links which peers dial.
 //!
 //! Whoever connects has no claim on us before its proof: a bounded number of strangers, a bounded time, a
-//! bounded number of bytes, and few words in the log. When there are too many, the one that has been silent longest goes:
-//! a peer speaks at once, so that idle connections shut nobody out.
+//! bounded number of bytes, and few words in the log. Each address has a share of the places, and some are kept for addresses
+//! of known peers. When there are too many, the one that has been silent longest goes, or else the oldest of its address: a
+//! peer speaks at once and is through in a moment, so that whoever only occupies places shuts nobody out.
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,13 @@ use crate::rim::Rim;
 
 /// Connections that may be in their handshake at once.
 pub(crate) const STRANGERS_MAX: usize = 64;
+/// Those of one address.
+const SHARE_MAX: usize = 16;
+/// Of all places, those that only addresses of known peers get.
+const RESERVED: usize = 16;
+
+const _: () = assert!(SHARE_MAX + RESERVED < STRANGERS_MAX);
+
 /// How long after an error of `accept` the next attempt is made, in milliseconds: most mean that files ran out.
 const PAUSE_MS: u64 = 100;
 /// The same trouble from the same address is logged again after this, in milliseconds.
@@ -40,6 +48,9 @@ const SETTLED: u8 = 2;
 /// A connection that was taken in. It ends when this is dropped.
 struct Taken<T> {
     task: T,
+    from: IpAddr,
+    /// Whether a known peer lives at that address.
+    known: bool,
     stage: Arc<AtomicU8>,
 }
 
@@ -49,13 +60,25 @@ impl<T> Taken<T> {
     }
 }
 
-/// Makes room for one more stranger, at the cost of the one that has been silent longest. `false`: all have spoken.
-fn make_room<T>(links: &mut Vec<Taken<T>>) -> bool {
-    if links.iter().filter(|link| link.stage() != SETTLED).count() < STRANGERS_MAX {
+/// Makes room for one more connection from an address. `false`: nobody may be turned out for it.
+fn make_room<T>(links: &mut Vec<Taken<T>>, from: IpAddr, known: bool) -> bool {
+    let waiting = |link: &&Taken<T>| link.stage() != SETTLED;
+    let is_own = |link: &Taken<T>| link.stage() != SETTLED && link.from == from;
+    if links.iter().filter(|link| is_own(link)).count() >= SHARE_MAX {
+        let silent = links.iter().position(|link| is_own(link) && link.stage() == SILENT);
+        let oldest = silent.or_else(|| links.iter().position(is_own));
+        return oldest.map(|at| links.remove(at)).is_some();
+    }
+    let all = links.iter().filter(waiting).count();
+    let strangers = links.iter().filter(waiting).filter(|link| !link.known).count();
+    if all < STRANGERS_MAX && (known || strangers < STRANGERS_MAX - RESERVED) {
         return true;
     }
-    let silent = links.iter().position(|link| link.stage() == SILENT);
-    silent.map(|at| links.remove(at)).is_some()
+    // Of a peer's address nobody is turned out for a stranger.
+    let may_go = |link: &Taken<T>| link.stage() != SETTLED && (known || !link.known);
+    let silent = links.iter().position(|link| may_go(link) && link.stage() == SILENT);
+    let stranger = || links.iter().position(|link| known && may_go(link) && !link.known);
+    silent.or_else(stranger).map(|at| links.remove(at)).is_some()
 }
 
 /// Never ends by itself; all links it has taken in end with it.
@@ -67,15 +90,17 @@ pub(crate) async fn accept_all<G: Ground>(rim: Arc<Rim<G>>, mut listener: G::Lis
             Ok((stream, from)) => {
                 // So there are never more than were open at once, and one.
                 links.retain(|link| !link.task.is_over());
-                if !make_room(&mut links) {
+                let ip = from.ip().to_canonical();
+                let known = rim.is_home_of_a_peer(ip);
+                if !make_room(&mut links, ip, known) {
                     turn_away(stream).await;
                     continue;
                 }
                 let (us, log) = (Arc::clone(&rim), Arc::clone(&log));
                 let stage = Arc::new(AtomicU8::new(SILENT));
                 let shown = Arc::clone(&stage);
-                let task = async move { welcome(&us, &log, stream, from, &shown).await };
-                links.push(Taken { task: rim.ground.spawn(task), stage });
+                let task = async move { welcome(&us, &log, stream, ip, &shown).await };
+                links.push(Taken { task: rim.ground.spawn(task), from: ip, known, stage });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept links for now");
@@ -100,7 +125,7 @@ async fn welcome<G: Ground>(
     rim: &Rim<G>,
     log: &Log,
     mut stream: G::Stream,
-    from: SocketAddr,
+    from: IpAddr,
     stage: &AtomicU8,
 ) {
     let handshake = Handshake::accept(Arc::clone(&rim.me), rim.nonce());
@@ -110,7 +135,7 @@ async fn welcome<G: Ground>(
     stage.store(SETTLED, Ordering::Relaxed);
     let (peer, decoder) = match opened.unwrap_or(Err(Failure::Slow)) {
         Ok(opened) => opened,
-        Err(failure) => return log.on_failure(rim.ground.now(), from.ip(), &failure),
+        Err(failure) => return log.on_failure(rim.ground.now(), from, &failure),
     };
     let node = rim.name(peer.node);
     let caller = match rim.on_call(peer.node, peer.life) {
@@ -147,5 +172,70 @@ impl Log {
             tracing::warn!(%from, why, "a connection did not become a link");
             *last = Some((from, why, now));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+    fn stranger(number: usize) -> IpAddr {
+        IpAddr::from([192, 0, 2, number as u8])
+    }
+
+    fn take(links: &mut Vec<Taken<usize>>, task: usize, from: IpAddr, stage: u8) -> bool {
+        let known = from == PEER;
+        let taken = make_room(links, from, known);
+        if taken {
+            let stage = Arc::new(AtomicU8::new(stage));
+            links.push(Taken { task, from, known, stage });
+        }
+        taken
+    }
+
+    fn of(links: &[Taken<usize>], from: IpAddr) -> Vec<usize> {
+        links.iter().filter(|link| link.from == from).map(|link| link.task).collect()
+    }
+
+    #[test]
+    fn one_address_has_a_share_and_turns_out_its_own_alone() {
+        let mut links = Vec::new();
+        assert!(take(&mut links, 0, PEER, SPOKEN));
+        for task in 0..100 {
+            assert!(take(&mut links, task, stranger(1), SPOKEN));
+        }
+        assert_eq!(of(&links, PEER), [0]);
+        assert_eq!(of(&links, stranger(1)), (84..100).collect::<Vec<_>>());
+        links.retain(|link| link.from == PEER);
+        for task in 0..SHARE_MAX {
+            take(&mut links, task, stranger(1), if task == 7 { SILENT } else { SPOKEN });
+        }
+        take(&mut links, 99, stranger(1), SPOKEN);
+        assert!(!of(&links, stranger(1)).contains(&7), "the silent one goes first");
+    }
+
+    #[test]
+    fn strangers_of_many_addresses_leave_places_to_known_peers() {
+        let mut links = Vec::new();
+        let taken = (0..200).filter(|&task| take(&mut links, task, stranger(task), SPOKEN));
+        assert_eq!(taken.count(), STRANGERS_MAX - RESERVED);
+        for task in 0..100 {
+            assert!(take(&mut links, task, PEER, SPOKEN));
+        }
+        assert_eq!(of(&links, PEER).len(), SHARE_MAX);
+        assert!(!take(&mut links, 0, stranger(250), SPOKEN), "nobody is turned out for it");
+        links[3].stage.store(SILENT, Ordering::Relaxed);
+        assert!(take(&mut links, 0, stranger(250), SPOKEN), "but one that says nothing");
+    }
+
+    #[test]
+    fn links_that_are_open_take_no_place() {
+        let mut links = Vec::new();
+        for task in 0..500 {
+            assert!(take(&mut links, task, stranger(1), SETTLED));
+        }
+        assert_eq!(links.len(), 500);
     }
 }

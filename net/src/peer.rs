@@ -3,6 +3,7 @@
 //! Shared between the task of the link and everybody who sends. `send` takes one short lock, and wakes
 //! the task only when it sleeps: a burst of messages costs one wake-up and one write.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -169,6 +170,12 @@ impl Called {
     /// What the log calls it.
     pub(crate) fn name(&self) -> String {
         self.record().name.clone()
+    }
+
+    /// The peer's address, when it is a number.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        let address = self.record().address.0.parse::<SocketAddr>();
+        address.ok().map(|address| address.ip().to_canonical())
     }
 
     /// Whether messages can leave.

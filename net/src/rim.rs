@@ -1,6 +1,7 @@
 //! What all links of one node share: who we are, the pace, the dice, the inbox, and who is there.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -52,6 +53,12 @@ impl<G> Rim<G> {
     /// What the log calls `node`, which nobody may have routed yet.
     pub(crate) fn name(&self, node: NodeId) -> String {
         self.called(node).map_or_else(|| named(node, ""), |called| called.name())
+    }
+
+    /// Whether a peer is dialled at this address of the network.
+    pub(crate) fn is_home_of_a_peer(&self, ip: IpAddr) -> bool {
+        let called = self.called.read().expect("no panic while locked");
+        called.values().any(|called| called.ip() == Some(ip))
     }
 
     pub(crate) fn is_connected(&self, node: NodeId) -> bool {

@@ -414,15 +414,19 @@ async fn a_node_that_stops_says_its_last_words_and_goodbye() {
     connected(&a, &b).await;
 }
 
-/// Opens a link to `node` by hand, as `id`, and returns the stream.
-async fn call_by_hand(node: &Node, id: u128) -> TcpStream {
-    let me = Identity {
+fn identity(id: u128) -> Identity {
+    Identity {
         cluster: "test".into(),
         node: NodeId(id),
         life: life(1),
         secret: Some(b"sesame".to_vec()),
         protocol: PROTOCOL,
-    };
+    }
+}
+
+/// Opens a link to `node` by hand, as `id`, and returns the stream.
+async fn call_by_hand(node: &Node, id: u128) -> TcpStream {
+    let me = identity(id);
     let mut stream = TcpStream::connect(node.network.address()).await.expect("it listens");
     let (mut handshake, first) = Handshake::dial(Arc::new(me), node.id, [9; 32]);
     stream.write_all(&first).await.expect("open");
@@ -530,4 +534,23 @@ async fn a_stranger_who_says_nothing_is_soon_gone() {
     let a = Node::start(Options { handshake_ms: 50, ..options(1) });
     let mut stream = TcpStream::connect(a.network.address()).await.expect("it listens");
     assert!(timeout(DEADLINE, read_frame(&mut stream)).await.expect("in time").is_none());
+}
+
+/// Sockets that have said who they claim to be and say nothing more hold their places longer than silent ones.
+#[tokio::test]
+async fn eighty_sockets_that_wait_in_their_handshake_shut_no_peer_out() {
+    let a = Node::start(Options { handshake_ms: 600_000, ..options(1) });
+    let b = Node::start(options(2));
+    let me = Arc::new(identity(66));
+    let mut idle = Vec::new();
+    for _ in 0..80 {
+        let mut stream = TcpStream::connect(a.network.address()).await.expect("it listens");
+        let (_, hello) = Handshake::dial(Arc::clone(&me), a.id, [9; 32]);
+        stream.write_all(&hello).await.expect("sent");
+        // Answered: it has its place, or has been turned away.
+        read_frame(&mut stream).await.expect("an answer");
+        idle.push(stream);
+    }
+    introduce(&a, &b);
+    connected(&a, &b).await;
 }

@@ -12,6 +12,8 @@ pub mod settings;
 
 pub mod clock;
 
+pub mod fold;
+
 pub mod log_lines;
 
 pub mod http;

@@ -1,12 +1,15 @@
 //! Log lines on their way to a writer that may be slow, or that nobody reads.
 //!
 //! Whoever logs never waits: lines go into a bounded queue, and one thread writes them. What finds no room is dropped and
-//! counted, and one line says so as soon as the writer goes on.
+//! counted, and one line says so as soon as the writer goes on. Lines that repeat others are folded into one before they
+//! take any room.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use crate::fold::Fold;
 
 /// The most that may wait, in bytes.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -29,6 +32,19 @@ struct Queue {
     bytes: usize,
     dropped: u64,
     writing: bool,
+    fold: Fold,
+}
+
+impl Queue {
+    /// Takes a whole line, or drops it.
+    fn push(&mut self, line: Vec<u8>) {
+        if self.bytes + line.len() > WAITING_BYTES_MAX {
+            self.dropped += 1;
+        } else {
+            self.bytes += line.len();
+            self.lines.push_back(line);
+        }
+    }
 }
 
 impl LogLines {
@@ -57,7 +73,11 @@ impl LogLines {
     /// Waits until all is written, at most so long: before the process ends.
     pub fn flush(&self, patience: Duration) {
         let waits = |queue: &mut Queue| queue.writing || !queue.lines.is_empty();
-        let queue = self.queue();
+        let mut queue = self.queue();
+        for line in queue.fold.rest() {
+            queue.push(line);
+        }
+        self.shared.changed.notify_all();
         drop(self.shared.changed.wait_timeout_while(queue, patience, waits));
     }
 
@@ -65,6 +85,9 @@ impl LogLines {
     fn next(&self) -> (Vec<u8>, u64) {
         let mut queue = self.queue();
         loop {
+            for line in queue.fold.told(Instant::now()) {
+                queue.push(line);
+            }
             if let Some(line) = queue.lines.pop_front() {
                 queue.bytes -= line.len();
                 queue.writing = true;
@@ -72,7 +95,13 @@ impl LogLines {
                 let dropped = if is_last { std::mem::take(&mut queue.dropped) } else { 0 };
                 return (line, dropped);
             }
-            queue = self.shared.changed.wait(queue).expect("no panic while locked");
+            let left =
+                queue.fold.next().map(|until| until.saturating_duration_since(Instant::now()));
+            let changed = &self.shared.changed;
+            queue = match left {
+                None => changed.wait(queue).expect("no panic while locked"),
+                Some(left) => changed.wait_timeout(queue, left).expect("no panic while locked").0,
+            };
         }
     }
 
@@ -82,14 +111,11 @@ impl LogLines {
 }
 
 impl Write for LogLines {
-    /// Takes a whole line, or drops it.
+    /// Takes a whole line, or drops it, or counts it among its like.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut queue = self.queue();
-        if queue.bytes + line.len() > WAITING_BYTES_MAX {
-            queue.dropped += 1;
-        } else {
-            queue.bytes += line.len();
-            queue.lines.push_back(line.to_vec());
+        if queue.fold.take(line, Instant::now()) {
+            queue.push(line.to_vec());
         }
         drop(queue);
         self.shared.changed.notify_all();
@@ -133,8 +159,8 @@ mod tests {
         let pipe = Pipe { go: stopped, written };
         let mut lines =
             LogLines::to(pipe, move |count| tell.send(count).unwrap_or(())).expect("a thread");
-        for _ in 0..3_000 {
-            lines.write_all(&[b'x'; 1_000]).expect("never fails");
+        for number in 0..3_000 {
+            lines.write_all(format!("{number:01000}").as_bytes()).expect("never fails");
         }
         assert!(lines.queue().bytes <= WAITING_BYTES_MAX);
         lines.flush(Duration::from_millis(1));
@@ -144,5 +170,18 @@ mod tests {
         let kept = seen.try_iter().count() as u64;
         assert_eq!(kept + dropped, 3_000);
         assert!(dropped > 1_900 && kept > 1_000, "{kept} and {dropped}");
+    }
+    #[test]
+    fn a_line_that_is_repeated_is_written_once_and_then_counted() {
+        let (go, stopped) = channel::<()>();
+        let (written, seen) = channel();
+        drop(go);
+        let mut lines = LogLines::to(Pipe { go: stopped, written }, |_| ()).expect("a thread");
+        for _ in 0..100_000 {
+            lines.write_all(b"again\n").expect("never fails");
+        }
+        lines.flush(Duration::from_secs(20));
+        let lengths: Vec<usize> = seen.try_iter().collect();
+        assert_eq!(lengths, ["again\n".len(), "again (repeated 99999 times)\n".len()]);
     }
 }

@@ -1,5 +1,5 @@
-//! What a running node tells people by itself: nodes that it does not count, why it must not serve, and where its settings
-//! differ from the layout in force. One line each, when it begins.
+//! What a running node tells people by itself: nodes that it does not count, why it must not serve, what is wrong although it
+//! serves, and where its settings differ from the layout in force. One line each, when it begins.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,12 +19,13 @@ pub async fn watch_notes(settings: Settings, front: Arc<Front>) {
     let mut said = BTreeSet::new();
     let mut has_layout = false;
     while let Ok(status) = front.status().await {
-        for note in status.notes.iter().chain(status.barred.iter()) {
-            if !said.contains(note) {
-                tracing::warn!("{note}");
-            }
-        }
-        said = status.notes.iter().chain(status.barred.iter()).cloned().collect();
+        let notes = status.notes.iter().chain(&status.barred);
+        let notes = notes.map(|note| (note.clone(), note));
+        // That the number of the records has changed is not new.
+        let is_digit = |c: char| c.is_ascii_digit();
+        let troubles =
+            status.troubles.iter().map(|trouble| (trouble.replace(is_digit, ""), trouble));
+        said = tell(&said, notes.chain(troubles));
         if let Some(layout) = status.layout.as_ref().filter(|_| !has_layout) {
             has_layout = true;
             if let Some(differs) = differs(&settings, layout) {
@@ -33,6 +34,21 @@ pub async fn watch_notes(settings: Settings, front: Arc<Front>) {
         }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// Tells what is new, by its kind, and returns what goes on.
+fn tell<'a>(
+    said: &BTreeSet<String>,
+    notes: impl Iterator<Item = (String, &'a String)>,
+) -> BTreeSet<String> {
+    let mut goes_on = BTreeSet::new();
+    for (kind, note) in notes {
+        if !said.contains(&kind) {
+            tracing::warn!("{note}");
+        }
+        goes_on.insert(kind);
+    }
+    goes_on
 }
 
 /// The banner, with the quorums in force instead of those that the settings ask for.

@@ -171,15 +171,20 @@ fn show(all: &Value) -> String {
     format!("{}\n{notes}\n{}\n\n{}", health(all, nodes), text(&who), text(&what))
 }
 
-/// The first line: how many nodes there are, and how much of the data can be read and written.
+/// The first line: how many nodes the layout has, and how much of the data can be read and written.
 fn health(all: &Value, nodes: &[Value]) -> String {
-    let alive = nodes.iter().filter(|node| node["member"]["state"] == "alive").count();
+    let members: Vec<&Value> = nodes.iter().map(|node| &node["member"]).collect();
+    let is_in = |member: &&&Value| member["in_layout"] == true;
+    // Before there is a layout everybody may become a member.
+    let formed = members.iter().any(|member| is_in(&member));
+    let members: Vec<_> = members.iter().filter(|member| !formed || is_in(member)).collect();
+    let alive = members.iter().filter(|member| member["state"] == "alive").count();
     let number = |name: &str| all["availability"][name].as_u64().unwrap_or_default();
     let share = number("served") as f64 * 100.0 / number("partitions").max(1) as f64;
-    let dead = nodes.len() - alive;
+    let dead = members.len() - alive;
     format!(
         "Health: {}, {alive} alive, {dead} dead ({share:.1}% availability)",
-        count(nodes.len(), "node")
+        count(members.len(), "node")
     )
 }
 
@@ -209,10 +214,18 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
     for node in nodes.iter().filter(answered) {
         let name = text_of(&node["member"]["name"]);
         waiting(&name, &node["status"], &mut notes);
+        notes.extend(listed(&node["status"]["troubles"], &format!("Trouble: {name}")));
+        notes.extend(listed(&node["status"]["notes"], &format!("Note: {name}")));
         notes.extend(deaf_to(&name, &node["status"]));
         notes.extend(clock(&name, &node["status"]));
     }
     notes
+}
+
+/// The lines of a list, each behind these words.
+fn listed(lines: &Value, words: &str) -> Vec<String> {
+    let lines = lines.as_array().into_iter().flatten().filter_map(Value::as_str);
+    lines.map(|line| format!("{words}: {line}")).collect()
 }
 
 /// Whom a node hears without being heard: a way that works in one direction only.
@@ -367,7 +380,7 @@ mod tests {
         nodes.push(stranger);
         let text = shown(&ring(&names), nodes, json!({}));
         assert!(
-            text.starts_with("Health: 4 nodes, 3 alive, 1 dead (100.0% availability)\n\n"),
+            text.starts_with("Health: 3 nodes, 3 alive, 0 dead (100.0% availability)\n\n"),
             "{text}"
         );
     }

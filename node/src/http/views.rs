@@ -75,15 +75,19 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
                 "name": status.name,
                 "keys": status.keys,
                 "deleted_keys": status.deleted_keys,
+                "damaged_keys": status.damaged_keys,
+                "troubles": status.troubles,
                 "engine": status.engine,
             })
         }
-        View::GossipMembers => json!({ "members": nodes(&status), "count": status.members.len() }),
+        View::GossipMembers => {
+            json!({ "members": nodes(&status), "count": counted(&status).count() })
+        }
         View::GossipStatus => json!({
             "node_id": status.name,
-            "members": status.members.len(),
+            "members": counted(&status).count(),
             "alive": alive(&status),
-            "dead": status.members.len() - alive(&status),
+            "dead": counted(&status).count() - alive(&status),
         }),
         View::AdminStatus => admin_status(&status),
         View::AdminStats => admin_stats(&status),
@@ -94,7 +98,7 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
             }),
             "node_id": status.name,
             "cluster": status.cluster,
-            "nodes": status.members.len(),
+            "nodes": counted(&status).count(),
             "alive": alive(&status),
             "replication_factor": status.layout.as_ref().map(|layout| layout.quorums.n),
         }),
@@ -103,9 +107,14 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
     Ok(answer::json(StatusCode::OK, &body))
 }
 
-/// How many nodes are alive.
+/// The nodes that count: those of the layout, and everybody while there is none. Strangers own nothing.
+fn counted(status: &Status) -> impl Iterator<Item = &MemberStatus> {
+    status.members.iter().filter(|member| member.in_layout || status.layout.is_none())
+}
+
+/// How many of them are alive.
 fn alive(status: &Status) -> usize {
-    status.members.iter().filter(|member| member.state == "alive").count()
+    counted(status).filter(|member| member.state == "alive").count()
 }
 
 fn ready(status: Option<&Status>) -> Answer {
@@ -127,17 +136,20 @@ fn ready(status: Option<&Status>) -> Answer {
     answer::json(code, &body)
 }
 
-/// How the node is, in a word, and why. It has been `starting` when it is ready for the first time, and never again.
+/// How the node is, in a word, and why. It has been `starting` when it is ready for the first time, and never again;
+/// `refused` is a data directory that does not count any more, whatever is waited for.
 fn health(front: &Front, status: &Status) -> Value {
     let ready = status.ready && !front.is_stopping();
     let away = status.members.iter().filter(|member| member.in_layout && member.state != "alive");
     let mut reasons: Vec<_> =
         away.map(|member| format!("{} is not reached", member.name)).collect();
+    reasons.extend(status.troubles.iter().cloned());
     if !ready {
         reasons.extend(status.waiting.iter().cloned());
     }
     let word = match ready {
         _ if front.is_stopping() => "stopping",
+        _ if status.denied => "refused",
         true if reasons.is_empty() => "ok",
         true => "degraded",
         false if front.was_ready() => "unavailable",
@@ -146,10 +158,12 @@ fn health(front: &Front, status: &Status) -> Value {
     json!({
         "status": word,
         "reasons": reasons,
+        "notes": status.notes,
         "ready": ready,
         "node_id": status.name,
-        "nodes": status.members.len(),
+        "nodes": counted(status).count(),
         "alive": alive(status),
+        "strangers": status.members.len() - counted(status).count(),
         "uptime_seconds": status.uptime_ms / 1000,
     })
 }
@@ -167,12 +181,15 @@ fn whole(front: &Front, status: &Status) -> Value {
         "ready": status.ready && !front.is_stopping(),
         "waiting": status.waiting,
         "notes": status.notes,
+        "troubles": status.troubles,
         "layout": status.layout.as_ref().map(layout),
         "served": status.served,
         "members": status.members,
         "keys": status.keys,
         "deleted_keys": status.deleted_keys,
+        "damaged_keys": status.damaged_keys,
         "engine": status.engine,
+        "memory": status.memory,
         "counters": counters,
         "mean_get_us": counters.get_us.checked_div(counters.gets),
         "mean_put_us": counters.put_us.checked_div(counters.puts),
@@ -252,7 +269,7 @@ fn nodes(status: &Status) -> Vec<Value> {
             "state": member.state,
         })
     };
-    status.members.iter().map(node).collect()
+    counted(status).map(node).collect()
 }
 
 fn my_address(status: &Status) -> &str {
@@ -261,7 +278,7 @@ fn my_address(status: &Status) -> &str {
 }
 
 fn admin_status(status: &Status) -> Value {
-    let nodes = status.members.iter().map(|member| {
+    let nodes = counted(status).map(|member| {
         json!({ "id": member.name, "address": member.client_address, "state": member.state })
     });
     json!({
@@ -277,7 +294,7 @@ fn admin_status(status: &Status) -> Value {
             "total_reads": status.counters.gets,
             "total_writes": status.counters.puts,
         },
-        "cluster": { "size": status.members.len(), "nodes": nodes.collect::<Vec<_>>() },
+        "cluster": { "size": counted(status).count(), "nodes": nodes.collect::<Vec<_>>() },
     })
 }
 

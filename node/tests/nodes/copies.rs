@@ -67,6 +67,7 @@ fn a_directory_that_was_put_back_is_refused_and_the_newest_one_serves_again() {
         // However often somebody starts it.
         let alpha = start(dir.path(), &peers, 0);
         refused(&alpha, "does not count any more");
+        assert_eq!(alpha.get("/health").json()["status"], "refused");
         stop(alpha);
     }
     for node in &nodes {

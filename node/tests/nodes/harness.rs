@@ -207,11 +207,52 @@ impl Node {
         node
     }
 
+    /// As `start`, with a log that goes into a pipe which nobody reads.
+    pub(crate) fn start_with_unread_log(dir: &Path, name: &str, flags: &[&str]) -> Node {
+        let node = Node::spawn_to(rondo(), dir, name, free_port(), flags, Stdio::piped());
+        node.wait_ready();
+        node
+    }
+
+    /// As `start`, on a disk of its own of so many bytes, and started again whenever it is killed. `None`: this system lets
+    /// nobody mount one.
+    pub(crate) fn start_on_small_disk(dir: &Path, name: &str, bytes: u64) -> Option<Node> {
+        let data = dir.join(name);
+        fs::create_dir_all(&data).expect("a directory");
+        let mount = format!("mount -t tmpfs -o size={bytes} tmpfs '{}'", data.display());
+        let inside = |script: &str| {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["-Urmpf", "--kill-child", "sh", "-c", script]).stdin(Stdio::null());
+            unshare.arg(env!("CARGO_BIN_EXE_rondo"));
+            unshare
+        };
+        let mut tried = inside(&mount);
+        if !tried.output().is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let script = format!("{mount} && while :; do \"$0\" \"$@\"; done");
+        let node = Node::spawn_by(inside(&script), dir, name, free_port(), &[]);
+        node.wait_ready();
+        Some(node)
+    }
+
     fn spawn(dir: &Path, name: &str, port: u16, flags: &[&str]) -> Node {
         Node::spawn_by(rondo(), dir, name, port, flags)
     }
 
-    fn spawn_by(mut rondo: Command, dir: &Path, name: &str, port: u16, flags: &[&str]) -> Node {
+    fn spawn_by(rondo: Command, dir: &Path, name: &str, port: u16, flags: &[&str]) -> Node {
+        let log = fs::File::create(dir.join(format!("{name}.log"))).expect("a file");
+        Node::spawn_to(rondo, dir, name, port, flags, log.into())
+    }
+
+    fn spawn_to(
+        mut rondo: Command,
+        dir: &Path,
+        name: &str,
+        port: u16,
+        flags: &[&str],
+        stderr: Stdio,
+    ) -> Node {
         let log = dir.join(format!("{name}.log"));
         let out = dir.join(format!("{name}.out"));
         let child = rondo
@@ -220,7 +261,7 @@ impl Node {
             .arg(dir.join(name))
             .args(flags)
             .stdout(fs::File::create(&out).expect("a file"))
-            .stderr(fs::File::create(&log).expect("a file"))
+            .stderr(stderr)
             .spawn()
             .expect("the binary starts");
         Node { child: Guard(child), port, log, out }
@@ -275,6 +316,21 @@ impl Node {
     pub(crate) fn kill(mut self) {
         self.child.0.kill().expect("it runs");
         self.child.0.wait().expect("it was killed");
+    }
+
+    /// kill -9 for the node below what starts it again.
+    pub(crate) fn kill_on_small_disk(&self) {
+        let mut below = vec![self.child.0.id().to_string()];
+        while let Some(parent) = below.pop() {
+            let path = format!("/proc/{parent}/task/{parent}/children");
+            let children = fs::read_to_string(path).unwrap_or_default();
+            if children.trim().is_empty() {
+                let killed = Command::new("kill").args(["-9", &parent]).status();
+                assert!(killed.expect("kill is there").success());
+                return;
+            }
+            below.extend(children.split_whitespace().map(str::to_owned));
+        }
     }
 
     /// Waits for its end.

@@ -157,3 +157,35 @@ fn availability_is_what_can_be_served_and_a_lost_quorum_is_one_line() {
     // A machine that is busy may lose and regain one in between.
     assert_eq!(count("is lost: not reached"), count("the quorum is back") + 1, "{log}");
 }
+
+/// A node that came late owns nothing: it is told of, and is none of the nodes that are counted.
+#[test]
+fn a_node_that_is_in_no_layout_is_no_node_of_the_cluster() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nodes = cluster(dir.path(), &["alpha", "beta"], &[]);
+    let known = nodes[0].get("/v1/cluster").json();
+    let seed = known["members"][0]["peer_address"].as_str().expect("an address");
+    let late = Node::start(dir.path(), "late", &["--seeds", seed, "--bootstrap-expect", "2"]);
+    eventually("it is met", || {
+        let health = nodes[0].get("/health").json();
+        (health["strangers"] == 1).then(|| {
+            assert_eq!((&health["nodes"], &health["alive"]), (&2.into(), &2.into()), "{health}");
+            assert_eq!(health["status"], "ok");
+        })
+    });
+    let size = |target: &str| nodes[0].get(target).json();
+    assert_eq!(size("/admin/status")["cluster"]["size"], 2);
+    assert_eq!(size("/gossip/status")["members"], 2);
+    assert_eq!(size("/api/v1/cluster/status")["nodes"], 2);
+    let server = format!("127.0.0.1:{}", nodes[0].port);
+    let table = run(&["status", "--server", &server]).stdout;
+    assert!(table.starts_with("Health: 2 nodes, 2 alive, 0 dead (100.0% availability)"), "{table}");
+    let row = table.lines().find(|line| line.starts_with("late")).expect("it is shown");
+    assert!(row.trim_end().ends_with("out"), "{row}");
+    drop(late);
+    eventually("it is away", || {
+        let table = run(&["status", "--server", &server]).stdout;
+        let is_away = table.lines().any(|line| line.starts_with("late") && line.contains("dead"));
+        is_away.then(|| assert!(table.starts_with("Health: 2 nodes, 2 alive, 0 dead"), "{table}"))
+    });
+}
