@@ -52,7 +52,7 @@ const MANIFEST_BANS: [(&str, &[&str]); 4] = [
 type Rule = fn(&File, &Repository) -> Vec<Finding>;
 
 /// (what must hold, its check, a path and a text that break it)
-const RULES: [(&str, Rule, &str, &str); 15] = [
+const RULES: [(&str, Rule, &str, &str); 16] = [
     ("a file opens with what it is about", head, "net/src/a.rs", "use std::fmt;\n//! Late.\n"),
     (
         "a module uses only modules above it",
@@ -82,6 +82,7 @@ const RULES: [(&str, Rule, &str, &str); 15] = [
         concat!("# A\n\nsee /wo", "rk/x\n"),
     ),
     ("links lead somewhere", links, "docs/a.md", "# A\n\n[b](nowhere/b.md)\n"),
+    ("the map names every file", mapped, "net/src/unknown.rs", "//! On no map.\n"),
     ("a page has one title", titles, "docs/a.md", "Text first.\n\n# A\n\n# B\n"),
 ];
 
@@ -495,6 +496,22 @@ fn links(file: &File, all: &Repository) -> Vec<Finding> {
     findings
 }
 
+/// Of the crates whose files the map lists.
+fn mapped(file: &File, all: &Repository) -> Vec<Finding> {
+    let Some((root, inside)) = file.path.split_once("/src/").filter(|_| file.is_rust()) else {
+        return Vec::new();
+    };
+    let name = inside.rsplit('/').next().unwrap_or(inside);
+    let is_listed = ["core", "engines", "net", "node"].contains(&root);
+    let is_frame = ["lib.rs", "main.rs", "mod.rs", "tests.rs"].contains(&name);
+    let map = all.file("docs/ARCHITECTURE.md").map_or("", |map| map.text.as_str());
+    let is_named = map.match_indices(name).any(|(at, _)| map[..at].ends_with(['`', '/']));
+    if !is_listed || is_frame || is_named {
+        return Vec::new();
+    }
+    vec![(1, "docs/ARCHITECTURE.md does not name it: give it a place in the code map".to_owned())]
+}
+
 fn titles(file: &File, _: &Repository) -> Vec<Finding> {
     let page = if file.path.ends_with(".md") { file.text.as_str() } else { return Vec::new() };
     let titles: Vec<usize> =
@@ -544,7 +561,10 @@ fn every_rule_finds_its_sample() {
     let list = "//! Modules.\npub mod first;\n\npub mod second;\n";
     let all = Repository {
         root: Path::new(env!("CARGO_MANIFEST_DIR")).join(".."),
-        files: vec![File::new("core/src/lib.rs", list)],
+        files: vec![
+            File::new("core/src/lib.rs", list),
+            File::new("docs/ARCHITECTURE.md", "# Map\n\n`second.rs`\n"),
+        ],
     };
     for (rule, check, path, text) in RULES {
         assert!(!check(&File::new(path, &sample(text)), &all).is_empty(), "blind: {rule}");

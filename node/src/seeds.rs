@@ -58,11 +58,11 @@ pub async fn look_behind_http(seeds: Vec<String>, ip: IpAddr, inbox: Inbox, fron
                 inbox.seed(Address(peer));
             }
         }
-        // Nodes that start together have a moment to meet.
+        // Nodes that start together have a moment to meet, and others a moment more to say why they do not.
         let nobody = round > 0 && nobody_is_met(&status);
+        let unheard = nobody.then(|| (my_peer_address(&status), round > 1));
         for Address(seed) in peer_addresses(&seeds) {
-            let advertised = my_peer_address(&status);
-            if let Some(why) = trouble(&seed, ip, nobody.then_some(advertised)).await
+            if let Some(why) = trouble(&seed, ip, unheard).await
                 && said.insert((seed.clone(), why.clone()))
             {
                 tracing::warn!("the seed {seed} {why}; trying on");
@@ -83,8 +83,8 @@ fn my_peer_address(status: &Status) -> &str {
     me.map_or("", |member| member.peer_address.as_str())
 }
 
-/// What is wrong with a seed; `unheard`: this node's own address, when nobody is heard.
-async fn trouble(seed: &str, ip: IpAddr, unheard: Option<&str>) -> Option<String> {
+/// What is wrong with a seed; `unheard`, when nobody is heard: this node's own address, and whether that lasts.
+async fn trouble(seed: &str, ip: IpAddr, unheard: Option<(&str, bool)>) -> Option<String> {
     let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(seed)).await;
     let Ok(Ok(found)) = found else {
         return Some("does not resolve: look at its name in --seeds".to_owned());
@@ -97,8 +97,9 @@ async fn trouble(seed: &str, ip: IpAddr, unheard: Option<&str>) -> Option<String
             found.iter().map(|to| to.ip().to_string()).collect::<Vec<_>>().join(", ")
         ));
     }
-    let advertised = unheard?;
+    let (advertised, lasts) = unheard?;
     match tokio::time::timeout(PATIENCE, TcpStream::connect(&found[..])).await {
+        Ok(Ok(_)) if !lasts => None,
         Ok(Ok(_)) => Some(format!(
             "takes connections, and no datagram of it comes back: nothing reaches this node at {advertised}, which it \
              advertises, or UDP is kept out between the two; look at --advertise"

@@ -11,7 +11,7 @@ use crate::client::Clients;
 use crate::fullness;
 use crate::history::{Answer, Attempt, End, Promise, Seen};
 use crate::rt;
-use crate::scenario::{Change, Fault, Kind, Operation, Over, Scenario, Trigger};
+use crate::scenario::{Action, Change, Fault, Kind, Operation, Over, Scenario, Trigger};
 use crate::witness;
 use crate::world::{Event, Shared, World};
 
@@ -225,7 +225,21 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
 
 fn spelt(operation: &Operation) -> String {
     let Operation { client, key, level, action, .. } = operation;
-    format!("c{client} {action:?} k{key} at {level}")
+    let over = |over: &Over| match over {
+        Over::Blind => "without a token",
+        Over::Nothing => "over nothing",
+        Over::Last => "over what it saw last",
+        Over::Stale => "over what it saw first",
+        Over::Own => "over its own last write",
+        Over::Foreign => "with a token of another key",
+    };
+    match action {
+        Action::Get => format!("c{client} gets k{key} at {level}"),
+        Action::Put { over: what } => format!("c{client} puts k{key} at {level} {}", over(what)),
+        Action::Delete { over: what } => {
+            format!("c{client} deletes k{key} at {level} {}", over(what))
+        }
+    }
 }
 
 fn told(answer: &Answer) -> String {

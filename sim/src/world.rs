@@ -432,7 +432,10 @@ impl World {
 
     /// Notes that a node or the cluster did what it must not.
     pub fn trouble(&mut self, node: u32, trouble: Trouble) {
-        self.note("trouble", node, &[], || format!("{trouble:?}"));
+        self.note("trouble", node, &[], || match &trouble {
+            Trouble::Panic { text, .. } => format!("panic: {text}"),
+            Trouble::Error { text, .. } | Trouble::Stuck(text) => text.clone(),
+        });
         self.history.troubles.push(trouble);
     }
 

@@ -232,7 +232,8 @@ impl Agreement {
                     .to_owned(),
             );
         } else if alive.len() < expect as usize {
-            why.push(format!("waiting for {expect} nodes, {} are here", alive.len()));
+            let here = if alive.len() == 1 { "is" } else { "are" };
+            why.push(format!("waiting for {expect} nodes, {} {here} here", alive.len()));
         } else if alive.len() > expect as usize {
             why.push(format!("{expect} nodes expected, but {} are here", alive.len()));
         } else {

@@ -18,9 +18,9 @@ const NOTES_MAX: usize = 32;
 const NOTE_MS: u64 = 10_000;
 
 /// So many datagrams without this cluster's code are met before people are told: one may have been damaged on its way.
-const INSISTS: u32 = 4;
+const INSISTS: u32 = 2;
 /// Nodes of other clusters are answered once in this time, in milliseconds.
-const ANSWER_MS: u64 = 1_000;
+const ANSWER_MS: u64 = 500;
 /// A peer that does not hear this node, or has no links with it, for so long is worth a line, in milliseconds.
 const DEAF_MS: u64 = 3_000;
 
@@ -292,14 +292,14 @@ mod tests {
                 &gossip("rondo", "be\nta"),
                 Mono(0).plus_ms(ms),
             ));
-            if ms < 300 {
+            if ms < 100 {
                 assert!(
                     shown(&notes).is_empty(),
                     "a datagram that was damaged on its way accuses nobody"
                 );
             }
         }
-        assert_eq!(answers, 2);
+        assert_eq!(answers, 4);
         for _ in 0..INSISTS {
             notes.take_foreign(&from, &gossip("other", "gamma"), Mono(0).plus_ms(2_000));
         }

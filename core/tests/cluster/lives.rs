@@ -131,3 +131,20 @@ fn a_peer_that_is_heard_and_hears_nothing_is_told_of_where_it_is_sent_to() {
     pass(&mut stage);
     assert_eq!(stage.status(1).notes, [""; 0]);
 }
+
+/// What a life has said may still wait for a cold read when a later one counts, which may have been told other things since.
+#[test]
+fn what_an_earlier_life_asked_is_not_done_when_its_cold_read_ends() {
+    let mut stage = Stage::formed(3);
+    assert!(answer(&mut stage, 1, put("first")).contains("Stored"));
+    stage.engine(2).cold = true;
+    assert!(answer(&mut stage, 1, put("second")).contains("Stored"), "by the two others");
+    let start = copy_of(&mut stage, 1, &[(1, 1)]);
+    stage.start(1, 1, (2, 22), &start);
+    pass(&mut stage);
+    stage.end_reads(2);
+    stage.settle();
+    insta::assert_snapshot!(stage.transcript());
+    let read = answer(&mut stage, 1, get());
+    assert!(read.contains("second"), "{read}");
+}

@@ -32,7 +32,7 @@ fn a_node_with_seeds_never_forms_a_cluster_alone() {
     }
     let status = stage.status(1);
     assert!(!status.ready && status.layout.is_none());
-    assert_snapshot!(status.waiting.join("\n"), @"waiting for 3 nodes, 1 are here");
+    assert_snapshot!(status.waiting.join("\n"), @"waiting for 3 nodes, 1 is here");
 }
 
 #[test]

@@ -1,13 +1,14 @@
 //! The space-time diagram: a lane for the clients and one for each node, time going down, an arrow for each message.
 //!
 //! Lost messages end red, dead and paused nodes are hatched. Beside each node stands what it stored, and a strip bends with
-//! the error of its clock. What clients say stands on the left of their lane, what goes wrong on the right of all lanes.
+//! the error of its clock. What clients say stands on the left of their lane, what goes wrong on the right of all lanes. No text
+//! is cut: a long one takes several lines, and the next stands below.
 //! Steps of time are compressed: a step's height grows with the logarithm of its length.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::escaped;
+use super::{escaped, words};
 use crate::rt::Time;
 use crate::run::Outcome;
 use crate::scenario::{Fault, Kind, Scenario};
@@ -25,9 +26,10 @@ const BEND: f64 = 12.0;
 const TEXT: f64 = 11.0;
 /// How many lines are drawn; the table has more.
 const DRAWN_MAX: usize = 500;
-/// How much of a text stands beside a node's lane, and beside all lanes.
-const TEXT_MAX: usize = 30;
-const LONG_TEXT_MAX: usize = 44;
+/// How many letters a line has beside a node's lane, beside the clients', and beside all lanes.
+const STORED_LETTERS: usize = 30;
+const SAID_LETTERS: usize = 44;
+const FAULT_LETTERS: usize = 48;
 
 /// The diagram of the lines of a story.
 pub(super) fn svg(
@@ -46,19 +48,22 @@ pub(super) fn svg(
         scenario,
         said_to: TOP,
         failed_to: TOP,
+        stored_to: vec![TOP; scenario.cluster.nodes as usize],
     };
-    let (width, height) = (diagram.right() + FAULTS, diagram.height() + 30.0);
+    // Texts that had to give way may end below the last line.
+    let mut body = std::mem::take(&mut diagram.out);
+    diagram.clocks(story);
+    diagram.silences(drawn);
+    diagram.calls(outcome, key);
+    drawn.iter().for_each(|line| diagram.line(line));
+    std::mem::swap(&mut body, &mut diagram.out);
+    let (width, height) = (diagram.right() + FAULTS, diagram.lowest() + 30.0);
     let _ = write!(
         diagram.out,
         "<svg width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" role=\"img\">{DEFS}"
     );
     diagram.lanes(height);
-    diagram.clocks(story);
-    diagram.silences(drawn);
-    diagram.calls(outcome, key);
-    drawn.iter().for_each(|line| diagram.line(line));
-    let _ = write!(diagram.out, "</svg>");
-    diagram.out
+    diagram.out + &body + "</svg>"
 }
 
 const DEFS: &str = "<defs><marker id=\"tip\" viewBox=\"0 0 8 8\" refX=\"8\" refY=\"4\" markerWidth=\"7\" \
@@ -84,14 +89,21 @@ struct Diagram<'a> {
     out: String,
     places: BTreeMap<Time, f64>,
     scenario: &'a Scenario,
-    /// Down to where the clients' texts go, and those about faults: the next one stands below.
+    /// Down to where the clients' texts go, those about faults, and those of each node: the next one stands below.
     said_to: f64,
     failed_to: f64,
+    stored_to: Vec<f64>,
 }
 
 impl Diagram<'_> {
     fn height(&self) -> f64 {
         self.places.values().last().copied().unwrap_or(TOP)
+    }
+
+    /// The lowest of all that is drawn.
+    fn lowest(&self) -> f64 {
+        let stored = self.stored_to.iter().copied().fold(self.height(), f64::max);
+        stored.max(self.said_to).max(self.failed_to)
     }
 
     /// The place of the first drawn time from `at` on.
@@ -219,55 +231,81 @@ impl Diagram<'_> {
     }
 
     fn line(&mut self, line: &Line) {
-        let (x, y, text) = (x_of(line.node), self.y(line.at), escaped(&line.text));
-        let first = |most: usize| escaped(&line.text.chars().take(most).collect::<String>());
-        let _ = match (line.kind.as_str(), line.sent) {
+        let (x, y) = (x_of(line.node), self.y(line.at));
+        match (line.kind.as_str(), line.sent) {
             (kind @ ("message" | "lost"), Some((from, sent))) => {
                 let class = if kind == "lost" { "lost" } else { "msg" };
                 let (x1, y1) = (x_of(from), self.y(sent));
                 // Near the receiver, where arrows that cross are apart.
                 let (at_x, at_y) = (x + (x1 - x) * 0.22, y + (y1 - y) * 0.22 - 2.0);
-                write!(
+                let _ = write!(
                     self.out,
-                    "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x}\" y2=\"{y}\"><title>{text}</title></line>\
+                    "<line class=\"{class}\" x1=\"{x1}\" y1=\"{y1}\" x2=\"{x}\" y2=\"{y}\"><title>{}</title></line>\
                          <text class=\"said\" x=\"{at_x}\" y=\"{at_y}\">{}</text>",
+                    escaped(&line.text),
                     escaped(said(&line.text))
-                )
+                );
             }
-            ("fault" | "mend" | "heal" | "trouble", _) => {
-                let (right, below) = (self.right(), (y + 3.0).max(self.failed_to + TEXT));
-                self.failed_to = below;
-                write!(
+            (kind @ ("fault" | "mend" | "heal" | "trouble"), _) => {
+                let right = self.right();
+                let _ = write!(
                     self.out,
-                    "<line class=\"fault\" x1=\"0\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/>\
-                         <text class=\"bad\" x=\"{}\" y=\"{below}\">{} {}<title>{text}</title></text>",
-                    right + 4.0,
-                    line.kind,
-                    first(LONG_TEXT_MAX)
-                )
+                    "<line class=\"fault\" x1=\"0\" x2=\"{right}\" y1=\"{y}\" y2=\"{y}\"/>"
+                );
+                let what = self.fault(kind, line);
+                let from = (y + 3.0).max(self.failed_to + TEXT);
+                let lines = words::lines(&what, FAULT_LETTERS);
+                self.failed_to = self.text("bad", right + 4.0, from, &lines, &line.text);
             }
             ("store" | "final", _) => {
-                write!(
-                    self.out,
-                    "<circle cx=\"{x}\" cy=\"{y}\" r=\"3\" fill=\"var(--ink)\"/>\
-                         <text class=\"small\" x=\"{}\" y=\"{}\">{}<title>{text}</title></text>",
-                    x + 9.0,
-                    y + 3.0,
-                    first(TEXT_MAX)
-                )
+                let _ =
+                    write!(self.out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"3\" fill=\"var(--ink)\"/>");
+                let before = self.stored_to.get(line.node as usize).copied().unwrap_or(TOP);
+                let from = (y + 3.0).max(before + TEXT);
+                let lines = words::lines(&words::stored(&line.text), STORED_LETTERS);
+                let to = self.text("small", x + 9.0, from, &lines, &line.text);
+                if let Some(stored_to) = self.stored_to.get_mut(line.node as usize) {
+                    *stored_to = to;
+                }
             }
             ("call" | "answer", _) => {
-                let below = (y + 3.0).max(self.said_to + TEXT);
-                self.said_to = below;
-                write!(
-                    self.out,
-                    "<text class=\"small\" x=\"2\" y=\"{below}\">{} {}<title>{text}</title></text>",
-                    line.at.ms(),
-                    first(LONG_TEXT_MAX).replace(" attempt 1:", ":")
-                )
+                let what = format!("{} {}", line.at.ms(), line.text.replace(" attempt 1:", ":"));
+                let from = (y + 3.0).max(self.said_to + TEXT);
+                let lines = words::lines(&what, SAID_LETTERS);
+                self.said_to = self.text("small", 2.0, from, &lines, &line.text);
             }
-            _ => Ok(()),
-        };
+            _ => {}
+        }
+    }
+
+    /// Lines of text below each other; all of it is told where the mouse rests. Returns where the last one stands.
+    fn text(&mut self, class: &str, x: f64, from: f64, lines: &[String], whole: &str) -> f64 {
+        let mut y = from;
+        let _ = write!(self.out, "<text class=\"{class}\"><title>{}</title>", escaped(whole));
+        for (at, line) in lines.iter().enumerate() {
+            y = from + TEXT * at as f64;
+            let _ = write!(self.out, "<tspan x=\"{x}\" y=\"{y}\">{}</tspan>", escaped(line));
+        }
+        self.out.push_str("</text>");
+        y
+    }
+
+    /// A fault, its end, the end of all faults, or a node in trouble, in words.
+    fn fault(&self, kind: &str, line: &Line) -> String {
+        let told = |fault: &Fault| words::fault(&fault.what);
+        match kind {
+            "fault" => {
+                let is_it = |fault: &&Fault| format!("{:?}", fault.what) == line.text;
+                self.scenario.faults.iter().find(is_it).map_or(line.text.clone(), told)
+            }
+            "mend" => {
+                let number = line.text.rsplit(' ').next().and_then(|n| n.parse::<usize>().ok());
+                let fault = number.and_then(|number| self.scenario.faults.get(number));
+                fault.map_or(line.text.clone(), |fault| format!("over: {}", told(fault)))
+            }
+            "heal" => "all faults are over; the final checks begin".to_owned(),
+            _ => format!("trouble at n{}: {}", line.node, line.text),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The page speaks of the key that the first violation names, because a whole run cannot be read: what happened around that
 //! key is drawn and listed, the rest is counted. Every text from the run is escaped; there is no script.
 
+mod words;
+
 mod diagram;
 
 use std::collections::BTreeMap;
@@ -21,14 +23,27 @@ body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)
 h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}pre,td,text{font-family:ui-monospace,monospace;font-size:12px}
 pre{white-space:pre-wrap;border:1px solid var(--line);padding:.8rem}table{border-collapse:collapse}
 td{padding:1px 10px;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 12px}dd{margin:0}.ok{color:var(--ok)}.client{color:var(--client)}
 .bad{color:var(--bad)}.dim{color:var(--dim)}figure{margin:0;overflow-x:auto}svg text{fill:var(--ink)}
-svg text.small{font-size:10px;fill:var(--dim)}
+svg text.small{font-size:10px;fill:var(--dim)}svg text.bad{font-size:12px}
 svg .lane{stroke:var(--line)}svg .msg{stroke:var(--ok);marker-end:url(#tip)}svg .lost{stroke:var(--bad);stroke-dasharray:4 3}
 svg .call{stroke:var(--client);stroke-width:6;opacity:.55}
 svg .down{fill:url(#down)}svg .paused{fill:url(#paused)}svg .fault{stroke:var(--bad);stroke-dasharray:2 4}
 svg text.bad{fill:var(--bad)}svg text.said{font-size:9px;fill:var(--dim);text-anchor:middle}
 svg .clock{stroke:var(--client);fill:none}svg .true{stroke:var(--line);stroke-dasharray:1 3}
 ";
+/// What the signs of the picture mean.
+const LEGEND: &str = "<dl id=\"legend\">
+<dt class=\"ok\">&#8595; blue</dt><dd>a message, from where it was sent to where it arrived; its kind stands beside the arrow</dd>
+<dt class=\"bad\">&#8595; red, dashed</dt><dd>a message that was lost</dd>
+<dt class=\"client\">&#9646; bar</dt><dd>an attempt of a client, from the call to its answer; the words stand on the left, with the \
+millisecond</dd>
+<dt>&#9679; dot</dt><dd>what a node stored: the operations whose values it keeps side by side</dd>
+<dt class=\"client\">bent line</dt><dd>a node's clock: right of the dotted line it is ahead of the true time, left of it behind</dd>
+<dt class=\"bad\">hatched red</dt><dd>a node that is down</dd>
+<dt class=\"dim\">hatched grey</dt><dd>a node that does not run, or answers late</dd>
+<dt class=\"bad\">dotted red</dt><dd>a fault begins or ends; the words stand on the right</dd>
+</dl>";
 /// How many events the table has at most.
 const ROWS_MAX: usize = 1_500;
 
@@ -52,6 +67,9 @@ pub fn page(name: &str, scenario: &Scenario, outcome: &Outcome) -> String {
         outcome.hash
     );
     page.push_str("<h2>What is wrong</h2>\n<ul id=\"violations\">\n");
+    if outcome.violations.is_empty() {
+        page.push_str("<li>Nothing that an oracle knows of: all of them hold.</li>\n");
+    }
     for violation in &outcome.violations {
         let what = escaped(&violation.what);
         let _ = writeln!(
@@ -67,6 +85,7 @@ pub fn page(name: &str, scenario: &Scenario, outcome: &Outcome) -> String {
         "</ul>\n<h2>What happened to {about}</h2>\n<p class=\"dim\">{rest} lines of the run are about \
         something else and not shown. Time goes down; long silences are shortened.</p>"
     );
+    let _ = writeln!(page, "{LEGEND}");
     let _ = writeln!(page, "<figure>{}</figure>", diagram::svg(scenario, outcome, &story, key));
     let _ =
         writeln!(page, "<h2>Report</h2>\n<pre>{}</pre>", escaped(&report::text(scenario, outcome)));
@@ -164,9 +183,50 @@ mod tests {
             let opened = page.matches(&format!("<{tag}")).count();
             assert_eq!((opened, page.matches(&format!("</{tag}>")).count()), (1, 1), "{tag}");
         }
+        assert!(page.contains("<dl id=\"legend\">"));
         let lanes = page.matches("class=\"lane\"").count();
         assert_eq!(lanes, scenario.cluster.nodes as usize + 1, "the nodes and the clients");
         assert!(page.contains("class=\"msg\"") && page.contains("class=\"call\""));
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_is_wrong_says_so() {
+        let (scenario, mut outcome, _) = made();
+        outcome.violations.clear();
+        let page = page("seed 4", &scenario, &outcome);
+        assert!(page.contains("<li>Nothing that an oracle knows of"));
+        assert!(!page.contains("<ul id=\"violations\">\n</ul>"));
+    }
+
+    /// Whatever the events say stands in the picture too, word for word or in other words, but never cut.
+    #[test]
+    fn no_text_of_the_picture_is_cut_and_none_is_debug_output() {
+        for seed in [4, 7, 11] {
+            let scenario = generator::scenario(seed);
+            let outcome = run::run(&scenario, true);
+            let story = story(&outcome.transcript, None);
+            let svg = diagram::svg(&scenario, &outcome, &story, None);
+            let (mut shown, mut rest) = (Vec::new(), svg.as_str());
+            while let Some((_, text)) = rest.split_once("</title><tspan") {
+                let (text, after) = text.split_once("</text>").expect("it ends");
+                let spans = text.split("</tspan>").filter_map(|span| Some(span.split_once('>')?.1));
+                shown.push(spans.collect::<Vec<_>>().join(" "));
+                rest = after;
+            }
+            assert!(shown.len() > 20, "{}", shown.len());
+            for debug in [" {", "{ ", "_ms:", "Some("] {
+                let found = shown.iter().find(|text| text.contains(debug));
+                assert_eq!(found, None, "seed {seed}");
+            }
+            let answers = story.iter().take(300).filter(|line| line.kind == "answer");
+            for line in answers {
+                let words = line.text.replace(" attempt 1:", ":");
+                let whole = format!("{} {}", line.at.ms(), escaped(&words));
+                let is_shown =
+                    shown.iter().any(|text| text.replace(' ', "") == whole.replace(' ', ""));
+                assert!(is_shown, "seed {seed}: {whole}");
+            }
+        }
     }
 
     #[test]
