@@ -341,8 +341,8 @@ impl<D: Disk> Engine for Bitcask<D> {
 
     fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>> {
         match self.flush() {
-            // What was handed over before can be made durable.
             Err(error) if !error.is_refusal() => return Err(error),
+            // What was handed over before can be made durable.
             _ => {}
         }
         if self.sync.is_some() {
