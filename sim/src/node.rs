@@ -319,11 +319,7 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         cluster: store::CLUSTER.to_owned(),
         peer_address: world.address(node),
         client_address: world.address(node),
-        seeds: if cluster.nodes == 1 {
-            Vec::new()
-        } else {
-            vec![world.address(0), world.address(1)]
-        },
+        seeds: if cluster.nodes == 1 { Vec::new() } else { vec![World::seed(0), World::seed(1)] },
         bootstrap_expect: cluster.nodes as usize,
         partitions: cluster.partitions,
         replicas: cluster.replicas,

@@ -403,6 +403,12 @@ impl World {
         }
     }
 
+    /// The name of a node among the seeds: whoever asks is told where it is now.
+    #[must_use]
+    pub fn seed(node: u32) -> Address {
+        Address(format!("seed{node}"))
+    }
+
     /// The node that was given an address, whether it is still there or not.
     #[must_use]
     pub fn once_at(address: &Address) -> Option<u32> {
@@ -414,7 +420,8 @@ impl World {
     pub fn at(&self, address: &Address) -> Option<u32> {
         let is_there =
             |node: &u32| (*node as usize) < self.nodes.len() && self.address(*node) == *address;
-        World::once_at(address).filter(is_there)
+        let named = address.0.strip_prefix("seed").and_then(|number| number.parse().ok());
+        named.or_else(|| World::once_at(address).filter(is_there))
     }
 
     /// The node whose name and settings a machine's process has.
