@@ -86,6 +86,7 @@ pub const FAULTS: &[Entry] = &[
     entry("disk", "bit rot", "bits of files that were synced flip"),
     entry("disk", "misdirected write", "a block is written over another one, not where it belongs"),
     entry("disk", "misdirected read", "a read answers with bytes of another place"),
+    entry("disk", "lasting rot", "bits of data files flip, and other replicas have to repair them"),
     entry("disk", "no descriptors", "no file can be opened or made, for a while"),
     entry(
         "directory",

@@ -11,7 +11,8 @@
 //! - *There are no descriptors*: the files that are open go on; a start fails, and is tried again.
 //! - *Bytes are not what was written* (a bit flipped, a block in a wrong place, a read of another block): the record's
 //!   checksum says so. While the node runs that replica fails reads of the record; a start that meets the damage refuses.
-//!   Then an operator does what the refusal asks for: puts back the bytes, and starts the node again.
+//!   Then an operator does what the refusal asks for: puts back the bytes, and starts the node again. Rot that lasts nobody
+//!   undoes before, not at the heal either: all must be served in spite of it, and the other replicas replace what is gone.
 //!
 //! An end counts as due to the disk only with proof, and none of it is in the words of an error: it carries the very
 //! error that was injected here, or it is of a kind that damage leads to and speaks of a file that this life may have
@@ -20,7 +21,7 @@
 //! One thing no single log can notice: damage to what was synced last, when nothing written since names it as durable,
 //! looks like a torn write. The world notices (`store`), and puts the disk back as if the operator had been quicker; a
 //! start that takes away what an intact mark names is not excused.
-//! Left out: damage that is never repaired, because a node cannot be replaced yet, and stores put back from an old copy.
+//! Left out: damage that a start meets and nobody repairs, because the node refuses to start then.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -51,6 +52,8 @@ struct State {
     misread: BTreeSet<String>,
     /// Whether there has been any in this life.
     was_misled: bool,
+    /// Whether there is damage that is not to be repaired.
+    is_rotten: bool,
 }
 
 /// What a node that ends by its disk needs before it is started again.
@@ -78,8 +81,9 @@ impl Failing {
     #[must_use]
     pub fn new(seed: u64, node: u32, disk: &MemDisk) -> Failing {
         let (errors, disk, misread) = (Vec::new(), disk.clone(), BTreeSet::new());
-        let (draws, failed, was_misled) = (0, 0, false);
-        let state = State { seed, node, draws, errors, disk, failed, misread, was_misled };
+        let (draws, failed, was_misled, is_rotten) = (0, 0, false, false);
+        let state =
+            State { seed, node, draws, errors, disk, failed, misread, was_misled, is_rotten };
         Failing(Arc::new(Mutex::new(state)))
     }
 
@@ -90,11 +94,14 @@ impl Failing {
             return;
         }
         state.errors.push(Active { fault, what, spared, left: times });
-        if what == DiskError::Rot {
+        if matches!(what, DiskError::Rot | DiskError::LastingRot) {
+            let lasts = what == DiskError::LastingRot;
             state.was_misled = true;
+            state.is_rotten |= lasts;
             let disk = state.disk.clone();
+            let wanted = |path: &str| !lasts || path.ends_with(".data");
             for _ in 0..times {
-                let damage = disk.rot(&mut |n| state.draw(fault).below(n));
+                let damage = disk.rot_among(&wanted, &mut |n| state.draw(fault).below(n));
                 state.misread.extend(damage.map(|damage| damage.path));
             }
         }
@@ -105,9 +112,17 @@ impl Failing {
         self.state().errors.retain(|active| active.fault != fault);
     }
 
-    /// Everything works, and all damage is undone.
-    pub fn heal(&self) {
-        self.mend();
+    /// Whether damage may be there that nobody repairs as long as the node runs.
+    #[must_use]
+    pub fn is_rotten(&self) -> bool {
+        self.state().is_rotten
+    }
+
+    /// Everything works, and all damage is undone, unless it is to `stay`.
+    pub fn heal(&self, stay: bool) {
+        if !stay {
+            self.mend();
+        }
         let mut state = self.state();
         state.errors.clear();
         state.misread.clear();
@@ -117,6 +132,7 @@ impl Failing {
     pub fn mend(&self) {
         let mut state = self.state();
         state.disk.mend();
+        state.is_rotten = false;
         let astray = state.errors.iter_mut().filter(|active| active.what == DiskError::ReadAstray);
         astray.for_each(|active| active.left = 0);
     }
@@ -262,7 +278,7 @@ const fn touches(what: DiskError, op: &Op) -> bool {
         }
         DiskError::ReadOnly => !matches!(op, Op::Read | Op::Open | Op::List | Op::Len),
         DiskError::NoDescriptors => matches!(op, Op::Create | Op::Open),
-        DiskError::Rot | DiskError::WriteAstray => false,
+        DiskError::Rot | DiskError::LastingRot | DiskError::WriteAstray => false,
     }
 }
 

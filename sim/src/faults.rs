@@ -13,7 +13,7 @@ use crate::disk;
 use crate::history::{Place, Spell, Trouble};
 use crate::node;
 use crate::rt::{self, Time};
-use crate::scenario::{Away, Directory, Fate, Kind, Mischief, Outside, Trigger};
+use crate::scenario::{Away, Directory, DiskError, Fate, Kind, Mischief, Outside, Trigger};
 use crate::stand_in::Step;
 use crate::world::{Event, Node, Shared, World};
 
@@ -35,6 +35,7 @@ pub fn strike(shared: &Shared, fault: usize) {
     let name = world.scenario.faults[fault].name().to_owned();
     world.note("fault", first_node(&kind), name.as_bytes(), || format!("{kind:?}"));
     *world.struck.entry(name).or_default() += 1;
+    world.history.has_rotted |= matches!(kind, Kind::DiskError { what: DiskError::LastingRot, .. });
     follow(world, fault);
     let ends_after_ms = apply(world, fault, &kind);
     let spells = spells(&kind, ends_after_ms);
@@ -185,6 +186,7 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     });
     end_clone(world);
     let nodes = 0..world.scenario.cluster.nodes;
+    let rotten = rotten(world, outside);
     for node in nodes.clone() {
         if world.nodes[node as usize].fuse.put_out().is_some() {
             // Its power has gone and it has not noticed yet.
@@ -195,7 +197,7 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
         machine.turn_us = 0;
         machine.stalled_until = Time::default();
         machine.paused_until = Time::default();
-        machine.failing.heal();
+        machine.failing.heal(rotten == Some(node));
         machine.clock.thaw(rt::now());
         machine.clock.drift(rt::now(), None);
         resume(world, node);
@@ -213,6 +215,15 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
     nodes.clone().filter(is_killed).for_each(|node| kill(world, node));
     drop(guard);
     nodes.filter(|node| !is_killed(node)).for_each(|node| node::start(shared, node));
+}
+
+/// The node whose damage stays after the heal: one at most, where the others of a key are enough to replace what is gone.
+fn rotten(world: &World, outside: Option<&Outside>) -> Option<u32> {
+    if outside.is_some() || world.scenario.cluster.effective().w < 2 {
+        return None;
+    }
+    let mut nodes = (0..).zip(&world.nodes);
+    nodes.find(|(_, machine)| machine.failing.is_rotten()).map(|(node, _)| node)
 }
 
 /// Those outside are there again.

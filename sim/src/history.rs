@@ -62,6 +62,8 @@ pub struct History {
     pub breaches: Vec<Breach>,
     /// What went wrong with the nodes themselves.
     pub troubles: Vec<Trouble>,
+    /// Whether damage has struck a disk that nobody repaired as long as its node ran.
+    pub has_rotted: bool,
     /// How a part of the cluster went on while the rest was gone; `None` when that was not tried.
     pub survivors: Option<Survivors>,
     /// When the heal was, and from when on everything had to succeed.

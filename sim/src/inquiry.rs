@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use rondo_core::codec;
 use rondo_core::engine::Engine;
+use rondo_core::error::Error;
 use rondo_core::id::{KeyspaceId, NodeId};
 use rondo_core::layout::keyspace::{self, Level};
 use rondo_core::replica;
@@ -65,16 +66,23 @@ pub fn owners(world: &World, layout: &LayoutStatus, key: u32, among: &[u32]) -> 
     among.iter().copied().filter(keeps).collect()
 }
 
-/// All keys in the engine of a node that is up, with their states.
+/// All keys in the engine of a node that is up, with their states. A record of the node's own that has rotted is passed over: it
+/// is in memory, and no client's.
 pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, String> {
-    let told = |error: rondo_core::error::Error| format!("its engine cannot be read: {error}");
+    let told = |error: Error| format!("its engine cannot be read: {error}");
     let Some(mut engine) = world.nodes[node as usize].tap.clone() else {
         return Err("it is down".to_owned());
     };
     let mut states = BTreeMap::new();
     let mut from = Some(Bytes::new());
     while let Some(at) = from {
-        let page = engine.scan_from(&at, 1_024, 1 << 20).map_err(told)?;
+        let page = match engine.scan_from(&at, 1_024, 1 << 20) {
+            Err(Error::Corrupt { .. }) if at.first() == Some(&0) => {
+                from = Some([&at[..], &[0]].concat().into());
+                continue;
+            }
+            page => page.map_err(told)?,
+        };
         for (key, record) in &page.records {
             if let Some(key) = replica::parse_data_key(key) {
                 let state = codec::decode_state(&record.head, &record.body).map_err(told)?;

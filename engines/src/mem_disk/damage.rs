@@ -31,8 +31,18 @@ const TRIES: usize = 16;
 impl MemDisk {
     /// One bit of a file at rest flips; `below(n)` answers a number under n. Bytes that are zero are seldom chosen.
     pub fn rot(&self, below: &mut dyn FnMut(u64) -> u64) -> Option<Damage> {
+        self.rot_among(&|_| true, below)
+    }
+
+    /// The same in one of the files that are `wanted`, by their paths.
+    pub fn rot_among(
+        &self,
+        wanted: &dyn Fn(&str) -> bool,
+        below: &mut dyn FnMut(u64) -> u64,
+    ) -> Option<Damage> {
         let mut state = self.state();
-        let files = state.files_at_rest();
+        let mut files = state.files_at_rest();
+        files.retain(|inode| wanted(&state.inodes[inode].path));
         if files.is_empty() {
             return None;
         }

@@ -98,9 +98,10 @@ pub(super) fn another(
 }
 
 /// The kinds that are drawn by dice of their own, so that they change nothing for the seeds that do not have them.
-const APART: [Name; 8] = [
+const APART: [Name; 9] = [
     "many lives",
     "another address",
+    "lasting rot",
     "lasting one-way",
     "no descriptors",
     "old copy",
@@ -168,7 +169,11 @@ impl Place<'_> {
         let node = rng.node(self.cluster.nodes);
         let what = disk_error(name).map(|what| {
             // Rot comes in patches: one bit is seldom where anybody reads.
-            let times_max = if what == DiskError::Rot { 40 } else { 3 };
+            let times_max = match what {
+                DiskError::Rot => 40,
+                DiskError::LastingRot => 200,
+                _ => 3,
+            };
             let (times, for_ms) = (rng.log(1, times_max) as u32, rng.log(20, 3_000));
             Kind::DiskError { node, what, times, for_ms }
         });

@@ -283,6 +283,8 @@ pub enum DiskError {
     WriteAstray,
     /// A read answers with bytes of another place.
     ReadAstray,
+    /// Bits of data files flip, and nobody repairs them as long as the node runs, not even at the heal.
+    LastingRot,
     /// The process has no descriptor left: no file is opened or made, until this is over.
     NoDescriptors,
 }
@@ -479,7 +481,7 @@ const LONG_PAUSE_MS: u64 = 10_000;
 
 impl DiskError {
     /// All of them.
-    pub const ALL: [DiskError; 12] = [
+    pub const ALL: [DiskError; 13] = [
         DiskError::Read,
         DiskError::Write,
         DiskError::Sync,
@@ -491,6 +493,7 @@ impl DiskError {
         DiskError::Rot,
         DiskError::WriteAstray,
         DiskError::ReadAstray,
+        DiskError::LastingRot,
         DiskError::NoDescriptors,
     ];
 
@@ -509,6 +512,7 @@ impl DiskError {
             DiskError::Rot => "bit rot",
             DiskError::WriteAstray => "misdirected write",
             DiskError::ReadAstray => "misdirected read",
+            DiskError::LastingRot => "lasting rot",
             DiskError::NoDescriptors => "no descriptors",
         }
     }
