@@ -504,6 +504,39 @@ fn a_rotten_record_is_known_by_its_key_and_can_be_written_over() {
     assert!(value(&mut engine, "other").unwrap().unwrap().starts_with("11:"));
 }
 
+/// The log that is written on beside a merge names more as durable than what the merge has written, whose number is higher.
+#[test]
+fn a_merged_file_without_its_hint_hides_no_mark_of_an_older_log() {
+    let disk = MemDisk::new();
+    let options = Options { merge_dead_percent: 10, merge_dead_bytes_min: 0, ..options() };
+    let open = |disk: &MemDisk| Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
+    let (mut engine, _) = open(&disk);
+    engine.write(&put("alive", "z".to_owned())).unwrap();
+    for n in 0..9 {
+        engine.write(&put("key", format!("{n}:{}", "x".repeat(300)))).unwrap();
+        sync(&disk, &mut engine, n + 1).unwrap();
+    }
+    maintain(&disk, &mut engine);
+    for (n, key) in ["lost", "later"].into_iter().enumerate() {
+        engine.write(&put(key, "y".to_owned())).unwrap();
+        sync(&disk, &mut engine, 100 + n as u64).unwrap();
+    }
+    drop(engine);
+    disk.kill();
+    let paths = |kind: &str| -> Vec<String> {
+        let names = disk.list("store").unwrap().into_iter().filter(|name| name.ends_with(kind));
+        names.map(|name| format!("store/{name}")).collect()
+    };
+    let has = |path: &String| disk.content(path).unwrap().windows(4).position(|at| at == b"lost");
+    let data = paths("data");
+    let log = data.iter().position(|path| has(path).is_some()).unwrap();
+    assert!(log + 1 < data.len(), "a merge has written a newer file: {data:?}");
+    paths("hint").iter().for_each(|hint| disk.flip_bit(hint, 22, 3));
+    disk.flip_bit(&data[log], has(&data[log]).unwrap() as u64, 1);
+    let (_, opened) = open(&disk);
+    assert_ne!(opened.lost, [], "a mark behind it names the write that is gone");
+}
+
 /// Writes are refused before anything fails, deletes and merges go on, and the room comes back.
 #[test]
 fn a_store_says_that_its_disk_is_nearly_full_before_it_is() {

@@ -234,20 +234,18 @@ fn durable_named<D: Disk>(disk: &D, salt: u64, found: &[Found<D::File>]) -> Resu
     let hinted = hints.map(|hint| hint.summary.lsn_max.max(hint.summary.marked)).max();
     let headed = found.iter().filter_map(|found| found.header).map(|header| header.durable).max();
     let mut durable = hinted.max(headed).unwrap_or(0);
-    // What is durable only grows, so the newest file that names it names the most.
+    // What is durable only grows, so the newest log names the most. A merged file is newer than the log that is written on beside it.
     for found in found.iter().rev().filter(|found| found.hint.is_none()) {
         let seed = record::seed(salt, found.number);
         let mut walk = Walk::new(disk, &found.file, seed, 0, found.len);
-        let mut named = found.header.is_some();
         while let Some(item) = walk.next()? {
             if let Item::Record { header, bytes, .. } = item
                 && header.has(MARK)
             {
                 durable = durable.max(header.marked(bytes));
-                named = true;
             }
         }
-        if named {
+        if found.header.is_some_and(|header| header.kind == Kind::Log) {
             break;
         }
     }
