@@ -10,11 +10,12 @@
 //!   One peer is enough: nobody else can have seen a boot that this directory has not made.
 //! - a directory that lies at another place than before may be an old copy that nobody has told of yet. It serves when of each
 //!   of its partitions' other owners n-W+1 (or all, if there are fewer) have counted its new life: among them is one that took
-//!   part in every acknowledged write. Where no peer has ever been in a layout with it, it starts at once.
+//!   part in every acknowledged write. With one replica of each key nobody took part but itself; then all others have to have
+//!   counted it. Where no peer has ever been in a layout with it, it starts at once.
 //!
 //! Invariants: the life of a peer is counted only when that is durable; lives of a node that count never go back.
-//! Left out: an old copy at the very place of the newest one, when all that have counted a later life are away; becoming whole
-//! again from the peers.
+//! Left out: an old copy at the very place of the newest one, when all that have counted a later life are away; a copy that was
+//! made in the node's last life, which no boot epoch tells from the newest directory; becoming whole again from the peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -286,12 +287,15 @@ impl Lives {
         let parts = layout.to_parts();
         let (n, w) = (usize::from(parts.quorums.n), usize::from(parts.quorums.w));
         let needed = (n + 1).saturating_sub(w).min(n.saturating_sub(1));
+        let silent = |node: &&NodeId| **node != self.me && !self.counted_by.contains(node);
         let mut lacks = BTreeSet::new();
+        if n == 1 {
+            lacks.extend(parts.roles.iter().map(|role| &role.node).filter(silent).copied());
+        }
         for partition in (0..parts.partitions).map(PartitionId) {
             let owners: SmallVec<[NodeId; 4]> = layout.primaries(partition).collect();
             let said = owners.iter().filter(|node| self.counted_by.contains(node)).count();
             if owners.contains(&self.me) && said < needed {
-                let silent = |node: &&NodeId| **node != self.me && !self.counted_by.contains(node);
                 lacks.extend(owners.iter().filter(silent).copied());
             }
         }
@@ -344,6 +348,8 @@ fn stored(engine: &mut dyn Engine, key: &[u8]) -> Result<Option<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::keyspace::Keyspace;
+    use crate::layout::{Quorums, Role};
 
     fn life(boot: u64, session: u64) -> Life {
         Life { boot: BootEpoch(boot), session: SessionId(session) }
@@ -364,6 +370,40 @@ mod tests {
             (life(30, 1), &[life(29, 1), life(14, 1)], Judgement::Later),
         ] {
             assert_eq!(judge(known, other, earlier), expected, "{other:?} {earlier:?}");
+        }
+    }
+
+    #[test]
+    fn with_one_replica_a_moved_directory_waits_for_all_others() {
+        let role = |n: u128| Role {
+            node: NodeId(n),
+            name: format!("n{n}"),
+            weight: 1,
+            zone: String::new(),
+        };
+        let (wanted, keyspaces) =
+            (Quorums { n: 1, r: 1, w: 1 }, vec![Keyspace::default_keyspace()]);
+        let of =
+            |nodes| Layout::first(1, wanted, (1..=nodes).map(role).collect(), keyspaces.clone());
+        let mut lives = Lives {
+            me: NodeId(1),
+            mine: life(2, 20),
+            earlier: Vec::new(),
+            place: 7,
+            known: BTreeMap::new(),
+            denied: None,
+            moved: true,
+            counted_by: BTreeSet::new(),
+        };
+        assert_eq!(lives.bars(Some(&of(1))), None, "nobody else has ever been there");
+        let three = of(3);
+        let told = lives.bars(Some(&three)).expect("an older copy, perhaps");
+        assert!(told.contains("waiting for n2, n3 to say"), "{told}");
+        let mut engine = crate::engine::MemoryEngine::new();
+        for (node, barred) in [(2, true), (3, false)] {
+            let by = (NodeId(node), "a peer");
+            lives.hear_of_me(by, life(2, 20), &mut engine).expect("nothing is written");
+            assert_eq!(lives.bars(Some(&three)).is_some(), barred);
         }
     }
 
