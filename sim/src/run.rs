@@ -66,7 +66,7 @@ pub fn run_on(driver: Driver, scenario: &Scenario, with_transcript: bool) -> Out
     outcome.violations = oracle::check(&outcome.history);
     outcome.violations.extend(panics.into_iter().map(Violation::of_the_simulator));
     outcome.violations.sort_by_key(|violation| (violation.verdict, violation.at));
-    outcome.verdict = outcome.violations.first().map_or(Verdict::Pass, |first| first.verdict);
+    outcome.verdict = oracle::worst(&outcome.violations);
     outcome
 }
 

@@ -138,6 +138,12 @@ pub fn check(history: &History) -> Vec<Violation> {
     ALL.iter().flat_map(|(_, oracle)| oracle(&index)).collect()
 }
 
+/// The verdict that violations come to: the worst of theirs.
+#[must_use]
+pub fn worst(violations: &[Violation]) -> Verdict {
+    violations.iter().map(|violation| violation.verdict).min().unwrap_or(Verdict::Pass)
+}
+
 /// What those who watch the nodes saw of one promise.
 fn breaches(oracle: &'static str, index: &Index<'_>, of: Promise) -> Vec<Violation> {
     let breaches = index.history.breaches.iter().filter(|breach| breach.of == of);
@@ -145,4 +151,22 @@ fn breaches(oracle: &'static str, index: &Index<'_>, of: Promise) -> Vec<Violati
         Violation::safety(oracle, breach.stamp, format!("n{}: {}", breach.node, breach.what))
     };
     breaches.map(told).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::made::{Made, clock};
+    use super::*;
+
+    #[test]
+    fn a_history_that_breaks_a_promise_ends_with_its_code() {
+        let mut made = Made::default();
+        let old = made.put(0, 1, Some(2)).dot(7, 1).knows(clock(7, 1)).id();
+        made.put(0, 3, Some(4)).sent(clock(7, 1)).dot(7, 2).knows(clock(7, 2));
+        made.get(0, 5, 6, &[old]).knows(clock(7, 1));
+        let wrong = check(&made.history());
+        assert!(wrong.iter().any(|violation| violation.oracle == "linearizable"), "{wrong:?}");
+        assert_eq!(worst(&wrong).exit_code(), 10, "a stale read is a broken promise");
+        assert_eq!(worst(&[]).exit_code(), 0);
+    }
 }
