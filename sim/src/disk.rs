@@ -55,6 +55,22 @@ struct Burns {
     left: Option<(usize, u64)>,
     /// The fault whose fuse has blown.
     blown: Option<usize>,
+    /// Faults that wait for an operation of background work.
+    windows: Vec<Window>,
+    /// Whether background work is being done.
+    is_inside: bool,
+    /// Faults whose operation has come.
+    due: Vec<usize>,
+}
+
+/// A fault that waits for an operation of background work.
+#[derive(Debug)]
+struct Window {
+    fault: usize,
+    /// Operations of background work before it.
+    left: u64,
+    /// Whether the power goes at that operation; else the fault strikes later.
+    is_power: bool,
 }
 
 impl Fuse {
@@ -71,12 +87,39 @@ impl Fuse {
 
     /// The power goes after so many more operations, by this fault; a fuse that was lit before is out.
     pub fn light(&self, fault: usize, operations: u64) {
-        *self.burns() = Burns { left: Some((fault, operations)), blown: None };
+        let mut burns = self.burns();
+        (burns.left, burns.blown) = (Some((fault, operations)), None);
+    }
+
+    /// A fault waits for an operation of background work, in this life or a later one.
+    pub fn wait(&self, fault: usize, operations: u64, is_power: bool) {
+        self.burns().windows.push(Window { fault, left: operations, is_power });
+    }
+
+    /// No fault waits any more.
+    pub fn wait_no_more(&self) {
+        let mut burns = self.burns();
+        burns.windows.clear();
+        burns.due.clear();
+    }
+
+    /// Background work begins or ends.
+    pub fn is_inside(&self, is_inside: bool) {
+        self.burns().is_inside = is_inside;
+    }
+
+    /// The faults whose operation has come.
+    #[must_use]
+    pub fn take_due(&self) -> Vec<usize> {
+        std::mem::take(&mut self.burns().due)
     }
 
     /// Puts it out; answers whose it was when it had blown.
     pub fn put_out(&self) -> Option<usize> {
-        std::mem::take(&mut *self.burns()).blown
+        let mut burns = self.burns();
+        burns.left = None;
+        burns.is_inside = false;
+        burns.blown.take()
     }
 
     fn burn(&self) -> bool {
@@ -86,11 +129,30 @@ impl Fuse {
             Some((_, left)) => *left -= 1,
             None => {}
         }
+        if burns.is_inside {
+            burns.pass();
+        }
         burns.blown.is_some()
     }
 
     fn burns(&self) -> MutexGuard<'_, Burns> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Burns {
+    /// An operation of background work comes.
+    fn pass(&mut self) {
+        for window in &mut self.windows {
+            match (window.left, window.is_power) {
+                (0, true) => self.blown = self.blown.or(Some(window.fault)),
+                (0, false) => self.due.push(window.fault),
+                _ => window.left -= 1,
+            }
+        }
+        let (blown, due) = (self.blown, &self.due);
+        let is_over = |window: &Window| Some(window.fault) == blown || due.contains(&window.fault);
+        self.windows.retain(|window| !is_over(window));
     }
 }
 
@@ -235,6 +297,27 @@ mod tests {
         disk.start_sync(rondo_core::id::SyncId(1), vec![file], vec![String::new()]);
         assert_eq!(disk.run_pending().len(), 1);
         assert_eq!(disk.take_calls(), Calls { names: 1, ..Calls::default() });
+    }
+
+    #[test]
+    fn faults_wait_for_operations_of_background_work_over_all_lives() {
+        let disk = MemDisk::new();
+        let fuse = Fuse::of(&disk, &Failing::new(1, 0, &disk));
+        fuse.wait(3, 1, false);
+        fuse.wait(4, 2, true);
+        let works = || disk.list("").is_ok();
+        assert!(works() && works() && works() && works(), "nothing of that was background work");
+        fuse.is_inside(true);
+        assert!(works() && fuse.take_due().is_empty() && works());
+        assert_eq!(fuse.take_due(), [3]);
+        assert!(fuse.put_out().is_none(), "a life ends");
+        assert!(works(), "background work has ended with it");
+        fuse.is_inside(true);
+        assert!(!works());
+        assert_eq!(fuse.put_out(), Some(4));
+        disk.crash_lose_all();
+        fuse.is_inside(true);
+        assert!(works() && fuse.take_due().is_empty(), "each strikes once");
     }
 
     #[test]

@@ -193,6 +193,7 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
             lose_power(world, node, Fate::LoseAll);
         }
         let machine = &mut world.nodes[node as usize];
+        machine.fuse.wait_no_more();
         machine.slow_ms = 0;
         machine.turn_us = 0;
         machine.stalled_until = Time::default();

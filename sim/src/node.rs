@@ -197,6 +197,9 @@ fn held_up_us(shared: &Shared, node: u32) -> u64 {
 fn collect_disk_work(shared: &Shared, node: u32) {
     let mut guard = shared.lock();
     let world = &mut *guard;
+    for fault in world.nodes[node as usize].fuse.take_due() {
+        world.agenda.push(rt::now(), Event::Strike(fault));
+    }
     for work in world.nodes[node as usize].disk.take_pending() {
         let machine = &mut world.nodes[node as usize];
         let (epoch, slow_ms, is_sync) = (machine.epoch, machine.slow_ms, work.is_sync());

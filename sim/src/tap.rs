@@ -20,6 +20,8 @@ pub enum Seen<'a> {
     Wrote(Lsn),
     /// Everything up to here survives a power loss.
     Durable(Lsn),
+    /// Background work begins, or has ended.
+    Maintains(bool),
 }
 
 /// An engine in two hands: the node's and the observer's. Clones are the same engine.
@@ -104,7 +106,9 @@ impl Engine for Tap {
     }
 
     fn maintain(&mut self, budget: u64) -> Result<Progress> {
+        (self.observer)(Seen::Maintains(true));
         let progress = self.engine().maintain(budget);
+        (self.observer)(Seen::Maintains(false));
         self.tell_durable();
         progress
     }

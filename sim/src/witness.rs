@@ -35,6 +35,7 @@ pub fn observer(shared: &Shared, node: u32) -> Observer {
             Seen::Writes(batch) => writes(&mut world, node, batch),
             Seen::Wrote(lsn) => world.nodes[node as usize].shadow.wrote(lsn),
             Seen::Durable(lsn) => durable(&mut world, node, lsn),
+            Seen::Maintains(is_inside) => world.nodes[node as usize].fuse.is_inside(is_inside),
         }
     })
 }

@@ -30,7 +30,7 @@ use crate::ledger::Ledger;
 use crate::net::Net;
 use crate::probes::Probes;
 use crate::rt::{self, Process, Time};
-use crate::scenario::{Operation, Said, Scenario, Trigger};
+use crate::scenario::{Kind, Operation, Said, Scenario, Trigger};
 use crate::shadow::Shadow;
 use crate::stand_in::{Lack, StandIn, Step};
 use crate::streams::{self, Due, Luck, Streams, Told};
@@ -214,6 +214,12 @@ impl Shared {
         let probes = Probes::new(&scenario);
         for (node, machine) in nodes.iter().enumerate() {
             machine.disk.set_watch(probes.of(node as u32));
+        }
+        for (at, fault) in scenario.faults.iter().enumerate() {
+            if let Trigger::OnMaintenance { node, ops } = fault.when {
+                let is_power = matches!(fault.what, Kind::PowerLoss { .. });
+                nodes[node as usize].fuse.wait(at, ops, is_power);
+            }
         }
         let world = World {
             operations: scenario.operations.clone(),

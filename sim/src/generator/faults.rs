@@ -98,7 +98,10 @@ pub(super) fn another(
 }
 
 /// The kinds that are drawn by dice of their own, so that they change nothing for the seeds that do not have them.
-const APART: [Name; 9] = [
+const APART: [Name; 12] = [
+    "crash in maintenance",
+    "stall in maintenance",
+    "rot in maintenance",
     "many lives",
     "another address",
     "lasting rot",
@@ -151,7 +154,8 @@ fn is_possible(name: Name, cluster: &Cluster) -> bool {
         _ => 1,
     };
     let ends_a_process = family == Some("power")
-        || ["kill", "crash loop", "many lives", "restart", "another address"].contains(&name)
+        || ["kill", "crash loop", "many lives", "restart", "another address", "rot in maintenance"]
+            .contains(&name)
         || family == Some("directory")
         || disk_error(name).is_some();
     cluster.nodes >= nodes_min && !(ends_a_process && cluster.engine == EngineName::Memory)
@@ -210,7 +214,11 @@ impl Place<'_> {
             "long pause" => Kind::Pause { node, for_ms: rng.between(10_000, 30_000) },
             "slow cpu" => Kind::SlowCpu { node, by_us: rng.log(300, 40_000), for_ms },
             "slow disk" => Kind::SlowDisk { node, by_ms: rng.log(5, 400), for_ms },
-            "stalled disk" => Kind::StallDisk { node, for_ms },
+            "rot in maintenance" => {
+                let (what, times) = (DiskError::Rot, rng.log(1, 40) as u32);
+                Kind::DiskError { node, what, times, for_ms }
+            }
+            "stalled disk" | "stall in maintenance" => Kind::StallDisk { node, for_ms },
             "forward jump" => Kind::Jump { node, by_ms },
             "backward jump" => Kind::Jump { node, by_ms: -by_ms },
             "clock steps" => {
@@ -247,6 +255,10 @@ impl Place<'_> {
             "lost names" => return alone(Fate::LoseNames),
             "lost growth" => return alone(Fate::LoseGrowth),
             "crash in recovery" => return alone(fate(rng)),
+            "crash in maintenance" => {
+                let fate = rng.pick(&[Fate::LoseNames, Fate::Subset, Fate::Subset, Fate::LoseAll]);
+                return alone(fate);
+            }
             "correlated power loss" => {
                 return Kind::PowerLoss { nodes: several(rng, nodes), fate: fate(rng), down_ms };
             }
@@ -279,6 +291,9 @@ impl Place<'_> {
                 let ops_max = if rng.percent(30) { 2_000 } else { 120 };
                 let (n, ops) = (rng.between(1, 3), rng.log(1, ops_max));
                 return Trigger::OnBoot { node, n, ops };
+            }
+            ("crash in maintenance" | "stall in maintenance" | "rot in maintenance", _) => {
+                return Trigger::OnMaintenance { node, ops: rng.log(1, 400) };
             }
             // Recovery reads and writes most.
             _ if disk_error(name).is_some() && rng.percent(25) => {

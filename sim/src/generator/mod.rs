@@ -294,7 +294,7 @@ mod tests {
             .collect();
         assert_eq!(
             triggers.into_iter().collect::<Vec<_>>(),
-            ["After", "At", "OnAck", "OnBoot", "OnMessage", "OnSyncPending"]
+            ["After", "At", "OnAck", "OnBoot", "OnMaintenance", "OnMessage", "OnSyncPending"]
         );
         assert!(all.iter().any(|scenario| scenario.faults.is_empty()), "some have no fault");
     }

@@ -78,6 +78,7 @@ fn move_by(rng: &mut Rng, when: Trigger) -> Trigger {
         }
         Trigger::After { fault, ms } => Trigger::After { fault, ms: near(ms, 50) },
         Trigger::OnBoot { node, n, ops } => Trigger::OnBoot { node, n, ops: near(ops, 8) },
+        Trigger::OnMaintenance { node, ops } => Trigger::OnMaintenance { node, ops: near(ops, 8) },
     }
 }
 

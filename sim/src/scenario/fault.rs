@@ -66,6 +66,14 @@ pub enum Trigger {
         /// The disk's operations.
         ops: u64,
     },
+    /// While a node merges, writes hints or removes files: at the k-th operation of its disk that is part of such work, over all
+    /// its lives. A power loss comes at that very operation, other faults right after the turn that it is in.
+    OnMaintenance {
+        /// The node.
+        node: u32,
+        /// The disk's operations before.
+        ops: u64,
+    },
 }
 
 /// What a message says, as far as faults tell messages apart.
@@ -391,7 +399,9 @@ impl Fault {
     pub fn nodes(&self) -> Vec<u32> {
         let mut nodes = self.what.nodes();
         match self.when {
-            Trigger::OnSyncPending { node, .. } | Trigger::OnBoot { node, .. } => nodes.push(node),
+            Trigger::OnSyncPending { node, .. }
+            | Trigger::OnBoot { node, .. }
+            | Trigger::OnMaintenance { node, .. } => nodes.push(node),
             Trigger::OnMessage { from, to, .. } => nodes.extend([from, to]),
             Trigger::At { .. } | Trigger::OnAck { .. } | Trigger::After { .. } => {}
         }
@@ -413,6 +423,10 @@ impl Fault {
         )
     }
 
+    const fn is_in_maintenance(&self) -> bool {
+        matches!(self.when, Trigger::OnMaintenance { .. })
+    }
+
     /// What people call it; `catalogue` says what each name means.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -423,6 +437,11 @@ impl Fault {
             Kind::HalfOpen { .. } => "half-open",
             Kind::PowerLoss { .. } if matches!(self.when, Trigger::OnBoot { .. }) => {
                 "crash in recovery"
+            }
+            Kind::PowerLoss { .. } if self.is_in_maintenance() => "crash in maintenance",
+            Kind::StallDisk { .. } if self.is_in_maintenance() => "stall in maintenance",
+            Kind::DiskError { what: DiskError::Rot, .. } if self.is_in_maintenance() => {
+                "rot in maintenance"
             }
             Kind::PowerLoss { nodes, .. } if nodes.len() > 1 => "correlated power loss",
             Kind::PowerLoss { fate, .. } => fate.name(),
@@ -453,10 +472,15 @@ impl Fault {
             // Only earlier ones, so that there is no circle.
             says(fault < at && fault < all.len(), "a fault comes after one that stands behind it")?;
         }
-        if let (Kind::PowerLoss { nodes, .. }, Trigger::OnBoot { node, .. }) =
-            (&self.what, self.when)
+        if let (
+            Kind::PowerLoss { nodes, .. },
+            Trigger::OnBoot { node, .. } | Trigger::OnMaintenance { node, .. },
+        ) = (&self.what, self.when)
         {
-            says(nodes.contains(&node), "a power loss on boot strikes the node that boots")?;
+            says(
+                nodes.contains(&node),
+                "a power loss at a disk operation strikes that disk's node",
+            )?;
         }
         match self.what {
             Kind::Drift { ppm, .. } => says(ppm.abs() <= 100_000, "drift is at most 100,000 ppm"),
