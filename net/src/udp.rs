@@ -213,6 +213,26 @@ mod tests {
         assert_eq!(names.find("b:1", START.plus_ms(MISSING_MS)), Known::Stale);
     }
 
+    /// `localhost` is `::1` and `127.0.0.1`, and a node listens at one of them alone.
+    #[tokio::test]
+    async fn a_name_with_several_addresses_is_sent_to_at_all_of_them() {
+        let local = || UdpSocket::bind("127.0.0.1:0").expect("some port is free");
+        let (first, second) = (local(), local());
+        let clock = Sockets::here();
+        let (datagrams, _resolver) = Datagrams::new(Arc::new(local()), &clock);
+        let found = [&first, &second].map(|socket| socket.local_addr().expect("bound"));
+        let mut names = datagrams.names.lock().expect("no panic while locked");
+        names.learn("twice:1", found.to_vec(), clock.now());
+        drop(names);
+        datagrams.send(&Address("twice:1".to_owned()), Bytes::from_static(b"hello"));
+        for socket in [first, second] {
+            socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+            let mut buffer = [0; 8];
+            let read = socket.recv(&mut buffer).expect("it arrives");
+            assert_eq!(&buffer[..read], b"hello");
+        }
+    }
+
     #[test]
     fn the_oldest_name_makes_room() {
         let mut names = Names::default();

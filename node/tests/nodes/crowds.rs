@@ -175,6 +175,11 @@ fn a_full_disk_refuses_values_and_a_node_killed_on_it_starts_again_with_all_it_a
     eventually("a line of the log", || {
         node.log().contains("the disk is nearly full").then_some(())
     });
+    assert_eq!(
+        node.log().matches("the disk is nearly full").count(),
+        1,
+        "once, as long as it lasts"
+    );
     assert_eq!(node.get(&target(0)).body, value);
     assert_eq!(node.ask("DELETE /v1/kv/default/k1", &[], b"").status, 204);
     let boot = |node: &Node| node.get("/v1/status").json()["boot"].as_u64();
