@@ -101,7 +101,8 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
     }
     let shrunk = world.nodes[node as usize].shadow.writes(batch, known);
     // What takes the place of a rotten record is what the others know.
-    let is_rotten = world.nodes[node as usize].failing.is_rotten();
+    let failing = &world.nodes[node as usize].failing;
+    let is_rotten = failing.is_rotten() || failing.was_misled();
     if let Some(key) = shrunk.filter(|_| !is_rotten) {
         let what = format!("what it stores of k{key} knows less than what was there");
         breach(world, node, Promise::Memory, what);

@@ -2,7 +2,10 @@
 //!
 //! A replica that forgets a dot may issue it again, or take back a value that was overwritten; most of the time another
 //! replica still knows, and nobody notices. The comparison is made by `witness` as states are written, over all lives: after
-//! a start with what the store holds then. Left out: stores that nobody could look into because they are damaged.
+//! a start with what the store holds then. Left out: stores that nobody could look into because they are damaged,
+//! and lives that met damage: what takes the place of a record that cannot be read is what enough others know
+//! (`core/src/repair/rotten.rs`), and a dot that only this replica knew, which no quorum acknowledged, is gone with it. What was
+//! acknowledged is asked for all the same, by `acks` and `no-lost-write`.
 
 use crate::history::Promise;
 use crate::oracle::Violation;
