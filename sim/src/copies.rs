@@ -37,7 +37,7 @@ pub fn put_in(world: &mut World, fault: usize, node: u32, what: Directory, disk:
     let is_copy = matches!(what, Directory::OldCopy { .. });
     // Before that the cluster may not have been formed, and an empty directory would become one of its nodes.
     let is_formed = world.acks > 0;
-    if !is_formed || !is_outlived(world, node) || is_copy && disk.content("identity").is_none() {
+    if !is_formed || !is_outlived(world, node) || is_copy && !is_older(world, node, disk) {
         return false;
     }
     let from = world.note("put in", node, &[], || what.name().to_owned());
@@ -115,6 +115,15 @@ fn is_outlived(world: &World, node: u32) -> bool {
         && world.scenario.cluster.nodes > 1
         && !machine.failing.may_mislead()
         && counted.all(|is| is)
+}
+
+/// Whether the node has lived on since a copy was made. Else the copy is the newest directory as soon as it runs.
+fn is_older(world: &World, node: u32, copy: &MemDisk) -> bool {
+    // Behind the magic word and the format: see `data_dir`.
+    let boot = copy.content("boot").and_then(|bytes| Some(*bytes.get(8..)?.first_chunk::<8>()?));
+    let life = world.nodes[node as usize].life;
+    let lived_on = |boot| life.is_some_and(|life| life.boot.0 > u64::from_le_bytes(boot));
+    copy.content("identity").is_some() && boot.is_some_and(lived_on)
 }
 
 /// Whether a record of lives has this one.
