@@ -7,18 +7,25 @@ use rondo_core::env::{Clock, Mono, Wall};
 
 use crate::failure::{Failure, Result};
 
+/// The last second that can be written as a date with a year of four digits, counted from 1970: the end of the year 9999.
+pub const LAST_SECOND: u64 = 253_402_300_799;
+
 /// Refuses a host whose clock has not been set: times count from 1970, and versions of values are ordered by them.
 pub fn check() -> Result<()> {
     is_set(SystemTime::now())
 }
 
-fn is_set(now: SystemTime) -> Result<()> {
-    now.duration_since(SystemTime::UNIX_EPOCH).map(drop).map_err(|_| {
-        Failure::failed(
-            "the clock of this host shows a time before 1970; nothing was opened",
-            "set it, by hand or with NTP, and start again",
-        )
-    })
+/// Whether a clock that shows `now` may be believed: it is between the years 1970 and 9999.
+pub fn is_set(now: SystemTime) -> Result<()> {
+    let when = match now.duration_since(SystemTime::UNIX_EPOCH) {
+        Err(_) => "before 1970",
+        Ok(since) if since.as_secs() > LAST_SECOND => "after the year 9999",
+        Ok(_) => return Ok(()),
+    };
+    Err(Failure::failed(
+        format!("the clock of this host shows a time {when}; nothing was opened"),
+        "set it, by hand or with NTP, and start again",
+    ))
 }
 
 /// The clocks of this host.
@@ -55,11 +62,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_before_1970_is_refused() {
+    fn a_clock_before_1970_or_after_9999_is_refused() {
         assert_eq!(check(), Ok(()));
-        let failure =
-            is_set(SystemTime::UNIX_EPOCH - Duration::from_secs(1)).expect_err("too early");
-        assert!(failure.to_string().contains("before 1970"), "{failure}");
-        assert_eq!(is_set(SystemTime::UNIX_EPOCH), Ok(()));
+        let (first, second) = (SystemTime::UNIX_EPOCH, Duration::from_secs(1));
+        let last = first + Duration::from_secs(LAST_SECOND);
+        for (time, said) in
+            [(first - second, "before 1970"), (last + second, "after the year 9999")]
+        {
+            let failure = is_set(time).expect_err("it is not set");
+            assert!(failure.to_string().contains(said), "{failure}");
+        }
+        assert_eq!((is_set(first), is_set(last)), (Ok(()), Ok(())));
     }
 }
