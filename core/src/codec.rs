@@ -30,12 +30,12 @@ use crate::config::{MESSAGE_BYTES_MAX, REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::env::{Address, Outbound, Wall};
 use crate::error::{Error, Result};
 use crate::id::{
-    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId, SessionId,
+    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
 };
 use crate::layout::keyspace::{Keyspace, Level, Policy};
 use crate::layout::{Layout, LayoutParts, LayoutRef, Quorums, Role};
 use crate::message::{
-    Action, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
+    Action, Counted, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
 };
 use crate::version::context::Context;
 use crate::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
@@ -296,7 +296,7 @@ macro_rules! table {
 }
 
 plain!(bool, u8, u16, u32, u64, u128, String, Arc<str>);
-table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, NodeId, RequestId, SessionId, Hlc, Wall, Address);
+table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, Lsn, NodeId, RequestId, SessionId, Hlc, Wall, Address);
 table!(struct Life { boot, session });
 table!(struct OpId { life, seq });
 table!(struct KeyRef { keyspace, key });
@@ -311,8 +311,9 @@ table!(struct Run { from, to });
 table!(struct Context { clock, highest });
 table!(struct Envelope { life, layout, message });
 table!(struct Gossip {
-    cluster, me, wall, layout, live, hears, leaves, earlier, lives, others
+    cluster, me, wall, layout, live, hears, leaves, earlier, began, durable, lives, others
 });
+table!(struct Counted { node, life, durable });
 table!(struct Introduction {
     node, life, name, peer_address, client_address, expect, weight, zone
 });

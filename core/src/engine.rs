@@ -179,7 +179,7 @@ pub trait Engine: Send {
 
 /// The model of an engine: a sorted map. It loses everything with its process, and says so by never
 /// being opened as clean; everything it holds counts as durable at once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MemoryEngine {
     records: BTreeMap<Bytes, Record>,
     lsn: Lsn,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::env::{Address, Class, Wall};
-use crate::id::{KeyspaceId, Life, NodeId, OpId, RequestId};
+use crate::id::{KeyspaceId, Life, Lsn, NodeId, OpId, RequestId};
 use crate::layout::keyspace::Level;
 use crate::layout::{Layout, LayoutRef};
 use crate::version::context::Context;
@@ -402,10 +402,25 @@ pub struct Gossip {
     pub leaves: bool,
     /// The lives that the sender's data directory has been through, the latest first.
     pub earlier: Vec<Life>,
+    /// Up to where the sender's store had everything when this life began.
+    pub began: Lsn,
+    /// Up to where it has everything durably now.
+    pub durable: Lsn,
     /// The lives of other nodes that count at the sender, the receiver's among them if it knows any.
-    pub lives: Vec<(NodeId, Life)>,
+    pub lives: Vec<Counted>,
     /// Introductions of other nodes, so that one seed is enough to meet everybody.
     pub others: Vec<Introduction>,
+}
+
+/// A life that counts at the sender.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counted {
+    /// Whose it is.
+    pub node: NodeId,
+    /// Which.
+    pub life: Life,
+    /// Up to where it has told that its store has everything durably.
+    pub durable: Lsn,
 }
 
 /// How a node introduces itself.

@@ -13,13 +13,11 @@ use libfuzzer_sys::fuzz_target;
 use rondo_core::codec;
 use rondo_core::config::DOT_MAX;
 use rondo_core::env::{Address, Wall};
-use rondo_core::id::{
-    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId, SessionId,
-};
+use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::message::{
-    Action, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
+    Action, Counted, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
 };
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
@@ -294,6 +292,10 @@ fn introduction(u: &mut Unstructured<'_>) -> Result<Introduction> {
     })
 }
 
+fn counted(u: &mut Unstructured<'_>) -> Result<Counted> {
+    Ok(Counted { node: NodeId(u.arbitrary()?), life: life(u)?, durable: Lsn(u.arbitrary()?) })
+}
+
 fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
     Ok(Gossip {
         cluster: u.arbitrary()?,
@@ -304,7 +306,9 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
         leaves: u.arbitrary()?,
         earlier: several(u, 5, life)?,
-        lives: several(u, 5, |u| Ok((NodeId(u.arbitrary()?), life(u)?)))?,
+        began: Lsn(u.arbitrary()?),
+        durable: Lsn(u.arbitrary()?),
+        lives: several(u, 5, counted)?,
         others: several(u, 3, introduction)?,
     })
 }

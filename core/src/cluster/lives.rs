@@ -4,8 +4,9 @@
 //! back from an older copy, or copied and started twice, has the identity and lacks the data; its peers are who can tell
 //! (<https://github.com/cockroachdb/cockroach/issues/29524>, <https://github.com/redpanda-data/redpanda/issues/9766>,
 //! <https://github.com/basho/riak_kv/issues/679>). So each node remembers, durably, the latest life it has counted of each other:
-//! - an earlier one is an old copy, one of equal boot and another session a second process on a copy, and a later one that has not
-//!   been through the known one a copy that went its own way: none of them is heard, served or counted;
+//! - an earlier one is an old copy, one of equal boot and another session a second process on a copy, a later one that has not
+//!   been through the known one a copy that went its own way, and a later one whose store began with less than the known one had
+//!   called durable a copy from the middle of that life, or a store that has lost files: none of them is heard, served or counted;
 //! - a node that one peer tells of such a life of itself serves no more, in this life and in any later one of this directory.
 //!   One peer is enough: nobody else can have seen a boot that this directory has not made.
 //! - a directory that lies at another place than before may be an old copy that nobody has told of yet. It serves when of each
@@ -14,8 +15,9 @@
 //!   counted it. Where no peer has ever been in a layout with it, it starts at once.
 //!
 //! Invariants: the life of a peer is counted only when that is durable; lives of a node that count never go back.
-//! Left out: an old copy at the very place of the newest one, when all that have counted a later life are away; a copy that was
-//! made in the node's last life, which no boot epoch tells from the newest directory; becoming whole again from the peers.
+//! What a life called durable it tells with each heartbeat, and its peers remember that as long as they run.
+//! Left out: an old copy at the very place of the newest one, when all that have counted a later life, or heard how far the last
+//! one went, are away or have been restarted since; what was written after the last heartbeat; becoming whole again from the peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +29,7 @@ use crate::engine::{Batch, Change, Engine};
 use crate::error::{Error, Result};
 use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
 use crate::layout::Layout;
+use crate::message::Counted;
 
 /// The engine key of the lives that count.
 const LIVES_KEY: &[u8] = b"\0lives";
@@ -54,12 +57,16 @@ pub enum Judgement {
     Second,
     /// A later one that has not been through the known one.
     Apart,
+    /// A later one that lacks what the known one had called durable.
+    Behind,
 }
 
 /// A life that counts, and the write that says so.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     life: Life,
+    /// Up to where it has told that it has everything durably.
+    durable: Lsn,
     stored: Lsn,
     /// How often other lives of the node were refused.
     refused: u32,
@@ -71,6 +78,8 @@ pub struct Lives {
     me: NodeId,
     mine: Life,
     earlier: Vec<Life>,
+    /// Up to where the store had everything when this life began.
+    began: Lsn,
     place: u128,
     known: BTreeMap<NodeId, Known>,
     denied: Option<String>,
@@ -80,9 +89,14 @@ pub struct Lives {
     counted_by: BTreeSet<NodeId>,
 }
 
-/// Compares a life with the known one; `earlier` are the lives that its directory has been through, the latest first.
+/// Compares a life and where it began with the known one and how far that went; `earlier` are the lives that its directory has
+/// been through, the latest first.
 #[must_use]
-pub fn judge(known: Life, life: Life, earlier: &[Life]) -> Judgement {
+pub fn judge(
+    (known, durable): (Life, Lsn),
+    (life, began): (Life, Lsn),
+    earlier: &[Life],
+) -> Judgement {
     if life == known {
         return Judgement::Same;
     }
@@ -94,7 +108,10 @@ pub fn judge(known: Life, life: Life, earlier: &[Life]) -> Judgement {
     }
     // A directory remembers a bounded number of lives; what is before them it cannot show.
     let reaches = earlier.last().is_some_and(|oldest| oldest.boot <= known.boot);
-    if reaches && !earlier.contains(&known) { Judgement::Apart } else { Judgement::Later }
+    if reaches && !earlier.contains(&known) {
+        return Judgement::Apart;
+    }
+    if began < durable { Judgement::Behind } else { Judgement::Later }
 }
 
 impl Lives {
@@ -103,6 +120,7 @@ impl Lives {
         let known = stored(engine, LIVES_KEY)?.map_or(Ok(BTreeMap::new()), |head| decode(&head))?;
         let denied = stored(engine, DENIED_KEY)?;
         let place = stored(engine, PLACE_KEY)?.map(|head| number(&head)).transpose()?;
+        let began = engine.durable();
         if place.is_none() {
             engine
                 .write(&single(PLACE_KEY, Bytes::copy_from_slice(&config.place.to_be_bytes())))?;
@@ -111,6 +129,7 @@ impl Lives {
             me: config.id,
             mine: config.life,
             earlier: config.earlier.clone(),
+            began,
             place: config.place,
             known,
             denied: denied.map(|text| String::from_utf8_lossy(&text).into_owned()),
@@ -129,6 +148,19 @@ impl Lives {
     #[must_use]
     pub fn earlier(&self) -> &[Life] {
         &self.earlier
+    }
+
+    /// Up to where the store had everything when this life began.
+    #[must_use]
+    pub const fn began(&self) -> Lsn {
+        self.began
+    }
+
+    /// The life of another node that counts here, and up to where it has told that it has everything durably.
+    #[must_use]
+    pub fn counted(&self, node: NodeId) -> Option<Counted> {
+        let known = self.known.get(&node)?;
+        Some(Counted { node, life: known.life, durable: known.durable })
     }
 
     /// The life of another node that counts here.
@@ -151,9 +183,9 @@ impl Lives {
 
     /// The lives that count, as they may be told to others.
     #[must_use]
-    pub fn told(&self, durable: Lsn) -> Vec<(NodeId, Life)> {
+    pub fn told(&self, durable: Lsn) -> Vec<Counted> {
         let durable = self.known.iter().filter(|(_, known)| known.stored <= durable);
-        durable.map(|(&node, known)| (node, known.life)).collect()
+        durable.filter_map(|(&node, _)| self.counted(node)).collect()
     }
 
     /// A node speaks for itself. Only after `Same` and `Later` it is heard.
@@ -161,14 +193,16 @@ impl Lives {
         &mut self,
         node: NodeId,
         life: Life,
-        earlier: &[Life],
+        (earlier, began, durable): (&[Life], Lsn, Lsn),
         engine: &mut dyn Engine,
     ) -> Result<Judgement> {
+        let known = self.counted(node).map(|known| (known.life, known.durable));
         let judgement =
-            self.known(node).map_or(Judgement::Later, |known| judge(known, life, earlier));
+            known.map_or(Judgement::Later, |known| judge(known, (life, began), earlier));
         let is_new = judgement == Judgement::Later;
         if is_new && (self.known.len() < NODES_MAX || self.known.contains_key(&node)) {
-            let before = self.known.insert(node, Known { life, stored: Lsn(0), refused: 0 });
+            let new = |stored| Known { life, durable, stored, refused: 0 };
+            let before = self.known.insert(node, new(Lsn(0)));
             match engine.write(&single(LIVES_KEY, encode(&self.known))) {
                 // It does not count before that is stored: with the next heartbeat it is tried again.
                 Err(error) if error.wrote_nothing() => match before {
@@ -176,13 +210,15 @@ impl Lives {
                     None => drop(self.known.remove(&node)),
                 },
                 stored => {
-                    self.known.insert(node, Known { life, stored: stored?, refused: 0 });
+                    self.known.insert(node, new(stored?));
                 }
             }
-        } else if judgement != Judgement::Same
-            && let Some(known) = self.known.get_mut(&node)
-        {
-            known.refused = known.refused.saturating_add(1);
+        } else if let Some(known) = self.known.get_mut(&node) {
+            match judgement {
+                // Datagrams overtake each other.
+                Judgement::Same => known.durable = known.durable.max(durable),
+                _ => known.refused = known.refused.saturating_add(1),
+            }
         }
         Ok(judgement)
     }
@@ -208,11 +244,11 @@ impl Lives {
     pub fn hear_of_me(
         &mut self,
         (by, name): (NodeId, &str),
-        life: Life,
+        (life, durable): (Life, Lsn),
         engine: &mut dyn Engine,
     ) -> Result<bool> {
         let (mine, theirs) = (self.mine.boot.0, life.boot.0);
-        let why = match judge(life, self.mine, &self.earlier) {
+        let why = match judge((life, durable), (self.mine, self.began), &self.earlier) {
             Judgement::Same => {
                 self.counted_by.insert(by);
                 return Ok(false);
@@ -229,6 +265,11 @@ impl Lives {
             }
             Judgement::Apart => format!(
                 "start {theirs} of this node was seen, and this directory was not there: a copy"
+            ),
+            Judgement::Behind => format!(
+                "start {theirs} of this node had made {} writes durable, and this directory began with {}: an older copy, \
+                 or files of it are lost",
+                durable.0, self.began.0
             ),
         };
         if self.denied.is_some() {
@@ -323,7 +364,10 @@ fn decode(head: &Bytes) -> Result<BTreeMap<NodeId, Known>> {
         let node = NodeId(u128::from_be_bytes(*bytes.first_chunk()?));
         let boot = BootEpoch(u64::from_be_bytes(*bytes[16..].first_chunk()?));
         let session = SessionId(u64::from_be_bytes(*bytes[24..].first_chunk()?));
-        Some((node, Known { life: Life { boot, session }, stored: Lsn(0), refused: 0 }))
+        Some((
+            node,
+            Known { life: Life { boot, session }, durable: Lsn(0), stored: Lsn(0), refused: 0 },
+        ))
     };
     Ok(lives.iter().filter_map(life).collect())
 }
@@ -369,8 +413,11 @@ mod tests {
             (life(9, 90), &[life(8, 80), life(4, 40)], Judgement::Apart),
             (life(30, 1), &[life(29, 1), life(14, 1)], Judgement::Later),
         ] {
-            assert_eq!(judge(known, other, earlier), expected, "{other:?} {earlier:?}");
+            let told = judge((known, Lsn(7)), (other, Lsn(7)), earlier);
+            assert_eq!(told, expected, "{other:?} {earlier:?}");
         }
+        let began_at = |began| judge((known, Lsn(7)), (life(7, 70), Lsn(began)), &through);
+        assert_eq!((began_at(6), began_at(8)), (Judgement::Behind, Judgement::Later));
     }
 
     #[test]
@@ -389,6 +436,7 @@ mod tests {
             me: NodeId(1),
             mine: life(2, 20),
             earlier: Vec::new(),
+            began: Lsn(0),
             place: 7,
             known: BTreeMap::new(),
             denied: None,
@@ -402,14 +450,14 @@ mod tests {
         let mut engine = crate::engine::MemoryEngine::new();
         for (node, barred) in [(2, true), (3, false)] {
             let by = (NodeId(node), "a peer");
-            lives.hear_of_me(by, life(2, 20), &mut engine).expect("nothing is written");
+            lives.hear_of_me(by, (life(2, 20), Lsn(9)), &mut engine).expect("nothing is written");
             assert_eq!(lives.bars(Some(&three)).is_some(), barred);
         }
     }
 
     #[test]
     fn records_of_lives_survive_and_broken_ones_are_no_lives() {
-        let known = Known { life: life(3, 9), stored: Lsn(7), refused: 0 };
+        let known = Known { life: life(3, 9), durable: Lsn(5), stored: Lsn(7), refused: 0 };
         let bytes = encode(&BTreeMap::from([(NodeId(1), known), (NodeId(u128::MAX), known)]));
         let back = decode(&bytes).expect("what was written");
         assert_eq!(back[&NodeId(u128::MAX)].life, life(3, 9));

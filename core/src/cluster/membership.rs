@@ -21,9 +21,9 @@ use crate::buggify;
 use crate::cluster::lives::Lives;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
-use crate::id::{BootEpoch, Life, NodeId};
+use crate::id::{BootEpoch, NodeId};
 use crate::layout::LayoutRef;
-use crate::message::{Gossip, Introduction};
+use crate::message::{Counted, Gossip, Introduction};
 use crate::sometimes;
 use crate::step::Env;
 
@@ -275,7 +275,7 @@ impl Membership {
 
     /// Tells a node whose life does not count which one does.
     pub fn refuse(&self, refused: &Introduction, lives: &Lives, env: &mut impl Env) {
-        let told = lives.known(refused.node).map(|life| (refused.node, life));
+        let told = lives.counted(refused.node);
         let gossip = self.gossip(lives, told.into_iter().collect(), env);
         env.datagram(&refused.peer_address, &gossip);
     }
@@ -287,7 +287,7 @@ impl Membership {
     }
 
     /// What this node says of itself and of the lives that count, and nothing else.
-    fn gossip(&self, lives: &Lives, told: Vec<(NodeId, Life)>, env: &impl Env) -> Gossip {
+    fn gossip(&self, lives: &Lives, told: Vec<Counted>, env: &mut impl Env) -> Gossip {
         Gossip {
             cluster: self.cluster.clone(),
             me: self.me.clone(),
@@ -297,6 +297,8 @@ impl Membership {
             hears: self.heard(env.mono()),
             leaves: self.leaving,
             earlier: lives.earlier().to_vec(),
+            began: lives.began(),
+            durable: env.engine().durable(),
             lives: told,
             others: Vec::new(),
         }
@@ -421,7 +423,7 @@ mod tests {
     use super::*;
     use crate::config::{Durability, MEMORY_BYTES_USUAL};
     use crate::engine::{Engine, MemoryEngine};
-    use crate::id::ClientTag;
+    use crate::id::{ClientTag, Life, Lsn};
     use crate::message::{Envelope, Reply};
     use crate::probe::Probe;
 
@@ -512,6 +514,8 @@ mod tests {
             hears: hears.to_vec(),
             leaves,
             earlier: Vec::new(),
+            began: Lsn(0),
+            durable: Lsn(0),
             lives: Vec::new(),
             others: Vec::new(),
         }

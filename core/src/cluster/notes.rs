@@ -233,6 +233,10 @@ impl std::fmt::Display for Note {
                     Judgement::Apart => format!(
                         "its data directory is a copy: it is start {boot}, and was not there at start {counts}"
                     ),
+                    Judgement::Behind => format!(
+                        "its data directory is an older copy, or lacks files: start {boot} began with less than start {counts} \
+                         had made durable"
+                    ),
                     Judgement::Earlier | Judgement::Same | Judgement::Later => format!(
                         "its data directory is an older copy: it is start {boot}, and start {counts} was seen"
                     ),
@@ -250,6 +254,7 @@ impl std::fmt::Display for Note {
 mod tests {
     use super::*;
     use crate::env::Wall;
+    use crate::id::Lsn;
     use crate::message::Introduction;
 
     fn gossip(cluster: &str, name: &str) -> Gossip {
@@ -271,6 +276,8 @@ mod tests {
             hears: Vec::new(),
             leaves: false,
             earlier: Vec::new(),
+            began: Lsn(0),
+            durable: Lsn(0),
             lives: Vec::new(),
             others: Vec::new(),
         }

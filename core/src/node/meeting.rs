@@ -28,7 +28,12 @@ impl Node {
             }
             return Ok(());
         }
-        let judgement = self.lives.meet(node, life, &gossip.earlier, env.engine())?;
+        let judgement = self.lives.meet(
+            node,
+            life,
+            (&gossip.earlier, gossip.began, gossip.durable),
+            env.engine(),
+        )?;
         if !matches!(judgement, Judgement::Same | Judgement::Later) {
             sometimes!(env, LifeRefused);
             let known = self.lives.known(node).unwrap_or_default();
@@ -39,9 +44,9 @@ impl Node {
             self.members.refuse(&gossip.me, &self.lives, env);
             return Ok(());
         }
-        let of_me = gossip.lives.iter().find(|(of, _)| *of == self.me);
-        if let Some(&(_, known)) = of_me
-            && self.lives.hear_of_me((node, &name), known, env.engine())?
+        let of_me = gossip.lives.iter().find(|counted| counted.node == self.me);
+        if let Some(of_me) = of_me
+            && self.lives.hear_of_me((node, &name), (of_me.life, of_me.durable), env.engine())?
         {
             sometimes!(env, LifeDenied);
             self.barred = self.lives.bars(None);

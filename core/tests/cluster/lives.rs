@@ -85,6 +85,29 @@ fn of_two_processes_on_copies_of_one_directory_the_second_is_refused() {
     assert!(answer(&mut stage, 4, put("y")).contains("Unavailable"));
 }
 
+/// What a live backup is, and what a directory is whose newest file was lost after a crash: it begins like a restart.
+#[test]
+fn a_store_that_begins_with_less_than_its_last_life_had_made_durable_is_refused() {
+    let mut stage = Stage::formed(3);
+    assert!(answer(&mut stage, 1, put("old")).contains("Stored"));
+    let behind = copy_of(&mut stage, 1, &[(1, 1)]);
+    assert!(answer(&mut stage, 1, put("new")).contains("Stored"));
+    pass(&mut stage);
+    let newest = copy_of(&mut stage, 1, &[(1, 1)]);
+
+    stage.start(1, 1, (2, 22), &behind);
+    pass(&mut stage);
+    insta::assert_snapshot!(waiting(&stage, 1));
+    insta::assert_snapshot!(stage.status(2).notes.join("\n"));
+    assert!(answer(&mut stage, 1, get()).contains("Unavailable"), "it answers nothing");
+    assert!(answer(&mut stage, 2, get()).contains("Found new"), "and nobody takes its word");
+
+    stage.start(1, 1, (2, 23), &newest);
+    pass(&mut stage);
+    assert_eq!(waiting(&stage, 1), "", "the newest directory lacks nothing");
+    assert!(answer(&mut stage, 1, get()).contains("Found new"));
+}
+
 #[test]
 fn a_moved_directory_serves_when_enough_peers_have_counted_it() {
     let mut stage = Stage::formed(3);
