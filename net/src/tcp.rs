@@ -47,6 +47,14 @@ pub struct Options {
     pub handshake_ms: u64,
 }
 
+/// Whether a network could listen there now: the ports are bound and let go again.
+///
+/// # Errors
+/// As `TcpNetwork::start` when it cannot listen.
+pub fn can_listen(listen: &Address, next_free: bool) -> io::Result<()> {
+    bind(listen, next_free).map(drop)
+}
+
 /// The network. Clones share it; it ends with the last of them.
 #[derive(Clone)]
 pub struct TcpNetwork {

@@ -26,6 +26,8 @@ pub mod banner;
 
 pub mod seeds;
 
+pub mod trial_disk;
+
 pub mod store;
 
 pub mod preflight;

@@ -1,8 +1,10 @@
 //! What a start needs of this host, looked at before anything is changed.
 //!
-//! `rondo serve` begins with this, and `rondo config check` is this and nothing more: so what it calls good starts, as
-//! long as the host stays as it is. What a running node itself would be in the way of, its ports and its lock, is
-//! no reason to refuse here, because settings are checked while a node runs; the start itself refuses.
+//! `rondo serve` begins with `look`, and so does `rondo config show`: what a running node itself is in the way of, its
+//! ports and its lock, is no reason to refuse there, because settings are looked at while a node runs. `rondo config
+//! check` goes on with `try_all`: whatever a start does up to the point where it changes something, in the same order
+//! and with the same words, so that what it calls good starts, as long as the host stays as it is. Left out: reading the
+//! data, which may take long.
 
 use std::fs;
 use std::io;
@@ -13,9 +15,12 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rondo_core::env::Address;
+use rondo_net::tcp::can_listen;
 use rustix::fs::{Access, access};
 use sha2::{Digest, Sha256};
 
+use crate::clock;
 use crate::failure::{Failure, Result};
 use crate::seeds;
 use crate::settings::{EngineKind, Settings};
@@ -54,13 +59,39 @@ impl Preflight {
         let secret = secret.map(|path| read_secret(path, &mut warnings)).transpose()?;
         let host = advertised_host(settings)?;
         let peer_port = store::first_peer_port(settings, &dir);
-        can_listen(settings, peer_port)?;
+        are_addresses_here(settings, peer_port)?;
         match settings.engine {
             EngineKind::Bitcask => can_write(&dir)?,
             EngineKind::Memory => store::holds_no_data(&dir)?,
         }
         warnings.extend(unresolved(&settings.seeds));
         Ok(Preflight { name, dir, secret, host, peer_port, warnings })
+    }
+
+    /// As `look`, and then tries what a start does before it changes anything. `Err`: a node would not start.
+    pub fn try_all(settings: &Settings) -> Result<Preflight> {
+        clock::check()?;
+        let found = Preflight::look(settings)?;
+        let http = SocketAddr::new(settings.ip, settings.port);
+        // It is kept until the peer port has been tried: the two may not be the same.
+        let _http = TcpListener::bind(http).map_err(|error| cannot_listen(http, &error))?;
+        found.try_peer_port(settings)?;
+        store::try_to_open(settings)?;
+        Ok(found)
+    }
+
+    /// Whether a peer port is free. The start asks before it makes or changes anything on the disk.
+    pub fn try_peer_port(&self, settings: &Settings) -> Result<()> {
+        let (peers, next_free) = self.listen_for_peers(settings);
+        can_listen(&peers, next_free).map_err(|error| no_peer_port(&error))
+    }
+
+    /// Where to listen for peers, and whether the next port that is free will do: the port asked for, or else the one kept
+    /// from last time, or else the next.
+    #[must_use]
+    pub fn listen_for_peers(&self, settings: &Settings) -> (Address, bool) {
+        let address = SocketAddr::new(settings.ip, self.peer_port);
+        (Address(address.to_string()), !settings.peer_port_given)
     }
 
     /// A few digits that are equal in two nodes when their secrets are, and tell nothing else.
@@ -125,7 +156,7 @@ fn advertised_host(settings: &Settings) -> Result<String> {
 }
 
 /// Whether the addresses are this host's. That somebody listens there already may be the node that runs now.
-fn can_listen(settings: &Settings, peer_port: u16) -> Result<()> {
+fn are_addresses_here(settings: &Settings, peer_port: u16) -> Result<()> {
     let http = SocketAddr::new(settings.ip, settings.port);
     let peers = SocketAddr::new(settings.ip, peer_port);
     for address in [http, peers] {
@@ -154,6 +185,11 @@ pub fn cannot_listen(address: SocketAddr, error: &io::Error) -> Failure {
     Failure::failed(message, hint)
 }
 
+/// Why nothing can listen for peers.
+pub fn no_peer_port(error: &io::Error) -> Failure {
+    Failure::failed(error.to_string(), "give another --peer-port")
+}
+
 /// Whether a data directory is there and can be written, or can be made.
 fn can_write(dir: &Path) -> Result<()> {
     let cannot = |at: &Path, why: &dyn std::fmt::Display| {
@@ -170,6 +206,10 @@ fn can_write(dir: &Path) -> Result<()> {
             Ok(_) => {
                 let allowed = access(at, Access::WRITE_OK | Access::EXEC_OK);
                 return allowed.map_err(|error| cannot(at, &io::Error::from(error)));
+            }
+            // A directory of that name cannot be made, and the link is somebody's who means another place.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && at.is_symlink() => {
+                return Err(cannot(at, &"it is a link to a place that is not there"));
             }
             // What is missing is made at the start.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

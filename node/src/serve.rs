@@ -27,7 +27,7 @@ use crate::descriptors;
 use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::http::server;
-use crate::preflight::{Preflight, cannot_listen};
+use crate::preflight::{Preflight, cannot_listen, no_peer_port};
 use crate::readiness;
 use crate::seeds;
 use crate::settings::{Settings, join_port};
@@ -73,6 +73,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let listener = listen(settings)?;
     let asked = SocketAddr::new(settings.ip, settings.port);
     let http = listener.local_addr().map_err(|error| cannot_listen(asked, &error))?;
+    found.try_peer_port(settings)?;
     let (inbox, reader) = Inbox::new(Memory::new(settings.memory_bytes_max));
     let store = store::open(settings, &inbox)?;
     let network = start_network(settings, &found, &inbox, &store)?;
@@ -258,17 +259,17 @@ fn listen(settings: &Settings) -> Result<TcpListener> {
     listener.map_err(|error| cannot_listen(address, &error))
 }
 
-/// Listens for peers: on the port asked for, or else on the one kept from last time, or else on the next that is free.
+/// Listens for peers, and keeps the port for the next start.
 fn start_network(
     settings: &Settings,
     found: &Preflight,
     inbox: &Inbox,
     store: &Store,
 ) -> Result<TcpNetwork> {
-    let given = settings.peer_port_given;
+    let (listen, next_free) = found.listen_for_peers(settings);
     let options = Options {
-        listen: Address(SocketAddr::new(settings.ip, found.peer_port).to_string()),
-        next_free: !given,
+        listen,
+        next_free,
         node: store.id,
         life: store.life,
         cluster: settings.cluster.clone(),
@@ -277,9 +278,9 @@ fn start_network(
         silence_ms: DEAD_MS,
         handshake_ms: HANDSHAKE_MS,
     };
-    let network = TcpNetwork::start(options, inbox.clone(), seed()?)
-        .map_err(|error| Failure::failed(error.to_string(), "give another --peer-port"))?;
-    if !given && store.closer.is_some() {
+    let network =
+        TcpNetwork::start(options, inbox.clone(), seed()?).map_err(|error| no_peer_port(&error))?;
+    if next_free && store.closer.is_some() {
         store::keep_peer_port(&store.dir, network.address().port());
     }
     Ok(network)

@@ -3,6 +3,7 @@
 //! Besides what `DataDir` keeps there is one small file, `peer-port`: the port that was found free, so that a node that
 //! starts again is where its peers know it to be.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
@@ -20,9 +21,12 @@ use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
 use crate::settings::{EngineKind, Settings};
+use crate::trial_disk::TrialDisk;
 
 /// The engine's directory below the data directory.
 const DATA: &str = "data";
+/// The file that a process locks to have the directory for itself.
+const LOCK: &str = "lock";
 /// The file of the peer port.
 const PEER_PORT: &str = "peer-port";
 
@@ -142,21 +146,45 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
     }
 }
 
-fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) -> Result<Store> {
-    let failed = |error: &dyn std::fmt::Display| {
-        let hint = "give a --data-dir that this user may write to, on a disk with room";
-        Failure::failed(format!("data directory {}: {error}", dir.display()), hint)
-    };
-    let done = inbox.clone();
-    let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
-    let disk = Arc::new(disk.map_err(|error| failed(&error))?);
+/// Tries what a start does before it opens the engine, and changes nothing: whether another process has the directory,
+/// whose it is, what it lacks, and whether there is room. The data itself is read by the start alone.
+pub fn try_to_open(settings: &Settings) -> Result<()> {
+    let (name, dir) = place(settings);
+    is_named(settings, &dir)?;
+    if settings.engine == EngineKind::Memory {
+        return Ok(());
+    }
+    if dir.join(LOCK).exists() {
+        // Released at once: a node that starts meanwhile must not be kept from it.
+        let disk = OsDisk::open(&dir, Arc::new(drop)).map_err(|error| unusable(&dir, &error))?;
+        lock(&disk, &dir)?;
+    }
+    let disk = TrialDisk::over(&dir).map_err(|error| unusable(&dir, &error))?;
+    let opened = open_data_dir(&Arc::new(disk), settings, name)?;
+    opened.map(drop).map_err(|error| refused(&dir, &error))
+}
+
+fn unusable(dir: &Path, error: &dyn Display) -> Failure {
+    let hint = "give a --data-dir that this user may write to, on a disk with room";
+    Failure::failed(format!("data directory {}: {error}", dir.display()), hint)
+}
+
+fn lock(disk: &OsDisk, dir: &Path) -> Result<()> {
     disk.lock().map_err(|error| match error.kind() {
         io::ErrorKind::ResourceBusy => Failure::failed(
             error.to_string(),
             "a second node on this host needs a --node-id, a --port and a --data-dir of its own",
         ),
-        _ => failed(&error),
-    })?;
+        _ => unusable(dir, &error),
+    })
+}
+
+/// Opens the directory as that of the node `name`, or makes it this node's.
+fn open_data_dir<D: Disk>(
+    disk: &Arc<D>,
+    settings: &Settings,
+    name: String,
+) -> Result<Result<DataDir<D>, DataDirError>> {
     let mut new = NewIdentity {
         node: NodeId(random()?),
         store: random()?,
@@ -164,13 +192,24 @@ fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) 
         cluster: settings.cluster.clone(),
     };
     let session = SessionId(random()? as u64);
-    let mut opened = DataDir::open(Arc::clone(&disk), &new, session, &[DATA]);
-    if let (Err(DataDirError::OtherName { found, .. }), None) = (&opened, &settings.name) {
-        // Nobody named the node: it keeps its name although the host has another now.
-        new.name = found.clone();
-        opened = DataDir::open(Arc::clone(&disk), &new, session, &[DATA]);
-    }
-    let mut data = opened.map_err(|error| refused(&dir, &error))?;
+    let opened = DataDir::open(Arc::clone(disk), &new, session, &[DATA]);
+    Ok(match (opened, &settings.name) {
+        (Err(DataDirError::OtherName { found, .. }), None) => {
+            // Nobody named the node: it keeps its name although the host has another now.
+            new.name = found;
+            DataDir::open(Arc::clone(disk), &new, session, &[DATA])
+        }
+        (opened, _) => opened,
+    })
+}
+
+fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) -> Result<Store> {
+    let failed = |error: &dyn Display| unusable(&dir, error);
+    let done = inbox.clone();
+    let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
+    let disk = Arc::new(disk.map_err(|error| failed(&error))?);
+    lock(&disk, &dir)?;
+    let mut data = open_data_dir(&disk, settings, name)?.map_err(|error| refused(&dir, &error))?;
     // A disk that does not say how large it is gets no limits.
     let options = Options::new(data.store() as u64);
     let options = disk.space().map_or(options, |space| options.on(space));
@@ -217,6 +256,7 @@ fn refused(dir: &Path, error: &DataDirError) -> Failure {
             ),
             format!("--cluster-name {found}, or another --data-dir"),
         ),
+        DataDirError::Disk(error) => unusable(dir, error),
         other => Failure::failed(
             format!("the data directory {shown} is not opened: {other}"),
             "leave it as it is, and see what became of its files",

@@ -17,7 +17,7 @@ use crate::store;
 pub enum Config {
     /// Print every setting
     Show(Show),
-    /// Say whether a node would start with these settings on this host
+    /// Say whether a node would start with these settings on this host now; one that runs is in its own way
     Check(Flags),
 }
 
@@ -51,7 +51,7 @@ pub fn run(command: Config) -> Result<()> {
         }
         Config::Check(flags) => {
             let checked = Settings::check(&settings(&flags)?)?;
-            let found = Preflight::look(&checked)?;
+            let found = Preflight::try_all(&checked)?;
             for warning in checked.warnings.iter().chain(&found.warnings) {
                 eprintln!("warning: {warning}");
             }

@@ -4,6 +4,8 @@ use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::harness::{Node, cluster_flags, eventually, free_port, run, run_in};
 
@@ -40,11 +42,18 @@ fn what_config_check_calls_good_starts_and_what_it_refuses_does_not() {
     fs::write(at("empty"), "\n").expect("written");
     fs::write(at("file"), "no directory").expect("written");
     fs::create_dir(at("directory")).expect("made");
-    let node = Node::start(dir.path(), "kept", &[]);
-    node.wait_ready();
-    node.signal("-TERM");
-    assert_eq!(node.wait().code(), Some(0));
-    let port = free_port().to_string();
+    std::os::unix::fs::symlink("/nowhere/at/all", at("dangling")).expect("made");
+    for name in ["kept", "headless"] {
+        let node = Node::start(dir.path(), name, &[]);
+        node.wait_ready();
+        node.signal("-TERM");
+        assert_eq!(node.wait().code(), Some(0));
+    }
+    fs::remove_file(at("headless").join("identity")).expect("removed");
+    let used = Node::start(dir.path(), "used", &[]);
+    used.wait_ready();
+    let (port, taken) = (free_port().to_string(), used.port.to_string());
+    let before = files_below(&at("kept"));
     let refused = [
         (&["--cluster-secret-file", "missing"][..], "cluster secret missing: No such file"),
         (&["--cluster-secret-file", "empty"], "cluster secret empty: 0 bytes, not 16 to 4096"),
@@ -56,6 +65,18 @@ fn what_config_check_calls_good_starts_and_what_it_refuses_does_not() {
         (&["--data-dir", "file"], "data directory file: it is not a directory"),
         (&["--data-dir", "file/below"], "data directory file/below: file: it is not a directory"),
         (&["--data-dir", "kept", "--engine", "memory"], "kept holds the data of a node"),
+        (&["--data-dir", "dangling"], "dangling: it is a link to a place that is not there"),
+        (
+            &["--data-dir", "kept", "--node-id", "other"],
+            "belongs to the node `kept`, not to `other`",
+        ),
+        (
+            &["--data-dir", "kept", "--node-id", "kept", "--cluster-name", "other"],
+            "belongs to the cluster `rondo`, not to `other`",
+        ),
+        (&["--data-dir", "headless"], "holds data, but the file \"identity\" is gone"),
+        (&["--data-dir", "used"], "used is in use by another process"),
+        (&["--peer-port", &taken], "cannot listen at 127.0.0.1 TCP port"),
         (&["--log", "debu"], "`debu` is no level; the levels are off, error, warn, info"),
         (&["--log", "rondo_net"], "`rondo_net` is no level"),
     ];
@@ -70,24 +91,81 @@ fn what_config_check_calls_good_starts_and_what_it_refuses_does_not() {
         assert!(started.stderr.ends_with(&checked.stderr), "{arguments:?}: {started:?}");
         assert_ne!(checked.code, Some(0), "{arguments:?}");
     }
-    assert!(at("kept").join("identity").exists(), "what was refused changed nothing");
+    assert_eq!(files_below(&at("kept")), before, "what was refused changed nothing");
     assert!(!at("rondo-data").exists(), "what was refused made nothing");
     let good = ["--node-id", "kept", "--data-dir", "kept", "--port", &port];
-    let checked = run_in(dir.path(), &[&["config", "check"], &good[..]].concat());
-    assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), "OK\n"), "{checked:?}");
+    let fresh = ["--node-id", "fresh", "--data-dir", "fresh", "--port", &port];
+    for good in [good, fresh] {
+        let checked = run_in(dir.path(), &[&["config", "check"], &good[..]].concat());
+        assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), "OK\n"), "{checked:?}");
+    }
+    assert_eq!(files_below(&at("kept")), before, "what was called good is as it was");
+    assert!(!at("fresh").exists(), "nothing was made");
+}
+
+/// Every file in a directory with its bytes.
+fn files_below(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else {
+                let bytes = fs::read(&path).expect("a file");
+                files.push((path, bytes));
+            }
+        }
+    }
+    files.sort();
+    files
 }
 
 #[test]
-fn a_running_node_does_not_stand_in_the_way_of_checking_its_settings() {
+fn settings_are_shown_while_a_node_runs_and_only_a_start_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
-    let node = Node::start(dir.path(), "alpha", &[]);
-    node.wait_ready();
-    let data = dir.path().join("alpha");
-    let data = data.to_str().expect("UTF-8");
-    let port = node.port.to_string();
-    let same = ["--node-id", "alpha", "--data-dir", data, "--port", &port];
-    let checked = run(&[&["config", "check"], &same[..]].concat());
-    assert_eq!((checked.code, checked.stdout.as_str()), (Some(0), "OK\n"), "{checked:?}");
+    let used = Node::start(dir.path(), "used", &[]);
+    used.wait_ready();
+    let taken = used.port.to_string();
+    let busy = ["--node-id", "used", "--data-dir", "used", "--port", &taken];
+    let shown = run_in(dir.path(), &[&["config", "show"], &busy[..]].concat());
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""), "{shown:?}");
+    let checked = run_in(dir.path(), &[&["config", "check"], &busy[..]].concat());
+    let said = format!("another program has port {taken}");
+    assert!(checked.code == Some(1) && checked.stderr.contains(&said), "{checked:?}");
+}
+
+#[test]
+fn config_check_refuses_a_place_where_nothing_can_be_written() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = free_port().to_string();
+    for place in ["/proc/rondo", "/sys/rondo"] {
+        let arguments = ["--data-dir", place, "--port", &port];
+        let checked = run(&[&["config", "check"], &arguments[..]].concat());
+        let started = run(&arguments);
+        assert_eq!((checked.code, started.code), (Some(1), Some(1)), "{checked:?} {started:?}");
+        assert!(checked.stderr.contains(&format!("data directory {place}")), "{checked:?}");
+    }
+    let mount = format!("mount -t tmpfs -o size=64k tmpfs '{}'", dir.path().display());
+    let inside = |script: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["-Urm", "sh", "-c", script, env!("CARGO_BIN_EXE_rondo")]);
+        unshare.args(["config", "check", "--port", &port, "--data-dir"]);
+        unshare.arg(dir.path().join("new")).output()
+    };
+    if !inside(&mount).is_ok_and(|output| output.status.success()) {
+        // This system lets nobody mount a disk.
+        return;
+    }
+    let fill = format!("head -c 1000000 /dev/zero > '{}/all' 2>/dev/null", dir.path().display());
+    for (script, code) in [
+        (format!("{mount} && \"$0\" \"$@\""), Some(0)),
+        (format!("{mount}; {fill}; \"$0\" \"$@\""), Some(1)),
+    ] {
+        let checked = inside(&script).expect("it runs");
+        assert_eq!(checked.status.code(), code, "{checked:?}");
+    }
 }
 
 #[test]
