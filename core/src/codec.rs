@@ -309,7 +309,7 @@ table!(struct Dot { actor, n });
 table!(struct Outline { known, held });
 table!(struct Run { from, to });
 table!(struct Context { clock, highest });
-table!(struct Envelope { life, layout, message });
+table!(struct Envelope { life, layout, durable, message });
 table!(struct Gossip {
     cluster, me, wall, layout, live, hears, leaves, earlier, began, durable, lives, others
 });

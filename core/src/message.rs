@@ -32,6 +32,8 @@ pub struct Envelope {
     pub life: Life,
     /// The layout the sender acts under; `LayoutRef::default()` while it has none.
     pub layout: LayoutRef,
+    /// Up to where the sender's store has everything durably; `Lsn(0)` says nothing.
+    pub durable: Lsn,
     /// The message.
     pub message: Message,
 }

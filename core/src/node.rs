@@ -243,12 +243,13 @@ impl Node {
     }
 
     fn on_envelope(&mut self, from: NodeId, envelope: Envelope, env: &mut impl Env) -> Result<()> {
-        let Envelope { life, layout, message } = envelope;
+        let Envelope { life, layout, durable, message } = envelope;
         if !self.lives.counts(from, life, env.engine().durable()) {
             sometimes!(env, MessageOfNoLife);
             self.counters.lives_refused += 1;
             return Ok(());
         }
+        self.lives.hear_end(from, durable);
         let fenced = match &message {
             Message::Query { op, .. }
             | Message::Read { op, .. }
@@ -491,7 +492,8 @@ impl Node {
                 let layout =
                     self.agreement.live().map(|(_, reference)| reference).unwrap_or_default();
                 let asks = asks(&message);
-                let left = env.send(to, Envelope { life: self.life, layout, message });
+                let durable = env.engine().durable();
+                let left = env.send(to, Envelope { life: self.life, layout, durable, message });
                 if let Some(op) = asks.filter(|_| !left) {
                     let (coordinator, mut around) = self.split();
                     coordinator.on_not_sent(to, op, &mut around, env)?;

@@ -40,7 +40,12 @@ fn largest(coordinator: usize, n: usize) -> VersionSet {
 }
 
 fn sent(message: Message) -> Message {
-    let envelope = Envelope { life: Default::default(), layout: LayoutRef::default(), message };
+    let envelope = Envelope {
+        life: Default::default(),
+        layout: LayoutRef::default(),
+        durable: Default::default(),
+        message,
+    };
     let bytes = Bytes::from(codec::encode(&envelope).parts.concat());
     assert!(bytes.len() <= MESSAGE_BYTES_MAX, "{} bytes", bytes.len());
     codec::decode(&bytes).expect("what is sent can be read").message

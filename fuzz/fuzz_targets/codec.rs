@@ -240,7 +240,8 @@ fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
         14 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
         _ => Message::LayoutRequest,
     };
-    Ok(Envelope { life: life(u)?, layout: layout_ref(u)?, message })
+    let (layout, durable) = (layout_ref(u)?, Lsn(u.arbitrary()?));
+    Ok(Envelope { life: life(u)?, layout, durable, message })
 }
 
 fn layout_ref(u: &mut Unstructured<'_>) -> Result<LayoutRef> {

@@ -283,7 +283,7 @@ impl Agreement {
 
     fn offer(&self, endorsed: &Endorsed) -> Envelope {
         let message = Message::LayoutOffer { layout: Arc::clone(&endorsed.layout) };
-        Envelope { life: self.life, layout: endorsed.reference, message }
+        Envelope { life: self.life, layout: endorsed.reference, durable: Lsn(0), message }
     }
 
     fn offer_to_others(&self, members: &Membership, env: &mut impl Env) {

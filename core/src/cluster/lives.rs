@@ -15,9 +15,9 @@
 //!   counted it. Where no peer has ever been in a layout with it, it starts at once.
 //!
 //! Invariants: the life of a peer is counted only when that is durable; lives of a node that count never go back.
-//! What a life called durable it tells with each heartbeat, and its peers remember that as long as they run.
+//! What a life called durable it tells with each heartbeat and each message, and its peers remember that as long as they run.
 //! Left out: an old copy at the very place of the newest one, when all that have counted a later life, or heard how far the last
-//! one went, are away or have been restarted since; what was written after the last heartbeat; becoming whole again from the peers.
+//! one went, are away or have been restarted since; what was written after the last message; becoming whole again from the peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -213,14 +213,20 @@ impl Lives {
                     self.known.insert(node, new(stored?));
                 }
             }
+        } else if judgement == Judgement::Same {
+            self.hear_end(node, durable);
         } else if let Some(known) = self.known.get_mut(&node) {
-            match judgement {
-                // Datagrams overtake each other.
-                Judgement::Same => known.durable = known.durable.max(durable),
-                _ => known.refused = known.refused.saturating_add(1),
-            }
+            known.refused = known.refused.saturating_add(1);
         }
         Ok(judgement)
+    }
+
+    /// The life of a node that counts has everything durably up to there: what it vouches for must be there when it comes again.
+    pub fn hear_end(&mut self, node: NodeId, durable: Lsn) {
+        if let Some(known) = self.known.get_mut(&node) {
+            // Messages overtake each other.
+            known.durable = known.durable.max(durable);
+        }
     }
 
     /// Whether a message of this life of a node counts: that it does is durable.

@@ -8,7 +8,7 @@
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::codec;
-use crate::id::{Life, OpId, RequestId};
+use crate::id::{Life, Lsn, OpId, RequestId};
 use crate::layout::LayoutRef;
 use crate::layout::keyspace::Level;
 use crate::message::{Envelope, Message, Request};
@@ -35,6 +35,7 @@ impl Fingerprint {
         let bytes = codec::encode(&Envelope {
             life: Life::default(),
             layout: LayoutRef::default(),
+            durable: Lsn::default(),
             message,
         });
         let mut hash = Xxh3::new();
