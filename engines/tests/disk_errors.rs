@@ -537,6 +537,32 @@ fn a_merged_file_without_its_hint_hides_no_mark_of_an_older_log() {
     assert_ne!(opened.lost, [], "a mark behind it names the write that is gone");
 }
 
+/// A block that went astray onto the start of a small merged file leaves nothing of it but its hint.
+#[test]
+fn a_merged_file_of_which_only_the_hint_is_left_is_missed() {
+    let disk = MemDisk::new();
+    let options = Options { merge_dead_percent: 10, merge_dead_bytes_min: 0, ..options() };
+    let open = |disk: &MemDisk| Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
+    let (mut engine, _) = open(&disk);
+    engine.write(&put("alive", "z".to_owned())).unwrap();
+    for n in 0..9 {
+        engine.write(&put("key", format!("{n}:{}", "x".repeat(300)))).unwrap();
+        sync(&disk, &mut engine, n + 1).unwrap();
+    }
+    maintain(&disk, &mut engine);
+    engine.close().unwrap();
+    let names = disk.list("store").unwrap().into_iter().filter(|name| name.ends_with(".data"));
+    let paths = names.map(|name| format!("store/{name}"));
+    let has = |path: &String| disk.content(path).unwrap().windows(5).any(|at| at == b"alive");
+    let merged = paths.into_iter().find(has).unwrap();
+    let len = disk.content(&merged).unwrap().len();
+    let file = disk.open(&merged, Open::Existing).unwrap();
+    disk.write_at(&file, &[&vec![7; len]], 0).unwrap();
+    let (_, opened) = open(&disk);
+    assert_ne!(opened.lost, [], "all that was in the file is gone");
+    assert!(disk.content(&merged).is_some(), "and nothing was removed");
+}
+
 /// Writes are refused before anything fails, deletes and merges go on, and the room comes back.
 #[test]
 fn a_store_says_that_its_disk_is_nearly_full_before_it_is() {

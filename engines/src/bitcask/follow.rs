@@ -330,7 +330,7 @@ impl Loaded {
         self.miss(at, what);
     }
 
-    fn miss(&mut self, at: u64, what: impl Into<String>) {
+    pub(super) fn miss(&mut self, at: u64, what: impl Into<String>) {
         if self.losses.len() < LOSSES_MAX {
             self.losses.push((at, what.into()));
         }

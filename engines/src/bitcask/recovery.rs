@@ -222,8 +222,10 @@ fn find_files<D: Disk>(
     for found in &mut files {
         let path = file_path(dir, found.number, "hint");
         let hint = Hint::open(disk, &path, record::seed(salt, found.number), found.len)?;
-        // A damaged file is read, and reported, again.
-        found.hint = hint.filter(|hint| !hint.summary.damaged && !buggify!(disk, HintDistrusted));
+        // A damaged file is read, and reported, again. Where the header is gone only the hint says that there was something.
+        let is_needed = found.header.is_none();
+        found.hint = hint
+            .filter(|hint| !hint.summary.damaged && (is_needed || !buggify!(disk, HintDistrusted)));
     }
     Ok((files, salt))
 }
@@ -267,8 +269,11 @@ impl<D: Disk> Bitcask<D> {
             None if self.has_end(&found, seed)? => Kind::Merged,
             None => Kind::Log,
         };
-        // Without a header nobody knows whether writes are missing that the hint does not know either.
-        let hint = found.hint.filter(|_| found.header.is_some());
+        // Without a header nobody knows whether writes are missing that the hint does not know either. What it knows has to be there.
+        let (hint, witness) = match found.header {
+            Some(_) => (found.hint, None),
+            None => (None, found.hint),
+        };
         let mut file = DataFile::empty(found.file, kind, seed);
         sometimes!(self.disk, RecoveryUsedAHint, hint.is_some());
         sometimes!(self.disk, RecoveryFoundADamagedHeader, found.header.is_none());
@@ -287,18 +292,28 @@ impl<D: Disk> Bitcask<D> {
             return Ok((file, None));
         }
         let walk = Walk::new(&*self.disk, &file.file, seed, 0, found.len);
-        let loaded = match kind {
+        let mut loaded = match kind {
             Kind::Log => follow.read_log(walk, found.header, next_base, found.len)?,
             Kind::Merged => read_unordered(walk, kind)?,
         };
-        let mut again = loaded.uncertain;
+        let mut again = std::mem::take(&mut loaded.uncertain);
         again.retain(|(at, _)| *at < loaded.end);
         let cut = (loaded.end < found.len).then_some(loaded.behind);
         let tail = Tail { number: found.number, again, cut };
         file.end = loaded.end.max(FILE_HEADER as u64);
-        file.damaged = !loaded.losses.is_empty();
         loaded.records.iter().for_each(|(_, entry)| file.note_lsn(entry.lsn));
-        let table = Table::from_records(loaded.records);
+        let table = Table::from_records(std::mem::take(&mut loaded.records));
+        let known = witness.map_or(0, |hint| hint.summary.entries as usize);
+        if loaded.losses.is_empty() && (table.len() as usize) < known {
+            let gone = known - table.len() as usize;
+            loaded.miss(
+                0,
+                format!(
+                    "its header and {gone} of the {known} keys that its hint names are damaged"
+                ),
+            );
+        }
+        file.damaged = !loaded.losses.is_empty();
         file.tombstones = table.tombstones();
         file.keys = Keys::Table(table);
         opened.report(&self.path(found.number, "data"), loaded.losses);
