@@ -30,14 +30,12 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 fn of_key(of: &OfKey, lives: &Lives<'_>) -> Vec<Violation> {
     let mut wrong = Vec::new();
-    // For each slot the dots with the highest HLC up to each, and whose it is.
-    let highest: Vec<Vec<Highest>> =
+    // For each slot its dots, each with its HLC and whose it is.
+    let dots: Vec<Vec<High>> =
         (0..).zip(&of.dots).map(|(slot, _)| rising(of, slot, lives, &mut wrong)).collect();
     for fact in of.facts.iter().filter(|fact| fact.dot.is_some() && fact.happened()) {
         for &(slot, run) in fact.sent.map_or(&[][..], |sent| of.clock(sent)) {
-            let dots = &highest[slot as usize];
-            let covered = dots[..dots.partition_point(|high| high.n <= run.to)].last();
-            let covered = covered.filter(|high| high.n >= run.from);
+            let covered = highest(&dots[slot as usize], run.from, run.to);
             if let Some(high) = covered.filter(|high| high.hlc >= fact.hlc && high.id != fact.id) {
                 let (key, id, own, other, hlc) = (of.key, fact.id, fact.hlc, high.id, high.hlc);
                 let what = format!(
@@ -50,21 +48,37 @@ fn of_key(of: &OfKey, lives: &Lives<'_>) -> Vec<Violation> {
     wrong
 }
 
-/// A dot, and the highest HLC up to it with whose it is.
+/// The dot with the highest HLC from one number to another. In each life the last one has it, or `rising` has found out.
+fn highest(dots: &[High], from: u64, to: u64) -> Option<High> {
+    let (mut best, mut to): (Option<High>, u64) = (None, to);
+    while let Some(last) = dots[..dots.partition_point(|high| high.n <= to)].last() {
+        if last.n < from {
+            break;
+        }
+        best = best.into_iter().chain([*last]).max_by_key(|high| high.hlc);
+        let Some(before) = (last.n / LIFE_DOTS * LIFE_DOTS).checked_sub(1) else {
+            break;
+        };
+        to = before;
+    }
+    best
+}
+
+/// A dot with its HLC, and whose it is.
 #[derive(Clone, Copy)]
-struct Highest {
+struct High {
     n: u64,
     hlc: Hlc,
     id: u32,
 }
 
-/// The running maximum of an actor's HLCs; where one does not rise, that is wrong.
-fn rising(of: &OfKey, slot: usize, lives: &Lives<'_>, wrong: &mut Vec<Violation>) -> Vec<Highest> {
+/// The dots of an actor that were not lost with their life; where the HLCs do not rise, that is wrong.
+fn rising(of: &OfKey, slot: usize, lives: &Lives<'_>, wrong: &mut Vec<Violation>) -> Vec<High> {
     let dots = &of.dots[slot];
     let last = dots.last().map_or(0, |&(n, _)| n / LIFE_DOTS);
-    let mut highest: Vec<Highest> = Vec::new();
+    let mut told: Vec<High> = Vec::new();
     // Of those that a later life holds, and of those of the life at hand.
-    let (mut lasting, mut here): (Option<Highest>, Option<Highest>) = (None, None);
+    let (mut lasting, mut here): (Option<High>, Option<High>) = (None, None);
     for &(n, place) in dots {
         let fact = &of.facts[place as usize];
         here = here.filter(|high| high.n / LIFE_DOTS == n / LIFE_DOTS);
@@ -76,9 +90,9 @@ fn rising(of: &OfKey, slot: usize, lives: &Lives<'_>, wrong: &mut Vec<Violation>
             );
             wrong.push(Violation::safety(NAME, fact.seen, what));
         }
-        let own = Highest { n, hlc: fact.hlc, id: fact.id };
-        let with = |high: Option<Highest>| match high.filter(|high| high.hlc > own.hlc) {
-            Some(high) => Highest { n, ..high },
+        let own = High { n, hlc: fact.hlc, id: fact.id };
+        let with = |high: Option<High>| match high.filter(|high| high.hlc > own.hlc) {
+            Some(high) => High { n, ..high },
             None => own,
         };
         here = Some(with(here));
@@ -88,10 +102,10 @@ fn rising(of: &OfKey, slot: usize, lives: &Lives<'_>, wrong: &mut Vec<Violation>
             lasting = Some(with(lasting));
         }
         if lasts || lives.was_shown(of, dot) {
-            highest.push(with(highest.last().copied()));
+            told.push(own);
         }
     }
-    highest
+    told
 }
 
 /// What of a key was durable when a life ended.
@@ -127,6 +141,10 @@ impl Lives<'_> {
 
 #[cfg(test)]
 mod tests {
+    use rondo_core::id::ActorId;
+    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::runs::{Run, Runs};
+
     use crate::history::Boot;
     use crate::oracle::made::{Made, clock};
 
@@ -172,6 +190,23 @@ mod tests {
             check(&Index::of(&history)).len()
         };
         assert_eq!((over(true), over(false)), (1, 0), "what was lost is below nothing");
+    }
+
+    #[test]
+    fn a_context_covers_only_the_dots_of_its_runs() {
+        let next = LIFE_DOTS + 1;
+        for (from, is_wrong) in [(next, false), (1, true)] {
+            let mut made = Made::default();
+            made.put(0, 1, Some(2)).dot(7, next);
+            let all =
+                Runs::from_list([Run { from, to: next }].into_iter().collect()).expect("sound");
+            let sent = Clock::from_entries(vec![(ActorId(7), all)]).expect("sound");
+            made.put(0, 3, Some(4)).sent(sent).dot(8, 1);
+            let late = made.put(0, 5, Some(6)).dot(7, 1).id();
+            let told = told(made);
+            let covers = |what: &String| what.contains(&format!("covers op {late} at"));
+            assert_eq!(told.iter().any(covers), is_wrong, "{told:?}");
+        }
     }
 
     #[test]
