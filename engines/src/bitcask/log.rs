@@ -408,9 +408,13 @@ impl<D: Disk> Bitcask<D> {
             Some(super::Background::Merge(merge)) => merge.writes(number),
             _ => false,
         };
+        let has_next = self.files.get(&self.active.number).is_some_and(|active| !active.is_empty());
         let wanted = self.files.iter().find(|&(&number, file)| {
             let written = number == self.active.number && !with_active;
-            !file.is_sealed() && !written && file.lsn_max <= self.durable && !merging(number)
+            // A hint says what is durable. It shall say so of the next file too, which could not be missed otherwise.
+            let waits = !with_active && number >= self.listed_below && has_next;
+            let until = file.lsn_max + u64::from(waits);
+            !file.is_sealed() && !written && until <= self.durable && !merging(number)
         });
         let Some((&number, file)) = wanted else {
             return Ok(None);

@@ -2,8 +2,9 @@
 //!
 //! A merge takes a run of the oldest sealed files, oldest first, and copies what the keydir still
 //! points to into new files, with the Lsns it had. An output is written under another name, ended with a mark, hinted,
-//! made durable, renamed, and its name made durable; only then are the inputs it replaces removed, oldest first, each removal
-//! made durable before the next. Nothing of this waits for the device: the next sync is given an errand, and
+//! made durable, renamed, and its name made durable; only then are the inputs it replaces noted as gone (`notes`) and
+//! removed, oldest first, each removal made durable before the next.
+//! Nothing of this waits for the device: the next sync is given an errand, and
 //! the merge goes on when it has been run (`sync`). A step that finds no room, or no descriptor, is tried again later.
 //!
 //! **Deletions stay deleted** (basho/bitcask#82). A tombstone is dropped only when no file that remains
@@ -40,7 +41,7 @@ use super::record::{
 };
 use super::table::Entry;
 use super::walk::{Item, Walk};
-use super::{Background, Bitcask, DataFile, GRAVES_MAX, Keys, hint, passes};
+use super::{Background, Bitcask, DataFile, Keys, hint, passes};
 
 /// More small files than this are merged even when nothing in them is dead.
 const SMALL_FILES_MAX: usize = 32;
@@ -70,7 +71,9 @@ enum Phase<F> {
     Hint(u32, hint::Writer<F>),
     /// The output is durable and has its hint: it gets its name.
     Name(u32),
-    /// Removing what has been copied.
+    /// Noting what has been made and what will be removed: what has been copied.
+    Note,
+    /// Removing them.
     Remove,
 }
 
@@ -92,7 +95,7 @@ struct Copied {
 impl<F> Merge<F> {
     /// What has to be durable before anything can be done.
     fn waits_for(&self, durable: u64) -> Option<Lsn> {
-        let waits = matches!(self.phase, Phase::Remove) && self.superseded_by > durable;
+        let waits = matches!(self.phase, Phase::Note) && self.superseded_by > durable;
         waits.then_some(Lsn(self.superseded_by))
     }
 
@@ -101,7 +104,7 @@ impl<F> Merge<F> {
         match &self.phase {
             Phase::Copy(output) => *output == Some(number),
             Phase::Hint(output, _) | Phase::Name(output) => *output == number,
-            Phase::Remove => false,
+            Phase::Note | Phase::Remove => false,
         }
     }
 }
@@ -112,6 +115,10 @@ impl<D: Disk> Bitcask<D> {
         if self.errand.is_some() {
             // It is covered by a sync that starts now, whatever is durable already.
             return Ok(Progress { waits_for: Some(Lsn(self.durable)), ..Progress::default() });
+        }
+        match self.note_log() {
+            Err(Error::Disk(error)) if passes(&error) => {}
+            noted => noted?,
         }
         let step = match self.background.take() {
             Some(background) => self.go_on(background, budget),
@@ -261,9 +268,15 @@ impl<D: Disk> Bitcask<D> {
             Phase::Name(number) => {
                 self.disk.rename(&self.path(*number, "merge"), &self.path(*number, "data"))?;
                 self.send_errand(Vec::new(), true);
+                merge.phase = Phase::Note;
+            }
+            Phase::Note if durable < merge.superseded_by => {}
+            Phase::Note => {
+                self.note_made(&merge.outputs)?;
+                self.note_removals(merge.consumed.iter().copied())?;
+                self.send_errand(Vec::new(), true);
                 merge.phase = Phase::Remove;
             }
-            Phase::Remove if durable < merge.superseded_by => {}
             Phase::Remove => match merge.consumed.pop_front() {
                 Some(number) => self.remove_file(number)?,
                 None if merge.inputs.is_empty() => {
@@ -495,7 +508,7 @@ impl<D: Disk> Bitcask<D> {
     /// Ends an output with a mark and starts its hint.
     fn end_output(&mut self, merge: &mut Merge<D::File>, output: Option<u32>) -> Result<()> {
         let Some(number) = output else {
-            merge.phase = Phase::Remove;
+            merge.phase = Phase::Note;
             return Ok(());
         };
         // First what may fail.
@@ -508,20 +521,6 @@ impl<D: Disk> Bitcask<D> {
         file.end += buffer.len() as u64;
         merge.is_full = false;
         merge.phase = Phase::Hint(number, writer);
-        Ok(())
-    }
-
-    /// Removes a file that is copied; the next is removed when this is durable.
-    fn remove_file(&mut self, number: u32) -> Result<()> {
-        self.disk.remove(&self.path(number, "data"))?;
-        self.disk.remove(&self.path(number, "hint"))?;
-        self.send_errand(Vec::new(), true);
-        if let Some(file) = self.files.remove(&number) {
-            self.graves.push_back((number, file.file));
-        }
-        if self.graves.len() > GRAVES_MAX {
-            self.graves.pop_front();
-        }
         Ok(())
     }
 }

@@ -42,6 +42,8 @@ mod sync;
 
 mod log;
 
+mod notes;
+
 mod merge;
 
 mod recovery;
@@ -175,6 +177,10 @@ pub struct Bitcask<D: Disk> {
     files: BTreeMap<u32, DataFile<D::File>>,
     active: Active,
     next_number: u32,
+    /// Files with lower numbers were there when the store had been opened: a data directory may have listed them.
+    listed_below: u32,
+    /// The last log that is listed or noted.
+    noted_log: u32,
     lsn: u64,
     durable: u64,
     /// The highest durable Lsn that the log names.
@@ -264,14 +270,12 @@ impl<D: Disk> Bitcask<D> {
         self.salt
     }
 
-    /// The files that are not written any more, by their paths, in the order in which merges take them away.
+    /// The files with data, the one that is written included, by their paths. Whoever lists them learns of later ones, and
+    /// of those that are removed, from empty files with `.made` and `.gone` for `.data` in their names, and removes these when
+    /// the list is made anew.
     #[must_use]
-    pub fn sealed_files(&self) -> Vec<String> {
-        let sealed = self.files.iter().filter(|(number, _)| **number != self.active.number);
-        let mut sealed: Vec<(u64, u32)> =
-            sealed.map(|(&number, file)| (file.lsn_min, number)).collect();
-        sealed.sort_unstable();
-        sealed.into_iter().map(|(_, number)| self.path(number, "data")).collect()
+    pub fn data_files(&self) -> Vec<String> {
+        self.files.keys().map(|number| self.path(*number, "data")).collect()
     }
 
     fn path(&self, number: u32, extension: &str) -> String {

@@ -115,6 +115,8 @@ pub(super) fn open<D: Disk>(
     bitcask.write_hints()?;
     bitcask.start_first_log()?;
     bitcask.remove_empty(&empty)?;
+    bitcask.listed_below = bitcask.next_number;
+    bitcask.noted_log = bitcask.active.number;
     bitcask.fill_keydir()?;
     bitcask.look_at_space();
     opened.torn_bytes = follow.torn;
@@ -139,6 +141,8 @@ fn new_bitcask<D: Disk>(
         files: BTreeMap::new(),
         active: Active { number: NO_FILE, buffer: Vec::new(), flushed: 0, allocated: 0 },
         next_number,
+        listed_below: next_number,
+        noted_log: NO_FILE,
         lsn: 0,
         durable: 0,
         marked: 0,
@@ -386,19 +390,6 @@ impl<D: Disk> Bitcask<D> {
         self.disk.sync_dir(&self.dir)?;
         self.active = active;
         self.files.insert(number, file);
-        Ok(())
-    }
-
-    /// Removes files in which nothing survived: what was never promised must not be met again.
-    fn remove_empty(&mut self, numbers: &[u32]) -> Result<()> {
-        for number in numbers {
-            self.files.remove(number);
-            self.disk.remove(&self.path(*number, "data"))?;
-            self.disk.remove(&self.path(*number, "hint"))?;
-        }
-        if !numbers.is_empty() {
-            self.disk.sync_dir(&self.dir)?;
-        }
         Ok(())
     }
 

@@ -109,7 +109,9 @@ impl<D: Disk> Bitcask<D> {
                 self.disk.sync_now(&file.file)?;
             }
         }
-        if self.names_dirty || self.sync.as_ref().is_some_and(|sync| sync.has_names) {
+        let under_way = self.sync.as_ref().is_some_and(|sync| sync.has_names);
+        let asked_for = self.errand.as_ref().is_some_and(|errand| errand.has_names);
+        if self.names_dirty || under_way || asked_for {
             self.disk.sync_dir(&self.dir)?;
         }
         self.dirty.clear();

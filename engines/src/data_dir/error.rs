@@ -15,7 +15,7 @@ const NAMED_MAX: usize = 4;
 pub struct Missing {
     /// The file, relative to the data directory.
     pub file: String,
-    /// How long it was, in bytes.
+    /// How long it was, in bytes; 0 when nobody knows.
     pub was: u64,
     /// How long it is; `None` when it is gone.
     pub is: Option<u64>,
@@ -24,6 +24,7 @@ pub struct Missing {
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.is {
+            None if self.was == 0 => write!(f, "{} is missing", self.file),
             None => write!(f, "{} is missing ({} bytes)", self.file, self.was),
             Some(is) => write!(f, "{} has {is} of {} bytes", self.file, self.was),
         }

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `identity` | `rondoid` format u8 (1), node u128, store u128, name (length u16, bytes), cluster (likewise), CRC-32 |
 //! | `boot` | `rondobt` format u8 (2), epoch u64, session u64, then of earlier lives epoch u64 and session u64, CRC-32 |
-//! | `held` | `rondost` format u8 (1), store u128, epoch u64, place u128, write u64, closed u8, files, CRC-32 |
+//! | `held` | `rondost` format u8 (2), store u128, epoch u64, place u128, write u64, files, CRC-32 |
 //! | `clean` | likewise; there only after a clean close |
 //!
 //! Of each of the files there is its path (length u16, bytes) and its length u64. Numbers are little-endian; a CRC-32
@@ -39,7 +39,7 @@ use crate::bitcask::{Bitcask, passes};
 
 pub use self::error::{DataDirError, Missing, STAY_DOWN};
 use self::sealed::{Kind, put_name, take, take_name};
-use self::stock::{CLEAN, Files, HELD, Stock, files_in};
+use self::stock::{CLEAN, Files, GONE, HELD, MADE, Stock, files_in};
 
 /// The file that says whose a data directory is.
 pub const IDENTITY_FILE: &str = IDENTITY.name;
@@ -70,15 +70,15 @@ pub struct OpenedEngine {
     pub salt: u64,
     /// The last write in it, which is durable.
     pub last: Lsn,
-    /// The files that are not written any more, by their paths, in the order in which merges take them away.
-    pub sealed: Vec<String>,
+    /// The files with data, by their paths; see `Bitcask::data_files`.
+    pub files: Vec<String>,
 }
 
 impl OpenedEngine {
     /// A Bitcask whose opening found this write last.
     #[must_use]
     pub fn of<D: Disk>(engine: &Bitcask<D>, last: Lsn) -> OpenedEngine {
-        OpenedEngine { salt: engine.salt(), last, sealed: engine.sealed_files() }
+        OpenedEngine { salt: engine.salt(), last, files: engine.data_files() }
     }
 }
 
@@ -206,8 +206,22 @@ impl<D: Disk> DataDir<D> {
         }
         let now = self.files()?;
         let length = |name: &String| (name.clone(), now.get(name).copied().unwrap_or(0));
-        let files = engine.sealed.iter().map(length).collect();
-        Ok(self.stock(engine.last, false, files).write(&*self.disk, &HELD)?)
+        let files = engine.files.iter().map(length).collect();
+        self.stock(engine.last, files).write(&*self.disk, &HELD)?;
+        Ok(self.remove_notes(&now)?)
+    }
+
+    /// The engine's notes speak of the list before. As long as a file that is gone has one that says so, it may have the other.
+    fn remove_notes(&self, now: &Files) -> io::Result<()> {
+        for kind in [MADE, GONE] {
+            let mut notes = now.keys().filter(|name| name.ends_with(kind)).peekable();
+            if notes.peek().is_none() {
+                continue;
+            }
+            notes.try_for_each(|name| self.disk.remove(name))?;
+            self.dirs.iter().try_for_each(|dir| self.disk.sync_dir(dir))?;
+        }
+        Ok(())
     }
 
     /// Says that the engine has been closed, that nothing was lost, and that `last` is its last write. The last thing a
@@ -219,7 +233,7 @@ impl<D: Disk> DataDir<D> {
     pub fn mark_clean(self, last: Lsn) -> Result<bool, DataDirError> {
         let marked = self.files().and_then(|files| {
             let files = files.into_iter().collect();
-            self.stock(last, true, files).write(&*self.disk, &CLEAN)
+            self.stock(last, files).write(&*self.disk, &CLEAN)
         });
         match marked {
             Ok(()) => Ok(true),
@@ -233,9 +247,9 @@ impl<D: Disk> DataDir<D> {
         files_in(&*self.disk, &dirs)
     }
 
-    fn stock(&self, last: Lsn, closed: bool, files: Vec<(String, u64)>) -> Stock {
+    fn stock(&self, last: Lsn, files: Vec<(String, u64)>) -> Stock {
         let (store, boot, place) = (self.store, self.life.boot, self.place);
-        Stock { store, boot, place, last, closed, files }
+        Stock { store, boot, place, last, files }
     }
 }
 
@@ -261,11 +275,14 @@ impl Known {
     }
 
     fn check(&self, files: &Files) -> Result<(), DataDirError> {
-        let missing = match (&self.clean, &self.held) {
+        let mut missing = match (&self.clean, &self.held) {
             (Some(clean), _) => clean.missing_at_once(files),
             (None, Some(held)) => held.missing_meanwhile(files),
             (None, None) => Vec::new(),
         };
+        let is_new = |file: &Missing| missing.iter().all(|known| known.file != file.file);
+        let noted: Vec<Missing> = stock::noted_and_gone(files).filter(is_new).collect();
+        missing.extend(noted);
         if missing.is_empty() { Ok(()) } else { Err(DataDirError::Lost(missing)) }
     }
 

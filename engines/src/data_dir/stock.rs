@@ -1,10 +1,12 @@
 //! What was in a data directory at one moment, so that a later start knows what is missing.
 //!
 //! Stock is taken twice in a life: when the engine has been opened (`held`) and when it has been closed (`clean`). Behind a
-//! close everything has to be there as it was. Behind an opening the engine goes on: it adds files, and merges take away the
-//! oldest. So of the files that were sealed then, those that are gone must be the oldest ones, and none may be shorter.
-//! What is lost among the files that a life has made itself is seen by the engine's own log, as far as it names what was
-//! durable.
+//! close everything has to be there as it was. Behind an opening the engine goes on: it adds files, and removes some. Of
+//! each file that was there then and that it has removed since, it has left a note in its place (`N.gone` for `N.data`), before
+//! it did. So a file is there, and is no shorter, or its note is there, or it is missing. The file that is written is among
+//! them, with the length that it had at its beginning. Beside a file that it has made since stands another note (`N.made`):
+//! without that file the engine would have removed the note too. What is lost of such a file, or at the end of the one that
+//! is written, is seen by the engine's own log, as far as it names what was durable.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,11 +27,13 @@ pub(super) const HELD: Kind = kind("held");
 
 /// Both look alike: the one becomes the other by a rename.
 const fn kind(name: &'static str) -> Kind {
-    Kind { name, magic: b"rondost", format: 1, bytes_max: STOCK_BYTES_MAX }
+    Kind { name, magic: b"rondost", format: 2, bytes_max: STOCK_BYTES_MAX }
 }
 
-/// The longest file of an engine that nothing was written to, in bytes: a header.
-const EMPTY_BYTES_MAX: u64 = 64;
+/// How the names of an engine's notes end, `N.made` and `N.gone` on `N.data`.
+pub(super) const MADE: &str = ".made";
+pub(super) const GONE: &str = ".gone";
+const DATA: &str = ".data";
 
 /// Files by their paths, with their lengths in bytes.
 pub(super) type Files = BTreeMap<String, u64>;
@@ -45,9 +49,7 @@ pub(super) struct Stock {
     pub(super) place: u128,
     /// The last write that was durable.
     pub(super) last: Lsn,
-    /// Whether the engine had been closed.
-    pub(super) closed: bool,
-    /// The files, with their lengths: sorted when the engine had been closed, else the sealed ones, the oldest first.
+    /// The files, with their lengths: all when the engine had been closed, else those with data.
     pub(super) files: Vec<(String, u64)>,
 }
 
@@ -58,7 +60,6 @@ impl Stock {
         bytes.extend_from_slice(&self.boot.0.to_le_bytes());
         bytes.extend_from_slice(&self.place.to_le_bytes());
         bytes.extend_from_slice(&self.last.0.to_le_bytes());
-        bytes.push(u8::from(self.closed));
         for (name, length) in &self.files {
             put_name(&mut bytes, name)?;
             bytes.extend_from_slice(&length.to_le_bytes());
@@ -73,23 +74,30 @@ impl Stock {
     pub(super) fn read<D: Disk>(disk: &D, kind: &Kind) -> Result<Option<Stock>, DataDirError> {
         match sealed::read(disk, kind) {
             Err(DataDirError::Unreadable { .. }) => Ok(None),
-            found => Ok(Stock::decode(&found?.1)),
+            found => {
+                let (format, bytes) = found?;
+                Ok(Stock::decode(format, &bytes))
+            }
         }
     }
 
-    fn decode(bytes: &[u8]) -> Option<Stock> {
+    fn decode(format: u8, bytes: &[u8]) -> Option<Stock> {
         let mut rest = bytes;
         let store = u128::from_le_bytes(take(&mut rest)?);
         let boot = BootEpoch(u64::from_le_bytes(take(&mut rest)?));
         let place = u128::from_le_bytes(take(&mut rest)?);
         let last = Lsn(u64::from_le_bytes(take(&mut rest)?));
-        let [closed] = take(&mut rest)?;
+        // Format 1 says whether the engine had been closed. Otherwise it may have removed files since and left no notes.
+        let [closed] = if format == 1 { take(&mut rest)? } else { [1] };
         let mut files = Vec::new();
         while !rest.is_empty() {
             let name = take_name(&mut rest)?;
             files.push((name, u64::from_le_bytes(take(&mut rest)?)));
         }
-        Some(Stock { store, boot, place, last, closed: closed != 0, files })
+        if closed == 0 {
+            files.clear();
+        }
+        Some(Stock { store, boot, place, last, files })
     }
 
     /// Whether exactly this is there now.
@@ -105,14 +113,25 @@ impl Stock {
 
     /// What is gone that no later work of the engine can have taken away.
     pub(super) fn missing_meanwhile(&self, now: &Files) -> Vec<Missing> {
-        if self.closed {
-            // An opening that did not get to its end may have removed what nothing was written to.
-            let full = |(name, was): &&(String, u64)| is_data(name) && *was > EMPTY_BYTES_MAX;
-            return missing(self.files.iter().filter(full), now);
-        }
-        let merged = self.files.iter().take_while(|(name, _)| !now.contains_key(name)).count();
-        missing(self.files[merged..].iter(), now)
+        let wanted = |(name, _): &&(String, u64)| {
+            let number = name.strip_suffix(DATA);
+            number.is_some_and(|number| now.contains_key(name) || !is_gone(number, now))
+        };
+        missing(self.files.iter().filter(wanted), now)
     }
+}
+
+/// The files that have been made since the list was, and are missing. How long they were, nobody says.
+pub(super) fn noted_and_gone(now: &Files) -> impl Iterator<Item = Missing> {
+    let made = now.keys().filter_map(|name| name.strip_suffix(MADE));
+    let missing =
+        made.filter(|number| !is_gone(number, now)).map(|number| format!("{number}{DATA}"));
+    missing.filter(|file| !now.contains_key(file)).map(|file| Missing { file, was: 0, is: None })
+}
+
+/// Whether the engine has said that it removes this file.
+fn is_gone(number: &str, now: &Files) -> bool {
+    now.contains_key(&format!("{number}{GONE}"))
 }
 
 fn missing<'a>(files: impl Iterator<Item = &'a (String, u64)>, now: &Files) -> Vec<Missing> {
@@ -125,7 +144,7 @@ fn missing<'a>(files: impl Iterator<Item = &'a (String, u64)>, now: &Files) -> V
 
 /// Everything else can be made anew of the data, or was never finished.
 fn is_data(name: &str) -> bool {
-    name.ends_with(".data")
+    name.ends_with(DATA)
 }
 
 /// What lies in these directories now.

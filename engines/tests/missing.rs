@@ -1,0 +1,195 @@
+//! A data file that is gone is named at the next start, whichever it is and however the last life ended, and one that a merge
+//! has removed is not missed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::env::{Disk, DiskDone};
+use rondo_core::id::{NodeId, SessionId, SyncId};
+use rondo_engines::bitcask::{Bitcask, Options};
+use rondo_engines::data_dir::{DataDir, DataDirError, NewIdentity, OpenedEngine};
+use rondo_engines::mem_disk::{Fault, MemDisk};
+
+const DATA: &str = "data";
+
+fn options() -> Options {
+    Options {
+        file_bytes_max: 400,
+        allocate_bytes: 0,
+        merge_dead_percent: 10,
+        merge_dead_bytes_min: 1,
+        accept_losses: true,
+        ..Options::new(2)
+    }
+}
+
+/// Starts as a node does. An error is what a node would not start with.
+fn start(disk: &MemDisk) -> Result<Bitcask<MemDisk>, String> {
+    let new = NewIdentity { node: NodeId(1), store: 2, name: "n1".into(), cluster: "c".into() };
+    let disk = Arc::new(disk.clone());
+    let said = |error: DataDirError| error.to_string();
+    let mut directory =
+        DataDir::open(Arc::clone(&disk), &new, SessionId(1), &[DATA]).map_err(said)?;
+    let opened = Bitcask::open(disk, DATA, options()).map_err(|error| error.to_string())?;
+    if !opened.1.lost.is_empty() {
+        return Err(format!("{:?}", opened.1.lost));
+    }
+    directory.take_stock(&OpenedEngine::of(&opened.0, opened.1.last)).map_err(said)?;
+    Ok(opened.0)
+}
+
+fn sync(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+    if engine.start_sync(SyncId(1)).unwrap().is_some() {
+        for done in disk.run_pending() {
+            let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
+            engine.synced(id, result).unwrap();
+        }
+    }
+}
+
+fn write(disk: &MemDisk, engine: &mut Bitcask<MemDisk>, key: &'static str, len: usize) {
+    let (key, body) = (Bytes::from(key), [vec![b'x'; len].into()].into_iter().collect());
+    let change = Change::Put { head: key.clone(), key, body };
+    engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
+    sync(disk, engine);
+}
+
+/// Background work until there is none, or until the disk fails.
+fn maintain(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+    while let Ok(progress) = engine.maintain(1 << 20) {
+        if progress.waits_for.is_some() {
+            let Ok(Some(_)) = engine.start_sync(SyncId(1)) else { return };
+            for done in disk.run_pending() {
+                let DiskDone::Synced { id, result } = done else { panic!("only syncs") };
+                let _failed = engine.synced(id, result);
+            }
+        } else if !progress.more {
+            return;
+        }
+    }
+}
+
+fn data_files(disk: &MemDisk) -> Vec<String> {
+    let names = disk.list(DATA).unwrap().into_iter();
+    names.filter(|name| name.ends_with(".data")).map(|name| format!("{DATA}/{name}")).collect()
+}
+
+/// Each file that is there now is named when it is gone at the next start.
+fn assert_each_is_missed(disk: &MemDisk, when: &str) {
+    start(&disk.fork()).unwrap_or_else(|error| panic!("{when}: {error}"));
+    for file in data_files(disk) {
+        let without = disk.fork();
+        without.remove(&file).unwrap();
+        let error = start(&without).err();
+        let error = error.unwrap_or_else(|| panic!("{when}: {file} is gone, and nobody said so"));
+        assert!(error.contains("gone") && error.contains(&file), "{when}: {error}");
+    }
+}
+
+/// Lives that all end with a kill.
+fn lived(lives: usize) -> MemDisk {
+    let disk = MemDisk::new();
+    for life in 0..lives {
+        let mut engine = start(&disk).unwrap();
+        write(&disk, &mut engine, ["a", "b", "c", "d"][life % 4], 100);
+        drop(engine);
+        disk.crash_lose_all();
+    }
+    disk
+}
+
+#[test]
+fn any_file_of_earlier_lives_and_the_one_that_the_last_life_wrote_is_missed() {
+    for lives in 1..4 {
+        assert_each_is_missed(&lived(lives), &format!("after {lives} lives"));
+    }
+}
+
+#[test]
+fn without_its_whole_directory_a_store_of_one_life_does_not_start() {
+    let disk = lived(1);
+    for file in disk.list(DATA).unwrap() {
+        disk.remove(&format!("{DATA}/{file}")).unwrap();
+    }
+    assert!(start(&disk).err().is_some_and(|error| error.contains("0000000001.data is missing")));
+}
+
+/// A merge takes the files of earlier lives away, and the power goes at each of its operations.
+#[test]
+fn what_a_merge_has_removed_is_not_missed_and_what_it_has_not_is() {
+    let mut has_removed = false;
+    for at in 0.. {
+        let mut was_cut = false;
+        for keep in [false, true] {
+            let disk = lived(4);
+            let before = data_files(&disk);
+            let mut engine = start(&disk).unwrap();
+            write(&disk, &mut engine, "a", 10);
+            write(&disk, &mut engine, "b", 10);
+            let from = disk.operations();
+            disk.set_fault_hook(move |number, _, _| {
+                (number == from + at).then_some(Fault::PowerOff)
+            });
+            maintain(&disk, &mut engine);
+            was_cut |= disk.operations() > from + at;
+            drop(engine);
+            disk.clear_hooks();
+            if keep {
+                disk.crash_keep_all();
+            } else {
+                disk.crash_lose_all();
+            }
+            let after = data_files(&disk);
+            has_removed |= before.iter().any(|file| !after.contains(file));
+            start(&disk.fork()).unwrap_or_else(|error| panic!("cut at {at}, kept {keep}: {error}"));
+            // What a merge has noted as gone, and not removed yet, may go.
+            let is_noted = |file: &String| disk.content(&file.replace(".data", ".gone")).is_some();
+            for file in after.iter().filter(|file| before.contains(file) && !is_noted(file)) {
+                let without = disk.fork();
+                without.remove(file).unwrap();
+                let error = start(&without).err();
+                assert!(error.is_some_and(|error| error.contains(file)), "cut at {at}: {file}");
+            }
+        }
+        if !was_cut {
+            break;
+        }
+    }
+    assert!(has_removed, "a merge has removed files of the list");
+}
+
+#[test]
+fn the_notes_of_a_merge_go_when_the_directory_has_listed_its_files_anew() {
+    let disk = lived(4);
+    let mut engine = start(&disk).unwrap();
+    write(&disk, &mut engine, "a", 10);
+    maintain(&disk, &mut engine);
+    drop(engine);
+    disk.crash_lose_all();
+    let notes = |disk: &MemDisk| {
+        disk.list(DATA).unwrap().into_iter().filter(|name| name.ends_with(".gone")).count()
+    };
+    assert!(notes(&disk) > 0);
+    drop(start(&disk).unwrap());
+    assert_eq!(notes(&disk), 0);
+    assert_each_is_missed(&disk, "after the merge");
+}
+
+#[test]
+fn files_that_the_last_life_has_made_are_missed_logs_and_merged_ones() {
+    let disk = lived(1);
+    let mut engine = start(&disk).unwrap();
+    let first = data_files(&disk);
+    for key in ["p", "q", "p", "q", "p", "q"] {
+        write(&disk, &mut engine, key, 120);
+        maintain(&disk, &mut engine);
+    }
+    drop(engine);
+    disk.kill();
+    let made = data_files(&disk).into_iter().filter(|file| !first.contains(file)).count();
+    let merged =
+        disk.list(DATA).unwrap().into_iter().filter(|name| name.ends_with(".gone")).count();
+    assert!(made > 1 && merged > 0, "{:?}", disk.list(DATA));
+    assert_each_is_missed(&disk, "after rotations and merges");
+}
