@@ -28,7 +28,7 @@ pub async fn watch_notes(settings: Settings, front: Arc<Front>) {
         said = tell(&said, notes.chain(troubles));
         if let Some(layout) = status.layout.as_ref().filter(|_| !has_layout) {
             has_layout = true;
-            if let Some(differs) = differs(&settings, layout) {
+            if let Some(differs) = differs(&settings, layout, &status.node) {
                 tracing::warn!("{differs}");
             }
         }
@@ -54,7 +54,7 @@ fn tell<'a>(
 /// The banner, with the quorums in force instead of those that the settings ask for.
 #[must_use]
 pub fn in_force(banner: &str, settings: &Settings, layout: Option<&LayoutStatus>) -> String {
-    let Some(layout) = layout.filter(|layout| differs(settings, layout).is_some()) else {
+    let Some(layout) = layout.filter(|layout| !of_the_cluster(settings, layout).is_empty()) else {
         return banner.to_owned();
     };
     let Quorums { n, r, w } = layout.quorums;
@@ -66,8 +66,32 @@ pub fn in_force(banner: &str, settings: &Settings, layout: Option<&LayoutStatus>
     replaced.fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// What the settings ask for that the layout in force has otherwise, in one line.
-fn differs(settings: &Settings, layout: &LayoutStatus) -> Option<String> {
+/// What the settings ask for that the layout in force has otherwise, in one line. `me`: this node, as the layout names it.
+fn differs(settings: &Settings, layout: &LayoutStatus, me: &str) -> Option<String> {
+    let mut what = of_the_cluster(settings, layout);
+    if let Some(role) = layout.roles.iter().find(|role| role.node.to_string() == me) {
+        if role.zone != settings.zone {
+            let named = |zone: &str| {
+                if zone.is_empty() { "no zone".to_owned() } else { format!("zone `{zone}`") }
+            };
+            let (formed, asked) = (named(&role.zone), named(&settings.zone));
+            what.push(format!("{formed} of this node and not {asked}"));
+        }
+        if role.weight != settings.vnodes {
+            let (formed, asked) = (role.weight, settings.vnodes);
+            what.push(format!("{formed} vnodes of this node and not {asked}"));
+        }
+    }
+    let what = what.join(", ");
+    (!what.is_empty()).then(|| {
+        format!(
+            "the cluster was formed with {what}: that is in force, and the settings of this start change nothing of it"
+        )
+    })
+}
+
+/// What of that is about all nodes.
+fn of_the_cluster(settings: &Settings, layout: &LayoutStatus) -> Vec<String> {
     let asked =
         Quorums { n: settings.replication, r: settings.read_quorum, w: settings.write_quorum };
     let formed = layout.wanted;
@@ -80,12 +104,7 @@ fn differs(settings: &Settings, layout: &LayoutStatus) -> Option<String> {
     if expected > 1 && expected != layout.roles.len() {
         what.push(format!("{} nodes and not {expected}", layout.roles.len()));
     }
-    let what = what.join(", ");
-    (!what.is_empty()).then(|| {
-        format!(
-            "the cluster was formed with {what}: that is in force, and the settings of this start change nothing of it"
-        )
-    })
+    what
 }
 
 #[cfg(test)]
@@ -109,15 +128,31 @@ mod tests {
             .and_then(|texts| Settings::check(&texts))
             .expect("the defaults are sound");
         let banner = "a\n  replicas N=5 R=3 W=3\nb\n";
-        assert_eq!(differs(&settings, &layout()), None);
+        let me = layout().roles[0].node.to_string();
+        (settings.vnodes, settings.zone) = (1, String::new());
+        assert_eq!(differs(&settings, &layout(), &me), None);
         assert_eq!(in_force(banner, &settings, Some(&layout())), banner);
         (settings.replication, settings.read_quorum, settings.write_quorum) = (5, 3, 3);
-        let differs = differs(&settings, &layout()).expect("they differ");
+        let differs = differs(&settings, &layout(), &me).expect("they differ");
         assert!(differs.contains("N=3 R=2 W=2 and not N=5 R=3 W=3"), "{differs}");
         let shown = in_force(banner, &settings, Some(&layout()));
         assert!(
             shown.starts_with("a\n  replicas N=1 R=1 W=1, as the cluster was formed"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn another_zone_or_share_of_this_node_is_named_and_of_others_nothing_is_said() {
+        let mut settings = Texts::collect(&Flags::default(), [])
+            .and_then(|texts| Settings::check(&texts))
+            .expect("the defaults are sound");
+        (settings.vnodes, settings.zone) = (7, "east".to_owned());
+        let me = layout().roles[0].node.to_string();
+        let said = differs(&settings, &layout(), &me).expect("they differ");
+        let what = "no zone of this node and not zone `east`, 1 vnodes of this node and not 7";
+        assert!(said.contains(what), "{said}");
+        assert_eq!(in_force("  replicas N=3", &settings, Some(&layout())), "  replicas N=3");
+        assert_eq!(differs(&settings, &layout(), "another"), None);
     }
 }

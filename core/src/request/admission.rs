@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::budget::Gauge;
 use crate::cluster::membership::Membership;
 use crate::config::{
-    CONTENT_TYPE_BYTES_MAX, DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, KEY_BYTES_MAX, REQUESTS_IN_FLIGHT_MAX,
-    VALUE_BYTES_MAX,
+    CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, KEY_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
 };
 use crate::env::Mono;
 use crate::id::NodeId;
@@ -111,13 +111,17 @@ fn sizes(request: &Request) -> Result<(), Reply> {
 }
 
 /// At level `one` nobody is asked for the key's highest HLC, so a clock that is far off would order writes wrongly
-/// for good. The hybrid clock is what orders them: it may be ahead although the wall has been set right since.
+/// for good. The hybrid clock is what orders them: it may be ahead although the wall has been set right since. To wait for
+/// its peers helps where that takes no longer than a request may.
 fn clock(ahead_ms: i64, hybrid_ahead_ms: u64) -> Result<(), Reply> {
     if hybrid_ahead_ms > HLC_AHEAD_MS_MAX && ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
-        return Err(Reply::unavailable(format!(
+        let reply = Reply::unavailable(format!(
             "this node's hybrid clock is {hybrid_ahead_ms} ms ahead of its peers' clocks, as its clock once was: write at \
              quorum until they have caught up"
-        )));
+        ));
+        // They may be as far behind as a clock was wrong, which is years: nobody should ask again every second until then.
+        let soon = hybrid_ahead_ms - HLC_AHEAD_MS_MAX <= DEADLINE_MS_MAX;
+        return Err(if soon { reply } else { reply.lasting() });
     }
     if ahead_ms.unsigned_abs() <= DRIFT_MS_MAX {
         return Ok(());

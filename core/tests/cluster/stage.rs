@@ -597,7 +597,8 @@ fn outcome(reply: &Reply) -> String {
             format!("NotFound beside {}, knows {}", values.join(" | "), clock(&context.clock))
         }
         Reply::Indeterminate { acks, needed } => format!("Indeterminate {acks} of {needed}"),
-        Reply::Unavailable { reason, .. } => format!("Unavailable: {reason}"),
+        Reply::Unavailable { reason, passes: true } => format!("Unavailable: {reason}"),
+        Reply::Unavailable { reason, passes: false } => format!("Unavailable for good: {reason}"),
         Reply::Overloaded { reason, .. } => format!("Overloaded: {reason}"),
         Reply::BadRequest { reason } => format!("BadRequest: {reason}"),
     }

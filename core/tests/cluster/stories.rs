@@ -169,9 +169,16 @@ fn a_jump_of_the_own_clock_is_not_kept() {
 /// wall is right: a write at `one` would hide all later ones for as long.
 #[test]
 fn a_hybrid_clock_that_is_ahead_stops_writes_at_one_although_the_wall_is_right() {
+    for (ahead_ms, passes) in [(20_000, true), (86_400_000, false)] {
+        a_hybrid_clock_is_ahead(ahead_ms, passes);
+    }
+}
+
+/// `passes`: whether a client is told that asking again helps.
+fn a_hybrid_clock_is_ahead(ahead_ms: i64, passes: bool) {
     let mut stage = Stage::unformed(3);
     stage.gossip_off = true;
-    stage.set_wall_offset(1, 20_000);
+    stage.set_wall_offset(1, ahead_ms);
     stage.leap(1);
     stage.set_wall_offset(1, 0);
     stage.gossip_off = false;
@@ -182,7 +189,8 @@ fn a_hybrid_clock_that_is_ahead_stops_writes_at_one_although_the_wall_is_right()
     stage.ask(1, Request { level: Some(Level::One), ..put("x") });
     let told = stage.transcript();
     let told = told.lines().rfind(|line| line.starts_with("client")).unwrap();
-    assert!(told.contains("hybrid clock is"), "{told}");
+    let what = if passes { "Unavailable" } else { "Unavailable for good" };
+    assert!(told.contains(&format!("{what}: this node's hybrid clock is")), "{told}");
     stage.stored(1, put("at quorum"));
 }
 

@@ -53,7 +53,7 @@ pub async fn key(
     sent: Bytes,
 ) -> Result<Answer, Problem> {
     let front = visit.front;
-    let mut options = Options::read(&head.uri, &head.headers)?;
+    let mut options = Options::read(head)?;
     let outcome = match head.method {
         Method::PUT => {
             let said = Media::sent(&head.headers);

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hyper::header::{HeaderMap, IF_MATCH, IF_NONE_MATCH};
-use hyper::{StatusCode, Uri};
+use hyper::header::{CONTENT_RANGE, HeaderMap, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
+use hyper::{Method, StatusCode};
 use rondo_core::config::{DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace::Level;
@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::http::address;
 use crate::http::answer::{ATTEMPT, CONTEXT, Problem, REQUEST_ID};
 use crate::http::body;
+use crate::http::head::Head;
 use crate::http::media::Media;
 use crate::http::visit::Visit;
 use crate::nearest::nearest;
@@ -45,15 +46,18 @@ const PARAMETERS: &[&str] = &["consistency", "timeout", "siblings", "ttl", "expl
 
 impl Options {
     /// Reads headers and query.
-    pub fn read(uri: &Uri, headers: &HeaderMap) -> Result<Options, Problem> {
+    pub fn read(head: &Head) -> Result<Options, Problem> {
         let mut options = Options { attempt: 1, ..Options::default() };
-        if let Some(query) = uri.query() {
+        if let Some(query) = head.uri.query() {
             for parameter in address::parameters(query, PARAMETERS) {
                 let (name, value) = parameter?;
                 options.parameter(name, &value)?;
             }
         }
-        options.headers(headers)?;
+        options.headers(&head.headers)?;
+        if matches!(head.method, Method::PUT | Method::POST) {
+            is_whole(&head.headers)?;
+        }
         Ok(options)
     }
 
@@ -75,7 +79,7 @@ impl Options {
     }
 
     fn headers(&mut self, headers: &HeaderMap) -> Result<(), Problem> {
-        for name in [IF_MATCH, IF_NONE_MATCH] {
+        for name in [IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE] {
             if headers.contains_key(&name) {
                 return Err(Problem::not_built(
                     &format!("the condition `{name}`"),
@@ -104,6 +108,17 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// Refuses a part of a value: it would be kept as if it were all of it (RFC 9110, 9.3.4 and 14.4).
+fn is_whole(headers: &HeaderMap) -> Result<(), Problem> {
+    if headers.contains_key(CONTENT_RANGE) {
+        return Err(Problem::bad(
+            "Content-Range: a part of a value cannot be written",
+            "send the whole value, without that header",
+        ));
+    }
+    Ok(())
 }
 
 /// The level of this name.

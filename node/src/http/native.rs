@@ -25,7 +25,7 @@ pub async fn key(
     sent: Bytes,
 ) -> Result<Answer, Problem> {
     let front = visit.front;
-    let options = Options::read(&head.uri, &head.headers)?;
+    let options = Options::read(head)?;
     let outcome = match head.method {
         Method::PUT => kv::put(visit, target, &options, sent, Media::sent(&head.headers)).await?,
         Method::DELETE => kv::delete(visit, target, &options).await?,

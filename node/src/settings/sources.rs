@@ -4,10 +4,12 @@
 //! programs set variables too. So is a variable that a container platform makes of a service called `rondo`
 //! (`RONDO_PORT=tcp://10.0.0.7:8080`), which is no setting of ours.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
@@ -186,7 +188,13 @@ fn read_file(path: &Path) -> Result<serde_json::Map<String, Value>> {
     };
     let parsed: Value = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => toml::from_str(&text).map_err(|error| broken(&error))?,
-        Some("json") => serde_json::from_str(&text).map_err(|error| broken(&error))?,
+        Some("json") => {
+            let parsed = serde_json::from_str(&text).map_err(|error| broken(&error))?;
+            if matches!(parsed, Value::Object(_)) {
+                serde_json::from_str::<OnceEach>(&text).map_err(|error| broken(&error))?;
+            }
+            parsed
+        }
         Some("yaml" | "yml") => serde_saphyr::from_str(&text).map_err(|error| broken(&error))?,
         _ => {
             return Err(Failure::usage(
@@ -199,6 +207,34 @@ fn read_file(path: &Path) -> Result<serde_json::Map<String, Value>> {
         Value::Object(table) => Ok(table),
         Value::Null => Ok(serde_json::Map::new()),
         _ => Err(broken(&"it is not a table of keys and values")),
+    }
+}
+
+/// A table in which no key stands twice. JSON alone lets that pass, and the last one would count.
+struct OnceEach;
+
+impl<'de> Deserialize<'de> for OnceEach {
+    fn deserialize<D: Deserializer<'de>>(table: D) -> Result<OnceEach, D::Error> {
+        table.deserialize_map(OnceEach)
+    }
+}
+
+impl<'de> Visitor<'de> for OnceEach {
+    type Value = OnceEach;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of keys and values")
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut table: M) -> Result<OnceEach, M::Error> {
+        let mut seen = BTreeSet::new();
+        while let Some((name, IgnoredAny)) = table.next_entry::<String, IgnoredAny>()? {
+            if seen.contains(&name) {
+                return Err(M::Error::custom(format!("`{name}` is set twice")));
+            }
+            seen.insert(name);
+        }
+        Ok(OnceEach)
     }
 }
 

@@ -91,6 +91,9 @@ fn a_file_with_a_mistake_is_refused_by_name() {
         ("e.json", "[1]", "not a table"),
         ("f.yaml", "port: {a: 1}", "neither a text, a number nor a list"),
         ("g.toml", "replicas = 3\nreplication = 3\n", "`replication` is set twice"),
+        ("j.json", r#"{"port": 1, "zone": "a", "port": 2}"#, "`port` is set twice"),
+        ("k.yaml", "port: 1\nport: 2\n", "duplicate"),
+        ("l.toml", "port = 1\nport = 2\n", "duplicate"),
         ("h.toml", "config = \"x\"\n", "cannot name another"),
         ("i.conf", "port = 1\n", "end it in .toml"),
     ] {
