@@ -563,6 +563,29 @@ fn a_merged_file_of_which_only_the_hint_is_left_is_missed() {
     assert!(disk.content(&merged).is_some(), "and nothing was removed");
 }
 
+/// The last record of a batch is damaged. What follows is beyond what is known to be durable, and does not make the batch whole.
+#[test]
+fn a_durable_batch_that_lost_its_end_is_missed_whatever_follows() {
+    let disk = MemDisk::new();
+    let (mut engine, _) = open(&disk).unwrap();
+    let mut both = put("kept", "1".to_owned());
+    both.changes.extend(put("gone", "1".to_owned()).changes);
+    engine.write(&both).unwrap();
+    sync(&disk, &mut engine, 1).unwrap();
+    // A mark that names the batch comes before this write, which nothing names.
+    engine.write(&put("later", "1".to_owned())).unwrap();
+    sync(&disk, &mut engine, 2).unwrap();
+    drop(engine);
+    disk.kill();
+    let log = format!("store/{}", disk.list("store").unwrap()[0]);
+    let at = disk.content(&log).unwrap().windows(4).position(|at| at == b"gone").unwrap();
+    disk.flip_bit(&log, at as u64, 1);
+    let before = disk.content(&log);
+    let (_, opened) = open(&disk).unwrap();
+    assert_ne!(opened.lost, [], "a mark names the batch of which a part is gone");
+    assert_eq!(disk.content(&log), before, "and nothing was changed");
+}
+
 /// Writes are refused before anything fails, deletes and merges go on, and the room comes back.
 #[test]
 fn a_store_says_that_its_disk_is_nearly_full_before_it_is() {

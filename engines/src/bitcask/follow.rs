@@ -197,6 +197,7 @@ impl Follow {
             if self.last < self.durable {
                 loaded.lose(at, self.last + 1, self.durable);
             }
+            self.miss_rest_of(partial, at, loaded);
             let whole = partial.whole || partial.lsn <= self.durable;
             let expected = self.last.max(self.durable) + 1;
             self.broken = !whole || lsn != expected;
@@ -231,6 +232,13 @@ impl Follow {
         (self.last, self.known) = (lsn - 1, true);
     }
 
+    /// Of a durable batch nothing more comes: its end is damaged when it is not whole.
+    fn miss_rest_of(&self, partial: &Partial, at: u64, loaded: &mut Loaded) {
+        if !partial.whole && partial.lsn > 0 && partial.lsn <= self.durable {
+            loaded.lose(at, partial.lsn, partial.lsn);
+        }
+    }
+
     /// At the end of a file: what it should have held and does not.
     fn finish_durable(
         &mut self,
@@ -240,9 +248,7 @@ impl Follow {
         partial: &Partial,
         loaded: &mut Loaded,
     ) {
-        if !partial.whole && partial.lsn > 0 && partial.lsn <= self.durable {
-            loaded.lose(at, partial.lsn, partial.lsn);
-        }
+        self.miss_rest_of(partial, at, loaded);
         if !self.known && (self.durable > 0 || is_damaged) {
             loaded.miss(0, "the log's start is damaged or missing");
         }
