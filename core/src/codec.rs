@@ -311,7 +311,7 @@ table!(struct Run { from, to });
 table!(struct Context { clock, highest });
 table!(struct Envelope { life, layout, durable, message });
 table!(struct Gossip {
-    cluster, me, wall, layout, live, hears, leaves, earlier, began, durable, lives, others
+    cluster, me, wall, layout, live, hears, leaves, denied, earlier, began, durable, lives, others
 });
 table!(struct Counted { node, life, durable });
 table!(struct Introduction {

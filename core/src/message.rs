@@ -402,6 +402,8 @@ pub struct Gossip {
     pub hears: Vec<NodeId>,
     /// The sender's goodbye: it stops, and takes on nothing more in this life.
     pub leaves: bool,
+    /// The sender has been told that its data directory does not count any more.
+    pub denied: bool,
     /// The lives that the sender's data directory has been through, the latest first.
     pub earlier: Vec<Life>,
     /// Up to where the sender's store had everything when this life began.

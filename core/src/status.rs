@@ -173,6 +173,10 @@ pub struct MemberStatus {
     pub state: &'static str,
     /// Milliseconds since it was heard; `None` when others have only spoken of it.
     pub last_heard_ms: Option<u64>,
+    /// The last of its writes that it has told to be durable: a later life that begins with less is refused. `None` for this
+    /// node, and when no life of it counts here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub durable: Option<u64>,
     /// Whether it is this node.
     pub me: bool,
     /// Whether it has a role in the live layout.

@@ -306,6 +306,7 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
         live: u.arbitrary()?,
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
         leaves: u.arbitrary()?,
+        denied: u.arbitrary()?,
         earlier: several(u, 5, life)?,
         began: Lsn(u.arbitrary()?),
         durable: Lsn(u.arbitrary()?),

@@ -116,6 +116,7 @@ mod tests {
             client_address: String::new(),
             state: if *alive { "alive" } else { "dead" },
             last_heard_ms: None,
+            durable: None,
             me: false,
             in_layout: true,
         };

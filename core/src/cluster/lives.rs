@@ -15,9 +15,12 @@
 //!   counted it. Where no peer has ever been in a layout with it, it starts at once.
 //!
 //! Invariants: the life of a peer is counted only when that is durable; lives of a node that count never go back.
-//! What a life called durable it tells with each heartbeat and each message, and its peers remember that as long as they run.
+//! What a life called durable it tells with each heartbeat and each message; its peers remember that as long as they run, and tell
+//! each other, so that one that was restarted learns it again. A directory that was told that it does not count says so itself: then
+//! nobody counts it, whatever he knows.
 //! Left out: an old copy at the very place of the newest one, when all that have counted a later life, or heard how far the last
-//! one went, are away or have been restarted since; what was written after the last message; becoming whole again from the peers.
+//! one went, are away or have been restarted since; a copy of the last life that a peer meets before it has learnt again, or that has
+//! written as much, in many starts that reached nobody, as it lacks; what was written after the last message; becoming whole again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +32,7 @@ use crate::engine::{Batch, Change, Engine};
 use crate::error::{Error, Result};
 use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
 use crate::layout::Layout;
-use crate::message::Counted;
+use crate::message::{Counted, Gossip};
 
 /// The engine key of the lives that count.
 const LIVES_KEY: &[u8] = b"\0lives";
@@ -59,6 +62,8 @@ pub enum Judgement {
     Apart,
     /// A later one that lacks what the known one had called durable.
     Behind,
+    /// One that has been told that it does not count. Only its own word says so, and no comparison.
+    Denied,
 }
 
 /// A life that counts, and the write that says so.
@@ -188,17 +193,16 @@ impl Lives {
         durable.filter_map(|(&node, _)| self.counted(node)).collect()
     }
 
-    /// A node speaks for itself. Only after `Same` and `Later` it is heard.
-    pub fn meet(
-        &mut self,
-        node: NodeId,
-        life: Life,
-        (earlier, began, durable): (&[Life], Lsn, Lsn),
-        engine: &mut dyn Engine,
-    ) -> Result<Judgement> {
-        let known = self.counted(node).map(|known| (known.life, known.durable));
-        let judgement =
-            known.map_or(Judgement::Later, |known| judge(known, (life, began), earlier));
+    /// A node speaks for itself. Only after `Same` and `Later` it is heard, and what it knows of others is believed.
+    pub fn meet(&mut self, gossip: &Gossip, engine: &mut dyn Engine) -> Result<Judgement> {
+        let Gossip { began, durable, denied, .. } = *gossip;
+        let (node, life) = (gossip.me.node, gossip.me.life);
+        let judgement = match self.counted(node) {
+            // Each start of it writes a little, so it would not be behind for ever.
+            _ if denied => Judgement::Denied,
+            None => Judgement::Later,
+            Some(known) => judge((known.life, known.durable), (life, began), &gossip.earlier),
+        };
         let is_new = judgement == Judgement::Later;
         if is_new && (self.known.len() < NODES_MAX || self.known.contains_key(&node)) {
             let new = |stored| Known { life, durable, stored, refused: 0 };
@@ -218,7 +222,19 @@ impl Lives {
         } else if let Some(known) = self.known.get_mut(&node) {
             known.refused = known.refused.saturating_add(1);
         }
+        if matches!(judgement, Judgement::Same | Judgement::Later) {
+            self.learn(&gossip.lives);
+        }
         Ok(judgement)
+    }
+
+    /// Another node has heard further of some: so one that was restarted knows again.
+    fn learn(&mut self, lives: &[Counted]) {
+        for told in lives {
+            if self.known(told.node) == Some(told.life) {
+                self.hear_end(told.node, told.durable);
+            }
+        }
     }
 
     /// The life of a node that counts has everything durably up to there: what it vouches for must be there when it comes again.
@@ -272,6 +288,8 @@ impl Lives {
             Judgement::Apart => format!(
                 "start {theirs} of this node was seen, and this directory was not there: a copy"
             ),
+            // What this node has been told it says itself.
+            Judgement::Denied => return Ok(false),
             Judgement::Behind => format!(
                 "start {theirs} of this node had made {} writes durable, and this directory began with {}: an older copy, \
                  or files of it are lost",

@@ -237,6 +237,9 @@ impl std::fmt::Display for Note {
                         "its data directory is an older copy, or lacks files: start {boot} began with less than start {counts} \
                          had made durable"
                     ),
+                    Judgement::Denied => format!(
+                        "its data directory is a copy, or lacks files, as another node has told it at start {boot} or before"
+                    ),
                     Judgement::Earlier | Judgement::Same | Judgement::Later => format!(
                         "its data directory is an older copy: it is start {boot}, and start {counts} was seen"
                     ),
@@ -275,6 +278,7 @@ mod tests {
             live: false,
             hears: Vec::new(),
             leaves: false,
+            denied: false,
             earlier: Vec::new(),
             began: Lsn(0),
             durable: Lsn(0),

@@ -28,12 +28,7 @@ impl Node {
             }
             return Ok(());
         }
-        let judgement = self.lives.meet(
-            node,
-            life,
-            (&gossip.earlier, gossip.began, gossip.durable),
-            env.engine(),
-        )?;
+        let judgement = self.lives.meet(&gossip, env.engine())?;
         if !matches!(judgement, Judgement::Same | Judgement::Later) {
             sometimes!(env, LifeRefused);
             let known = self.lives.known(node).unwrap_or_default();

@@ -80,6 +80,7 @@ impl Node {
                 client_address: introduction.client_address.0.clone(),
                 state: self.members.state(introduction.node, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
+                durable: self.lives.counted(introduction.node).map(|told| told.durable.0),
                 me: introduction.node == self.me,
                 in_layout: self
                     .agreement

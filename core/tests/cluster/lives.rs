@@ -108,6 +108,37 @@ fn a_store_that_begins_with_less_than_its_last_life_had_made_durable_is_refused(
     assert!(answer(&mut stage, 1, get()).contains("Found new"));
 }
 
+/// Peers that were restarted know little: the others tell them, and a copy that has been told of itself says so.
+#[test]
+fn peers_that_were_restarted_do_not_count_a_copy_of_the_last_life() {
+    let mut stage = Stage::formed(3);
+    assert!(answer(&mut stage, 1, put("old")).contains("Stored"));
+    let behind = copy_of(&mut stage, 1, &[(1, 1)]);
+    assert!(answer(&mut stage, 1, put("new")).contains("Stored"));
+    pass(&mut stage);
+    let newest = copy_of(&mut stage, 1, &[(1, 1)]);
+
+    stage.deaf = vec![1];
+    let second = copy_of(&mut stage, 2, &[(1, 1)]);
+    stage.start(2, 2, (2, 20), &second);
+    pass(&mut stage);
+    stage.deaf = vec![3];
+    stage.start(1, 1, (2, 22), &behind);
+    pass(&mut stage);
+    let told = waiting(&stage, 1);
+    assert!(told.contains("had made"), "n3 has told n2: {told}");
+
+    let third = copy_of(&mut stage, 2, &[(2, 20), (1, 1)]);
+    stage.start(2, 2, (3, 30), &third);
+    pass(&mut stage);
+    insta::assert_snapshot!(stage.status(2).notes.join("\n"));
+
+    stage.deaf = Vec::new();
+    stage.start(1, 1, (2, 23), &newest);
+    pass(&mut stage);
+    assert_eq!(waiting(&stage, 1), "", "and the newest directory is welcome");
+}
+
 #[test]
 fn a_moved_directory_serves_when_enough_peers_have_counted_it() {
     let mut stage = Stage::formed(3);

@@ -134,6 +134,7 @@ fn member(name: &str, number: u16, state: &'static str) -> MemberStatus {
         client_address: format!("127.0.0.1:{}", 8080 + number),
         state,
         last_heard_ms: Some(40),
+        durable: None,
         me: number == 1,
         in_layout: true,
     }
