@@ -1,6 +1,7 @@
 //! Data directories that are not a node's newest one: how they come into its place, and how the newest one comes back.
 //!
-//! An old copy is put in only when all other nodes have stored durably that the node has had a later life. Else nobody could
+//! An old copy is put in only when all other nodes have stored durably that the node has had a later life, or run and have heard that
+//! its last life had more durably than the copy. Else nobody could
 //! tell, and the product promises nothing: an isolated node may have lived, served at level `one` and ended unseen. From
 //! then on the copy must not serve, and nothing that it says may count; the oracles see to the rest. A node that lacks a
 //! file must not start, and say which; then the file is put back.
@@ -33,19 +34,30 @@ pub fn copy(world: &World, node: u32) -> MemDisk {
 }
 
 /// Puts another directory into the place of a node's newest one, which is down; answers whether that was possible.
-pub fn put_in(world: &mut World, fault: usize, node: u32, what: Directory, disk: &MemDisk) -> bool {
-    let is_copy = matches!(what, Directory::OldCopy { .. });
+/// `begins`: the last write that it will begin with, if that is known.
+pub fn put_in(
+    world: &mut World,
+    fault: usize,
+    (node, what): (u32, Directory),
+    (disk, begins): (&MemDisk, Option<u64>),
+) -> bool {
+    let is_copy = !matches!(what, Directory::Wiped { .. });
     // Before that the cluster may not have been formed, and an empty directory would become one of its nodes.
     let is_formed = world.acks > 0;
-    if !is_formed || !is_outlived(world, node) || is_copy && !is_older(world, node, disk) {
+    let is_old = is_older(world, node, disk);
+    let is_told = !is_copy || is_old || is_behind(world, node, begins);
+    if !is_formed || !is_outlived(world, node) || !is_told {
         return false;
+    }
+    if is_copy && !is_old {
+        world.live_copies.insert(node, false);
     }
     let from = world.note("put in", node, &[], || what.name().to_owned());
     world.agenda.retain(|event| !matches!(event, Event::Deliver { to, .. } if *to == node));
     let machine = &mut world.nodes[node as usize];
     let newest = machine.disk.fork();
     machine.disk.set_back(disk);
-    if !matches!(what, Directory::OldCopy { in_place: true, .. }) {
+    if !what.is_in_place() {
         machine.disk.move_to(ELSEWHERE + fault as u64);
     }
     let shadow = machine.shadow.of_a_copy();
@@ -78,11 +90,21 @@ pub fn put_back(world: &mut World, node: u32) {
 }
 
 /// Puts a copy of a node's directory on the machine that is no node's own; answers which, when that was possible.
-pub fn clone(world: &mut World, fault: usize, node: u32, disk: &MemDisk) -> Option<u32> {
+pub fn clone(
+    world: &mut World,
+    fault: usize,
+    node: u32,
+    (disk, begins): (&MemDisk, Option<u64>),
+) -> Option<u32> {
     let host = world.scenario.cluster.nodes;
     let is_free = world.nodes.get(host as usize).is_some_and(|machine| !machine.is_up());
-    if !is_free || world.acks == 0 || !is_outlived(world, node) {
+    let is_old = is_older(world, node, disk);
+    let is_told = is_old || is_behind(world, node, begins);
+    if !is_free || world.acks == 0 || !is_outlived(world, node) || !is_told {
         return None;
+    }
+    if !is_old {
+        world.live_copies.insert(host, false);
     }
     let shadow = world.nodes[node as usize].shadow.of_a_copy();
     let machine = &mut world.nodes[host as usize];
@@ -124,6 +146,29 @@ fn is_older(world: &World, node: u32, copy: &MemDisk) -> bool {
     let life = world.nodes[node as usize].life;
     let lived_on = |boot| life.is_some_and(|life| life.boot.0 > u64::from_le_bytes(boot));
     copy.content("identity").is_some() && boot.is_some_and(lived_on)
+}
+
+/// Whether all others run and have heard that the node's last life had more durably than a copy begins with. What they hear
+/// only rises as long as they run.
+fn is_behind(world: &World, node: u32, begins: Option<u64>) -> bool {
+    let (Some(id), Some(begins)) = (world.nodes[node as usize].id, begins) else {
+        return false;
+    };
+    let own = world.nodes.iter().take(world.scenario.cluster.nodes as usize);
+    let mut others = (0..).zip(own).filter(|&(other, _)| other != node);
+    others.all(|(_, other)| other.heard.get(&id).is_some_and(|&heard| heard > begins))
+}
+
+/// A node's disk, which is down, without the data file that it wrote last.
+#[must_use]
+pub fn without_newest_file(world: &World, node: u32) -> MemDisk {
+    let disk = copy(world, node);
+    let files = disk.list("data").unwrap_or_default();
+    if let Some(newest) = files.into_iter().filter(|name| name.ends_with(".data")).max() {
+        // Nothing is wrong with a copy: what it cannot do shows when the store is opened.
+        drop(take(&disk, &format!("data/{newest}"), false));
+    }
+    disk
 }
 
 /// Whether a record of lives has this one.

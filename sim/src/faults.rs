@@ -11,6 +11,8 @@ use crate::calls;
 use crate::copies;
 use crate::disk;
 use crate::history::{Place, Spell, Trouble};
+use crate::kill::{end_process, kill};
+use crate::live_copies;
 use crate::node;
 use crate::rt::{self, Time};
 use crate::scenario::{Away, Directory, DiskError, Fate, Kind, Mischief, Outside, Trigger};
@@ -301,6 +303,13 @@ fn begin(world: &mut World, fault: usize, node: u32, what: Directory) -> Option<
     if !machine.is_up() || machine.stopping || machine.stand_in.is_some() {
         return None;
     }
+    if what.is_live()
+        && let Directory::OldCopy { age_ms, .. } | Directory::Cloned { age_ms, .. } = what
+    {
+        let copy = copies::copy(world, node);
+        world.steps.insert(fault, Step::Copied(copy));
+        return Some(age_ms);
+    }
     let step = match what {
         Directory::OldCopy { .. } | Directory::Cloned { .. } => Step::Copies,
         Directory::Wiped { .. } => Step::Ends(Some(MemDisk::new())),
@@ -325,6 +334,11 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
     }
     let is_up = machine.is_up();
     let next = match world.steps.remove(&fault) {
+        Some(Step::Copied(copy)) => {
+            live_copies::ask(shared, world);
+            world.steps.insert(fault, Step::Runs(copy));
+            return world.agenda.push(rt::now().plus_ms(STEP_MS), Event::Undo(fault));
+        }
         Some(Step::Runs(copy)) if let Directory::Cloned { returns: false, .. } = what => {
             return begin_clone(guard, shared, (fault, node, for_ms), &copy, Step::Beside);
         }
@@ -343,6 +357,7 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
         Some(Step::Stands) if !world.healed => {
             kill(world, node);
             copies::put_back(world, node);
+            live_copies::is_gone(world, node);
             None
         }
         Some(Step::Returns) if !world.healed => Some((Step::Beside, for_ms / 2)),
@@ -355,14 +370,15 @@ fn step(shared: &Shared, fault: usize, (node, what, for_ms): (u32, Directory, u6
             _ => None,
         },
         Some(Step::Ends(Some(disk))) => {
-            let is_in = copies::put_in(world, fault, node, what, &disk);
+            let begins = live_copies::begins_with(world, node, &disk);
+            let is_in = copies::put_in(world, fault, (node, what), (&disk, begins));
             is_in.then_some((Step::Stands, for_ms))
         }
-        Some(Step::Ends(None)) => {
-            if let Directory::LostFile { file, cut } = what {
-                copies::take_file(world, node, file, cut);
-            }
-            None
+        Some(Step::Ends(None))
+            if let Some(disk) = live_copies::lose_file(shared, world, node, what) =>
+        {
+            world.steps.insert(fault, Step::Ends(Some(disk)));
+            return world.agenda.push(rt::now().plus_ms(STEP_MS), Event::Undo(fault));
         }
         _ => None,
     };
@@ -397,7 +413,11 @@ fn begin_clone(
     step: Step,
 ) {
     let world = &mut *guard;
-    let host = if world.healed { None } else { copies::clone(world, fault, node, copy) };
+    let begins = live_copies::begins_with(world, node, copy);
+    let host = match world.healed {
+        true => None,
+        false => copies::clone(world, fault, node, (copy, begins)),
+    };
     if host.is_some() {
         world.steps.insert(fault, step);
         world.agenda.push(rt::now().plus_ms(for_ms), Event::Undo(fault));
@@ -412,6 +432,7 @@ fn end_clone(world: &mut World) {
     if world.nodes.get(host as usize).is_some_and(Node::is_up) {
         kill(world, host);
     }
+    live_copies::is_gone(world, host);
 }
 
 /// A node's newest directory is in its place, and whole.
@@ -419,6 +440,7 @@ fn undo_directory(world: &mut World, node: u32) {
     if world.nodes[node as usize].stand_in.is_some() {
         kill(world, node);
         copies::put_back(world, node);
+        live_copies::is_gone(world, node);
     }
     copies::give_back(world, node);
 }
@@ -505,21 +527,6 @@ fn lose_power(world: &mut World, node: u32, fate: Fate) {
     end_process(world, node);
     let disk = world.nodes[node as usize].disk.clone();
     world.writes_lost += disk::lose_power(&disk, fate, &mut world.dice, node);
-}
-
-fn kill(world: &mut World, node: u32) {
-    end_process(world, node);
-    world.nodes[node as usize].disk.kill();
-}
-
-fn end_process(world: &mut World, node: u32) {
-    let machine = &mut world.nodes[node as usize];
-    if let Some(process) = machine.process {
-        process.kill();
-    }
-    machine.died();
-    world.stream(|streams, luck| streams.on_exit(luck, node));
-    calls::hang_up(world, node);
 }
 
 fn stop(world: &mut World, node: u32) -> bool {

@@ -71,6 +71,8 @@ pub mod fullness;
 
 pub mod calls;
 
+pub mod kill;
+
 pub mod copies;
 
 pub mod wire;
@@ -78,6 +80,8 @@ pub mod wire;
 pub mod port;
 
 pub mod store;
+
+pub mod live_copies;
 
 pub mod node;
 

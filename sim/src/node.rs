@@ -26,6 +26,7 @@ use crate::driver::Driver;
 use crate::ending::Ending;
 use crate::failing::Due;
 use crate::history::{self, Promise, Trouble};
+use crate::live_copies;
 use crate::port::Port;
 use crate::rt::{self, Process};
 use crate::scenario::{Cluster, Kind, Trigger};
@@ -44,6 +45,9 @@ const SUPERVISOR_MS: u64 = 500;
 pub fn start(shared: &Shared, node: u32) {
     let (process, is_up) = {
         let mut world = shared.lock();
+        if !world.nodes[node as usize].is_up() && !live_copies::make_way(&mut world, node) {
+            return;
+        }
         world.streams.power_on(node);
         let machine = &world.nodes[node as usize];
         (machine.process, machine.is_up())

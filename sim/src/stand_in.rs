@@ -40,6 +40,8 @@ pub struct Lack {
 pub enum Step {
     /// The node has to end, and is copied then.
     Copies,
+    /// The node runs and was copied so; soon the others are asked what they have heard of it.
+    Copied(MemDisk),
     /// The node runs; there is a copy of how it was.
     Runs(MemDisk),
     /// The node has to end, and starts then with this; with its own disk, less a file, when there is nothing.

@@ -127,6 +127,14 @@ fn mended(disk: &MemDisk) -> MemDisk {
     copy
 }
 
+/// The last write with which a node would begin on a disk, if it can be opened.
+#[must_use]
+pub fn begins_with(world: &World, node: u32, disk: &MemDisk) -> Option<u64> {
+    let (kind, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
+    let opened = open(kind, disks, disk.fork(), world.named(node), [0; 5]).ok()?;
+    opened.last.map(|_| opened.engine.durable().0)
+}
+
 /// Opens what is on the disk, or makes it. `draws` become identities when there are none.
 fn open(
     kind: EngineName,

@@ -115,6 +115,8 @@ pub struct World {
     pub turns: BTreeMap<usize, u32>,
     /// How far each fault of a directory has come.
     pub steps: BTreeMap<usize, Step>,
+    /// The machines that run a copy of a node's last life, and whether it has started; see `live_copies`.
+    pub live_copies: BTreeMap<u32, bool>,
     /// Messages counted for the triggers that wait for one.
     pub messages: BTreeMap<(Said, u32, u32), u64>,
     /// Whether a fault waits for a message.
@@ -192,6 +194,8 @@ pub struct Node {
     pub stop_by: Time,
     /// What it last said of itself in this life.
     pub status: Option<Status>,
+    /// The last durable write that it has heard of each other, as it said in this life.
+    pub heard: BTreeMap<NodeId, u64>,
     /// Since when it has been down, when it is.
     pub down_since: Time,
 }
@@ -243,6 +247,7 @@ impl Shared {
             vanished: BTreeSet::new(),
             turns: BTreeMap::new(),
             steps: BTreeMap::new(),
+            live_copies: BTreeMap::new(),
             messages: BTreeMap::new(),
             listens: scenario.faults.iter().any(|fault| listens(fault.when)),
             is_asked: scenario.may_fill_memory(),
@@ -315,6 +320,7 @@ impl Node {
             stopping: false,
             stop_by: Time::default(),
             status: None,
+            heard: BTreeMap::new(),
             down_since: Time::default(),
         }
     }
@@ -334,6 +340,7 @@ impl Node {
         self.durable = self.durable.max(durable);
         self.tap = None;
         self.status = None;
+        self.heard.clear();
         self.routes.clear();
         self.stopping = false;
         self.starting = false;

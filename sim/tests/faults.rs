@@ -340,11 +340,15 @@ fn was_replaced(outcome: &Outcome) -> bool {
 
 #[test]
 fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_back() {
-    let old =
-        |orderly| directory(Directory::OldCopy { orderly, age_ms: 700, in_place: false }, 1_000);
-    let cloned = directory(Directory::Cloned { orderly: true, age_ms: 700, returns: false }, 1_000);
+    let old = |orderly| {
+        directory(Directory::OldCopy { orderly, age_ms: 700, in_place: false, live: false }, 1_000)
+    };
+    let cloned = directory(
+        Directory::Cloned { orderly: true, age_ms: 700, returns: false, live: false },
+        1_000,
+    );
     let wiped = directory(Directory::Wiped { orderly: true }, 1_000);
-    let lost = |file, cut| directory(Directory::LostFile { file, cut }, 0);
+    let lost = |file, cut| directory(Directory::LostFile { file, cut, newest: false }, 0);
     let misses = |outcome: &Outcome| {
         ended(outcome, "acknowledged data is gone: data/") && boots(outcome) == 2
     };

@@ -327,13 +327,20 @@ impl Place<'_> {
 fn directory(rng: &mut Rng, name: Name) -> Directory {
     let orderly = rng.percent(50);
     match name {
-        "old copy" => Directory::OldCopy { orderly, age_ms: rng.log(500, 4_000), in_place: false },
+        "old copy" => {
+            let age_ms = rng.log(500, 4_000);
+            Directory::OldCopy { orderly, age_ms, in_place: false, live: rng.percent(50) }
+        }
         "wiped node" => Directory::Wiped { orderly },
         "cloned directory" => {
             let returns = rng.percent(50);
-            Directory::Cloned { orderly, age_ms: rng.log(500, 4_000), returns }
+            let age_ms = rng.log(500, 4_000);
+            Directory::Cloned { orderly, age_ms, returns, live: rng.percent(50) }
         }
-        _ => Directory::LostFile { file: rng.below(64) as u32, cut: rng.percent(30) },
+        _ => {
+            let (file, cut) = (rng.below(64) as u32, rng.percent(30));
+            Directory::LostFile { file, cut, newest: false }
+        }
     }
 }
 

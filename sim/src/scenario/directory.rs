@@ -2,8 +2,7 @@
 //! lose files of it, or empty it. Whatever it is, it bears the node's name and is not the directory that ran last.
 //!
 //! After a while the operator puts the newest directory back, unchanged; then the node has to be as it was. What each does to
-//! the world is in `copies`. Left out: a copy that was made in the node's last life and is put back at another place. Its
-//! boot epoch is higher than any that peers have counted, so nobody can tell.
+//! the world is in `copies`.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +19,9 @@ pub enum Directory {
         /// Whether the copy lies where the newest directory lay, as when a whole disk is set back; else it lies elsewhere.
         #[serde(default, skip_serializing_if = "is_false")]
         in_place: bool,
+        /// Whether the copy is made while the node runs, which goes on.
+        #[serde(default, skip_serializing_if = "is_false")]
+        live: bool,
     },
     /// The node ends, and starts with an empty directory.
     Wiped {
@@ -34,6 +36,9 @@ pub enum Directory {
         age_ms: u64,
         /// Whether the node ends before the copy starts, and comes back half way.
         returns: bool,
+        /// Whether the copy is made while the node runs, which goes on.
+        #[serde(default, skip_serializing_if = "is_false")]
+        live: bool,
     },
     /// The node stops in order, one of its files goes or loses its last byte, and it starts.
     LostFile {
@@ -41,6 +46,9 @@ pub enum Directory {
         file: u32,
         /// Whether the file is there and too short.
         cut: bool,
+        /// Instead, the node is killed, and starts without its newest data file: for a while, as from a copy.
+        #[serde(default, skip_serializing_if = "is_false")]
+        newest: bool,
     },
 }
 
@@ -68,7 +76,19 @@ impl Directory {
             Directory::OldCopy { orderly, .. }
             | Directory::Wiped { orderly }
             | Directory::Cloned { orderly, .. } => orderly,
-            Directory::LostFile { .. } => true,
+            Directory::LostFile { newest, .. } => !newest,
         }
+    }
+
+    /// Whether it is a copy that is made while the node runs.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        matches!(self, Directory::OldCopy { live: true, .. } | Directory::Cloned { live: true, .. })
+    }
+
+    /// Whether it lies where the newest directory lay.
+    #[must_use]
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Directory::OldCopy { in_place: true, .. } | Directory::LostFile { .. })
     }
 }
