@@ -33,6 +33,20 @@ pub const fn held_up_us(disks: &Disks, calls: &Calls, extra_ms: u64) -> u64 {
         + calls.data * extra_us / DATA_PART
 }
 
+/// What one file takes that is filled in part: two steps of allocation, a cut to its data, the next one's name.
+const NAMES_A_FILE: u64 = 4;
+/// Two writes, the next one's header, and a look at what was there.
+const DATA_A_FILE: u64 = 4;
+
+/// For how long a turn may be kept, in microseconds, for what it writes itself to files as small as these. The product's are
+/// thousands of times larger, so there as many bytes change no file. Two files in a row hold more than one may.
+#[must_use]
+pub const fn filling_us(disks: &Disks, written_bytes: u64, extra_ms: u64) -> u64 {
+    let files = 2 * written_bytes / ((disks.file_kib as u64) << 10);
+    let calls = Calls { waits: 0, names: files * NAMES_A_FILE, data: files * DATA_A_FILE };
+    held_up_us(disks, &calls, extra_ms)
+}
+
 /// Lets a share of the reads on `disk` wait for the device.
 pub fn set_cold(disk: &MemDisk, disks: &Disks, seed: u64, node: u32) {
     let (ppm, mut k) = (disks.cold_ppm, 0);
@@ -297,6 +311,22 @@ mod tests {
         disk.start_sync(rondo_core::id::SyncId(1), vec![file], vec![String::new()]);
         assert_eq!(disk.run_pending().len(), 1);
         assert_eq!(disk.take_calls(), Calls { names: 1, ..Calls::default() });
+    }
+
+    #[test]
+    fn only_what_a_turn_writes_itself_may_change_files_and_only_as_many_as_it_fills() {
+        let disks = Disks { sync_min_us: 1, sync_max_us: 7, cold_ppm: 0, file_kib: 2 };
+        let filling = |bytes| filling_us(&disks, bytes, 100);
+        assert_eq!(
+            [filling(0), filling(1_023)],
+            [0, 0],
+            "a turn that writes little may change none"
+        );
+        let file = Calls { waits: 0, names: NAMES_A_FILE, data: DATA_A_FILE };
+        assert_eq!(filling(1_024), held_up_us(&disks, &file, 100));
+        assert_eq!(filling(10_240), 10 * filling(1_024));
+        let as_large = Disks { file_kib: 1_024, ..disks };
+        assert_eq!(filling_us(&as_large, 10_240, 100), 0, "in a large file that is nothing");
     }
 
     #[test]

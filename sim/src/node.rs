@@ -36,7 +36,8 @@ use crate::wire::{Who, Wire};
 use crate::witness;
 use crate::world::{Event, SECRET, Shared, World};
 
-/// For how long the calls of one turn may keep a node's thread where its disk is slow, in microseconds.
+/// For how long the calls of one turn may keep a node's thread where its disk is slow, in microseconds, beside the changes of
+/// files that its own writes ask for.
 const HELD_UP_US_MAX: u64 = 100_000;
 /// After how long a node is started again that its disk has ended, in milliseconds.
 const SUPERVISOR_MS: u64 = 500;
@@ -180,8 +181,10 @@ fn held_up_us(shared: &Shared, node: u32) -> u64 {
     let mut guard = shared.lock();
     let world = &mut *guard;
     let machine = &mut world.nodes[node as usize];
-    let calls = machine.disk.take_calls();
-    let held_us = disk::held_up_us(&world.scenario.disks, &calls, machine.slow_ms);
+    let (calls, written) = (machine.disk.take_calls(), std::mem::take(&mut machine.written_bytes));
+    let (disks, slow_ms) = (&world.scenario.disks, machine.slow_ms);
+    let held_us = disk::held_up_us(disks, &calls, slow_ms);
+    let held_us_max = HELD_UP_US_MAX + disk::filling_us(disks, written, slow_ms);
     if std::mem::take(&mut machine.starting) {
         // Whoever calls it finds it open already.
         return 0;
@@ -189,7 +192,7 @@ fn held_up_us(shared: &Shared, node: u32) -> u64 {
     let is_running = machine.is_up() && !machine.stopping;
     let what = match calls.waits {
         _ if !is_running => return held_us,
-        0 if held_us <= HELD_UP_US_MAX => return held_us,
+        0 if held_us <= held_us_max => return held_us,
         0 => format!("one turn asked so much of its disk that it took {} ms", held_us / 1_000),
         waits => format!("it waited for its device on its own thread, {waits} times in one turn"),
     };

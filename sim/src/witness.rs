@@ -99,6 +99,7 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
             }
         }
     }
+    world.nodes[node as usize].written_bytes += batch.changes.iter().map(bytes_of).sum::<u64>();
     let shrunk = world.nodes[node as usize].shadow.writes(batch, known);
     // What takes the place of a rotten record is what the others know.
     let failing = &world.nodes[node as usize].failing;
@@ -107,6 +108,17 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
         let what = format!("what it stores of k{key} knows less than what was there");
         breach(world, node, Promise::Memory, what);
     }
+}
+
+/// Of a change, what its engine has to write down.
+fn bytes_of(change: &Change) -> u64 {
+    let bytes = match change {
+        Change::Put { key, head, body } => {
+            key.len() + head.len() + body.iter().map(Bytes::len).sum::<usize>()
+        }
+        Change::Delete { key } => key.len(),
+    };
+    bytes as u64
 }
 
 fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {

@@ -174,6 +174,8 @@ pub struct Node {
     pub slow_ms: u64,
     /// Until when its disk ends nothing.
     pub stalled_until: Time,
+    /// Bytes that it has given its engine in this turn.
+    pub written_bytes: u64,
     /// Between two of its turns at least, in microseconds.
     pub turn_us: u64,
     /// Lives so far.
@@ -317,6 +319,7 @@ impl Node {
             durable: 0,
             paused_until: Time::default(),
             starting: false,
+            written_bytes: 0,
             stopping: false,
             stop_by: Time::default(),
             status: None,
@@ -344,6 +347,7 @@ impl Node {
         self.routes.clear();
         self.stopping = false;
         self.starting = false;
+        self.written_bytes = 0;
         self.fuse.put_out();
         self.paused_until = Time::default();
     }

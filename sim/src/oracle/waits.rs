@@ -3,7 +3,9 @@
 //!
 //! Each call of a disk has a price where the disk is slow (`disk`), and it is the node's next turn that pays it. From the end
 //! of its start until it is asked to stop a node must leave syncs to whoever may wait, and its calls of one turn must not keep
-//! it for more than 100 ms, on a disk that adds up to 400 ms to a sync. Left out: starts and orderly ends, when nobody is served.
+//! it for more than 100 ms, on a disk that adds up to 400 ms to a sync. What comes on top is only what its own writes take to
+//! change files: the simulator's hold a few KiB, so that many requests in one turn fill many (`disk::filling_us`). Left out:
+//! starts and orderly ends, when nobody is served.
 
 use crate::history::Promise;
 use crate::oracle::Violation;
