@@ -89,6 +89,9 @@ impl<D: Disk> Bitcask<D> {
         if batch.changes.is_empty() {
             return Ok(Lsn(self.lsn));
         }
+        if self.has_to_wait(batch) {
+            return Err(NO_ROOM);
+        }
         let room = self.make_room(size_of_batch(batch));
         self.poison_on_error(room)?;
         let lsn = self.lsn + 1;
@@ -233,7 +236,7 @@ impl<D: Disk> Bitcask<D> {
         self.since_look += active.buffer.len() as u64;
         active.buffer.clear();
         self.handed_over = self.lsn;
-        if self.since_look >= LOOK_BYTES {
+        if self.since_look >= LOOK_BYTES || self.is_low {
             self.look_at_space();
         }
         Ok(())
@@ -273,7 +276,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     /// Seals the active file and starts the next. After `Full` the active file is what it was.
-    fn rotate(&mut self) -> Result<()> {
+    pub(super) fn rotate(&mut self) -> Result<()> {
         self.write_buffer()?;
         self.cut_active()?;
         let number = self.next_number;

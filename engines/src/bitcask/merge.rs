@@ -99,6 +99,11 @@ impl<F> Merge<F> {
         waits.then_some(Lsn(self.superseded_by))
     }
 
+    /// The last file that it has begun.
+    pub(super) fn output(&self) -> Option<u32> {
+        self.outputs.last().copied()
+    }
+
     /// Whether file `number` is not complete yet.
     pub(super) fn writes(&self, number: u32) -> bool {
         match &self.phase {
@@ -114,7 +119,7 @@ impl<D: Disk> Bitcask<D> {
     pub(super) fn background_step(&mut self, budget: u64) -> Result<Progress> {
         if self.errand.is_some() {
             // It is covered by a sync that starts now, whatever is durable already.
-            return Ok(Progress { waits_for: Some(Lsn(self.durable)), ..Progress::default() });
+            return Ok(self.waiting());
         }
         match self.note_log() {
             Err(Error::Disk(error)) if passes(&error) => {}
@@ -123,6 +128,7 @@ impl<D: Disk> Bitcask<D> {
         let step = match self.background.take() {
             Some(background) => self.go_on(background, budget),
             None => match self.plan() {
+                Ok(None) if self.has_little_room() => return self.end_log_for_room(),
                 Ok(None) => return Ok(Progress::default()),
                 Ok(Some(background)) => self.go_on(background, budget),
                 Err(error) => Err(error),
@@ -145,6 +151,10 @@ impl<D: Disk> Bitcask<D> {
         Ok(Progress { bytes, more: waits_for.is_none(), waits_for })
     }
 
+    pub(super) fn waiting(&self) -> Progress {
+        Progress { waits_for: Some(Lsn(self.durable)), ..Progress::default() }
+    }
+
     /// One step of what is under way. After an error that passes it is as it was.
     fn go_on(&mut self, mut background: Background<D::File>, budget: u64) -> Result<u64> {
         let step = match &mut background {
@@ -158,7 +168,15 @@ impl<D: Disk> Bitcask<D> {
             }
             Ok(None) => Ok(0),
             Err(error) => {
-                self.background = Some(background);
+                // Without room a hint is begun again after merges; what it has of it is given back.
+                match &background {
+                    Background::Hint(number, _) if matches!(&error, Error::Disk(error) if passes(error)) =>
+                    {
+                        self.hints_wait = true;
+                        self.disk.remove(&self.path(*number, "hint-new"))?;
+                    }
+                    _ => self.background = Some(background),
+                }
                 Err(error)
             }
         }
@@ -185,7 +203,14 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn plan(&mut self) -> Result<Option<Background<D::File>>> {
-        if let Some((number, writer)) = self.start_hint(false)? {
+        let hint = match std::mem::take(&mut self.hints_wait) {
+            true => None,
+            false => match self.start_hint(false) {
+                Err(Error::Disk(error)) if passes(&error) => None,
+                other => other?,
+            },
+        };
+        if let Some((number, writer)) = hint {
             return Ok(Some(Background::Hint(number, writer)));
         }
         let inputs = self.choose_inputs();
@@ -215,22 +240,30 @@ impl<D: Disk> Bitcask<D> {
         let is_sound = |file: &DataFile<D::File>| !file.damaged && file.rotten.is_empty();
         let sound = files.iter().take_while(|(_, file)| is_sound(file)).count();
         files.truncate(sound);
+        let wholly_dead = match self.has_little_room() {
+            true => self.wholly_dead(&files),
+            false => Vec::new(),
+        };
+        if !wholly_dead.is_empty() {
+            return wholly_dead;
+        }
         let dead: u64 = files.iter().map(|(_, file)| file.dead()).sum();
         let all: u64 = files.iter().map(|(_, file)| file.end).sum();
         let percent = self.options.merge_dead_percent;
         let small = |file: &DataFile<D::File>| file.end < self.options.file_bytes_max / 8;
         let small_files = files.iter().filter(|(_, file)| small(file)).count();
         let too_many = small_files > SMALL_FILES_MAX;
-        let worth = dead > 0
-            && dead >= self.options.merge_dead_bytes_min
-            && dead.saturating_mul(100) >= percent.saturating_mul(all);
+        // While deletes have to wait, any part is. All files together leave no tombstone that would be merged again.
+        let is_much = self.is_reserved || dead.saturating_mul(100) >= percent.saturating_mul(all);
+        let worth = dead > 0 && dead >= self.options.merge_dead_bytes_min && is_much;
         let worth = worth || (dead > 0 && buggify!(self.disk, MergeForLittle));
         if !worth && !too_many {
             return Vec::new();
         }
         // The youngest files are left alone while little in them is dead.
         let idle = |file: &DataFile<D::File>| file.dead() * 200 < percent * file.end;
-        while files.last().is_some_and(|(_, file)| idle(file) && !(too_many && small(file))) {
+        let is_left = |file: &DataFile<D::File>| idle(file) && !(too_many && small(file));
+        while !self.is_reserved && files.last().is_some_and(|(_, file)| is_left(file)) {
             files.pop();
         }
         if buggify!(self.disk, MergeOfOneFile) {

@@ -44,6 +44,8 @@ mod log;
 
 mod notes;
 
+mod room;
+
 mod merge;
 
 mod recovery;
@@ -57,7 +59,6 @@ use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, Rea
 use rondo_core::env::{Disk, Space};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
-use rondo_core::sometimes;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::hint::Hint;
@@ -199,6 +200,10 @@ pub struct Bitcask<D: Disk> {
     is_full: bool,
     /// Whether there was less room than `Options::low_water_bytes` when it was looked at last.
     is_low: bool,
+    /// Whether what was left then is for merges.
+    is_reserved: bool,
+    /// Whether there was no room for a hint: merges come first.
+    hints_wait: bool,
     /// Bytes handed over since then.
     since_look: u64,
     /// What background work has written and not asked a sync for, in bytes.
@@ -286,16 +291,6 @@ impl<D: Disk> Bitcask<D> {
         (self.options.fingerprint)(key, self.salt)
     }
 
-    /// Sees how much room is left. A disk that does not say has enough.
-    fn look_at_space(&mut self) {
-        self.since_look = 0;
-        if self.options.low_water_bytes > 0 {
-            let free = self.disk.space().map_or(u64::MAX, |space| space.free);
-            self.is_low = free < self.options.low_water_bytes;
-            sometimes!(self.disk, DiskNearlyFull, self.is_low);
-        }
-    }
-
     /// Answers `Poisoned` after a failure.
     fn check_sound(&self) -> Result<()> {
         if self.poisoned || self.closed { Err(Error::Poisoned) } else { Ok(()) }
@@ -370,7 +365,7 @@ impl<D: Disk> Engine for Bitcask<D> {
     }
 
     fn is_nearly_full(&self) -> bool {
-        self.is_low || self.is_full
+        self.has_little_room()
     }
 
     fn maintain(&mut self, budget: u64) -> Result<Progress> {

@@ -63,7 +63,8 @@ impl<D: Disk> Bitcask<D> {
         if let Some(file) = self.files.remove(&number) {
             self.graves.push_back((number, file.file));
         }
-        if self.graves.len() > GRAVES_MAX {
+        let most = if self.has_little_room() { 1 } else { GRAVES_MAX };
+        while self.graves.len() > most {
             self.graves.pop_front();
         }
         Ok(())

@@ -154,6 +154,8 @@ fn new_bitcask<D: Disk>(
         errand: None,
         is_full: false,
         is_low: false,
+        is_reserved: false,
+        hints_wait: false,
         since_look: 0,
         ahead: 0,
         graves: VecDeque::new(),

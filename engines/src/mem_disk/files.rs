@@ -174,6 +174,8 @@ impl Disk for MemDisk {
 
     fn space(&self) -> io::Result<Space> {
         let mut state = self.state();
+        // A file that was removed takes room until it has been closed.
+        state.collect_garbage();
         let total = state.capacity.unwrap_or(u64::MAX);
         let is_full = state.ask_fault_path("", &Op::Space).is_some();
         let free = if is_full { 0 } else { total.saturating_sub(state.used()) };
