@@ -159,14 +159,21 @@ fn is_behind(world: &World, node: u32, begins: Option<u64>) -> bool {
     others.all(|(_, other)| other.heard.get(&id).is_some_and(|&heard| heard > begins))
 }
 
-/// A node's disk, which is down, without the data file that it wrote last.
+/// A node's disk, which is down, with half of what its newest log file holds. To its engine that is a write that was not finished;
+/// a file that is gone it would name.
 #[must_use]
-pub fn without_newest_file(world: &World, node: u32) -> MemDisk {
+pub fn with_half_a_log(world: &World, node: u32) -> MemDisk {
     let disk = copy(world, node);
     let files = disk.list("data").unwrap_or_default();
-    if let Some(newest) = files.into_iter().filter(|name| name.ends_with(".data")).max() {
+    let is_merged = |number: &str| files.contains(&format!("{number}.hint"));
+    let logs =
+        files.iter().filter(|name| name.strip_suffix(".data").is_some_and(|n| !is_merged(n)));
+    if let Some(newest) = logs.max() {
+        let path = format!("data/{newest}");
+        let bytes = disk.content(&path).unwrap_or_default();
+        let held = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0);
         // Nothing is wrong with a copy: what it cannot do shows when the store is opened.
-        drop(take(&disk, &format!("data/{newest}"), false));
+        drop(cut_to(&disk, &path, held as u64 / 2));
     }
     disk
 }
@@ -206,9 +213,13 @@ fn take(disk: &MemDisk, file: &str, cut: bool) -> io::Result<()> {
         disk.remove(file)?;
         return disk.sync_dir(file.rsplit_once('/').map_or("", |(dir, _)| dir));
     }
+    let len = disk.len(&disk.open(file, Open::Existing)?)?;
+    cut_to(disk, file, len.saturating_sub(1))
+}
+
+fn cut_to(disk: &MemDisk, file: &str, len: u64) -> io::Result<()> {
     let open = disk.open(file, Open::Existing)?;
-    let len = disk.len(&open)?;
-    disk.set_len(&open, len.saturating_sub(1))?;
+    disk.set_len(&open, len)?;
     disk.sync_now(&open)
 }
 

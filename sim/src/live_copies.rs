@@ -1,4 +1,4 @@
-//! Copies of a node's last life: live backups, and a directory that has lost its newest file.
+//! Copies of a node's last life: live backups, and a directory that has lost the end of its log.
 //!
 //! Such a copy begins like a restart; its peers know better as long as they run, because they have heard how far the store was durable
 //! (`lives` in `core`). So until it has stored durably that it does not count, the operator takes it away before anything starts,
@@ -61,7 +61,7 @@ pub fn lose_file(
     match what {
         Directory::LostFile { newest: true, .. } => {
             ask(shared, world);
-            return Some(copies::without_newest_file(world, node));
+            return Some(copies::with_half_a_log(world, node));
         }
         Directory::LostFile { file, cut, .. } => {
             copies::take_file(world, node, file, cut);

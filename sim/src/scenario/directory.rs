@@ -46,7 +46,7 @@ pub enum Directory {
         file: u32,
         /// Whether the file is there and too short.
         cut: bool,
-        /// Instead, the node is killed, and starts without its newest data file: for a while, as from a copy.
+        /// Instead, the node is killed, and its newest log file loses half of what it holds: for a while it starts as from a copy.
         #[serde(default, skip_serializing_if = "is_false")]
         newest: bool,
     },
