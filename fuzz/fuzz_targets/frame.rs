@@ -12,7 +12,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::env::{Class, Mono, Outbound};
-use rondo_core::id::{BootEpoch, NodeId};
+use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use rondo_net::frame::{Decoder, Frame, FrameError, HEADER_BYTES, Kind, encode};
 use rondo_net::handshake::{HANDSHAKE_BYTES_MAX, Handshake, Identity, PROTOCOL, Step};
 use rondo_net::link::{End, Link, Pace, SLICES_MAX};
@@ -139,7 +139,7 @@ fn identity(node: u128, secret: &[u8]) -> Arc<Identity> {
     Arc::new(Identity {
         cluster: "fuzz".into(),
         node: NodeId(node),
-        boot: BootEpoch(1),
+        life: Life { boot: BootEpoch(1), session: SessionId(7) },
         secret: Some(secret.to_vec()),
         protocol: PROTOCOL,
     })
