@@ -2,7 +2,7 @@
 //!
 //! Nothing is cut: what is long is broken into several lines.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::scenario::Kind;
 
@@ -16,7 +16,7 @@ pub(super) fn fault(kind: &Kind) -> String {
             Value::Object(fields) => {
                 // Where it strikes stands first.
                 let is_place = |name: &str| matches!(name, "node" | "nodes" | "name");
-                let mut fields: Vec<_> = fields.iter().collect();
+                let mut fields = by_name(&fields);
                 fields.sort_by_key(|(name, _)| !is_place(name));
                 fields.into_iter().map(|(name, value)| field(name, value)).collect()
             }
@@ -25,6 +25,13 @@ pub(super) fn fault(kind: &Kind) -> String {
         format!("{}: {}", spaced(&name), fields.join(", "))
     });
     parts.collect::<Vec<_>>().join("; ")
+}
+
+/// In an order that does not depend on how a map of JSON is kept, which is a choice of the whole build.
+fn by_name(fields: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut fields: Vec<_> = fields.iter().collect();
+    fields.sort_by_key(|(name, _)| *name);
+    fields
 }
 
 /// One field of a fault.
@@ -61,7 +68,7 @@ fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => spaced(text),
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| field(name, value));
+            let fields = by_name(fields).into_iter().map(|(name, value)| field(name, value));
             fields.collect::<Vec<_>>().join(" ")
         }
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
