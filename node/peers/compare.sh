@@ -31,6 +31,7 @@ if [ -z "$rondo" ]; then
   rondo=${CARGO_TARGET_DIR:-$root/target}/release/rondo
 fi
 if [ -z "$peers" ]; then
+  command -v "${PROTOC:-protoc}" >/dev/null || { echo "the client of etcd is built with protoc (Debian: protobuf-compiler)" >&2; exit 2; }
   (cd "$here" && cargo build --release -q)
   peers=${CARGO_TARGET_DIR:-$here/target}/release/peers
 fi
