@@ -85,15 +85,21 @@ fn of_two_processes_on_copies_of_one_directory_the_second_is_refused() {
     assert!(answer(&mut stage, 4, put("y")).contains("Unavailable"));
 }
 
+/// What node 1 had before its last acknowledged write, and what it has: made in one life, and no heartbeat between them.
+fn backup_and_newest(stage: &mut Stage) -> (Start, Start) {
+    stage.gossip_off = true;
+    assert!(answer(stage, 2, put("old")).contains("Stored"));
+    let behind = copy_of(stage, 1, &[(1, 1)]);
+    assert!(answer(stage, 2, put("new")).contains("Stored"));
+    (behind, copy_of(stage, 1, &[(1, 1)]))
+}
+
 /// What a live backup is, and what a directory is whose newest file was lost after a crash: it begins like a restart.
 #[test]
 fn a_store_that_begins_with_less_than_its_last_life_had_made_durable_is_refused() {
     let mut stage = Stage::formed(3);
-    assert!(answer(&mut stage, 1, put("old")).contains("Stored"));
-    let behind = copy_of(&mut stage, 1, &[(1, 1)]);
-    assert!(answer(&mut stage, 1, put("new")).contains("Stored"));
+    let (behind, newest) = backup_and_newest(&mut stage);
     pass(&mut stage);
-    let newest = copy_of(&mut stage, 1, &[(1, 1)]);
 
     stage.start(1, 1, (2, 22), &behind);
     pass(&mut stage);
@@ -108,15 +114,25 @@ fn a_store_that_begins_with_less_than_its_last_life_had_made_durable_is_refused(
     assert!(answer(&mut stage, 1, get()).contains("Found new"));
 }
 
+/// The acknowledgement itself says what it vouches for: whoever was killed behind it has sent no heartbeat since.
+#[test]
+fn what_a_node_has_acknowledged_its_peer_knows_at_once() {
+    let mut stage = Stage::formed(3);
+    let (behind, newest) = backup_and_newest(&mut stage);
+    stage.start(1, 1, (2, 22), &behind);
+    pass(&mut stage);
+    assert!(waiting(&stage, 1).contains("had made"), "{}", waiting(&stage, 1));
+    stage.start(1, 1, (2, 23), &newest);
+    pass(&mut stage);
+    assert_eq!(waiting(&stage, 1), "");
+}
+
 /// Peers that were restarted know little: the others tell them, and a copy that has been told of itself says so.
 #[test]
 fn peers_that_were_restarted_do_not_count_a_copy_of_the_last_life() {
     let mut stage = Stage::formed(3);
-    assert!(answer(&mut stage, 1, put("old")).contains("Stored"));
-    let behind = copy_of(&mut stage, 1, &[(1, 1)]);
-    assert!(answer(&mut stage, 1, put("new")).contains("Stored"));
+    let (behind, newest) = backup_and_newest(&mut stage);
     pass(&mut stage);
-    let newest = copy_of(&mut stage, 1, &[(1, 1)]);
 
     stage.deaf = vec![1];
     let second = copy_of(&mut stage, 2, &[(1, 1)]);
