@@ -194,10 +194,7 @@ pub fn no_peer_port(error: &io::Error) -> Failure {
 fn can_write(dir: &Path) -> Result<()> {
     let cannot = |at: &Path, why: &dyn std::fmt::Display| {
         let place = if at == dir { String::new() } else { format!("{}: ", at.display()) };
-        Failure::failed(
-            format!("data directory {}: {place}{why}", dir.display()),
-            "give a --data-dir that this user may write to, on a disk with room",
-        )
+        store::unusable(dir, &format!("{place}{why}"))
     };
     for at in dir.ancestors() {
         let at = if at.as_os_str().is_empty() { Path::new(".") } else { at };

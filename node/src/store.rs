@@ -164,7 +164,8 @@ pub fn try_to_open(settings: &Settings) -> Result<()> {
     opened.map(drop).map_err(|error| refused(&dir, &error))
 }
 
-fn unusable(dir: &Path, error: &dyn Display) -> Failure {
+/// Why nothing can be kept in a directory.
+pub(crate) fn unusable(dir: &Path, error: &dyn Display) -> Failure {
     let hint = "give a --data-dir that this user may write to, on a disk with room";
     Failure::failed(format!("data directory {}: {error}", dir.display()), hint)
 }
@@ -256,12 +257,21 @@ fn refused(dir: &Path, error: &DataDirError) -> Failure {
             ),
             format!("--cluster-name {found}, or another --data-dir"),
         ),
+        // Another directory would be another node, and an empty one.
+        DataDirError::Disk(error) if is_full(error) => Failure::failed(
+            format!("data directory {shown}: {error}"),
+            "make room on its disk and start again; the data that is there is as it was",
+        ),
         DataDirError::Disk(error) => unusable(dir, error),
         other => Failure::failed(
             format!("the data directory {shown} is not opened: {other}"),
             "leave it as it is, and see what became of its files",
         ),
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The peer port to try first: the one asked for, or else the one kept from last time, or else the usual one.

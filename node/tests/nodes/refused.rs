@@ -165,6 +165,8 @@ fn config_check_refuses_a_place_where_nothing_can_be_written() {
     ] {
         let checked = inside(&script).expect("it runs");
         assert_eq!(checked.status.code(), code, "{checked:?}");
+        let said = String::from_utf8_lossy(&checked.stderr);
+        assert_eq!(said.contains("make room on its disk"), code == Some(1), "{said}");
     }
 }
 
