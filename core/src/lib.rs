@@ -40,6 +40,8 @@ pub mod parked;
 
 pub mod own_actors;
 
+pub mod queried;
+
 pub mod replica;
 
 pub mod repair;

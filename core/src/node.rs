@@ -352,8 +352,7 @@ impl Node {
     ) -> Result<(Message, Option<crate::id::Lsn>), Trouble> {
         let (answer, lsn) = match message {
             Message::Query { op, key } => {
-                let loaded = self.replica.read(key, env.engine())?;
-                let (clock, highest) = (loaded.state.clock(), loaded.state.highest_hlc());
+                let (clock, highest) = self.replica.query(key, env.engine())?;
                 return Ok((Message::QueryReply { op: *op, clock, highest }, None));
             }
             Message::Read { op, key, digest_only } => {

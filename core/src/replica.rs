@@ -28,6 +28,7 @@ use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
 use crate::layout::keyspace;
 use crate::message::KeyRef;
 use crate::own_actors::{Heard, Own, OwnActors};
+use crate::queried::Queried;
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::{Clock, Dot, Version, VersionSet};
@@ -106,6 +107,7 @@ pub struct Replica {
     awaited: BTreeMap<KeyRef, ReadTicket>,
     /// A record that a cold read brought, for the inputs that waited for it.
     warm: Option<(KeyRef, Lookup)>,
+    queried: Queried,
     /// Dead actors that a full disk has not taken off yet; they go with the next write.
     unwritten: SmallVec<[Change; 2]>,
     actors_replaced: u64,
@@ -153,6 +155,7 @@ impl Replica {
             actors,
             awaited: BTreeMap::new(),
             warm: None,
+            queried: Queried::default(),
             unwritten,
             actors_replaced: 0,
             deleted: deleted.unwrap_or(0),
@@ -180,6 +183,25 @@ impl Replica {
                 self.awaited.entry(key.clone()).or_insert(ticket);
                 Err(Trouble::Cold(ticket))
             }
+        }
+    }
+
+    /// What a write must know of a key before it is issued: the dots here and the highest HLC. The write is expected soon.
+    pub fn query(
+        &mut self,
+        key: &KeyRef,
+        engine: &mut dyn Engine,
+    ) -> Result<(Clock, Hlc), Trouble> {
+        let Loaded { state, lsn } = self.read(key, engine)?;
+        let told = (state.clock(), state.highest_hlc());
+        self.queried.keep(key, (state, lsn));
+        Ok(told)
+    }
+
+    fn read_to_write(&mut self, key: &KeyRef, engine: &mut dyn Engine) -> Result<Loaded, Trouble> {
+        match self.queried.take(key) {
+            Some((state, lsn)) => Ok(Loaded { state, lsn }),
+            None => self.read(key, engine),
         }
     }
 
@@ -211,7 +233,7 @@ impl Replica {
         incoming: &VersionSet,
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
-        let Loaded { mut state, lsn } = self.read(key, env.engine())?;
+        let Loaded { mut state, lsn } = self.read_to_write(key, env.engine())?;
         let outrun = self
             .actors
             .get(partition)
@@ -295,7 +317,7 @@ impl Replica {
         version: impl FnOnce(Hlc) -> Version,
         env: &mut impl Env,
     ) -> Result<Issued, Trouble> {
-        let Loaded { mut state, .. } = self.read(key, env.engine())?;
+        let Loaded { mut state, .. } = self.read_to_write(key, env.engine())?;
         let mut known = match covers {
             Covers::Only(context) => context,
             Covers::AndLocal(mut context) => {
@@ -443,6 +465,7 @@ impl Replica {
     ) -> Result<Lsn, Trouble> {
         self.awaited.remove(key);
         self.warm = None;
+        self.queried.take(key);
         // First, so that an actor that comes in their place stays.
         let changes = self.unwritten.iter().cloned().chain(changes).collect();
         let lsn = env.engine().write(&Batch { changes }).map_err(|error| match error {

@@ -319,7 +319,9 @@ fn a_cold_read_that_a_write_has_overtaken_is_not_shown() {
     let (value, content_type) = ("mine".into(), bytes::Bytes::new());
     let mine = request(Action::Put { value, content_type, context: empty });
     let mut stage = Stage::formed(3);
-    stage.ask(1, put("old"));
+    // So long that what the query reads is not kept for the write.
+    let (value, content_type) = (vec![b'o'; 5_000].into(), bytes::Bytes::new());
+    stage.ask(1, request(Action::Put { value, content_type, context: None }));
     stage.settle();
     stage.ask(1, mine);
     stage.engine(1).cold = true;

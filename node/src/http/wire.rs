@@ -1,10 +1,14 @@
 //! The socket of one connection: reads and writes with an end in time, and tells its seat who waits for whom.
 
+use std::future::{Future as _, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::pin::pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
@@ -56,18 +60,18 @@ impl Wire {
 
     /// Reads something more into `input`, waiting for it until `until`.
     pub async fn fill(&mut self, until: Instant) -> Result<(), Ended> {
-        loop {
-            self.input.reserve(READ_BYTES);
-            match self.stream.try_read_buf(&mut self.input) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return self.has_read(read),
-            }
-            if self.input.is_empty() {
+        let Wire { stream, input, .. } = self;
+        let read = arrives(until, |context| {
+            input.reserve(READ_BYTES);
+            let read = pin!(stream.read_buf(input)).poll(context);
+            if read.is_pending() && input.is_empty() {
                 // A connection that waits holds no buffer: thousands may.
-                self.input = BytesMut::new();
+                *input = BytesMut::new();
             }
-            self.readable(until).await?;
-        }
+            read
+        });
+        let read = read.await?;
+        self.has_read(read)
     }
 
     /// Reads at most `most` bytes to the end of `body`, waiting for some until `until`.
@@ -77,20 +81,13 @@ impl Wire {
         most: usize,
         until: Instant,
     ) -> Result<(), Ended> {
-        loop {
-            match self.stream.try_read_buf(&mut (&mut *body).limit(most)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return self.has_read(read),
-            }
-            self.readable(until).await?;
-        }
-    }
-
-    async fn readable(&self, until: Instant) -> Result<(), Ended> {
-        match timeout_at(until, self.stream.readable()).await {
-            Ok(ready) => ready.map_err(|_| Ended::Gone),
-            Err(_) => Err(Ended::Late),
-        }
+        let stream = &mut self.stream;
+        let read = arrives(until, |context| {
+            let mut room = (&mut *body).limit(most);
+            pin!(stream.read_buf(&mut room)).poll(context)
+        });
+        let read = read.await?;
+        self.has_read(read)
     }
 
     fn has_read(&self, read: io::Result<usize>) -> Result<(), Ended> {
@@ -158,6 +155,15 @@ impl Wire {
             dropped += self.input.len();
         }
     }
+}
+
+/// What `poll_read` reads, unless it comes later than `until`. It is not asked again before the socket says that there is
+/// more: after a read that left room in the buffer, tokio waits for the next readiness instead of trying in vain.
+async fn arrives(
+    until: Instant,
+    poll_read: impl FnMut(&mut Context<'_>) -> Poll<io::Result<usize>>,
+) -> Result<io::Result<usize>, Ended> {
+    timeout_at(until, poll_fn(poll_read)).await.map_err(|_| Ended::Late)
 }
 
 /// The moment `patience` from now.
