@@ -80,7 +80,7 @@ pub enum Message {
         /// `VersionSet::digest`.
         digest: u64,
     },
-    /// Brings versions: a put's delta, a write-back or a repair. Merging is idempotent.
+    /// Brings a key's state: after a put, for a write-back or a repair. Merging is idempotent.
     Merge {
         /// The operation.
         op: OpId,

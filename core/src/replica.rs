@@ -77,8 +77,8 @@ pub struct Issued {
     pub dot: Dot,
     /// Its time.
     pub hlc: Hlc,
-    /// What the other replicas must merge.
-    pub delta: VersionSet,
+    /// The key's state with it, which the other replicas must merge.
+    pub state: VersionSet,
     /// What the writer knows after it.
     pub known: Clock,
     /// The local write.
@@ -372,8 +372,8 @@ impl Replica {
         let lsn = self.write(key, changes, env)?;
         self.deleted = deleted;
         self.actors.set(partition, own);
-        let delta = state.delta(&known, actor);
-        Ok(Issued { dot, hlc, delta, known: state.known_to_writer(&known, dot), lsn, mark })
+        let known = state.known_to_writer(&known, dot);
+        Ok(Issued { dot, hlc, state, known, lsn, mark })
     }
 
     /// What the median of the peers' clocks shows now; `None` while no peer is heard, and nothing bounds this node's own.

@@ -73,8 +73,8 @@ impl Model {
             heard.join(&state.clock());
             assert_eq!(heard.runs(), 1, "the gaps are closed");
         }
-        let delta = state.delta(&known, ACTOR);
-        self.mail.extend((1..REPLICAS).map(|to| (to, self.boot, n, delta.clone())));
+        let told = state.clone();
+        self.mail.extend((1..REPLICAS).map(|to| (to, self.boot, n, told.clone())));
     }
 
     /// A message arrives at last. A replica is deaf to a life before the one it has counted.

@@ -140,7 +140,7 @@ fn an_actor_goes_on_above_all_it_may_have_issued_after_an_unclean_end() {
     let next = world.issue(&mut replica, &key("lost")).dot;
     assert_eq!(next.actor, lost.dot.actor);
     assert!(next.n > lost.dot.n, "a dot was issued twice");
-    replica.merge(&key("lost"), PARTITION, &lost.delta, &mut world).unwrap();
+    replica.merge(&key("lost"), PARTITION, &lost.state, &mut world).unwrap();
     assert_eq!(replica.actors_replaced(), 0, "what an earlier life has lost is no surprise");
     let mut replica = world.start(Actors::Continue);
     let third = world.issue(&mut replica, &key("k")).dot;
@@ -232,7 +232,7 @@ fn an_actor_that_a_peer_has_outrun_stays_dead_after_a_clean_end() {
     let other = world.issue(&mut replica, &key("other"));
     world.lose(&key("k"));
     world.lose(&key("other"));
-    replica.merge(&key("k"), PARTITION, &told.delta, &mut world).unwrap();
+    replica.merge(&key("k"), PARTITION, &told.state, &mut world).unwrap();
     assert_eq!(replica.actors_replaced(), 1, "it was seen that dots are lost here");
     let mut replica = world.start(Actors::Continue);
     let next = world.issue(&mut replica, &key("other")).dot;
@@ -266,8 +266,8 @@ proptest! {
             match step {
                 0 => drop(world.issue(&mut replica, key)),
                 1 => drop(world.delete(&mut replica, key)),
-                2 => told.push((key.clone(), peer.issue(&mut other, key).delta)),
-                3 => told.push((key.clone(), peer.delete(&mut other, key).delta)),
+                2 => told.push((key.clone(), peer.issue(&mut other, key).state)),
+                3 => told.push((key.clone(), peer.delete(&mut other, key).state)),
                 4 => {
                     if let Some((key, delta)) = told.get(at) {
                         replica.merge(key, PARTITION, delta, &mut world).unwrap();

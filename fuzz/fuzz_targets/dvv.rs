@@ -39,7 +39,7 @@ enum Step {
     BlindPut {
         replica: u8,
     },
-    /// A put whose delta reaches another replica.
+    /// A put after which another replica gets the state.
     Replicated {
         client: u8,
         replica: u8,
@@ -106,16 +106,11 @@ fn history(steps: &[Step]) {
                 let (c, r) = (usize::from(client) % CLIENTS, usize::from(replica) % REPLICAS);
                 let (clock, seen) = contexts[c].clone();
                 let dot = put(r, &clock, &seen, &mut sets, &mut models);
-                let actor = dot.actor;
                 contexts[c] = token(&sets[r], &models[r], &clock, &seen, dot);
                 if let Step::Replicated { to, .. } = *step {
                     let to = usize::from(to) % REPLICAS;
-                    let delta = sets[r].delta(&clock, actor);
-                    let own = |dot: &&Dot| dot.actor == actor;
-                    let mut model = Model { seen, live: BTreeSet::new() };
-                    model.seen.extend(models[r].seen.iter().filter(own));
-                    model.live.extend(models[r].live.iter().filter(own));
-                    sets[to].merge(&delta);
+                    let (theirs, model) = (sets[r].clone(), models[r].clone());
+                    sets[to].merge(&theirs);
                     models[to].merge(&model);
                 }
             }

@@ -216,7 +216,7 @@ impl PutRound {
         }
         let version = |hlc| version(&facts.request, hlc);
         let issued = replica.issue(&facts.key, facts.partition, covers, &heard, version, env)?;
-        let mut spread = Spread::new(issued.delta, Tally::new(facts.write_needs(), nodes.len()));
+        let mut spread = Spread::new(issued.state, Tally::new(facts.write_needs(), nodes.len()));
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Message)> = others.map(|at| spread.bring(at, facts)).collect();
         held.until(issued.lsn, Release::Send(me, Message::MergeAck { op: facts.id }));

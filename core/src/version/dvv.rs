@@ -12,6 +12,8 @@
 //! - A version is in `merge(s, t)` iff it is in one of them and the other has not discarded it.
 //! - After `put(ctx, v)` the versions are v and all that `ctx` does not cover.
 //! - A version's dot never changes.
+//! - Where a version is, everything that its writer's context covered is known. So replicas send each other whole states: a part of
+//!   one, such as the versions of one actor, can hold a write without what that write did (`docs/decisions/0007-whole-states.md`).
 //!
 //! Only the actor's owner may call `event`; everybody else merges. Left out: pruning by size, which
 //! creates siblings for ever (<https://github.com/basho/riak_core/issues/613>).
@@ -379,21 +381,6 @@ impl VersionSet {
     pub fn put(&mut self, context: &Clock, actor: ActorId, version: Version) -> Dot {
         self.discard(context);
         self.event(actor, 0, version)
-    }
-
-    /// What a replica needs to know of a put: everything in `context` as known and gone, and the whole entry of
-    /// the issuing actor. Sending only the new dot would delete its acknowledged siblings there.
-    #[must_use]
-    pub fn delta(&self, context: &Clock, actor: ActorId) -> VersionSet {
-        let mut delta = VersionSet::default();
-        delta.discard(context);
-        if let Some(own) = self.entry(actor) {
-            match delta.position(actor) {
-                Ok(at) => delta.entries[at] = own.clone(),
-                Err(at) => delta.entries.insert(at, own.clone()),
-            }
-        }
-        delta
     }
 
     /// What the writer of `dot` knows after its write here: what it had seen when it wrote, its own dot, and what is gone of
