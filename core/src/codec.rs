@@ -38,7 +38,7 @@ use crate::message::{
     Action, Counted, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
 };
 use crate::version::context::Context;
-use crate::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use crate::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
 use crate::version::runs::{Run, Runs};
@@ -454,7 +454,7 @@ impl Wire for VersionSet {
     }
 }
 
-impl Wire for Clock {
+impl Wire for VersionVector {
     fn put<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         put_all(self.entries(), encoder)
     }
@@ -463,7 +463,7 @@ impl Wire for Clock {
         decoder: &mut D,
     ) -> Result<Self, DecodeError> {
         let entries: SmallVec<[(ActorId, Runs); 4]> = take_all(decoder, RUNS_MAX)?;
-        Clock::from_entries(entries.into_vec()).ok_or(DecodeError::Other("not a clock"))
+        VersionVector::from_entries(entries.into_vec()).ok_or(DecodeError::Other("not a clock"))
     }
 }
 

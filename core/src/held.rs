@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
     use crate::id::{ActorId, RequestId};
-    use crate::version::dvv::{Clock, Version};
+    use crate::version::dvv::{Version, VersionVector};
 
     const ROOM: usize = 1 << 20;
 
@@ -245,7 +245,7 @@ mod tests {
         let mut state = VersionSet::default();
         let value = Bytes::from(vec![n; 100 << 10]);
         let version = Version::value(Hlc(1 << 20), RequestId(u128::from(n)), Bytes::new(), value);
-        state.put(&Clock::default(), ActorId(1), version);
+        state.put(&VersionVector::default(), ActorId(1), version);
         state
     }
 

@@ -12,7 +12,7 @@ use crate::id::{KeyspaceId, Life, Lsn, NodeId, OpId, RequestId};
 use crate::layout::keyspace::Level;
 use crate::layout::{Layout, LayoutRef};
 use crate::version::context::Context;
-use crate::version::dvv::{Clock, VersionSet};
+use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
 
@@ -53,7 +53,7 @@ pub enum Message {
         /// The operation.
         op: OpId,
         /// All dots known.
-        clock: Clock,
+        clock: VersionVector,
         /// The highest HLC of any version held.
         highest: Hlc,
     },

@@ -20,7 +20,7 @@ use bytes::Bytes;
 
 use crate::budget::Shares;
 use crate::buggify;
-use crate::cluster::agreement::Agreement;
+use crate::cluster::formation::Formation;
 use crate::cluster::lives::Lives;
 use crate::cluster::membership::Membership;
 use crate::cluster::notes::Notes;
@@ -64,7 +64,7 @@ pub struct Node {
     /// Why this node must not serve, if it must not.
     barred: Option<String>,
     notes: Notes,
-    agreement: Agreement,
+    formation: Formation,
     replica: Replica,
     held: Held,
     coordinator: Coordinator,
@@ -89,7 +89,7 @@ impl Node {
     /// A node on an open store. Reads its own records from `engine`.
     pub fn new(config: &NodeConfig, engine: &mut dyn Engine, now: Mono) -> Result<Node> {
         let shares = Shares::of(config.memory_bytes_max);
-        let agreement = Agreement::load(config, engine)?;
+        let formation = Formation::load(config, engine)?;
         let lives = Lives::load(config, engine)?;
         Ok(Node {
             me: config.id,
@@ -98,10 +98,10 @@ impl Node {
             life: config.life,
             started: now,
             members: Membership::new(config),
-            barred: lives.bars(agreement.live().map(|(layout, _)| &**layout)),
+            barred: lives.bars(formation.live().map(|(layout, _)| &**layout)),
             lives,
             notes: Notes::new(&config.name, &config.cluster),
-            agreement,
+            formation,
             replica: Replica::load(config, engine)?,
             held: Held::new(shares.held),
             coordinator: Coordinator::new(config),
@@ -141,8 +141,8 @@ impl Node {
                 sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
                 self.coordinator.stop();
                 self.stop_by = Some(env.mono().plus_ms(STOP_MS_MAX));
-                let endorsed = self.agreement.endorsement(env.engine().durable());
-                if self.members.leave(endorsed, self.agreement.live().is_some(), &self.lives, env) {
+                let endorsed = self.formation.endorsement(env.engine().durable());
+                if self.members.leave(endorsed, self.formation.live().is_some(), &self.lives, env) {
                     self.stays_until = env.mono().plus_ms(GOODBYE_MS);
                 }
             }
@@ -196,18 +196,18 @@ impl Node {
         let (coordinator, mut around) = self.split();
         coordinator.tick(&mut around, env)?;
         if now >= self.members.next_deadline() {
-            self.agreement.tick(&self.members, env)?;
+            self.formation.tick(&self.members, env)?;
             let durable = env.engine().durable();
-            if let Some(stored) = self.agreement.waits_for(durable) {
+            if let Some(stored) = self.formation.waits_for(durable) {
                 self.held.until(stored, Release::Nothing);
             }
             if let Some(stored) = self.lives.waits_for(durable) {
                 self.held.until(stored, Release::Nothing);
             }
-            let live = self.agreement.live().is_some();
+            let live = self.formation.live().is_some();
             self.trust(now);
-            self.members.tick(self.agreement.endorsement(durable), live, &self.lives, env);
-            let members = self.agreement.members();
+            self.members.tick(self.formation.endorsement(durable), live, &self.lives, env);
+            let members = self.formation.members();
             self.members.forget_strangers(&members, now);
             if !members.is_empty() {
                 let peers = self.members.peers();
@@ -264,9 +264,9 @@ impl Node {
         };
         if let Some(op) = fenced
             && (buggify!(env, StaleLayoutSaid)
-                || !self.agreement.on_envelope(layout, env.engine())?)
+                || !self.formation.on_envelope(layout, env.engine())?)
         {
-            sometimes!(env, LayoutQuestionFenced, self.agreement.live().is_none());
+            sometimes!(env, LayoutQuestionFenced, self.formation.live().is_none());
             self.counters.stale_layouts += 1;
             self.out.push_back((from, Message::StaleLayout { op }));
             return Ok(());
@@ -294,9 +294,9 @@ impl Node {
                 coordinator.begin(Asker::Peer(from, op), request, &mut around, env)
             }
             Message::LayoutOffer { .. } if buggify!(env, LayoutOfferIgnored) => Ok(()),
-            Message::LayoutOffer { layout } => self.agreement.on_offer(layout, env.engine()),
+            Message::LayoutOffer { layout } => self.formation.on_offer(layout, env.engine()),
             Message::LayoutRequest => {
-                self.agreement.on_request(from, env);
+                self.formation.on_request(from, env);
                 Ok(())
             }
             Message::ReadReply { op, .. } | Message::DigestReply { op, .. }
@@ -365,7 +365,7 @@ impl Node {
                 (answer, loaded.lsn)
             }
             Message::Merge { op, key, state } => {
-                let Some((layout, _)) = self.agreement.live() else {
+                let Some((layout, _)) = self.formation.live() else {
                     return Ok((Message::StaleLayout { op: *op }, None));
                 };
                 let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
@@ -489,7 +489,7 @@ impl Node {
                 self.on_message(to, message, env)?;
             } else {
                 let layout =
-                    self.agreement.live().map(|(_, reference)| reference).unwrap_or_default();
+                    self.formation.live().map(|(_, reference)| reference).unwrap_or_default();
                 let asks = asks(&message);
                 let durable = env.engine().durable();
                 let left = env.send(to, Envelope { life: self.life, layout, durable, message });
@@ -509,7 +509,7 @@ impl Node {
     fn split(&mut self) -> (&mut Coordinator, Surroundings<'_>) {
         let around = Surroundings {
             barred: self.barred.as_deref(),
-            layout: self.agreement.live(),
+            layout: self.formation.live(),
             members: &self.members,
             replica: &mut self.replica,
             held: &mut self.held,

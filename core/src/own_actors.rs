@@ -27,7 +27,7 @@ use crate::config::{Actors, DOT_MAX, LIFE_DOTS, NodeConfig, OWN_RUNS_USUAL, issu
 use crate::engine::Change;
 use crate::error::{Error, Result};
 use crate::id::{ActorId, PartitionId};
-use crate::version::dvv::{Clock, VersionSet};
+use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::version::runs::Runs;
 
@@ -37,7 +37,7 @@ const PREFIX: &[u8] = b"\0actor/";
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
     /// All that anybody who answered knows.
-    pub clock: Clock,
+    pub clock: VersionVector,
     /// The highest HLC that anybody told of.
     pub highest: Hlc,
     /// How many of the key's primaries have answered this very life.
@@ -81,7 +81,12 @@ impl Own {
 
     /// The numbers up to `base` that nobody knows of those who were heard. They are nowhere only if that is everybody.
     #[must_use]
-    pub fn nowhere(&self, known: &Clock, heard: &Clock, state: &VersionSet) -> Runs {
+    pub fn nowhere(
+        &self,
+        known: &VersionVector,
+        heard: &VersionVector,
+        state: &VersionSet,
+    ) -> Runs {
         let mut somewhere = Runs::default();
         for runs in [known.of(self.actor), heard.of(self.actor)].into_iter().flatten() {
             somewhere.join(runs);
@@ -152,8 +157,8 @@ impl OwnActors {
     pub fn to_issue(
         &self,
         partition: PartitionId,
-        known: &Clock,
-        heard: &Clock,
+        known: &VersionVector,
+        heard: &VersionVector,
         state: &VersionSet,
     ) -> Option<Own> {
         let own = self.get(partition)?;

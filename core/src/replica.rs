@@ -31,7 +31,7 @@ use crate::own_actors::{Heard, Own, OwnActors};
 use crate::queried::Queried;
 use crate::sometimes;
 use crate::step::Env;
-use crate::version::dvv::{Clock, Dot, Version, VersionSet};
+use crate::version::dvv::{Dot, Version, VersionSet, VersionVector};
 use crate::version::hlc::{Hlc, HybridClock};
 
 const OWN_KIND: u8 = 0;
@@ -80,7 +80,7 @@ pub struct Issued {
     /// The key's state with it, which the other replicas must merge.
     pub state: VersionSet,
     /// What the writer knows after it.
-    pub known: Clock,
+    pub known: VersionVector,
     /// The local write.
     pub lsn: Lsn,
     /// The hybrid clock's mark that is part of the write. While it is not durable the dot must stay here.
@@ -91,9 +91,9 @@ pub struct Issued {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Covers {
     /// This, and no more: a client's context.
-    Only(Clock),
+    Only(VersionVector),
     /// This, and whatever is here at the moment of the event: a blind write of a `Newest` keyspace.
-    AndLocal(Clock),
+    AndLocal(VersionVector),
 }
 
 /// The local copy.
@@ -191,7 +191,7 @@ impl Replica {
         &mut self,
         key: &KeyRef,
         engine: &mut dyn Engine,
-    ) -> Result<(Clock, Hlc), Trouble> {
+    ) -> Result<(VersionVector, Hlc), Trouble> {
         let Loaded { state, lsn } = self.read(key, engine)?;
         let told = (state.clock(), state.highest_hlc());
         self.queried.keep(key, (state, lsn));
@@ -407,7 +407,7 @@ impl Replica {
     fn own_actor(
         &mut self,
         partition: PartitionId,
-        known: &Clock,
+        known: &VersionVector,
         heard: &Heard,
         state: &VersionSet,
         env: &mut impl Env,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, proptest};
 use proptest::test_runner::{Config, FileFailurePersistence};
 use rondo_core::id::{ActorId, RequestId};
-use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
 use smallvec::SmallVec;
@@ -75,7 +75,7 @@ fn shown(state: &VersionSet) -> BTreeSet<Dot> {
 }
 
 /// The dots that a clock covers.
-fn covered_by(clock: &Clock) -> BTreeSet<Dot> {
+fn covered_by(clock: &VersionVector) -> BTreeSet<Dot> {
     let runs = clock.entries().iter();
     runs.flat_map(|(actor, runs)| {
         let numbers = runs.list().iter().flat_map(|run| run.from..=run.to);
@@ -189,7 +189,7 @@ enum Step {
 #[derive(Clone, Default)]
 struct World {
     replicas: Vec<(VersionSet, Known)>,
-    contexts: Vec<(Clock, BTreeSet<Dot>)>,
+    contexts: Vec<(VersionVector, BTreeSet<Dot>)>,
     messages: Vec<(VersionSet, Known)>,
     /// All dots issued, and all that some put with them in its context has overwritten.
     issued: BTreeSet<Dot>,
@@ -355,7 +355,7 @@ proptest! {
 #[test]
 fn interleaved_writers_that_pass_contexts_make_no_sibling_explosion() {
     let mut state = VersionSet::default();
-    let mut contexts = [Clock::default(), Clock::default()];
+    let mut contexts = [VersionVector::default(), VersionVector::default()];
     for n in 1..=100u64 {
         let client = (n % 2) as usize;
         state.put(&contexts[client], ActorId(1), version(dot(1, n)));
@@ -369,7 +369,7 @@ fn interleaved_writers_that_pass_contexts_make_no_sibling_explosion() {
 #[test]
 fn replicas_that_merge_a_write_are_equal_at_once() {
     let mut coordinator = VersionSet::default();
-    coordinator.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
+    coordinator.put(&VersionVector::default(), ActorId(1), version(dot(1, 1)));
     let replicas =
         [merged(&VersionSet::default(), &coordinator), merged(&coordinator, &coordinator)];
     for replica in replicas {
@@ -422,8 +422,8 @@ fn a_newer_tombstone_wins_over_an_older_value() {
 #[test]
 fn a_second_blind_write_is_a_new_dot() {
     let mut state = VersionSet::default();
-    let first = state.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
-    let second = state.put(&Clock::default(), ActorId(1), version(dot(1, 2)));
+    let first = state.put(&VersionVector::default(), ActorId(1), version(dot(1, 1)));
+    let second = state.put(&VersionVector::default(), ActorId(1), version(dot(1, 2)));
     assert_eq!(shown(&state), BTreeSet::from([first, second]));
     assert_eq!(second, dot(1, 2));
 }
@@ -431,7 +431,7 @@ fn a_second_blind_write_is_a_new_dot() {
 #[test]
 fn a_context_ahead_of_the_actor_drops_values_and_the_next_dot_is_above_it() {
     let mut state = state(&["xoo"]);
-    state.discard(&Clock::new([(ActorId(1), 10)]));
+    state.discard(&VersionVector::new([(ActorId(1), 10)]));
     assert_eq!(shown(&state), BTreeSet::new());
     state.event(ActorId(1), 0, version(dot(1, 11)));
     assert_eq!(shown(&state), BTreeSet::from([dot(1, 11)]));
@@ -452,8 +452,8 @@ fn a_dot_above_a_base_leaves_a_gap_that_others_may_fill() {
 #[test]
 fn a_client_that_chains_its_own_tokens_keeps_one_value_beside_the_unseen_one() {
     let mut replicas = [VersionSet::default(), VersionSet::default()];
-    replicas[0].put(&Clock::default(), ActorId(1), version(dot(1, 1)));
-    let mut token = Clock::default();
+    replicas[0].put(&VersionVector::default(), ActorId(1), version(dot(1, 1)));
+    let mut token = VersionVector::default();
     for n in 0..1000 {
         // The nodes take turns of several writes, and hear of each other's late.
         let at = n / 7 % 2;
@@ -478,10 +478,10 @@ fn a_client_that_chains_its_own_tokens_keeps_one_value_beside_the_unseen_one() {
 #[test]
 fn a_later_write_brings_an_earlier_one_along_with_what_that_overwrote() {
     let mut other = VersionSet::default();
-    other.put(&Clock::default(), ActorId(2), version(dot(2, 1)));
+    other.put(&VersionVector::default(), ActorId(2), version(dot(2, 1)));
     let mut issuer = other.clone();
     let lost = issuer.put(&other.clock(), ActorId(1), version(dot(1, 1)));
-    let new = issuer.put(&Clock::default(), ActorId(1), version(dot(1, 2)));
+    let new = issuer.put(&VersionVector::default(), ActorId(1), version(dot(1, 2)));
     other.merge(&issuer);
     assert_eq!(shown(&other), BTreeSet::from([lost, new]));
 }
@@ -490,7 +490,7 @@ fn a_later_write_brings_an_earlier_one_along_with_what_that_overwrote() {
 #[test]
 fn a_late_version_stays_gone() {
     let mut early = VersionSet::default();
-    early.put(&Clock::default(), ActorId(1), version(dot(1, 1)));
+    early.put(&VersionVector::default(), ActorId(1), version(dot(1, 1)));
     let mut late = VersionSet::default();
     late.put(&early.clock(), ActorId(2), version(dot(2, 1)));
     assert!(!late.merge(&early));
@@ -499,21 +499,22 @@ fn a_late_version_stays_gone() {
 
 #[test]
 fn a_clock_is_sorted_and_has_no_zeroes_and_the_highest_counts() {
-    let clock = Clock::new([(ActorId(3), 1), (ActorId(1), 2), (ActorId(3), 4), (ActorId(2), 0)]);
-    let counters = |clock: &Clock| -> Vec<(u64, u64)> {
+    let clock =
+        VersionVector::new([(ActorId(3), 1), (ActorId(1), 2), (ActorId(3), 4), (ActorId(2), 0)]);
+    let counters = |clock: &VersionVector| -> Vec<(u64, u64)> {
         let counter = |(actor, runs): &(ActorId, Runs)| (actor.0, runs.highest());
         assert!(clock.entries().iter().all(|(_, runs)| *runs == Runs::up_to(runs.highest())));
         clock.entries().iter().map(counter).collect()
     };
     assert_eq!(counters(&clock), [(1, 2), (3, 4)]);
     assert!(clock.covers(dot(3, 4)) && !clock.covers(dot(3, 5)) && !clock.covers(dot(2, 1)));
-    let mut joined = Clock::new([(ActorId(1), 3), (ActorId(4), 1)]);
+    let mut joined = VersionVector::new([(ActorId(1), 3), (ActorId(4), 1)]);
     assert!(!joined.dominates(&clock) && !clock.dominates(&joined));
     joined.join(&clock);
     assert!(joined.dominates(&clock));
     assert_eq!(counters(&joined), [(1, 3), (3, 4), (4, 1)]);
     joined.add(dot(4, 3));
     assert!(joined.covers(dot(4, 3)) && !joined.covers(dot(4, 2)));
-    assert!(joined.dominates(&clock) && !joined.dominates(&Clock::new([(ActorId(4), 3)])));
+    assert!(joined.dominates(&clock) && !joined.dominates(&VersionVector::new([(ActorId(4), 3)])));
     assert_eq!((joined.runs(), joined.highest(ActorId(4))), (4, 3));
 }

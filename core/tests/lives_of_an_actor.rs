@@ -10,7 +10,7 @@ use proptest::prelude::{prop, prop_assert, proptest};
 use rondo_core::config::LIFE_DOTS;
 use rondo_core::id::{ActorId, RequestId};
 use rondo_core::own_actors::Own;
-use rondo_core::version::dvv::{Clock, Dot, Version, VersionSet};
+use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 
 const ACTOR: ActorId = ActorId(1);
@@ -53,12 +53,12 @@ impl Model {
     /// A put that hears these replicas; it overwrites what `covers` says of what it has heard.
     fn put(&mut self, hears: [bool; REPLICAS], overwrites: bool) {
         let own = Own { actor: ACTOR, base: self.base() };
-        let mut heard = Clock::default();
+        let mut heard = VersionVector::default();
         for (copy, _) in self.copies.iter_mut().zip(hears).filter(|(_, hears)| *hears) {
             copy.counted = self.boot;
             heard.join(&copy.state.clock());
         }
-        let mut known = if overwrites { heard.clone() } else { Clock::default() };
+        let mut known = if overwrites { heard.clone() } else { VersionVector::default() };
         let state = &mut self.copies[0].state;
         let seen = |n: &u64| known.covers(Dot { actor: ACTOR, n: *n });
         self.covered.extend(self.issued.iter().copied().filter(seen));
@@ -144,7 +144,7 @@ fn a_plain_counter_swallows_an_acknowledged_dot() {
     let mut peer = owner.clone();
     peer.event(ACTOR, 0, version(2));
     let (mut counter, mut runs) = (owner.clone(), owner);
-    counter.discard(&Clock::new([(ACTOR, 2 * LIFE_DOTS)]));
+    counter.discard(&VersionVector::new([(ACTOR, 2 * LIFE_DOTS)]));
     for state in [&mut counter, &mut runs] {
         state.event(ACTOR, 2 * LIFE_DOTS, version(3));
         state.merge(&peer);

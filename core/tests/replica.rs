@@ -19,7 +19,7 @@ use rondo_core::probe::Probe;
 use rondo_core::replica::{Covers, Issued, Replica, Trouble, data_key};
 use rondo_core::step::Env;
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot, Version, VersionSet};
+use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -67,12 +67,12 @@ impl World {
 
     fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let version = |hlc| Version::value(hlc, RequestId(1), Bytes::new(), "v".into());
-        let covers = Covers::Only(Clock::default());
+        let covers = Covers::Only(VersionVector::default());
         replica.issue(key, PARTITION, covers, &Heard::default(), version, self).unwrap()
     }
 
     fn delete(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
-        let covers = Covers::AndLocal(Clock::default());
+        let covers = Covers::AndLocal(VersionVector::default());
         let version = |hlc| Version::tombstone(hlc, RequestId(2));
         replica.issue(key, PARTITION, covers, &Heard::default(), version, self).unwrap()
     }
@@ -164,7 +164,7 @@ fn what_no_reader_would_take_is_never_stored() {
     let mut world = World::default();
     let mut replica = world.start(Actors::Fresh);
     let sparse = |odd: u64| {
-        let mut clock = Clock::default();
+        let mut clock = VersionVector::default();
         (1..=RUNS_MAX as u64)
             .for_each(|n| clock.add(Dot { actor: ActorId(1 << 40), n: 2 * n + odd }));
         let mut state = VersionSet::default();
@@ -173,7 +173,7 @@ fn what_no_reader_would_take_is_never_stored() {
     };
     replica.merge(&key("k"), PARTITION, &sparse(0), &mut world).unwrap();
     let mut other = VersionSet::default();
-    other.discard(&Clock::new([(ActorId(2 << 40), 1)]));
+    other.discard(&VersionVector::new([(ActorId(2 << 40), 1)]));
     let refused = replica.merge(&key("k"), PARTITION, &other, &mut world);
     assert!(matches!(refused, Err(Trouble::Failed(Error::Full(_)))), "{refused:?}");
     let loaded = replica.read(&key("k"), &mut world.engine).expect("it can be read");
@@ -191,7 +191,7 @@ fn what_each_coordinator_accepts_comes_together_in_one_record() {
         let heard = Heard { replicas: 3, answered: 2, ..Heard::default() };
         let mut refused = None;
         while refused.is_none() {
-            let covers = Covers::AndLocal(Clock::default());
+            let covers = Covers::AndLocal(VersionVector::default());
             let version = |hlc| Version::tombstone(hlc, RequestId(2));
             refused =
                 replica.issue(&key("k"), PARTITION, covers, &heard, version, &mut world).err();

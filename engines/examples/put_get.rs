@@ -36,7 +36,7 @@ fn main() {
         loop {
             engine.flush().expect("it flushes");
             let start = Instant::now();
-            let progress = engine.maintain(1 << 20).expect("it merges");
+            let progress = engine.maintain(1 << 20).expect("it compacts");
             slowest = slowest.max(start.elapsed().as_micros());
             steps += 1;
             if !progress.more {

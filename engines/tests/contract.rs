@@ -54,14 +54,14 @@ fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..max)
 }
 
-/// Tiny files, so that files change and merges run all the time.
+/// Tiny files, so that files change and compactions run all the time.
 fn tiny() -> Options {
     Options {
         file_bytes_max: 1500,
         allocate_bytes: 1024,
         buffer_bytes_max: 700,
-        merge_dead_percent: 10,
-        merge_dead_bytes_min: 0,
+        compact_dead_percent: 10,
+        compact_dead_bytes_min: 0,
         accept_losses: true,
         ..Options::new(0x5eed)
     }
@@ -344,7 +344,7 @@ fn crash_in_recovery(disk: &MemDisk, options: Options, k: u64, way: u64) {
     }
 }
 
-/// Overwrites, deletions, atomic batches, group commit, rotation, merges.
+/// Overwrites, deletions, atomic batches, group commit, rotation, compactions.
 fn busy_workload() -> Vec<Step> {
     let mut steps = Vec::new();
     for round in 0..6_u8 {
@@ -454,7 +454,7 @@ fn check_flipped(path: &str, byte: u64, with_hints: bool) {
             }
         }
         if round == 0 {
-            // A merge meets the damage too, and must keep what it cannot read.
+            // A compaction meets the damage too, and must keep what it cannot read.
             for _ in 0..200 {
                 engine.maintain(1 << 20).unwrap();
             }
@@ -548,7 +548,7 @@ fn cold_records_are_read_in_two_parts() {
             let found = match pair.engine.get(&key(n)).unwrap() {
                 Lookup::Cold(ticket) => {
                     pair.engine.start_read(rondo_core::id::ReadId(1), ticket).unwrap();
-                    // Meanwhile the key is overwritten and its file merged away.
+                    // Meanwhile the key is overwritten and its file compacted away.
                     pair.step(&Step::Write(vec![(n, Some(1))])).unwrap();
                     for _ in 0..30 {
                         pair.engine.maintain(1 << 20).unwrap();
@@ -604,11 +604,11 @@ fn workload_of_a_merge() -> Vec<Step> {
 
 /// basho/bitcask#82, exhaustively: at each operation, with each subset of what was not synced.
 #[test]
-fn a_merge_brings_nothing_back() {
+fn a_compaction_brings_nothing_back() {
     let steps = workload_of_a_merge();
-    let mut merged = Pair::new(MemDisk::new(), tiny()).unwrap();
-    steps.iter().for_each(|step| merged.step(step).unwrap());
-    assert!(merged.disk.content("store/0000000001.data").is_none(), "the merge has run");
+    let mut compacted = Pair::new(MemDisk::new(), tiny()).unwrap();
+    steps.iter().for_each(|step| compacted.step(step).unwrap());
+    assert!(compacted.disk.content("store/0000000001.data").is_none(), "the compaction has run");
     let mut k = 0;
     while let Some((disk, _)) = run_until(k, &steps, tiny()) {
         for kept in 0..1_u32 << disk.unsynced_count().min(7) {
@@ -648,11 +648,11 @@ fn maintain_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
     panic!("background work never ends");
 }
 
-/// A crash may tear a mark and keep the writes behind it. Nothing is lost then, and the file can still be merged; damage
+/// A crash may tear a mark and keep the writes behind it. Nothing is lost then, and the file can still be compacted; damage
 /// that may have been a write stays where it is.
 #[test]
-fn a_merge_passes_damage_that_held_no_write() {
-    // Three writes, with a mark before each but the first; whether the file is merged without a part of it.
+fn a_compaction_passes_damage_that_held_no_write() {
+    // Three writes, with a mark before each but the first; whether the file is compacted without a part of it.
     let is_merged_without = |gone: fn(&[usize]) -> std::ops::Range<usize>| {
         let disk = MemDisk::new();
         let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
@@ -685,7 +685,7 @@ fn a_merge_passes_damage_that_held_no_write() {
 
 /// Where nobody writes any more no sync would come by itself, and the space would never be given back.
 #[test]
-fn a_merge_that_waits_for_a_sync_says_so() {
+fn a_compaction_that_waits_for_a_sync_says_so() {
     let disk = MemDisk::new();
     let mut engine = Bitcask::open(Arc::new(disk.clone()), "store", tiny()).unwrap().0;
     for _ in 0..9 {
@@ -706,7 +706,7 @@ fn a_merge_that_waits_for_a_sync_says_so() {
     assert!(engine.stats().disk_bytes < before / 2, "{before}");
 }
 
-/// A device that never answers holds nobody up: writes, reads, scans, merges, hints and changes of files go on or wait
+/// A device that never answers holds nobody up: writes, reads, scans, compactions, hints and changes of files go on or wait
 /// for a sync, and nothing is called durable. (fdatasync on the thread that serves is what etcd warns of:
 /// <https://github.com/etcd-io/etcd/issues/10414>.)
 #[test]

@@ -240,9 +240,9 @@ fn a_log_whose_start_is_damaged_has_lost_something_unless_its_first_record_stand
 }
 
 #[test]
-fn a_merged_file_without_its_header_is_read_although_its_hint_is_sound() {
+fn a_compacted_file_without_its_header_is_read_although_its_hint_is_sound() {
     let disk = MemDisk::new();
-    let options = Options { merge_dead_bytes_min: 0, merge_dead_percent: 1, ..options() };
+    let options = Options { compact_dead_bytes_min: 0, compact_dead_percent: 1, ..options() };
     let (mut engine, _) = Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
     // One batch of two, and a write that follows it: Lsns that would be dense without the second of the batch.
     let two = [put("one", "1".to_owned()), put("two", "2".to_owned())];
@@ -258,13 +258,13 @@ fn a_merged_file_without_its_header_is_read_although_its_hint_is_sound() {
         sync(&disk, &mut engine, n + 2).unwrap();
     }
     engine.close().unwrap();
-    let merged = disk.list("store").unwrap().into_iter().find_map(|name| {
+    let compacted = disk.list("store").unwrap().into_iter().find_map(|name| {
         let path = format!("store/{name}");
         let content = disk.content(&path).filter(|_| name.ends_with(".data"))?;
         let at = content.windows(3).position(|bytes| bytes == b"two")?;
         (content[8] == 2).then_some((path, at as u64))
     });
-    let (path, at) = merged.expect("a merge has copied what is alive");
+    let (path, at) = compacted.expect("a compaction has copied what is alive");
     disk.flip_bit(&path, 20, 1);
     disk.kill();
     let (_, opened) = open(&disk).unwrap();
@@ -276,9 +276,9 @@ fn a_merged_file_without_its_header_is_read_although_its_hint_is_sound() {
 }
 
 #[test]
-fn a_merge_leaves_a_file_alone_whose_end_reads_as_zeroes() {
+fn a_compaction_leaves_a_file_alone_whose_end_reads_as_zeroes() {
     let disk = MemDisk::new();
-    let options = Options { merge_dead_bytes_min: 0, merge_dead_percent: 10, ..options() };
+    let options = Options { compact_dead_bytes_min: 0, compact_dead_percent: 10, ..options() };
     let (mut engine, _) = Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
     // The first file: mostly dead at the end, with one record alive, its last.
     for n in 0..3 {
@@ -471,11 +471,11 @@ fn a_hint_that_is_damaged_while_the_store_is_open_is_made_anew_from_its_file() {
     assert!(matches!(keys(&mut engine), Err(Error::Corrupt { .. })));
 }
 
-/// A rotten record is written over without being read, and then the merge that stopped at it goes on.
+/// A rotten record is written over without being read, and then the compaction that stopped at it goes on.
 #[test]
 fn a_rotten_record_is_known_by_its_key_and_can_be_written_over() {
     let disk = MemDisk::new();
-    let options = Options { merge_dead_percent: 10, merge_dead_bytes_min: 0, ..options() };
+    let options = Options { compact_dead_percent: 10, compact_dead_bytes_min: 0, ..options() };
     let open = |disk: &MemDisk| Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
     let (mut engine, _) = open(&disk);
     engine.write(&put("rotten", "r".repeat(300))).unwrap();
@@ -496,7 +496,7 @@ fn a_rotten_record_is_known_by_its_key_and_can_be_written_over() {
     assert_eq!(engine.stats().damaged, 0);
     sync(&disk, &mut engine, 5_000).unwrap();
     maintain(&disk, &mut engine);
-    assert!(disk.content("store/0000000001.data").is_none(), "nothing holds the merge up");
+    assert!(disk.content("store/0000000001.data").is_none(), "nothing holds the compaction up");
     disk.crash_lose_all();
     let (mut engine, opened) = open(&disk);
     assert_eq!(opened.lost, []);
@@ -504,11 +504,11 @@ fn a_rotten_record_is_known_by_its_key_and_can_be_written_over() {
     assert!(value(&mut engine, "other").unwrap().unwrap().starts_with("11:"));
 }
 
-/// The log that is written on beside a merge names more as durable than what the merge has written, whose number is higher.
+/// The log that is written on beside a compaction names more as durable than what the compaction has written, whose number is higher.
 #[test]
-fn a_merged_file_without_its_hint_hides_no_mark_of_an_older_log() {
+fn a_compacted_file_without_its_hint_hides_no_mark_of_an_older_log() {
     let disk = MemDisk::new();
-    let options = Options { merge_dead_percent: 10, merge_dead_bytes_min: 0, ..options() };
+    let options = Options { compact_dead_percent: 10, compact_dead_bytes_min: 0, ..options() };
     let open = |disk: &MemDisk| Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
     let (mut engine, _) = open(&disk);
     engine.write(&put("alive", "z".to_owned())).unwrap();
@@ -530,18 +530,18 @@ fn a_merged_file_without_its_hint_hides_no_mark_of_an_older_log() {
     let has = |path: &String| disk.content(path).unwrap().windows(4).position(|at| at == b"lost");
     let data = paths("data");
     let log = data.iter().position(|path| has(path).is_some()).unwrap();
-    assert!(log + 1 < data.len(), "a merge has written a newer file: {data:?}");
+    assert!(log + 1 < data.len(), "a compaction has written a newer file: {data:?}");
     paths("hint").iter().for_each(|hint| disk.flip_bit(hint, 22, 3));
     disk.flip_bit(&data[log], has(&data[log]).unwrap() as u64, 1);
     let (_, opened) = open(&disk);
     assert_ne!(opened.lost, [], "a mark behind it names the write that is gone");
 }
 
-/// A block that went astray onto the start of a small merged file leaves nothing of it but its hint.
+/// A block that went astray onto the start of a small compacted file leaves nothing of it but its hint.
 #[test]
-fn a_merged_file_of_which_only_the_hint_is_left_is_missed() {
+fn a_compacted_file_of_which_only_the_hint_is_left_is_missed() {
     let disk = MemDisk::new();
-    let options = Options { merge_dead_percent: 10, merge_dead_bytes_min: 0, ..options() };
+    let options = Options { compact_dead_percent: 10, compact_dead_bytes_min: 0, ..options() };
     let open = |disk: &MemDisk| Bitcask::open(Arc::new(disk.clone()), "store", options).unwrap();
     let (mut engine, _) = open(&disk);
     engine.write(&put("alive", "z".to_owned())).unwrap();
@@ -554,13 +554,13 @@ fn a_merged_file_of_which_only_the_hint_is_left_is_missed() {
     let names = disk.list("store").unwrap().into_iter().filter(|name| name.ends_with(".data"));
     let paths = names.map(|name| format!("store/{name}"));
     let has = |path: &String| disk.content(path).unwrap().windows(5).any(|at| at == b"alive");
-    let merged = paths.into_iter().find(has).unwrap();
-    let len = disk.content(&merged).unwrap().len();
-    let file = disk.open(&merged, Open::Existing).unwrap();
+    let compacted = paths.into_iter().find(has).unwrap();
+    let len = disk.content(&compacted).unwrap().len();
+    let file = disk.open(&compacted, Open::Existing).unwrap();
     disk.write_at(&file, &[&vec![7; len]], 0).unwrap();
     let (_, opened) = open(&disk);
     assert_ne!(opened.lost, [], "all that was in the file is gone");
-    assert!(disk.content(&merged).is_some(), "and nothing was removed");
+    assert!(disk.content(&compacted).is_some(), "and nothing was removed");
 }
 
 /// The last record of a batch is damaged. What follows is beyond what is known to be durable, and does not make the batch whole.
@@ -586,13 +586,13 @@ fn a_durable_batch_that_lost_its_end_is_missed_whatever_follows() {
     assert_eq!(disk.content(&log), before, "and nothing was changed");
 }
 
-/// Writes are refused before anything fails, deletes and merges go on, and the room comes back.
+/// Writes are refused before anything fails, deletes and compactions go on, and the room comes back.
 #[test]
 fn a_store_says_that_its_disk_is_nearly_full_before_it_is() {
     let disk = MemDisk::new();
     let options = Options {
-        merge_dead_percent: 10,
-        merge_dead_bytes_min: 0,
+        compact_dead_percent: 10,
+        compact_dead_bytes_min: 0,
         file_bytes_max: 20_000,
         low_water_bytes: 100_000,
         ..options()

@@ -19,7 +19,7 @@ fn options() -> Options {
         file_bytes_max: FILE,
         allocate_bytes: 0,
         buffer_bytes_max: 1_000,
-        merge_dead_bytes_min: FILE / 4,
+        compact_dead_bytes_min: FILE / 4,
         low_water_bytes: 2 * FILE,
         ..Options::new(7)
     }
@@ -96,7 +96,7 @@ fn what_was_deleted_in_the_file_that_is_written_is_given_back_without_a_restart(
 }
 
 #[test]
-fn deletes_leave_the_room_that_merges_need() {
+fn deletes_leave_the_room_that_compactions_need() {
     let disk = MemDisk::new();
     disk.set_capacity(Some(CAPACITY));
     let mut engine = open(&disk);

@@ -1,4 +1,4 @@
-//! A data file that is gone is named at the next start, whichever it is and however the last life ended, and one that a merge
+//! A data file that is gone is named at the next start, whichever it is and however the last life ended, and one that a compaction
 //! has removed is not missed.
 
 use std::sync::Arc;
@@ -17,8 +17,8 @@ fn options() -> Options {
     Options {
         file_bytes_max: 400,
         allocate_bytes: 0,
-        merge_dead_percent: 10,
-        merge_dead_bytes_min: 1,
+        compact_dead_percent: 10,
+        compact_dead_bytes_min: 1,
         accept_losses: true,
         ..Options::new(2)
     }
@@ -115,9 +115,9 @@ fn without_its_whole_directory_a_store_of_one_life_does_not_start() {
     assert!(start(&disk).err().is_some_and(|error| error.contains("0000000001.data is missing")));
 }
 
-/// A merge takes the files of earlier lives away, and the power goes at each of its operations.
+/// A compaction takes the files of earlier lives away, and the power goes at each of its operations.
 #[test]
-fn what_a_merge_has_removed_is_not_missed_and_what_it_has_not_is() {
+fn what_a_compaction_has_removed_is_not_missed_and_what_it_has_not_is() {
     let mut has_removed = false;
     for at in 0.. {
         let mut was_cut = false;
@@ -143,7 +143,7 @@ fn what_a_merge_has_removed_is_not_missed_and_what_it_has_not_is() {
             let after = data_files(&disk);
             has_removed |= before.iter().any(|file| !after.contains(file));
             start(&disk.fork()).unwrap_or_else(|error| panic!("cut at {at}, kept {keep}: {error}"));
-            // What a merge has noted as gone, and not removed yet, may go.
+            // What a compaction has noted as gone, and not removed yet, may go.
             let is_noted = |file: &String| disk.content(&file.replace(".data", ".gone")).is_some();
             for file in after.iter().filter(|file| before.contains(file) && !is_noted(file)) {
                 let without = disk.fork();
@@ -156,11 +156,11 @@ fn what_a_merge_has_removed_is_not_missed_and_what_it_has_not_is() {
             break;
         }
     }
-    assert!(has_removed, "a merge has removed files of the list");
+    assert!(has_removed, "a compaction has removed files of the list");
 }
 
 #[test]
-fn the_notes_of_a_merge_go_when_the_directory_has_listed_its_files_anew() {
+fn the_notes_of_a_compaction_go_when_the_directory_has_listed_its_files_anew() {
     let disk = lived(4);
     let mut engine = start(&disk).unwrap();
     write(&disk, &mut engine, "a", 10);
@@ -173,11 +173,11 @@ fn the_notes_of_a_merge_go_when_the_directory_has_listed_its_files_anew() {
     assert!(notes(&disk) > 0);
     drop(start(&disk).unwrap());
     assert_eq!(notes(&disk), 0);
-    assert_each_is_missed(&disk, "after the merge");
+    assert_each_is_missed(&disk, "after the compaction");
 }
 
 #[test]
-fn files_that_the_last_life_has_made_are_missed_logs_and_merged_ones() {
+fn files_that_the_last_life_has_made_are_missed_logs_and_compacted_ones() {
     let disk = lived(1);
     let mut engine = start(&disk).unwrap();
     let first = data_files(&disk);
@@ -188,8 +188,8 @@ fn files_that_the_last_life_has_made_are_missed_logs_and_merged_ones() {
     drop(engine);
     disk.kill();
     let made = data_files(&disk).into_iter().filter(|file| !first.contains(file)).count();
-    let merged =
+    let compacted =
         disk.list(DATA).unwrap().into_iter().filter(|name| name.ends_with(".gone")).count();
-    assert!(made > 1 && merged > 0, "{:?}", disk.list(DATA));
-    assert_each_is_missed(&disk, "after rotations and merges");
+    assert!(made > 1 && compacted > 0, "{:?}", disk.list(DATA));
+    assert_each_is_missed(&disk, "after rotations and compactions");
 }

@@ -20,7 +20,7 @@ use rondo_core::message::{
     Action, Counted, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
 };
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use rondo_core::version::dvv::{VersionVector, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
 use rondo_core::version::runs::{Run, Runs};
@@ -149,9 +149,9 @@ fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
     Ok(VersionSet::from_entries(entries.into()).expect("sorted and sound"))
 }
 
-fn clock(u: &mut Unstructured<'_>) -> Result<Clock> {
+fn clock(u: &mut Unstructured<'_>) -> Result<VersionVector> {
     let entries = several(u, 8, |u| Ok((ActorId(u.arbitrary()?), u.int_in_range(0..=DOT_MAX)?)))?;
-    let mut clock = Clock::new(entries);
+    let mut clock = VersionVector::new(entries);
     for _ in 0..u.int_in_range(0..=8)? {
         clock.add(Dot { actor: ActorId(u.arbitrary()?), n: u.int_in_range(1..=DOT_MAX)? });
     }

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use rondo_core::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
 use rondo_core::id::{ActorId, KeyspaceId};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot};
+use rondo_core::version::dvv::{VersionVector, Dot};
 use rondo_core::version::hlc::Hlc;
 
 #[derive(Arbitrary, Debug)]
@@ -43,7 +43,7 @@ fuzz_target!(|input: Input| {
         }
         Input::Sealed { entries, dots, highest, keyspace, key, secret, change } => {
             let entries = entries.into_iter().map(|(actor, n)| (ActorId(actor), n % (DOT_MAX + 1)));
-            let mut clock = Clock::new(entries);
+            let mut clock = VersionVector::new(entries);
             for (actor, n) in dots {
                 clock.add(Dot { actor: ActorId(actor), n: n % DOT_MAX + 1 });
             }

@@ -13,7 +13,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::id::{ActorId, RequestId};
-use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use rondo_core::version::dvv::{VersionVector, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
 
@@ -95,7 +95,7 @@ fn version(dot: Dot) -> Version {
 fn history(steps: &[Step]) {
     let mut sets = vec![VersionSet::default(); REPLICAS];
     let mut models = vec![Model::default(); REPLICAS];
-    let mut contexts = vec![(Clock::default(), BTreeSet::new()); CLIENTS];
+    let mut contexts = vec![(VersionVector::default(), BTreeSet::new()); CLIENTS];
     for step in steps.iter().take(100) {
         match *step {
             Step::Read { client, replica } => {
@@ -116,7 +116,7 @@ fn history(steps: &[Step]) {
             }
             Step::BlindPut { replica } => {
                 let r = usize::from(replica) % REPLICAS;
-                put(r, &Clock::default(), &BTreeSet::new(), &mut sets, &mut models);
+                put(r, &VersionVector::default(), &BTreeSet::new(), &mut sets, &mut models);
             }
             Step::Merge { from, to } => {
                 let (from, to) = (usize::from(from) % REPLICAS, usize::from(to) % REPLICAS);
@@ -133,7 +133,7 @@ fn history(steps: &[Step]) {
 
 fn put(
     replica: usize,
-    clock: &Clock,
+    clock: &VersionVector,
     seen: &BTreeSet<Dot>,
     sets: &mut [VersionSet],
     models: &mut [Model],
@@ -150,10 +150,10 @@ fn put(
 fn token(
     set: &VersionSet,
     model: &Model,
-    clock: &Clock,
+    clock: &VersionVector,
     seen: &BTreeSet<Dot>,
     dot: Dot,
-) -> (Clock, BTreeSet<Dot>) {
+) -> (VersionVector, BTreeSet<Dot>) {
     let token = set.known_to_writer(clock, dot);
     let mine = |other: &Dot| *other == dot || seen.contains(other);
     for other in &model.seen {
@@ -171,7 +171,7 @@ fn same(set: &VersionSet, model: &Model) {
     let live = live.into_iter().collect::<BTreeSet<_>>();
     assert_eq!(live, model.live, "the versions differ");
     assert!(set.versions().all(|(dot, found)| *found == version(dot)), "a version has changed");
-    let mut clock = Clock::default();
+    let mut clock = VersionVector::default();
     model.seen.iter().for_each(|&dot| clock.add(dot));
     assert_eq!(set.clock(), clock, "the clocks differ");
     assert_eq!(VersionSet::from_entries(set.entries().into()).as_ref(), Some(set));

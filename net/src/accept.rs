@@ -17,12 +17,12 @@ use rondo_core::env::Mono;
 use tokio::io::AsyncWrite;
 
 use crate::connection::{Failure, run, shake_hands};
-use crate::ground::{Ground, Task, wait_until, within};
 use crate::handshake::{HELLO_VERSION, Handshake, goodbye};
 use crate::link::Link;
 use crate::peer::{CallerEnds, Reading};
 use crate::refusal::{Refusal, RefusalCode};
 use crate::rim::Rim;
+use crate::runtime::{Runtime, Task, wait_until, within};
 
 /// Connections that may be in their handshake at once.
 pub(crate) const STRANGERS_MAX: usize = 64;
@@ -82,11 +82,11 @@ fn make_room<T>(links: &mut Vec<Taken<T>>, from: IpAddr, known: bool) -> bool {
 }
 
 /// Never ends by itself; all links it has taken in end with it.
-pub(crate) async fn accept_all<G: Ground>(rim: Arc<Rim<G>>, mut listener: G::Listener) {
+pub(crate) async fn accept_all<G: Runtime>(rim: Arc<Rim<G>>, mut listener: G::Listener) {
     let log = Arc::new(Log::default());
     let mut links: Vec<Taken<G::Task>> = Vec::new();
     loop {
-        match rim.ground.accept(&mut listener).await {
+        match rim.runtime.accept(&mut listener).await {
             Ok((stream, from)) => {
                 // So there are never more than were open at once, and one.
                 links.retain(|link| !link.task.is_over());
@@ -100,11 +100,11 @@ pub(crate) async fn accept_all<G: Ground>(rim: Arc<Rim<G>>, mut listener: G::Lis
                 let stage = Arc::new(AtomicU8::new(SILENT));
                 let shown = Arc::clone(&stage);
                 let task = async move { welcome(&us, &log, stream, ip, &shown).await };
-                links.push(Taken { task: rim.ground.spawn(task), from: ip, known, stage });
+                links.push(Taken { task: rim.runtime.spawn(task), from: ip, known, stage });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept links for now");
-                wait_until(&rim.ground, rim.ground.now().plus_ms(PAUSE_MS)).await;
+                wait_until(&rim.runtime, rim.runtime.now().plus_ms(PAUSE_MS)).await;
             }
         }
     }
@@ -121,7 +121,7 @@ async fn turn_away(mut stream: impl AsyncWrite + Unpin) {
     }
 }
 
-async fn welcome<G: Ground>(
+async fn welcome<G: Runtime>(
     rim: &Rim<G>,
     log: &Log,
     mut stream: G::Stream,
@@ -131,11 +131,11 @@ async fn welcome<G: Ground>(
     let handshake = Handshake::accept(Arc::clone(&rim.me), rim.nonce());
     let on_spoken = || stage.store(SPOKEN, Ordering::Relaxed);
     let shaken = shake_hands(&mut stream, handshake, None, on_spoken, |peer| rim.admits(peer));
-    let opened = within(&rim.ground, rim.handshake_ms, shaken).await;
+    let opened = within(&rim.runtime, rim.handshake_ms, shaken).await;
     stage.store(SETTLED, Ordering::Relaxed);
     let (peer, decoder) = match opened.unwrap_or(Err(Failure::Slow)) {
         Ok(opened) => opened,
-        Err(failure) => return log.on_failure(rim.ground.now(), from, &failure),
+        Err(failure) => return log.on_failure(rim.runtime.now(), from, &failure),
     };
     let node = rim.name(peer.node);
     let caller = match rim.on_call(peer.node, peer.life) {
@@ -143,10 +143,10 @@ async fn welcome<G: Ground>(
         Err(end) => return tracing::warn!(node, %from, why = %end, "link from a peer not taken"),
     };
     tracing::debug!(node, %from, boot = peer.life.boot.0, "the peer's link to us is open");
-    let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
+    let link = Link::new(rim.pace, peer.protocol, decoder, rim.runtime.now());
     let reading = Reading::new(peer.node, &rim.inbox);
     let mut ends = CallerEnds { caller: &caller, reading };
-    let end = run(&rim.ground, stream, link, &mut ends).await;
+    let end = run(&rim.runtime, stream, link, &mut ends).await;
     rim.on_hang_up((peer.node, peer.life), &caller);
     tracing::debug!(node, %from, why = %end, "the peer's link to us ended");
 }

@@ -2,7 +2,7 @@
 //!
 //! One task serves one connection in both directions: it is woken by arriving bytes, by room to write,
 //! by something to send and by the clock, and then does all there is to do. No decision is taken here
-//! that `handshake` or `link` could take. Generic over the ground, so that it runs on TCP, TLS or a pipe.
+//! that `handshake` or `link` could take. Generic over the runtime, so that it runs on TCP, TLS or a pipe.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -11,10 +11,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use crate::frame::{Decoder, FrameError};
-use crate::ground::{Alarm, Ground};
 use crate::handshake::{HANDSHAKE_BYTES_MAX, HELLO_VERSION, Handshake, Peer, Step, goodbye};
 use crate::link::{End, Link, SLICES_MAX};
 use crate::refusal::{Refusal, RefusalCode};
+use crate::runtime::{Alarm, Runtime};
 use bytes::Bytes;
 use rondo_core::env::Class;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -135,14 +135,14 @@ pub(crate) trait Ends {
 }
 
 /// Runs an open link until it ends, and then says goodbye where that makes sense.
-pub(crate) async fn run<G: Ground>(
-    ground: &G,
+pub(crate) async fn run<G: Runtime>(
+    runtime: &G,
     mut stream: G::Stream,
     link: Link,
     ends: &mut impl Ends,
 ) -> End {
-    let alarm = ground.alarm(ground.now());
-    let mut open = Open { ground, stream: &mut stream, link, alarm };
+    let alarm = runtime.alarm(runtime.now());
+    let mut open = Open { runtime, stream: &mut stream, link, alarm };
     let end = poll_fn(|context| open.poll(context, ends)).await;
     if let Some(refusal) = end.refusal() {
         open.link.say_goodbye(&refusal);
@@ -156,14 +156,14 @@ pub(crate) async fn run<G: Ground>(
     end
 }
 
-struct Open<'a, G: Ground> {
-    ground: &'a G,
+struct Open<'a, G: Runtime> {
+    runtime: &'a G,
     stream: &'a mut G::Stream,
     link: Link,
     alarm: G::Alarm,
 }
 
-impl<G: Ground> Open<'_, G> {
+impl<G: Runtime> Open<'_, G> {
     fn poll(&mut self, context: &mut Context<'_>, ends: &mut impl Ends) -> Poll<End> {
         match self.step(context, ends) {
             Ok(()) => Poll::Pending,
@@ -176,7 +176,7 @@ impl<G: Ground> Open<'_, G> {
         self.read(context, ends)?;
         loop {
             while Pin::new(&mut self.alarm).poll(context).is_ready() {
-                let next = self.link.on_time(self.ground.now())?;
+                let next = self.link.on_time(self.runtime.now())?;
                 self.alarm.reset(next);
             }
             let roomy = self.link.wants_more();
@@ -190,7 +190,7 @@ impl<G: Ground> Open<'_, G> {
     fn read(&mut self, context: &mut Context<'_>, ends: &mut impl Ends) -> Result<(), End> {
         for _ in 0..READS_MAX {
             if ends.poll_room(self.link.awaited(), context).is_pending() {
-                self.link.on_full(self.ground.now());
+                self.link.on_full(self.runtime.now());
                 return Ok(());
             }
             let read = {
@@ -202,7 +202,7 @@ impl<G: Ground> Open<'_, G> {
                 Poll::Ready(Ok(0)) => {
                     return Err(End::Closed("the peer closed the connection".into()));
                 }
-                Poll::Ready(Ok(_)) => self.link.on_read(self.ground.now()),
+                Poll::Ready(Ok(_)) => self.link.on_read(self.runtime.now()),
                 Poll::Ready(Err(error)) => return Err(End::Closed(error.to_string())),
             }
             while let Some((class, bytes)) = self.link.next_message()? {
@@ -218,7 +218,7 @@ impl<G: Ground> Open<'_, G> {
         let mut written = None;
         loop {
             if let Some(count) = written {
-                self.link.on_written(count, self.ground.now());
+                self.link.on_written(count, self.runtime.now());
             }
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = self.link.slices(&mut slices);

@@ -6,45 +6,45 @@ use rondo_core::env::Address;
 
 use crate::connection::{Failure, run, shake_hands};
 use crate::frame::Decoder;
-use crate::ground::{Ground, wait_until, within};
 use crate::handshake::{Handshake, Peer};
 use crate::link::{End, Link};
 use crate::peer::{Called, CalledEnds, Reading};
 use crate::reconnect::Backoff;
 use crate::rim::{Rim, STOPS};
+use crate::runtime::{Runtime, wait_until, within};
 
 /// Ends when the node stops, after its last words.
-pub(crate) async fn keep_dialled<G: Ground>(rim: Arc<Rim<G>>, called: Arc<Called>) {
+pub(crate) async fn keep_dialled<G: Runtime>(rim: Arc<Rim<G>>, called: Arc<Called>) {
     let mut backoff = Backoff::default();
     while !rim.stops() {
         let address = called.on_dial();
         let dialled = dial(&rim, &called, &address);
-        let opened = within(&rim.ground, rim.handshake_ms, dialled).await;
+        let opened = within(&rim.runtime, rim.handshake_ms, dialled).await;
         let opened = opened.unwrap_or(Err(Failure::Slow));
         let hopeless = match opened {
             Ok((stream, peer, decoder)) => {
-                backoff.on_open(rim.ground.now());
+                backoff.on_open(rim.runtime.now());
                 let end = converse(&rim, &called, &address, stream, &peer, decoder).await;
                 on_end(&called, &address, &end)
             }
             Err(failure) => on_failure(&called, &address, &failure),
         };
-        let next = backoff.on_failure(rim.ground.now(), hopeless, rim.random());
+        let next = backoff.on_failure(rim.runtime.now(), hopeless, rim.random());
         tokio::select! {
             biased;
             () = called.news.notified() => backoff.on_news(),
-            () = wait_until(&rim.ground, next) => {}
+            () = wait_until(&rim.runtime, next) => {}
         }
     }
 }
 
 /// The name is resolved anew at each attempt: peers move.
-async fn dial<G: Ground>(
+async fn dial<G: Runtime>(
     rim: &Rim<G>,
     called: &Called,
     address: &Address,
 ) -> Result<(G::Stream, Peer, Decoder), Failure> {
-    let mut stream = rim.ground.connect(address).await.map_err(Failure::Io)?;
+    let mut stream = rim.runtime.connect(address).await.map_err(Failure::Io)?;
     let (handshake, first) = Handshake::dial(Arc::clone(&rim.me), called.node, rim.nonce());
     let (peer, decoder) =
         shake_hands(&mut stream, handshake, Some(first), || (), |peer| called.admits(peer.life))
@@ -52,7 +52,7 @@ async fn dial<G: Ground>(
     Ok((stream, peer, decoder))
 }
 
-async fn converse<G: Ground>(
+async fn converse<G: Runtime>(
     rim: &Rim<G>,
     called: &Called,
     address: &Address,
@@ -66,9 +66,9 @@ async fn converse<G: Ground>(
         Ok(earlier) => {
             let (node, boot, protocol) = (called.name(), peer.life.boot.0, peer.protocol);
             tracing::info!(node, at = address.0, boot, protocol, earlier, "link open");
-            let link = Link::new(rim.pace, peer.protocol, decoder, rim.ground.now());
+            let link = Link::new(rim.pace, peer.protocol, decoder, rim.runtime.now());
             let reading = Reading::new(called.node, &rim.inbox);
-            run(&rim.ground, stream, link, &mut CalledEnds { called, reading }).await
+            run(&rim.runtime, stream, link, &mut CalledEnds { called, reading }).await
         }
     }
 }

@@ -1,7 +1,7 @@
 //! rondo's links: the Network trait over TCP connections and UDP datagrams.
 //!
 //! The modules stand in reading order, which is import order. Down to `reconnect` they are pure: no
-//! socket, no clock, no task. From `ground` to `links` is the rim that moves bytes and tells the time, over any streams;
+//! socket, no clock, no task. From `runtime` to `links` is the rim that moves bytes and tells the time, over any streams;
 //! the rest knows sockets.
 
 #![forbid(unsafe_code)]
@@ -20,7 +20,7 @@ pub mod reconnect;
 
 pub mod status;
 
-pub mod ground;
+pub mod runtime;
 
 mod connection;
 

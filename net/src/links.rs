@@ -2,7 +2,7 @@
 //!
 //! What we send goes over the connection that we dialled; what we receive comes over those that peers
 //! dialled. So each direction has one order, one queue and one owner, and two nodes that dial each other
-//! at the same moment need no agreement on which connection wins.
+//! at the same moment need no formation on which connection wins.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -17,11 +17,11 @@ use rondo_core::inbox::Inbox;
 
 use crate::accept::accept_all;
 use crate::dial::keep_dialled;
-use crate::ground::{Ground, within};
 use crate::handshake::Identity;
 use crate::link::Pace;
 use crate::peer::{Called, named};
 use crate::rim::Rim;
+use crate::runtime::{Runtime, within};
 use crate::status::{LinkState, LinkStatus};
 
 /// How long the last words may take, in milliseconds.
@@ -39,11 +39,11 @@ pub struct Terms {
 }
 
 /// The links. Clones share them; they end with the last of them.
-pub struct Links<G: Ground> {
+pub struct Links<G: Runtime> {
     shared: Arc<Shared<G>>,
 }
 
-struct Shared<G: Ground> {
+struct Shared<G: Runtime> {
     rim: Arc<Rim<G>>,
     /// The tasks that keep peers dialled, by peer.
     diallers: Mutex<BTreeMap<NodeId, G::Task>>,
@@ -51,24 +51,24 @@ struct Shared<G: Ground> {
     _acceptor: G::Task,
 }
 
-impl<G: Ground> Clone for Links<G> {
+impl<G: Runtime> Clone for Links<G> {
     fn clone(&self) -> Links<G> {
         Links { shared: Arc::clone(&self.shared) }
     }
 }
 
-impl<G: Ground> Links<G> {
+impl<G: Runtime> Links<G> {
     /// Starts to take in links; peers are dialled once they are routed. `seed` is 32 random bytes: nonces of
     /// handshakes come from it.
     pub fn start(
-        ground: G,
+        runtime: G,
         listener: G::Listener,
         terms: Terms,
         inbox: Inbox,
         seed: [u8; 32],
     ) -> Links<G> {
         let rim = Arc::new(Rim {
-            ground,
+            runtime,
             me: Arc::new(terms.me),
             pace: terms.pace,
             handshake_ms: terms.handshake_ms,
@@ -78,7 +78,7 @@ impl<G: Ground> Links<G> {
             callers: Mutex::new(BTreeMap::new()),
             stopping: AtomicBool::new(false),
         });
-        let acceptor = rim.ground.spawn(accept_all(Arc::clone(&rim), listener));
+        let acceptor = rim.runtime.spawn(accept_all(Arc::clone(&rim), listener));
         let shared = Shared { rim, diallers: Mutex::default(), _acceptor: acceptor };
         Links { shared: Arc::new(shared) }
     }
@@ -122,13 +122,13 @@ impl<G: Ground> Links<G> {
                 task.await;
             }
         };
-        if within(&rim.ground, STOP_MS, ended).await.is_none() {
+        if within(&rim.runtime, STOP_MS, ended).await.is_none() {
             tracing::warn!("some peers did not take the last words in time");
         }
     }
 }
 
-impl<G: Ground> Shared<G> {
+impl<G: Runtime> Shared<G> {
     fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
         if let Some(called) = self.rim.called(node) {
             if called.on_route(life, name, address) {
@@ -151,7 +151,7 @@ impl<G: Ground> Shared<G> {
         let leaving = &self.rim.inbox.memory().leaving;
         let called = Arc::new(Called::new(node, life, name, address.clone(), leaving));
         self.peers().insert(node, Arc::clone(&called));
-        let task = self.rim.ground.spawn(keep_dialled(Arc::clone(&self.rim), called));
+        let task = self.rim.runtime.spawn(keep_dialled(Arc::clone(&self.rim), called));
         diallers.insert(node, task);
     }
 

@@ -24,7 +24,7 @@ pub(crate) const STOPS: &str = "the node stops";
 
 /// Shared by all tasks of one network.
 pub(crate) struct Rim<G> {
-    pub(crate) ground: G,
+    pub(crate) runtime: G,
     pub(crate) me: Arc<Identity>,
     pub(crate) pace: Pace,
     pub(crate) handshake_ms: u64,

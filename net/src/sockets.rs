@@ -1,4 +1,4 @@
-//! The real ground: TCP connections, the clock of the machine, tasks of tokio.
+//! The real runtime: TCP connections, the clock of the machine, tasks of tokio.
 
 use std::future::Future;
 use std::io;
@@ -12,13 +12,13 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant, Sleep};
 
-use crate::ground::{Alarm, Ground, Task};
+use crate::runtime::{Alarm, Runtime, Task};
 
-/// The ground that a process stands on. Time counts from when it was made.
+/// The runtime that a process stands on. Time counts from when it was made.
 #[derive(Clone)]
 pub(crate) struct Sockets {
     start: Instant,
-    runtime: Handle,
+    tokio: Handle,
 }
 
 /// A timer of tokio.
@@ -34,11 +34,11 @@ impl Sockets {
     /// # Panics
     /// Outside a tokio runtime.
     pub(crate) fn here() -> Sockets {
-        Sockets { start: Instant::now(), runtime: Handle::current() }
+        Sockets { start: Instant::now(), tokio: Handle::current() }
     }
 }
 
-impl Ground for Sockets {
+impl Runtime for Sockets {
     type Stream = TcpStream;
     type Listener = TcpListener;
     type Alarm = SocketAlarm;
@@ -72,7 +72,7 @@ impl Ground for Sockets {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> SocketTask {
-        SocketTask(self.runtime.spawn(task))
+        SocketTask(self.tokio.spawn(task))
     }
 }
 

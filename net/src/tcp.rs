@@ -13,10 +13,10 @@ use rondo_core::probe::Probe;
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::bind::bind;
-use crate::ground::Ground;
 use crate::handshake::{Identity, PROTOCOL};
 use crate::link::Pace;
 use crate::links::{Links, Terms};
+use crate::runtime::Runtime;
 use crate::sockets::{SocketTask, Sockets};
 use crate::status::LinkStatus;
 use crate::udp::{Datagrams, receive_all};

@@ -16,7 +16,7 @@ use rondo_core::inbox::Inbox;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, sleep, timeout};
 
-use crate::ground::Ground;
+use crate::runtime::Runtime;
 use crate::sockets::Sockets;
 
 /// Names remembered.

@@ -76,7 +76,7 @@ pub const FAULTS: &[Entry] = &[
     entry(
         "power",
         "crash in maintenance",
-        "the power goes at the k-th disk operation of merges, hints and removals",
+        "the power goes at the k-th disk operation of compactions, hints and removals",
     ),
     entry("disk", "slow disk", "every call of a node's disk takes longer, its syncs most"),
     entry("disk", "stalled disk", "no sync and no cold read of a node ends for a while"),
@@ -91,8 +91,12 @@ pub const FAULTS: &[Entry] = &[
     entry("disk", "bit rot", "bits of files that were synced flip"),
     entry("disk", "misdirected write", "a block is written over another one, not where it belongs"),
     entry("disk", "misdirected read", "a read answers with bytes of another place"),
-    entry("disk", "stall in maintenance", "no sync ends for a while once a merge is under way"),
-    entry("disk", "rot in maintenance", "bits flip while a merge reads what they are in"),
+    entry(
+        "disk",
+        "stall in maintenance",
+        "no sync ends for a while once a compaction is under way",
+    ),
+    entry("disk", "rot in maintenance", "bits flip while a compaction reads what they are in"),
     entry("disk", "lasting rot", "bits of data files flip, and other replicas have to repair them"),
     entry("disk", "no descriptors", "no file can be opened or made, for a while"),
     entry(

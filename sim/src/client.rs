@@ -178,7 +178,7 @@ impl Clients {
 mod tests {
     use rondo_core::id::ActorId;
     use rondo_core::layout::keyspace::Level;
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
     use rondo_core::version::hlc::Hlc;
 
     use super::*;
@@ -201,7 +201,7 @@ mod tests {
     }
 
     fn context(n: u64) -> Context {
-        Context { clock: Clock::new([(ActorId(9), n)]), highest: Hlc(n << 16) }
+        Context { clock: VersionVector::new([(ActorId(9), n)]), highest: Hlc(n << 16) }
     }
 
     #[test]

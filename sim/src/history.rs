@@ -12,7 +12,7 @@ use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::message::Sibling;
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot, VersionSet};
+use rondo_core::version::dvv::{Dot, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 
 use crate::rt::Time;
@@ -283,7 +283,7 @@ pub struct Kept {
     /// The last event before.
     pub stamp: Stamp,
     /// The dots.
-    pub clock: Clock,
+    pub clock: VersionVector,
 }
 
 /// A life of a node begins.

@@ -15,7 +15,7 @@ pub mod rt;
 
 pub mod driver;
 
-pub mod crew;
+pub mod executor;
 
 pub mod alarms;
 

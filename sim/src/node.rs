@@ -19,11 +19,11 @@ use rondo_engines::mem_disk::MemDisk;
 use crate::calls;
 use crate::clock::SkewedClock;
 use crate::copies;
-use crate::crew::Crew;
 use crate::disk;
 use crate::draw::Stream;
 use crate::driver::Driver;
 use crate::ending::Ending;
+use crate::executor::Executor;
 use crate::failing::Due;
 use crate::history::{self, Promise, Trouble};
 use crate::live_copies;
@@ -69,11 +69,11 @@ pub fn start(shared: &Shared, node: u32) {
 async fn life(shared: Shared, node: u32) {
     let epoch = shared.lock().nodes[node as usize].epoch;
     let driver = shared.lock().driver;
-    let crew = Crew::default();
-    let main = process(shared.clone(), node, crew.clone());
+    let executor = Executor::default();
+    let main = process(shared.clone(), node, executor.clone());
     let ended = match driver {
         Driver::Sim => watched(&shared, node, main).await,
-        Driver::Wire => watched(&shared, node, crew.run(main)).await,
+        Driver::Wire => watched(&shared, node, executor.run(main)).await,
     };
     let mut world = shared.lock();
     if world.nodes[node as usize].epoch != epoch {
@@ -131,8 +131,8 @@ fn recover(world: &mut World, node: u32, due: Due) {
 }
 
 /// What a process does, in the order of the product's own.
-async fn process(shared: Shared, node: u32, crew: Crew) -> Result<(), Ending> {
-    let Booted { parts, directory, wire } = boot(&shared, node, &crew)?;
+async fn process(shared: Shared, node: u32, executor: Executor) -> Result<(), Ending> {
+    let Booted { parts, directory, wire } = boot(&shared, node, &executor)?;
     let ended = host::run(parts).await.map_err(Ending::Ran)?;
     if let Some(wire) = wire {
         wire.links.stop().await;
@@ -223,7 +223,7 @@ fn collect_disk_work(shared: &Shared, node: u32) {
 }
 
 /// Opens a node's store and gives it what it needs to run.
-fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
+fn boot(shared: &Shared, node: u32, executor: &Executor) -> Result<Booted, Ending> {
     let mut guard = shared.lock();
     let world = &mut *guard;
     let mut bits = || world.dice.next(Stream::Boot, node, 1).bits();
@@ -267,7 +267,7 @@ fn boot(shared: &Shared, node: u32, crew: &Crew) -> Result<Booted, Ending> {
     let watch = world.probes.of(node);
     let wire = (world.driver == Driver::Wire).then(|| {
         let who = who(world, node, id, directory.life);
-        Wire::start(shared, world, who, crew, inbox)
+        Wire::start(shared, world, who, executor, inbox)
     });
     let links = wire.as_ref().map(|wire| wire.links.clone());
     let parts = Parts {

@@ -14,7 +14,7 @@ use crate::describe;
 use crate::net::Sent;
 use crate::rt;
 use crate::scenario::{Said, Trigger};
-use crate::wire::{self, WireGround};
+use crate::wire::{self, WireRuntime};
 use crate::world::{Event, Shared, World};
 
 /// One life's way out.
@@ -28,7 +28,7 @@ pub struct Port {
     /// Who decides about rare paths.
     pub watch: Arc<dyn Watch>,
     /// The product's links, where these carry the messages.
-    pub links: Option<Links<WireGround>>,
+    pub links: Option<Links<WireRuntime>>,
 }
 
 impl Probe for Port {

@@ -1,8 +1,8 @@
 //! What a node still keeps when the healed cluster has come to rest.
 //!
-//! Requests end with their deadlines, whoever has given them up. A merge begins when 35 % of the sealed files is dead and at least half
-//! a file (`node`: the options of simulated stores), so what is dead is less than that, or in the youngest files, which merges
-//! leave alone. The constants are generous; what grows without end passes any.
+//! Requests end with their deadlines, whoever has given them up. A compaction begins when 35 % of the sealed files is dead and at
+//! least half a file (`node`: the options of simulated stores), so what is dead is less than that, or in the youngest files, which
+//! compactions leave alone. The constants are generous; what grows without end passes any.
 
 use rondo_core::engine::{Engine, EngineStats};
 
@@ -12,9 +12,9 @@ use crate::scenario::EngineName;
 use crate::witness;
 use crate::world::{Node, Shared, World};
 
-/// Files beyond those that the bytes need: small ones are merged when there are more than 32.
+/// Files beyond those that the bytes need: small ones are compacted when there are more than 32.
 const FILES: u64 = 40;
-/// Files whose dead records no merge has to give back.
+/// Files whose dead records no compaction has to give back.
 const YOUNG_FILES: u64 = 6;
 /// How long maintenance may take after the last request, in milliseconds.
 const MAINTAIN_MS: u64 = 2_000;

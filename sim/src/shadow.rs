@@ -12,14 +12,14 @@ use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::error::Result;
 use rondo_core::id::Lsn;
-use rondo_core::version::dvv::Clock;
+use rondo_core::version::dvv::VersionVector;
 use rondo_core::version::hlc::Hlc;
 
 /// All keys of an engine, with head and body.
 pub type Content = BTreeMap<Bytes, (Bytes, Bytes)>;
 
 /// What a write lets a node know: the clocks of keys, by their numbers.
-pub type Known = Vec<(u32, Clock)>;
+pub type Known = Vec<(u32, VersionVector)>;
 
 /// The model of one node's engine, over all its lives.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Shadow {
     later: VecDeque<Later>,
     life: u64,
     /// What the last state of each key knew that was written or found.
-    clocks: BTreeMap<u32, Clock>,
+    clocks: BTreeMap<u32, VersionVector>,
     /// It is a copy that has not been opened yet, so what it holds is what is durable.
     is_copy: bool,
     /// The highest mark of the hybrid clock that was ever written, and by an earlier life.
@@ -243,8 +243,9 @@ mod tests {
 
     #[test]
     fn a_state_that_knows_less_than_the_one_it_replaces_is_told() {
-        let clock =
-            |entries: &[(u64, u64)]| Clock::new(entries.iter().map(|&(a, n)| (ActorId(a), n)));
+        let clock = |entries: &[(u64, u64)]| {
+            VersionVector::new(entries.iter().map(|&(a, n)| (ActorId(a), n)))
+        };
         let mut shadow = Shadow::default();
         let mut stores =
             |key, entries| shadow.writes(&put("any", "1"), vec![(key, clock(entries))]);

@@ -64,7 +64,7 @@ fn staleness(op: &Op, writes: &[Acked]) -> Option<Staleness> {
 
 #[cfg(test)]
 mod tests {
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
 
     use crate::oracle::made::{Made, clock};
 
@@ -80,8 +80,10 @@ mod tests {
         made.put(1, 5, Some(6)).dot(7, 9);
         made.put(0, 5, None).dot(7, 3);
         made.get(0, 11, 12, &[seen]).at_one().knows(clock(7, 1));
-        made.get(0, 11, 12, &[seen])
-            .knows(Clock::new([(rondo_core::id::ActorId(7), 2), (rondo_core::id::ActorId(8), 1)]));
+        made.get(0, 11, 12, &[seen]).knows(VersionVector::new([
+            (rondo_core::id::ActorId(7), 2),
+            (rondo_core::id::ActorId(8), 1),
+        ]));
         let stale = |level, missing, behind_us| Staleness { level, missing, behind_us };
         let expect = [stale(Level::One, 2, 7_000), stale(Level::Quorum, 0, 0)];
         assert_eq!(of(&made.history()), expect);

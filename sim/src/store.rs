@@ -173,14 +173,14 @@ fn open(
     }
 }
 
-/// Files so small that a short run fills and merges some.
+/// Files so small that a short run fills and compacts some.
 fn small_files(salt: u64, kib: u32) -> bitcask::Options {
     let bytes = u64::from(kib) << 10;
     bitcask::Options {
         file_bytes_max: bytes,
         allocate_bytes: bytes / 8,
         buffer_bytes_max: (bytes / 16) as usize,
-        merge_dead_bytes_min: bytes / 2,
+        compact_dead_bytes_min: bytes / 2,
         ..bitcask::Options::new(salt)
     }
 }

@@ -1,7 +1,7 @@
 //! The product's links on simulated streams: what a node's life gives to `rondo_net`, and what comes out of it.
 //!
-//! Everything from the handshake to the reconnect is the product's own code. What is ours is the ground: streams that the
-//! world owns (`streams`), the node's own wrong clock, and tasks that run within the node's one future (`crew`). What the links
+//! Everything from the handshake to the reconnect is the product's own code. What is ours is the runtime: streams that the
+//! world owns (`streams`), the node's own wrong clock, and tasks that run within the node's one future (`executor`). What the links
 //! deliver passes through one task that writes it down before the node gets it.
 
 use std::future::poll_fn;
@@ -15,16 +15,16 @@ use bytes::Bytes;
 use rondo_core::env::{Address, Class, Clock as _, Mono};
 use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
-use rondo_net::ground::{Alarm, Ground, Task};
 use rondo_net::handshake::{Identity, PROTOCOL};
 use rondo_net::link::Pace;
 use rondo_net::links::{Links, Terms};
+use rondo_net::runtime::{Alarm, Runtime, Task};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock::SkewedClock;
-use crate::crew::{Crew, Member};
 use crate::describe;
+use crate::executor::{Executor, Spawned};
 use crate::history::Carried;
 use crate::ledger;
 use crate::rt;
@@ -38,11 +38,11 @@ const PORT: u16 = 7_000;
 
 /// What one life of a node stands on.
 #[derive(Clone)]
-pub struct WireGround {
+pub struct WireRuntime {
     shared: Shared,
     node: u32,
     clock: SkewedClock,
-    crew: Crew,
+    executor: Executor,
 }
 
 /// Who a node is in one life.
@@ -64,17 +64,24 @@ pub struct Who {
 /// The links of one life.
 pub struct Wire {
     /// The product's links.
-    pub links: Links<WireGround>,
-    _forward: Member,
+    pub links: Links<WireRuntime>,
+    _forward: Spawned,
 }
 
 impl Wire {
     /// Starts the links of a life. `world` is the one that `shared` holds. What arrives goes into `inbox`.
-    pub fn start(shared: &Shared, world: &mut World, who: Who, crew: &Crew, inbox: Inbox) -> Wire {
+    pub fn start(
+        shared: &Shared,
+        world: &mut World,
+        who: Who,
+        executor: &Executor,
+        inbox: Inbox,
+    ) -> Wire {
         let node = who.node;
         world.streams.listen(node);
         let clock = world.nodes[node as usize].clock.clone();
-        let ground = WireGround { shared: shared.clone(), node, clock, crew: crew.clone() };
+        let runtime =
+            WireRuntime { shared: shared.clone(), node, clock, executor: executor.clone() };
         let cluster = &world.scenario.cluster;
         let terms = Terms {
             me: Identity {
@@ -88,8 +95,8 @@ impl Wire {
             handshake_ms: HANDSHAKE_MS,
         };
         let (arrived, reader) = Inbox::new(inbox.memory().clone());
-        let links = Links::start(ground, (), terms, arrived, who.seed);
-        let forward = crew.spawn(forward(shared.clone(), node, reader, inbox));
+        let links = Links::start(runtime, (), terms, arrived, who.seed);
+        let forward = executor.spawn(forward(shared.clone(), node, reader, inbox));
         Wire { links, _forward: forward }
     }
 }
@@ -137,11 +144,11 @@ fn arrived(world: &mut World, id: NodeId, to: u32, bytes: &Bytes) -> Class {
     sent.map_or(Class::Request, |sent| sent.class)
 }
 
-impl Ground for WireGround {
+impl Runtime for WireRuntime {
     type Stream = WireStream;
     type Listener = ();
     type Alarm = WireAlarm;
-    type Task = Member;
+    type Task = Spawned;
 
     fn now(&self) -> Mono {
         self.clock.mono()
@@ -169,12 +176,12 @@ impl Ground for WireGround {
         Ok((stream, SocketAddr::from(([10, 0, 0, connected.from as u8 + 1], PORT))))
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Member {
-        self.crew.spawn(task)
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Spawned {
+        self.executor.spawn(task)
     }
 }
 
-impl Task for Member {
+impl Task for Spawned {
     fn is_over(&self) -> bool {
         self.has_ended()
     }

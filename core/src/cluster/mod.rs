@@ -7,4 +7,4 @@ pub mod membership;
 
 pub mod notes;
 
-pub mod agreement;
+pub mod formation;

@@ -101,7 +101,7 @@ impl Node {
                 self.rotten.found(&key, now);
             }
         }
-        if let Some((layout, _)) = self.agreement.live() {
+        if let Some((layout, _)) = self.formation.live() {
             self.rotten.tick(now, layout, &mut self.out);
         }
     }
@@ -119,7 +119,7 @@ impl Node {
             return self.resume_dots(waited, env);
         }
         let (Message::ReadReply { state, .. }, Some((layout, _))) =
-            (message, self.agreement.live())
+            (message, self.formation.live())
         else {
             return Ok(());
         };

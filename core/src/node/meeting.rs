@@ -23,7 +23,7 @@ impl Node {
             if life != self.life {
                 // Neither believes the other; but each meets those who know which of them counts.
                 self.members.add_seed(peer_address.clone());
-                self.members.hear_of(gossip.others, &self.agreement.members(), env);
+                self.members.hear_of(gossip.others, &self.formation.members(), env);
                 self.notes.take(Note::Twin { address: peer_address, boot: life.boot }, now);
             }
             return Ok(());
@@ -47,7 +47,7 @@ impl Node {
             self.barred = self.lives.bars(None);
             self.abandon(env);
         }
-        self.members.on_gossip(gossip, &self.agreement.members(), env);
+        self.members.on_gossip(gossip, &self.formation.members(), env);
         self.look_at_myself(env)
     }
 
@@ -63,7 +63,7 @@ impl Node {
 
     /// Whether this node may serve, by what it has been told.
     pub(super) fn look_at_myself(&mut self, env: &mut impl Env) -> Result<()> {
-        let layout = self.agreement.live().map(|(layout, _)| &**layout);
+        let layout = self.formation.live().map(|(layout, _)| &**layout);
         self.lives.settle(layout, env.engine())?;
         self.barred = self.lives.bars(layout);
         Ok(())

@@ -9,8 +9,8 @@ impl Node {
     /// A picture of this node, for people.
     #[must_use]
     pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
-        let mut waiting = self.agreement.waiting(&self.members, now);
-        let layout = self.agreement.live().map(|(layout, _)| layout);
+        let mut waiting = self.formation.waiting(&self.members, now);
+        let layout = self.formation.live().map(|(layout, _)| layout);
         if let Some(layout) = layout {
             let alive = layout.roles().iter();
             let alive = alive.filter(|role| self.members.is_alive(role.node, now)).count();
@@ -40,13 +40,13 @@ impl Node {
             waiting,
             notes: self.notes.lines(
                 self.me,
-                self.agreement.live().map(|(_, reference)| reference),
+                self.formation.live().map(|(_, reference)| reference),
                 &self.members,
                 self.barred.is_some(),
                 now,
             ),
             layout: self
-                .agreement
+                .formation
                 .live()
                 .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
             members: self.member_statuses(now),
@@ -83,7 +83,7 @@ impl Node {
                 durable: self.lives.counted(introduction.node).map(|told| told.durable.0),
                 me: introduction.node == self.me,
                 in_layout: self
-                    .agreement
+                    .formation
                     .live()
                     .is_some_and(|(layout, _)| layout.has(introduction.node)),
             })

@@ -52,7 +52,7 @@ mod tests {
     use crate::id::ActorId;
     use crate::message::Action;
     use crate::version::context::Context;
-    use crate::version::dvv::Clock;
+    use crate::version::dvv::VersionVector;
     use crate::version::hlc::Hlc;
 
     fn put(value: &'static str, content_type: &'static str, context: Option<Context>) -> Request {
@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn seen(n: u64, highest: u64) -> Option<Context> {
-        Some(Context { clock: Clock::new([(ActorId(1), n)]), highest: Hlc(highest) })
+        Some(Context { clock: VersionVector::new([(ActorId(1), n)]), highest: Hlc(highest) })
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::request::spread::Spread;
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::context::Context;
-use crate::version::dvv::{Clock, Version};
+use crate::version::dvv::{Version, VersionVector};
 use crate::version::hlc::Hlc;
 
 /// How a put stands.
@@ -41,7 +41,7 @@ pub enum PutRound {
 #[derive(Debug)]
 pub struct Query {
     tally: Tally,
-    clock: Clock,
+    clock: VersionVector,
     highest: Hlc,
     /// Enough have answered; the others would make room in the clock.
     waits: bool,
@@ -70,7 +70,7 @@ impl PutRound {
         let tally = Tally::new(facts.read_needs(), facts.primaries.nodes().len());
         PutRound::Query(Query {
             tally,
-            clock: Clock::default(),
+            clock: VersionVector::default(),
             highest: Hlc(0),
             waits: false,
             patient: true,
@@ -93,7 +93,7 @@ impl PutRound {
     }
 
     /// A primary told what it knows.
-    pub fn on_query_reply(&mut self, at: usize, clock: &Clock, highest: Hlc) -> Next {
+    pub fn on_query_reply(&mut self, at: usize, clock: &VersionVector, highest: Hlc) -> Next {
         let PutRound::Query(query) = self else {
             return Next::Wait;
         };
@@ -293,7 +293,7 @@ impl Query {
         };
         let (Action::Put { context, .. } | Action::Delete { context }) = &facts.request.action
         else {
-            return (Covers::Only(Clock::default()), heard);
+            return (Covers::Only(VersionVector::default()), heard);
         };
         match (context, facts.policy) {
             (Some(context), _) => {
@@ -301,7 +301,7 @@ impl Query {
                 (Covers::Only(context.clock.clone()), Heard { highest, ..heard })
             }
             (None, Policy::Newest) => (Covers::AndLocal(self.clock.clone()), heard),
-            (None, Policy::Siblings) => (Covers::Only(Clock::default()), heard),
+            (None, Policy::Siblings) => (Covers::Only(VersionVector::default()), heard),
         }
     }
 }

@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId};
-use crate::version::dvv::Clock;
+use crate::version::dvv::VersionVector;
 use crate::version::hlc::Hlc;
 use crate::version::runs::{Run, Runs};
 
@@ -44,7 +44,7 @@ const _: () = assert!(
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Context {
     /// The versions it has seen or knows to be overwritten.
-    pub clock: Clock,
+    pub clock: VersionVector,
     /// The highest HLC it has seen.
     pub highest: Hlc,
 }
@@ -123,7 +123,7 @@ fn parse(body: &[u8], keyspace: KeyspaceId, key: &[u8]) -> Result<Context> {
     if !rest.is_empty() {
         return Err(Error::Malformed("the context token has trailing bytes"));
     }
-    let clock = Clock::from_entries(entries);
+    let clock = VersionVector::from_entries(entries);
     let clock = clock.ok_or(Error::Malformed("the context token's clock is not sound"))?;
     Ok(Context { clock, highest })
 }
@@ -190,14 +190,14 @@ mod tests {
     use crate::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
     use crate::error::Error;
     use crate::id::{ActorId, KeyspaceId};
-    use crate::version::dvv::{Clock, Dot};
+    use crate::version::dvv::{Dot, VersionVector};
     use crate::version::hlc::Hlc;
 
     const SECRET: &[u8] = b"the cluster's secret";
     const KEYSPACE: KeyspaceId = KeyspaceId(1);
 
     fn context(entries: &[(u64, u64)]) -> Context {
-        let clock = Clock::new(entries.iter().map(|&(actor, n)| (ActorId(actor), n)));
+        let clock = VersionVector::new(entries.iter().map(|&(actor, n)| (ActorId(actor), n)));
         Context { clock, highest: Hlc(0x0123_4567_89ab_cdef) }
     }
 
@@ -280,7 +280,7 @@ mod tests {
 
     /// A clock as large as a record may have, with the longest numbers.
     fn largest(runs: u64) -> Context {
-        let mut clock = Clock::default();
+        let mut clock = VersionVector::default();
         for actor in 0..runs {
             clock.add(Dot { actor: ActorId(actor), n: DOT_MAX });
         }

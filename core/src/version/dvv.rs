@@ -140,15 +140,15 @@ impl Entry {
 
 /// A set of dots: what somebody knows. Nearly always a version vector. Sorted by actor, without empty entries.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Clock {
+pub struct VersionVector {
     entries: Vec<(ActorId, Runs)>,
 }
 
-impl Clock {
+impl VersionVector {
     /// The clock that knows the first n dots of each of these actors; the highest counts where one is there twice.
     #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = (ActorId, u64)>) -> Clock {
-        let mut clock = Clock::default();
+    pub fn new(entries: impl IntoIterator<Item = (ActorId, u64)>) -> VersionVector {
+        let mut clock = VersionVector::default();
         for (actor, n) in entries {
             clock.raise(actor, n);
         }
@@ -157,10 +157,10 @@ impl Clock {
 
     /// A clock from outside; `None` unless it is sorted by actor, counts from 1 to `DOT_MAX` and has at most `RUNS_MAX` runs.
     #[must_use]
-    pub fn from_entries(entries: Vec<(ActorId, Runs)>) -> Option<Clock> {
+    pub fn from_entries(entries: Vec<(ActorId, Runs)>) -> Option<VersionVector> {
         let sorted = entries.windows(2).all(|pair| pair[0].0 < pair[1].0);
         let sound = entries.iter().all(|(_, k)| (1..=DOT_MAX).contains(&k.highest()));
-        let clock = Clock { entries };
+        let clock = VersionVector { entries };
         (sorted && sound && clock.runs() <= RUNS_MAX).then_some(clock)
     }
 
@@ -202,7 +202,7 @@ impl Clock {
 
     /// What is known here and one more dot, unless that makes more runs than a token holds.
     #[must_use]
-    pub fn with_own(&self, dot: Dot) -> Clock {
+    pub fn with_own(&self, dot: Dot) -> VersionVector {
         let mut more = self.clone();
         more.add(dot);
         if more.runs() <= RUNS_MAX { more } else { self.clone() }
@@ -220,7 +220,7 @@ impl Clock {
     }
 
     /// Learns everything `other` knows.
-    pub fn join(&mut self, other: &Clock) {
+    pub fn join(&mut self, other: &VersionVector) {
         for (actor, runs) in &other.entries {
             self.learn(*actor, runs);
         }
@@ -234,7 +234,7 @@ impl Clock {
 
     /// Whether everything in `other` is known here.
     #[must_use]
-    pub fn dominates(&self, other: &Clock) -> bool {
+    pub fn dominates(&self, other: &VersionVector) -> bool {
         let knows = |(actor, runs): &(ActorId, Runs)| {
             self.position(*actor).is_ok_and(|at| self.entries[at].1.has_all(runs))
         };
@@ -293,8 +293,8 @@ impl VersionSet {
 
     /// Everything known: what a reader may say it has seen.
     #[must_use]
-    pub fn clock(&self) -> Clock {
-        Clock { entries: self.entries.iter().map(|e| (e.actor, e.known.clone())).collect() }
+    pub fn clock(&self) -> VersionVector {
+        VersionVector { entries: self.entries.iter().map(|e| (e.actor, e.known.clone())).collect() }
     }
 
     /// How many runs its clock is made of.
@@ -346,7 +346,7 @@ impl VersionSet {
 
     /// Drops the versions that `context` covers. Its dots are learnt even when they are new here, so
     /// that a version which arrives later is known to be gone.
-    pub fn discard(&mut self, context: &Clock) {
+    pub fn discard(&mut self, context: &VersionVector) {
         for (actor, known) in context.entries() {
             let gone = Entry { actor: *actor, known: known.clone(), versions: SmallVec::new() };
             match self.position(*actor) {
@@ -378,7 +378,7 @@ impl VersionSet {
 
     /// Overwrites what `context` covers with `version`: `discard`, then `event`. The other order would
     /// discard the new version whenever the context knows the dot.
-    pub fn put(&mut self, context: &Clock, actor: ActorId, version: Version) -> Dot {
+    pub fn put(&mut self, context: &VersionVector, actor: ActorId, version: Version) -> Dot {
         self.discard(context);
         self.event(actor, 0, version)
     }
@@ -387,7 +387,7 @@ impl VersionSet {
     /// the same actor, which others have overwritten. Never a version that is still there and that it was not told of. The
     /// gone ones make one run of many, so that a client which overwrites its own writes for ever has a short token.
     #[must_use]
-    pub fn known_to_writer(&self, seen: &Clock, dot: Dot) -> Clock {
+    pub fn known_to_writer(&self, seen: &VersionVector, dot: Dot) -> VersionVector {
         let mut knows = seen.clone();
         knows.add(dot);
         if let Some(entry) = self.entry(dot.actor) {

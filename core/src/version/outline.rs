@@ -3,13 +3,13 @@
 //! Enough to ask whether a replica holds a state: dots are never issued twice, so who knows the same dots, and holds none
 //! that is gone there, has nothing to learn.
 
-use crate::version::dvv::{Clock, Dot, VersionSet};
+use crate::version::dvv::{Dot, VersionSet, VersionVector};
 
 /// The outline of one state.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Outline {
     /// The dots that are known.
-    pub known: Clock,
+    pub known: VersionVector,
     /// Those of them whose version is there; the others are gone.
     pub held: Vec<Dot>,
 }
@@ -48,7 +48,7 @@ mod tests {
         ) {
             let mut states = [VersionSet::default(), VersionSet::default()];
             for (at, what) in steps {
-                let known = if what == 0 { Clock::default() } else { states[at].clock() };
+                let known = if what == 0 { VersionVector::default() } else { states[at].clock() };
                 let other = states[1 - at].clone();
                 if what == 2 {
                     states[at].merge(&other);

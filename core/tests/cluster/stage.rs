@@ -554,7 +554,7 @@ fn state(state: &VersionSet) -> String {
     format!("{{{}}}", entries.join(" "))
 }
 
-fn clock(clock: &rondo_core::version::dvv::Clock) -> String {
+fn clock(clock: &rondo_core::version::dvv::VersionVector) -> String {
     let entries = clock.entries().iter();
     let entries = entries.map(|(actor, runs)| format!("{:x}:{}", actor.0, numbers(runs)));
     format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))

@@ -21,11 +21,11 @@
 //! was written after it; closing cleanly leaves nothing in that state.
 //!
 //! **Where the log starts.** Its oldest file says which Lsn came before it. Its header is durable before anything is written
-//! behind it, and before a merge removes a file that was older (what was in the active file then is durable first); so
+//! behind it, and before a compaction removes a file that was older (what was in the active file then is durable first); so
 //! when it cannot be read and something stands there, it is damaged. Only a sound record right behind it says what came
-//! before. And a file without a header may be a merged one that has lost its end too: in it, what is out of order is a loss.
+//! before. And a file without a header may be a compacted one that has lost its end too: in it, what is out of order is a loss.
 //!
-//! Merged files have no order and are complete before they get their names: all sound records in them
+//! Compacted files have no order and are complete before they get their names: all sound records in them
 //! are taken, and all damage is a loss.
 
 use rondo_core::env::Disk;
@@ -58,7 +58,7 @@ pub(super) struct Remains(u32);
 pub(super) struct Follow {
     /// D: up to here everything was durable.
     pub(super) durable: u64,
-    /// The last Lsn taken, or known to have been taken by merged files.
+    /// The last Lsn taken, or known to have been taken by compacted files.
     pub(super) last: u64,
     /// Whether `last` is known; before the first log file it is not.
     pub(super) known: bool,
@@ -405,7 +405,7 @@ pub(super) fn read_complete<D: Disk>(
     Ok(loaded)
 }
 
-/// Takes all sound records of a file that was complete once, whatever their order. Only a merged one says where it ends.
+/// Takes all sound records of a file that was complete once, whatever their order. Only a compacted one says where it ends.
 pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
     let mut loaded = Loaded::new();
     let mut ended = false;
@@ -430,8 +430,8 @@ pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Resu
     if walk.ended_in_zeroes() {
         loaded.miss(loaded.end, "zeroes where records were");
     }
-    if kind == Kind::Merged && !ended && loaded.losses.is_empty() {
-        loaded.miss(walk.offset(), "the end of a merged file is missing");
+    if kind == Kind::Compacted && !ended && loaded.losses.is_empty() {
+        loaded.miss(walk.offset(), "the end of a compacted file is missing");
     }
     Ok(loaded)
 }

@@ -242,7 +242,7 @@ impl<D: Disk> Bitcask<D> {
         Ok(())
     }
 
-    /// Makes the first active file when there was no room for it at the start. No file is merged away before its header is durable.
+    /// Makes the first active file when there was no room for it at the start. No file is compacted away before its header is durable.
     fn start_late_log(&mut self) -> Result<()> {
         let number = self.next_number;
         let (active, file) = start_log(self, number)?;
@@ -333,7 +333,7 @@ impl<D: Disk> Bitcask<D> {
         let disk = &*self.disk;
         make_dir(disk, dir)?;
         for (&number, file) in &self.files {
-            if matches!(self.background, Some(super::Background::Merge(ref merge)) if merge.writes(number))
+            if matches!(self.background, Some(super::Background::Compaction(ref compaction)) if compaction.writes(number))
             {
                 continue;
             }
@@ -407,8 +407,8 @@ impl<D: Disk> Bitcask<D> {
             Some(super::Background::Hint(number, _)) => Some(*number),
             _ => None,
         };
-        let merging = |number: u32| match &self.background {
-            Some(super::Background::Merge(merge)) => merge.writes(number),
+        let compacting = |number: u32| match &self.background {
+            Some(super::Background::Compaction(compaction)) => compaction.writes(number),
             _ => false,
         };
         let has_next = self.files.get(&self.active.number).is_some_and(|active| !active.is_empty());
@@ -417,7 +417,7 @@ impl<D: Disk> Bitcask<D> {
             // A hint says what is durable. It shall say so of the next file too, which could not be missed otherwise.
             let waits = !with_active && number >= self.listed_below && has_next;
             let until = file.lsn_max + u64::from(waits);
-            !file.is_sealed() && !written && until <= self.durable && !merging(number)
+            !file.is_sealed() && !written && until <= self.durable && !compacting(number)
         });
         let Some((&number, file)) = wanted else {
             return Ok(None);

@@ -5,7 +5,7 @@
 //! hash of the key that was asked, because the record behind a fingerprint may be another key's; where two
 //! keys share a fingerprint the read just waits.
 //!
-//! A file that a merge has removed stays open for the next few removals, so a ticket is good for the step
+//! A file that a compaction has removed stays open for the next few removals, so a ticket is good for the step
 //! in which it was given, and much longer in fact; a read that has been started keeps the file open
 //! itself. A ticket that is too old is answered `Full`: look the key up again.
 

@@ -2,7 +2,7 @@
 //!
 //! Writes are appended to one active file through a buffer; the keydir maps a key's fingerprint to the
 //! place of its newest record. A file that is full is sealed, and a hint (its keys in order) is
-//! written for it. A merge copies what is alive out of the oldest files and removes them.
+//! written for it. A compaction copies what is alive out of the oldest files and removes them.
 //! After Sheehy and Smith, "Bitcask: a log-structured hash table for fast key/value data" (2010); it
 //! differs in what it took to survive power losses (`follow`, `recovery`), in a keydir without keys
 //! (`keydir`), in atomic batches, and in ordered scans (`hint`, `order`).
@@ -20,7 +20,7 @@
 //! a scan finds its start in each hint by bisection (a read of 16 KiB for each of
 //! log2(keys / 400) steps), then reads each record.
 //!
-//! Left out: compression, reading through memory maps, resuming a half-finished merge at open.
+//! Left out: compression, reading through memory maps, resuming a half-finished compaction at open.
 
 mod keydir;
 
@@ -46,7 +46,7 @@ mod notes;
 
 mod room;
 
-mod merge;
+mod compaction;
 
 mod recovery;
 
@@ -80,12 +80,12 @@ pub struct Options {
     pub allocate_bytes: u64,
     /// Written to the operating system at least whenever this much has gathered, in bytes.
     pub buffer_bytes_max: usize,
-    /// A merge starts when dead records take more than this part of the sealed files, in percent ...
-    pub merge_dead_percent: u64,
+    /// A compaction starts when dead records take more than this part of the sealed files, in percent ...
+    pub compact_dead_percent: u64,
     /// ... and more than this, in bytes.
-    pub merge_dead_bytes_min: u64,
-    /// With less room than this on the disk the store calls itself nearly full, in bytes: what is left is for deletes and merges. A
-    /// merge needs the room of one file.
+    pub compact_dead_bytes_min: u64,
+    /// With less room than this on the disk the store calls itself nearly full, in bytes: what is left is for deletes and compactions. A
+    /// compaction needs the room of one file.
     pub low_water_bytes: u64,
     /// Whether to go on with what is left when acknowledged data is gone. Else nothing on the disk is touched
     /// then, so that somebody may still repair it, and the engine is of no use.
@@ -105,8 +105,8 @@ impl Options {
             index_bytes_max: 32 << 20,
             allocate_bytes: 8 << 20,
             buffer_bytes_max: 1 << 20,
-            merge_dead_percent: 35,
-            merge_dead_bytes_min: 16 << 20,
+            compact_dead_percent: 35,
+            compact_dead_bytes_min: 16 << 20,
             low_water_bytes: 0,
             accept_losses: false,
             salt,
@@ -121,9 +121,9 @@ impl Options {
     pub fn on(self, space: Space) -> Options {
         let file_bytes_max = self.file_bytes_max.min((space.total / 16).max(FILE_BYTES_MIN));
         let allocate_bytes = self.allocate_bytes.min(file_bytes_max / 8);
-        let merge_dead_bytes_min = self.merge_dead_bytes_min.min(file_bytes_max / 4);
+        let compact_dead_bytes_min = self.compact_dead_bytes_min.min(file_bytes_max / 4);
         let low_water_bytes = 2 * file_bytes_max;
-        Options { file_bytes_max, allocate_bytes, merge_dead_bytes_min, low_water_bytes, ..self }
+        Options { file_bytes_max, allocate_bytes, compact_dead_bytes_min, low_water_bytes, ..self }
     }
 }
 
@@ -200,9 +200,9 @@ pub struct Bitcask<D: Disk> {
     is_full: bool,
     /// Whether there was less room than `Options::low_water_bytes` when it was looked at last.
     is_low: bool,
-    /// Whether what was left then is for merges.
+    /// Whether what was left then is for compactions.
     is_reserved: bool,
-    /// Whether there was no room for a hint: merges come first.
+    /// Whether there was no room for a hint: compactions come first.
     hints_wait: bool,
     /// Bytes handed over since then.
     since_look: u64,
@@ -230,9 +230,9 @@ struct DataFile<F> {
     lsn_min: u64,
     lsn_max: u64,
     tombstones: u64,
-    /// Something of it is lost, and nobody knows what: a merge leaves it, and everything younger, alone.
+    /// Something of it is lost, and nobody knows what: a compaction leaves it, and everything younger, alone.
     damaged: bool,
-    /// Where records lie that are alive and cannot be read, as far as they have been met. A merge waits until they
+    /// Where records lie that are alive and cannot be read, as far as they have been met. A compaction waits until they
     /// are written over.
     rotten: BTreeSet<u32>,
     keys: Keys<F>,
@@ -256,7 +256,7 @@ struct Active {
 enum Background<F> {
     /// The hint of a file; it gets its name when it is durable.
     Hint(u32, hint::Writer<F>),
-    Merge(merge::Merge<F>),
+    Compaction(compaction::Compaction<F>),
 }
 
 impl<D: Disk> Bitcask<D> {
@@ -421,8 +421,8 @@ impl<D: Disk> Engine for Bitcask<D> {
 impl<F> DataFile<F> {
     /// Bytes of records that nothing points to, tombstones among them.
     fn dead(&self) -> u64 {
-        // The mark that ends a merged file cannot be saved by merging again.
-        let fixed = record::FILE_HEADER + if self.kind == Kind::Merged { MARK_LEN } else { 0 };
+        // The mark that ends a compacted file cannot be saved by compacting again.
+        let fixed = record::FILE_HEADER + if self.kind == Kind::Compacted { MARK_LEN } else { 0 };
         self.end.saturating_sub(fixed as u64).saturating_sub(self.live)
     }
 

@@ -9,11 +9,11 @@
 //! |---|---|---|
 //! | 0 | 7 | `rondobc` |
 //! | 7 | 1 | format version, 2 |
-//! | 8 | 1 | kind: 1 log, 2 merged |
+//! | 8 | 1 | kind: 1 log, 2 compacted |
 //! | 9 | 3 | zero |
 //! | 12 | 4 | the file's number, as in its name |
 //! | 16 | 8 | salt of the store |
-//! | 24 | 8 | base: the last Lsn before this file (0 in merged files) |
+//! | 24 | 8 | base: the last Lsn before this file (0 in compacted files) |
 //! | 32 | 8 | the Lsn that was known durable when the file was made |
 //! | 40 | 4 | CRC-32 of bytes 0..40 |
 //!
@@ -36,7 +36,7 @@
 //! left the place out; a block that a device had read from elsewhere in the same file was believed.) Two checksums let
 //! the versions of a key be read and trusted without its values. A mark has no key, and its head is the
 //! Lsn known durable when it was written (8 bytes); a mark that is also flagged `end` is the last
-//! record of a finished merged file.
+//! record of a finished compacted file.
 
 use bytes::Bytes;
 use rondo_core::config::{BODY_BYTES_MAX, ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX};
@@ -66,8 +66,8 @@ const _: () = assert!(ENGINE_KEY_BYTES_MAX <= u16::MAX as usize);
 pub(super) enum Kind {
     /// Writes, in their order, with dense Lsns.
     Log,
-    /// What a merge kept.
-    Merged,
+    /// What a compaction kept.
+    Compacted,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,7 +121,7 @@ impl FileHeader {
         bytes[7] = VERSION;
         bytes[8] = match self.kind {
             Kind::Log => 1,
-            Kind::Merged => 2,
+            Kind::Compacted => 2,
         };
         bytes[12..16].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.salt.to_le_bytes());
@@ -144,7 +144,7 @@ impl FileHeader {
         }
         let kind = match bytes[8] {
             1 => Kind::Log,
-            2 => Kind::Merged,
+            2 => Kind::Compacted,
             _ => return Err(BadHeader::Damaged),
         };
         Ok(FileHeader {

@@ -242,7 +242,7 @@ fn durable_named<D: Disk>(disk: &D, salt: u64, found: &[Found<D::File>]) -> Resu
     let hinted = hints.map(|hint| hint.summary.lsn_max.max(hint.summary.marked)).max();
     let headed = found.iter().filter_map(|found| found.header).map(|header| header.durable).max();
     let mut durable = hinted.max(headed).unwrap_or(0);
-    // What is durable only grows, so the newest log names the most. A merged file is newer than the log that is written on beside it.
+    // What is durable only grows, so the newest log names the most. A compacted file is newer than the log that is written on beside it.
     for found in found.iter().rev().filter(|found| found.hint.is_none()) {
         let seed = record::seed(salt, found.number);
         let mut walk = Walk::new(disk, &found.file, seed, 0, found.len);
@@ -272,7 +272,7 @@ impl<D: Disk> Bitcask<D> {
         let seed = record::seed(self.salt, found.number);
         let kind = match found.header {
             Some(header) => header.kind,
-            None if self.has_end(&found, seed)? => Kind::Merged,
+            None if self.has_end(&found, seed)? => Kind::Compacted,
             None => Kind::Log,
         };
         // Without a header nobody knows whether writes are missing that the hint does not know either. What it knows has to be there.
@@ -300,7 +300,7 @@ impl<D: Disk> Bitcask<D> {
         let walk = Walk::new(&*self.disk, &file.file, seed, 0, found.len);
         let mut loaded = match kind {
             Kind::Log => follow.read_log(walk, found.header, next_base, found.len)?,
-            Kind::Merged => read_unordered(walk, kind)?,
+            Kind::Compacted => read_unordered(walk, kind)?,
         };
         let mut again = std::mem::take(&mut loaded.uncertain);
         again.retain(|(at, _)| *at < loaded.end);
@@ -355,7 +355,7 @@ impl<D: Disk> Bitcask<D> {
         Ok(self.disk.sync_now(file)?)
     }
 
-    /// Whether a file whose header is damaged ends as a merged file does.
+    /// Whether a file whose header is damaged ends as a compacted file does.
     fn has_end(&self, found: &Found<D::File>, seed: u32) -> Result<bool> {
         let mut walk = Walk::new(&*self.disk, &found.file, seed, 0, found.len);
         let mut ended = false;
@@ -451,7 +451,7 @@ impl<D: Disk> Bitcask<D> {
         let walk = Walk::new(&*self.disk, &file.file, file.seed, 0, file.end);
         let loaded = match file.kind {
             Kind::Log => read_complete(walk, file.lsn_min, file.lsn_max)?,
-            Kind::Merged => read_unordered(walk, file.kind)?,
+            Kind::Compacted => read_unordered(walk, file.kind)?,
         };
         if let Some((offset, what)) = loaded.losses.into_iter().next() {
             let file = self.path(number, "data");

@@ -1,9 +1,9 @@
 //! Giving space back when there is little left.
 //!
-//! Of the room below `Options::low_water_bytes` deletes may use three sixteenths. The rest is for merges, which need the room of
+//! Of the room below `Options::low_water_bytes` deletes may use three sixteenths. The rest is for compactions, which need the room of
 //! one file, for hints, which may be as long as the deletes, and for the few records with which the node keeps itself in
-//! order. Else deletes could use up what the merge needs that would give their space back, and nothing would ever be written
-//! again. When the disk is nearly full, the file that is written is ended as soon as it would pay to merge it, and files
+//! order. Else deletes could use up what the compaction needs that would give their space back, and nothing would ever be written
+//! again. When the disk is nearly full, the file that is written is ended as soon as it would pay to compact it, and files
 //! that nothing points to go first, since nothing has to be written for that. Removed files are not kept open for reads then.
 //!
 //! Left out: files without a hint, where there is no room for one; their turn comes when there is.
@@ -26,9 +26,9 @@ impl<D: Disk> Bitcask<D> {
         if low > 0 {
             let free = self.disk.space().map_or(u64::MAX, |space| space.free);
             self.is_low = free < low;
-            // What a merge has taken of the reserve it gives back.
+            // What a compaction has taken of the reserve it gives back.
             let lent = match &self.background {
-                Some(Background::Merge(merge)) => merge.output(),
+                Some(Background::Compaction(compaction)) => compaction.output(),
                 _ => None,
             };
             let lent = lent.and_then(|number| self.files.get(&number)).map_or(0, |file| file.end);
@@ -41,7 +41,7 @@ impl<D: Disk> Bitcask<D> {
         self.is_low || self.is_full
     }
 
-    /// Whether a batch has to wait until merges have given space back. The node's own records may use the reserve.
+    /// Whether a batch has to wait until compactions have given space back. The node's own records may use the reserve.
     pub(super) fn has_to_wait(&self, batch: &Batch) -> bool {
         let is_own = |change: &Change| {
             let (Change::Put { key, .. } | Change::Delete { key }) = change;
@@ -65,7 +65,7 @@ impl<D: Disk> Bitcask<D> {
         dead
     }
 
-    /// Ends the file that is written when a merge of it would pay; goes on when the next one is durable. Without room for
+    /// Ends the file that is written when a compaction of it would pay; goes on when the next one is durable. Without room for
     /// that it is tried again.
     pub(super) fn end_log_for_room(&mut self) -> Result<Progress> {
         // They take room. A read that was announced before looks its key up again.
@@ -89,8 +89,8 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn pays(&self, file: &DataFile<D::File>) -> bool {
-        let (dead, percent) = (file.dead(), self.options.merge_dead_percent);
-        let enough = dead > 0 && dead >= self.options.merge_dead_bytes_min;
+        let (dead, percent) = (file.dead(), self.options.compact_dead_percent);
+        let enough = dead > 0 && dead >= self.options.compact_dead_bytes_min;
         !file.is_empty() && enough && dead.saturating_mul(100) >= percent.saturating_mul(file.end)
     }
 }

@@ -42,7 +42,7 @@ impl<D: Disk> Bitcask<D> {
         }
         let files = std::mem::take(&mut self.dirty);
         let mut has_names = std::mem::take(&mut self.names_dirty);
-        // A file that a merge has removed meanwhile was durable, and is durable elsewhere.
+        // A file that a compaction has removed meanwhile was durable, and is durable elsewhere.
         let there = |number| self.files.get(number).map(|file| file.file.clone());
         let mut handles: Vec<D::File> = files.iter().filter_map(there).collect();
         sometimes!(self.disk, SyncCoveredTwoFiles, files.len() > 1);
@@ -104,7 +104,7 @@ impl<D: Disk> Bitcask<D> {
         let mut numbers: Vec<u32> = under_way.chain(&self.dirty).copied().collect();
         numbers.dedup();
         for number in numbers {
-            // A file that a merge removed meanwhile was durable elsewhere before.
+            // A file that a compaction removed meanwhile was durable elsewhere before.
             if let Some(file) = self.files.get(&number) {
                 self.disk.sync_now(&file.file)?;
             }

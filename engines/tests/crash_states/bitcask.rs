@@ -17,8 +17,8 @@ fn open(disk: &MemDisk, dir: &str) -> Result<Opened> {
         file_bytes_max: 1000,
         allocate_bytes: 512,
         buffer_bytes_max: 400,
-        merge_dead_percent: 10,
-        merge_dead_bytes_min: 0,
+        compact_dead_percent: 10,
+        compact_dead_bytes_min: 0,
         ..Options::new(0x5eed)
     };
     let (engine, opened) = Bitcask::open(Arc::new(disk.clone()), dir, options)?;

@@ -3,7 +3,7 @@
 //! What runs here is bounded; `examples/crash_states.rs` tries lives of three steps, and loses power again
 //! inside each recovery.
 //!
-//! It was seen to fail when a new log file's name was not synced, when a merge removed its inputs before the new
+//! It was seen to fail when a new log file's name was not synced, when a compaction removed its inputs before the new
 //! name of its output was synced, when it removed them youngest first, and when a checkpoint did not sync its
 //! directory.
 

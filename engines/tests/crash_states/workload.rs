@@ -70,12 +70,12 @@ pub(crate) const ALPHABET: [Step; 13] = [
     Step::Reopen,
 ];
 
-/// What a life begins with. No power is lost in it: it is there to be lost, merged or hidden.
+/// What a life begins with. No power is lost in it: it is there to be lost, compacted or hidden.
 pub(crate) const BEGINNINGS: [&[Step]; 3] = [
     &[],
     // Sealed files with hints, closed cleanly.
     &[Step::LongA, Step::PutB, Step::LongA, Step::Reopen],
-    // A sealed file full of dead records, a tombstone in the next, nothing merged yet.
+    // A sealed file full of dead records, a tombstone in the next, nothing compacted yet.
     &[Step::PutB, Step::LongA, Step::LongA, Step::DeleteA, Step::LongA, Step::Both, Step::Sync],
 ];
 

@@ -16,7 +16,7 @@ use rondo_core::layout::{Quorums, Role};
 use rondo_core::message::{self, Action, Reply, Sibling};
 use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::Clock;
+use rondo_core::version::dvv::VersionVector;
 use rondo_core::version::hlc::Hlc;
 
 use crate::http::answer::Answer;
@@ -54,7 +54,7 @@ async fn fake_node(mut reader: InboxReader) {
 
 fn context(n: u64) -> Context {
     let clock = if n == 0 { vec![] } else { vec![(ActorId(0xa), n)] };
-    Context { clock: Clock::new(clock), highest: Hlc(n) }
+    Context { clock: VersionVector::new(clock), highest: Hlc(n) }
 }
 
 fn version(n: u64) -> Hlc {

@@ -108,7 +108,7 @@ impl Puts {
 
 #[cfg(test)]
 mod tests {
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
 
     use crate::oracle::made::{Made, clock};
 
@@ -117,8 +117,8 @@ mod tests {
     #[test]
     fn a_context_that_covers_a_hidden_sibling_is_found() {
         let mut made = Made::default();
-        let one = made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1).id();
-        let two = made.put(0, 3, Some(4)).sent(Clock::default()).dot(7, 2).id();
+        let one = made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(7, 1).id();
+        let two = made.put(0, 3, Some(4)).sent(VersionVector::default()).dot(7, 2).id();
         made.get(0, 5, 6, &[two, one]).knows(clock(7, 2));
         made.get(0, 7, 8, &[two]).knows(clock(7, 2));
         let told: Vec<String> =
@@ -131,9 +131,12 @@ mod tests {
     fn what_a_kill_may_have_lost_need_not_be_shown_unless_it_was_acknowledged() {
         for ends in [None, Some(2)] {
             let mut made = Made::default();
-            made.put(0, 1, ends).sent(Clock::default()).dot(7, 1);
+            made.put(0, 1, ends).sent(VersionVector::default()).dot(7, 1);
             let later = 2 * LIFE_DOTS + 1;
-            made.put(0, 3, Some(4)).sent(Clock::default()).dot(7, later).knows(clock(7, later));
+            made.put(0, 3, Some(4))
+                .sent(VersionVector::default())
+                .dot(7, later)
+                .knows(clock(7, later));
             assert_eq!(check(&Index::of(&made.history())).len(), usize::from(ends.is_some()));
         }
     }
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn what_was_overwritten_need_not_be_shown() {
         let mut made = Made::default();
-        made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1);
+        made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(7, 1);
         let two = made.put(0, 3, Some(4)).sent(clock(7, 1)).dot(7, 2).knows(clock(7, 2)).id();
         made.get(0, 5, 6, &[two]).knows(clock(7, 2));
         assert_eq!(check(&Index::of(&made.history())), []);
@@ -150,8 +153,8 @@ mod tests {
     #[test]
     fn a_read_that_finds_nothing_covers_no_value_that_it_does_not_tell_of() {
         let mut made = Made::default();
-        made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1);
-        let delete = made.delete(0, 3, Some(4)).sent(Clock::default()).dot(8, 1).id();
+        made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(7, 1);
+        let delete = made.delete(0, 3, Some(4)).sent(VersionVector::default()).dot(8, 1).id();
         made.miss(0, 5, 6, Some(delete)).knows(clock(7, 1));
         assert_eq!(check(&Index::of(&made.history())).len(), 1);
     }
@@ -159,8 +162,8 @@ mod tests {
     #[test]
     fn a_write_that_is_told_more_than_it_knew_is_found() {
         let mut made = Made::default();
-        made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1);
-        made.put(0, 3, Some(4)).sent(Clock::default()).dot(7, 2).knows(clock(7, 2));
+        made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(7, 1);
+        made.put(0, 3, Some(4)).sent(VersionVector::default()).dot(7, 2).knows(clock(7, 2));
         assert_eq!(check(&Index::of(&made.history())).len(), 1);
     }
 }

@@ -63,7 +63,7 @@ fn of_level(index: &Index<'_>, of: &OfKey, level: Level) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
 
     use crate::oracle::made::{Made, clock};
 
@@ -88,9 +88,9 @@ mod tests {
         made.get(0, 3, 9, &[put]).knows(clock(7, 1));
         made.put(0, 4, Some(5)).knows(clock(7, 2));
         made.put(0, 4, Some(5)).at_one().knows(clock(8, 1));
-        made.get(0, 10, 11, &[put]).at_one().knows(Clock::default());
+        made.get(0, 10, 11, &[put]).at_one().knows(VersionVector::default());
         made.get(0, 10, 11, &[put]).knows(clock(7, 2));
-        made.get(1, 10, 11, &[]).knows(Clock::default());
+        made.get(1, 10, 11, &[]).knows(VersionVector::default());
         assert_eq!(check(&Index::of(&made.history())), []);
     }
 }

@@ -11,7 +11,7 @@ use std::hash::BuildHasherDefault;
 use rondo_core::id::{ActorId, RequestId};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot, Version, VersionSet};
+use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::Run;
 use xxhash_rust::xxh3::xxh3_64;
@@ -297,7 +297,7 @@ impl OfKey {
         Told { at, began: at, place, clock, highest, shown, is_read, is_found }
     }
 
-    fn keep(&mut self, clock: &Clock) -> Span {
+    fn keep(&mut self, clock: &VersionVector) -> Span {
         let from = self.clocks.len() as u32;
         for (actor, runs) in clock.entries() {
             let slot = self.slot(*actor);

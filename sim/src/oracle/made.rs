@@ -4,7 +4,7 @@ use rondo_core::id::{ActorId, RequestId};
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Clock, Dot, Entry, Version, VersionSet};
+use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::Runs;
 
@@ -29,8 +29,8 @@ pub(crate) struct Last<'a> {
 }
 
 /// The clock that knows n dots of one actor.
-pub(crate) fn clock(actor: u64, n: u64) -> Clock {
-    Clock::new([(ActorId(actor), n)])
+pub(crate) fn clock(actor: u64, n: u64) -> VersionVector {
+    VersionVector::new([(ActorId(actor), n)])
 }
 
 /// The layout of a node in a cluster of so many, with N=3 R=2 W=2 and two partitions that all nodes own.
@@ -69,7 +69,7 @@ impl Made {
     pub(crate) fn get(&mut self, key: u32, called: u64, ended: u64, of: &[usize]) -> Last<'_> {
         let values = of.iter().map(|&id| Seen { op: Some(id), version: hlc(id) }).collect();
         let highest = of.iter().map(|&id| hlc(id)).max().unwrap_or_default();
-        let context = Context { clock: Clock::default(), highest };
+        let context = Context { clock: VersionVector::default(), highest };
         self.add(key, Action::Get, called, Some(ended), Answer::Found { values, context })
     }
 
@@ -82,7 +82,7 @@ impl Made {
         deleted_by: Option<usize>,
     ) -> Last<'_> {
         let highest = deleted_by.map(hlc).unwrap_or_default();
-        let context = Context { clock: Clock::default(), highest };
+        let context = Context { clock: VersionVector::default(), highest };
         self.add(
             key,
             Action::Get,
@@ -157,7 +157,7 @@ impl Last<'_> {
     }
 
     /// It was written with this context.
-    pub(crate) fn sent(self, clock: Clock) -> Self {
+    pub(crate) fn sent(self, clock: VersionVector) -> Self {
         self.history.ops[self.id].sent = Some(Context { clock, highest: Hlc(0) });
         self
     }
@@ -182,7 +182,7 @@ impl Last<'_> {
     }
 
     /// Its answer carried this context.
-    pub(crate) fn knows(self, known: Clock) -> Self {
+    pub(crate) fn knows(self, known: VersionVector) -> Self {
         let end = self.history.ops[self.id].attempts[0].end.as_mut().expect("it has ended");
         match &mut end.answer {
             Answer::Found { context, .. }

@@ -40,7 +40,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
 
     use crate::oracle::made::{Made, clock};
 
@@ -50,8 +50,8 @@ mod tests {
     fn an_acknowledged_write_that_nobody_holds_is_found() {
         let mut made = Made::default();
         let lost = made.put(0, 1, Some(2)).dot(7, 1).id();
-        made.put(0, 3, None).sent(Clock::default()).dot(7, 2);
-        let there = made.put(0, 5, Some(6)).sent(Clock::default()).dot(8, 1).id();
+        made.put(0, 3, None).sent(VersionVector::default()).dot(7, 2);
+        let there = made.put(0, 5, Some(6)).sent(VersionVector::default()).dot(8, 1).id();
         made.ends(0, 0, &[(there, 8, 1)]);
         made.ends(0, 1, &[]);
         let told: Vec<String> =
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_delete_that_is_gone_is_lost_too() {
         let mut made = Made::default();
-        let put = made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1).id();
+        let put = made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(7, 1).id();
         made.delete(0, 5, Some(6)).sent(clock(7, 1)).dot(8, 1);
         made.ends(0, 0, &[(put, 7, 1)]);
         assert_eq!(check(&Index::of(&made.history())).len(), 1);

@@ -33,7 +33,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use rondo_core::id::ActorId;
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
 
     use crate::oracle::made::{Made, clock};
 
@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn a_context_that_covers_all_it_shows_is_right() {
         let mut made = Made::default();
-        let one = made.put(0, 1, Some(2)).sent(Clock::default()).dot(7, 1).id();
-        let other = made.put(0, 1, Some(2)).sent(Clock::default()).dot(8, 1).id();
-        let both = Clock::new([(ActorId(7), 1), (ActorId(8), 1)]);
+        let one = made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(7, 1).id();
+        let other = made.put(0, 1, Some(2)).sent(VersionVector::default()).dot(8, 1).id();
+        let both = VersionVector::new([(ActorId(7), 1), (ActorId(8), 1)]);
         made.get(0, 5, 6, &[one, other]).knows(both);
         assert_eq!(check(&Index::of(&made.history())), []);
     }

@@ -142,7 +142,7 @@ impl Lives<'_> {
 #[cfg(test)]
 mod tests {
     use rondo_core::id::ActorId;
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
     use rondo_core::version::runs::{Run, Runs};
 
     use crate::history::Boot;
@@ -200,7 +200,7 @@ mod tests {
             made.put(0, 1, Some(2)).dot(7, next);
             let all =
                 Runs::from_list([Run { from, to: next }].into_iter().collect()).expect("sound");
-            let sent = Clock::from_entries(vec![(ActorId(7), all)]).expect("sound");
+            let sent = VersionVector::from_entries(vec![(ActorId(7), all)]).expect("sound");
             made.put(0, 3, Some(4)).sent(sent).dot(8, 1);
             let late = made.put(0, 5, Some(6)).dot(7, 1).id();
             let told = told(made);

@@ -50,7 +50,7 @@ fn of_key(index: &Index<'_>, of: &OfKey) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use rondo_core::id::ActorId;
-    use rondo_core::version::dvv::Clock;
+    use rondo_core::version::dvv::VersionVector;
 
     use crate::oracle::made::{self, Made, clock};
     use crate::scenario::Change;
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn a_token_with_both_is_right() {
         let mut made = Made::default();
-        let both = Clock::new([(ActorId(7), 2), (ActorId(8), 1)]);
+        let both = VersionVector::new([(ActorId(7), 2), (ActorId(8), 1)]);
         made.put(0, 1, Some(2)).sent(clock(8, 1)).dot(7, 2).knows(both);
-        made.put(0, 3, Some(4)).knows(Clock::default());
+        made.put(0, 3, Some(4)).knows(VersionVector::default());
         assert_eq!(told(made), Vec::<String>::new(), "what was never stored has no dot");
     }
 

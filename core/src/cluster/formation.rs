@@ -51,7 +51,7 @@ struct Endorsed {
 
 /// This node's part in agreeing on the layout.
 #[derive(Debug)]
-pub struct Agreement {
+pub struct Formation {
     me: NodeId,
     life: Life,
     partitions: u16,
@@ -63,11 +63,11 @@ pub struct Agreement {
     next_offer: Mono,
 }
 
-impl Agreement {
+impl Formation {
     /// Reads what was endorsed in an earlier life.
-    pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Agreement> {
+    pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Formation> {
         let wanted = Quorums { n: config.replicas, r: config.read_quorum, w: config.write_quorum };
-        let mut agreement = Agreement {
+        let mut formation = Formation {
             me: config.id,
             life: config.life,
             partitions: config.partitions,
@@ -83,14 +83,14 @@ impl Agreement {
             Ok(None) => {}
             Ok(Some(layout)) => {
                 let live = !matches!(stored(engine, LIVE_KEY), Ok(None));
-                agreement.adopt(Arc::new(layout), engine.durable(), live);
+                formation.adopt(Arc::new(layout), engine.durable(), live);
             }
             Err(Error::Disk(error)) => return Err(Error::Disk(error)),
             // Nobody else has a copy: the next start may read it.
-            Err(error) if !agreement.has_seeds => return Err(error),
-            Err(_) => agreement.unreadable = true,
+            Err(error) if !formation.has_seeds => return Err(error),
+            Err(_) => formation.unreadable = true,
         }
-        Ok(agreement)
+        Ok(formation)
     }
 
     /// The layout that requests are served under.

@@ -1,25 +1,25 @@
-//! Background work in bounded steps: hints of sealed files, and merges that give space back.
+//! Background work in bounded steps: hints of sealed files, and compactions that give space back.
 //!
-//! A merge takes a run of the oldest sealed files, oldest first, and copies what the keydir still
+//! A compaction takes a run of the oldest sealed files, oldest first, and copies what the keydir still
 //! points to into new files, with the Lsns it had. An output is written under another name, ended with a mark, hinted,
 //! made durable, renamed, and its name made durable; only then are the inputs it replaces noted as gone (`notes`) and
 //! removed, oldest first, each removal made durable before the next.
 //! Nothing of this waits for the device: the next sync is given an errand, and
-//! the merge goes on when it has been run (`sync`). A step that finds no room, or no descriptor, is tried again later.
+//! the compaction goes on when it has been run (`sync`). A step that finds no room, or no descriptor, is tried again later.
 //!
 //! **Deletions stay deleted** (basho/bitcask#82). A tombstone is dropped only when no file that remains
-//! holds a record older than it, except files that this merge wrote: what it copied was alive when
+//! holds a record older than it, except files that this compaction wrote: what it copied was alive when
 //! every input was sealed already, so no tombstone in an input speaks of it. Inputs are removed in the
 //! order of their age, so a crash between two removals leaves a tombstone wherever it leaves something
 //! for it to hide.
 //!
 //! **A record is dead only when what replaced it is durable.** Else a power loss could take the
-//! replacement after the merge took the record: inputs are removed only when everything is
-//! durable that had been written when they were copied. Until then the merge waits for a sync, and says so. (So the log file
+//! replacement after the compaction took the record: inputs are removed only when everything is
+//! durable that had been written when they were copied. Until then the compaction waits for a sync, and says so. (So the log file
 //! that is the oldest then has a durable header, on which opening relies: `follow`.)
 //!
 //! **Damage** in an input hides nothing, because the hint knows what stood there. Dead records and marks that a crash tore are
-//! passed over, and a tombstone is written anew. A record that is alive ends the merge: what was copied before stands, the file
+//! passed over, and a tombstone is written anew. A record that is alive ends the compaction: what was copied before stands, the file
 //! stays, and so does everything younger, until the key is written over or the bytes are put back (basho/bitcask 956cec0
 //! removed such files).
 //!
@@ -43,19 +43,19 @@ use super::table::Entry;
 use super::walk::{Item, Walk};
 use super::{Background, Bitcask, DataFile, Keys, hint, passes};
 
-/// More small files than this are merged even when nothing in them is dead.
+/// More small files than this are compacted even when nothing in them is dead.
 const SMALL_FILES_MAX: usize = 32;
 /// Hints are read this many blocks at a time when damage is looked up.
 const BLOCKS_AT_ONCE: usize = 16;
 
-/// A merge under way.
-pub(super) struct Merge<F> {
+/// A compaction under way.
+pub(super) struct Compaction<F> {
     /// Files to copy, oldest first; of the first one, from `offset` on.
     inputs: VecDeque<u32>,
     offset: u64,
     /// Copied files that are still there, oldest first.
     consumed: VecDeque<u32>,
-    /// All files that this merge wrote.
+    /// All files that this compaction wrote.
     outputs: Vec<u32>,
     /// Whether the output has to end before more is copied.
     is_full: bool,
@@ -92,7 +92,7 @@ struct Copied {
     offset: u64,
 }
 
-impl<F> Merge<F> {
+impl<F> Compaction<F> {
     /// What has to be durable before anything can be done.
     fn waits_for(&self, durable: u64) -> Option<Lsn> {
         let waits = matches!(self.phase, Phase::Note) && self.superseded_by > durable;
@@ -144,10 +144,10 @@ impl<D: Disk> Bitcask<D> {
         };
         let waits_for = match &self.background {
             _ if self.errand.is_some() => Some(Lsn(self.durable)),
-            Some(Background::Merge(merge)) => merge.waits_for(self.durable),
+            Some(Background::Compaction(compaction)) => compaction.waits_for(self.durable),
             _ => None,
         };
-        sometimes!(self.disk, MergeWaitedForASync, waits_for.is_some());
+        sometimes!(self.disk, CompactionWaitedForASync, waits_for.is_some());
         Ok(Progress { bytes, more: waits_for.is_none(), waits_for })
     }
 
@@ -159,7 +159,7 @@ impl<D: Disk> Bitcask<D> {
     fn go_on(&mut self, mut background: Background<D::File>, budget: u64) -> Result<u64> {
         let step = match &mut background {
             Background::Hint(number, writer) => self.go_on_hint(*number, writer, budget),
-            Background::Merge(merge) => self.step_merge(merge, budget),
+            Background::Compaction(compaction) => self.step_merge(compaction, budget),
         };
         match step {
             Ok(Some(bytes)) => {
@@ -168,7 +168,7 @@ impl<D: Disk> Bitcask<D> {
             }
             Ok(None) => Ok(0),
             Err(error) => {
-                // Without room a hint is begun again after merges; what it has of it is given back.
+                // Without room a hint is begun again after compactions; what it has of it is given back.
                 match &background {
                     Background::Hint(number, _) if matches!(&error, Error::Disk(error) if passes(error)) =>
                     {
@@ -216,7 +216,7 @@ impl<D: Disk> Bitcask<D> {
         let inputs = self.choose_inputs();
         let none = inputs.is_empty();
         let (consumed, outputs, phase) = (VecDeque::new(), Vec::new(), Phase::Copy(None));
-        let merge = Merge {
+        let compaction = Compaction {
             inputs: inputs.into(),
             offset: 0,
             consumed,
@@ -225,7 +225,7 @@ impl<D: Disk> Bitcask<D> {
             superseded_by: 0,
             phase,
         };
-        Ok((!none).then_some(Background::Merge(merge)))
+        Ok((!none).then_some(Background::Compaction(compaction)))
     }
 
     /// The oldest sealed files, as far as it pays to copy them; none when there is too little to gain.
@@ -249,14 +249,14 @@ impl<D: Disk> Bitcask<D> {
         }
         let dead: u64 = files.iter().map(|(_, file)| file.dead()).sum();
         let all: u64 = files.iter().map(|(_, file)| file.end).sum();
-        let percent = self.options.merge_dead_percent;
+        let percent = self.options.compact_dead_percent;
         let small = |file: &DataFile<D::File>| file.end < self.options.file_bytes_max / 8;
         let small_files = files.iter().filter(|(_, file)| small(file)).count();
         let too_many = small_files > SMALL_FILES_MAX;
-        // While deletes have to wait, any part is. All files together leave no tombstone that would be merged again.
+        // While deletes have to wait, any part is. All files together leave no tombstone that would be compacted again.
         let is_much = self.is_reserved || dead.saturating_mul(100) >= percent.saturating_mul(all);
-        let worth = dead > 0 && dead >= self.options.merge_dead_bytes_min && is_much;
-        let worth = worth || (dead > 0 && buggify!(self.disk, MergeForLittle));
+        let worth = dead > 0 && dead >= self.options.compact_dead_bytes_min && is_much;
+        let worth = worth || (dead > 0 && buggify!(self.disk, CompactionForLittle));
         if !worth && !too_many {
             return Vec::new();
         }
@@ -266,28 +266,32 @@ impl<D: Disk> Bitcask<D> {
         while !self.is_reserved && files.last().is_some_and(|(_, file)| is_left(file)) {
             files.pop();
         }
-        if buggify!(self.disk, MergeOfOneFile) {
+        if buggify!(self.disk, CompactionOfOneFile) {
             files.truncate(1);
         }
         files.into_iter().map(|(number, _)| number).collect()
     }
 
-    /// One step of a merge; `None` when it has ended.
-    fn step_merge(&mut self, merge: &mut Merge<D::File>, budget: u64) -> Result<Option<u64>> {
+    /// One step of a compaction; `None` when it has ended.
+    fn step_merge(
+        &mut self,
+        compaction: &mut Compaction<D::File>,
+        budget: u64,
+    ) -> Result<Option<u64>> {
         let durable = self.durable;
-        match &mut merge.phase {
-            Phase::Copy(output) if merge.inputs.is_empty() || merge.is_full => {
+        match &mut compaction.phase {
+            Phase::Copy(output) if compaction.inputs.is_empty() || compaction.is_full => {
                 let output = *output;
-                self.end_output(merge, output)?;
+                self.end_output(compaction, output)?;
             }
             Phase::Copy(output) => {
                 let output = *output;
-                return self.step_copy(merge, output, budget).map(Some);
+                return self.step_copy(compaction, output, budget).map(Some);
             }
             Phase::Hint(number, writer) if writer.is_ended() => {
                 let number = *number;
                 self.name_hint(number, writer)?;
-                merge.phase = Phase::Name(number);
+                compaction.phase = Phase::Name(number);
             }
             Phase::Hint(number, writer) => {
                 let bytes = self.step_hint(*number, writer, budget as usize)?;
@@ -301,22 +305,22 @@ impl<D: Disk> Bitcask<D> {
             Phase::Name(number) => {
                 self.disk.rename(&self.path(*number, "merge"), &self.path(*number, "data"))?;
                 self.send_errand(Vec::new(), true);
-                merge.phase = Phase::Note;
+                compaction.phase = Phase::Note;
             }
-            Phase::Note if durable < merge.superseded_by => {}
+            Phase::Note if durable < compaction.superseded_by => {}
             Phase::Note => {
-                self.note_made(&merge.outputs)?;
-                self.note_removals(merge.consumed.iter().copied())?;
+                self.note_made(&compaction.outputs)?;
+                self.note_removals(compaction.consumed.iter().copied())?;
                 self.send_errand(Vec::new(), true);
-                merge.phase = Phase::Remove;
+                compaction.phase = Phase::Remove;
             }
-            Phase::Remove => match merge.consumed.pop_front() {
+            Phase::Remove => match compaction.consumed.pop_front() {
                 Some(number) => self.remove_file(number)?,
-                None if merge.inputs.is_empty() => {
-                    sometimes!(self.disk, MergeEnded);
+                None if compaction.inputs.is_empty() => {
+                    sometimes!(self.disk, CompactionEnded);
                     return Ok(None);
                 }
-                None => merge.phase = Phase::Copy(None),
+                None => compaction.phase = Phase::Copy(None),
             },
         }
         Ok(Some(0))
@@ -325,75 +329,87 @@ impl<D: Disk> Bitcask<D> {
     /// Copies about `budget` bytes.
     fn step_copy(
         &mut self,
-        merge: &mut Merge<D::File>,
+        compaction: &mut Compaction<D::File>,
         output: Option<u32>,
         budget: u64,
     ) -> Result<u64> {
-        let input = merge.inputs[0];
+        let input = compaction.inputs[0];
         let number = match output {
             Some(number) => number,
             None => self.next_number,
         };
-        let copied = self.copy(merge, input, number, budget)?;
+        let copied = self.copy(compaction, input, number, budget)?;
         let mut output = output;
         if !copied.buffer.is_empty() {
             if output.is_none() {
                 self.start_output(number)?;
-                merge.outputs.push(number);
-                merge.phase = Phase::Copy(Some(number));
+                compaction.outputs.push(number);
+                compaction.phase = Phase::Copy(Some(number));
                 output = Some(number);
             }
             self.add_to_output(number, &copied)?;
         }
         let bytes = copied.read + copied.buffer.len() as u64;
-        merge.offset = copied.offset;
-        merge.superseded_by = self.lsn;
-        merge.phase = Phase::Copy(output);
+        compaction.offset = copied.offset;
+        compaction.superseded_by = self.lsn;
+        compaction.phase = Phase::Copy(output);
         if copied.damaged {
             let file = self.files.get_mut(&input).expect("an input is a file");
             file.damaged |= copied.rotten.is_empty();
             for (offset, key) in &copied.rotten {
                 file.note_rotten(*offset, key, &mut self.untold);
             }
-            merge.inputs.clear();
+            compaction.inputs.clear();
         } else if copied.input_ended {
-            merge.inputs.pop_front();
-            merge.consumed.push_back(input);
-            merge.offset = 0;
+            compaction.inputs.pop_front();
+            compaction.consumed.push_back(input);
+            compaction.offset = 0;
         }
         let full = output.is_some_and(|number| self.is_full(number));
-        if full || (output.is_some() && buggify!(self.disk, MergeOutputFull)) {
-            merge.is_full = true;
+        if full || (output.is_some() && buggify!(self.disk, CompactionOutputFull)) {
+            compaction.is_full = true;
         }
         Ok(bytes)
     }
 
-    /// Reads one input from `merge.offset` on and encodes what is alive for file `number`.
-    fn copy(&self, merge: &Merge<D::File>, input: u32, number: u32, budget: u64) -> Result<Copied> {
+    /// Reads one input from `compaction.offset` on and encodes what is alive for file `number`.
+    fn copy(
+        &self,
+        compaction: &Compaction<D::File>,
+        input: u32,
+        number: u32,
+        budget: u64,
+    ) -> Result<Copied> {
         let from = &self.files[&input];
         let start = self.files.get(&number).map_or(FILE_HEADER as u64, |file| file.end);
-        let mut copied = Copied { offset: merge.offset, ..Copied::default() };
-        let mut walk = Walk::new(&*self.disk, &from.file, from.seed, merge.offset, from.end);
+        let mut copied = Copied { offset: compaction.offset, ..Copied::default() };
+        let mut walk = Walk::new(&*self.disk, &from.file, from.seed, compaction.offset, from.end);
         // A step that reads little also ends, so that a file full of dead records is no long step.
-        while copied.buffer.len() as u64 + (copied.offset - merge.offset) < budget.max(1) {
+        while copied.buffer.len() as u64 + (copied.offset - compaction.offset) < budget.max(1) {
             let at = walk.offset();
             match walk.next()? {
                 None => {
                     // A sealed file ends with its last record: zeroes before that were a record.
                     if walk.ended_in_zeroes() {
-                        self.pass_damage(merge, input, at..from.end, (number, start), &mut copied);
+                        self.pass_damage(
+                            compaction,
+                            input,
+                            at..from.end,
+                            (number, start),
+                            &mut copied,
+                        );
                     }
                     copied.input_ended = !copied.damaged;
                 }
                 Some(Item::Damage { from, .. }) => {
                     let hole = from..walk.offset();
-                    self.pass_damage(merge, input, hole, (number, start), &mut copied);
+                    self.pass_damage(compaction, input, hole, (number, start), &mut copied);
                 }
                 Some(Item::Record { offset, header, bytes }) => {
                     let (offset, len) = (offset as u32, bytes.len() as u32);
                     let old = Place { file: input, offset, len };
                     let key = &bytes[HEADER..HEADER + header.key_len];
-                    if self.is_kept(merge, old, &header, key) {
+                    if self.is_kept(compaction, old, &header, key) {
                         let head = &bytes[HEADER + header.key_len..header.body_at()];
                         let body = [Bytes::copy_from_slice(&bytes[header.body_at()..])];
                         let flags = LAST | header.flags & DELETE;
@@ -427,10 +443,10 @@ impl<D: Disk> Bitcask<D> {
         }
     }
 
-    /// Asks the hint what stood where the input is damaged: deletions are kept, and what is alive ends the merge.
+    /// Asks the hint what stood where the input is damaged: deletions are kept, and what is alive ends the compaction.
     fn pass_damage(
         &self,
-        merge: &Merge<D::File>,
+        compaction: &Compaction<D::File>,
         input: u32,
         hole: std::ops::Range<u64>,
         to: (u32, u64),
@@ -454,7 +470,7 @@ impl<D: Disk> Bitcask<D> {
             }
             let old = Place { file: input, offset: entry.offset, len: entry.len };
             let is_alive = || self.keydir.find(self.fingerprint(key)).any(|place| place == old);
-            if entry.deleted && self.is_tombstone_needed(merge, input, entry.lsn) {
+            if entry.deleted && self.is_tombstone_needed(compaction, input, entry.lsn) {
                 let (lsn, flags) = (entry.lsn, LAST | DELETE);
                 let parts = Parts { lsn, index: 0, flags, key, head: &[], body: &[] };
                 self.keep(&parts, old, to, copied);
@@ -463,30 +479,36 @@ impl<D: Disk> Bitcask<D> {
                 copied.rotten.push((entry.offset, key.into()));
             }
         }
-        sometimes!(self.disk, MergePassedDamage, !copied.damaged);
+        sometimes!(self.disk, CompactionPassedDamage, !copied.damaged);
     }
 
     /// Whether a record is alive, or a deletion that still hides something.
-    fn is_kept(&self, merge: &Merge<D::File>, old: Place, header: &Header, key: &[u8]) -> bool {
+    fn is_kept(
+        &self,
+        compaction: &Compaction<D::File>,
+        old: Place,
+        header: &Header,
+        key: &[u8],
+    ) -> bool {
         let deleted = header.has(DELETE);
         let keep = if header.has(MARK) {
             false
         } else if deleted {
-            self.is_tombstone_needed(merge, old.file, header.lsn)
+            self.is_tombstone_needed(compaction, old.file, header.lsn)
         } else {
             self.keydir.find(self.fingerprint(key)).any(|place| place == old)
         };
-        sometimes!(self.disk, MergeFoundADeadRecord, !keep && !deleted);
-        sometimes!(self.disk, MergeDroppedATombstone, !keep && deleted);
+        sometimes!(self.disk, CompactionFoundADeadRecord, !keep && !deleted);
+        sometimes!(self.disk, CompactionDroppedATombstone, !keep && deleted);
         keep
     }
 
     /// Whether a file that remains may hold something that this tombstone hides.
-    fn is_tombstone_needed(&self, merge: &Merge<D::File>, input: u32, lsn: u64) -> bool {
+    fn is_tombstone_needed(&self, compaction: &Compaction<D::File>, input: u32, lsn: u64) -> bool {
         self.files.iter().any(|(number, file)| {
             *number != input
-                && !merge.consumed.contains(number)
-                && !merge.outputs.contains(number)
+                && !compaction.consumed.contains(number)
+                && !compaction.outputs.contains(number)
                 && file.lsn_min < lsn
         })
     }
@@ -494,7 +516,7 @@ impl<D: Disk> Bitcask<D> {
     fn start_output(&mut self, number: u32) -> Result<()> {
         let path = self.path(number, "merge");
         let file = self.disk.open(&path, Open::New)?;
-        let (kind, salt, durable) = (Kind::Merged, self.salt, self.durable);
+        let (kind, salt, durable) = (Kind::Compacted, self.salt, self.durable);
         let header = FileHeader { kind, number, salt, base: 0, durable };
         if let Err(error) = self.disk.write_at(&file, &[&header.encode()], 0) {
             self.disk.remove(&path)?;
@@ -539,9 +561,13 @@ impl<D: Disk> Bitcask<D> {
     }
 
     /// Ends an output with a mark and starts its hint.
-    fn end_output(&mut self, merge: &mut Merge<D::File>, output: Option<u32>) -> Result<()> {
+    fn end_output(
+        &mut self,
+        compaction: &mut Compaction<D::File>,
+        output: Option<u32>,
+    ) -> Result<()> {
         let Some(number) = output else {
-            merge.phase = Phase::Note;
+            compaction.phase = Phase::Note;
             return Ok(());
         };
         // First what may fail.
@@ -552,8 +578,8 @@ impl<D: Disk> Bitcask<D> {
         record::encode_mark(&mut buffer, file.seed, file.end, self.durable, END);
         self.disk.write_at(&file.file, &[&buffer], file.end)?;
         file.end += buffer.len() as u64;
-        merge.is_full = false;
-        merge.phase = Phase::Hint(number, writer);
+        compaction.is_full = false;
+        compaction.phase = Phase::Hint(number, writer);
         Ok(())
     }
 }

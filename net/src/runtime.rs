@@ -1,8 +1,8 @@
 //! What links stand on: streams of bytes, time and tasks.
 //!
-//! Sockets and the real clock are one ground (`tcp`). Everything about links above this line is written once and knows
+//! Sockets and the real clock are one runtime (`tcp`). Everything about links above this line is written once and knows
 //! no socket, so the very same code runs over any other streams. Every choice is made at compile time: a call of the
-//! ground costs what the call below it costs. Left out: datagrams, which need no link.
+//! runtime costs what the call below it costs. Left out: datagrams, which need no link.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,8 +13,8 @@ use std::task::Poll;
 use rondo_core::env::{Address, Mono};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Connections, time and tasks. Clones are the same ground.
-pub trait Ground: Clone + Send + Sync + 'static {
+/// Connections, time and tasks. Clones are the same runtime.
+pub trait Runtime: Clone + Send + Sync + 'static {
     /// A connection. Dropping it closes it.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
     /// Where connections come in.
@@ -52,18 +52,18 @@ pub trait Task: Future<Output = ()> + Unpin + Send + Sync + 'static {
 }
 
 /// Waits until `at`.
-pub(crate) async fn wait_until<G: Ground>(ground: &G, at: Mono) {
-    ground.alarm(at).await;
+pub(crate) async fn wait_until<G: Runtime>(runtime: &G, at: Mono) {
+    runtime.alarm(at).await;
 }
 
 /// What `future` comes to within so many milliseconds; `None` when that is too late.
-pub(crate) async fn within<G: Ground, F: Future>(
-    ground: &G,
+pub(crate) async fn within<G: Runtime, F: Future>(
+    runtime: &G,
     limit_ms: u64,
     future: F,
 ) -> Option<F::Output> {
     let mut future = pin!(future);
-    let mut alarm = pin!(wait_until(ground, ground.now().plus_ms(limit_ms)));
+    let mut alarm = pin!(wait_until(runtime, runtime.now().plus_ms(limit_ms)));
     poll_fn(|context| match future.as_mut().poll(context) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => alarm.as_mut().poll(context).map(|()| None),

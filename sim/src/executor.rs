@@ -1,8 +1,8 @@
 //! The tasks of one process: they run one after another within one future, in the order in which they were woken.
 //!
 //! So a node with all its links is still one thing that is killed, paused and slowed down, a panic of any of its tasks
-//! is the node's, and which task goes first is no luck. A task ends when its `Member` is dropped or when
-//! the crew's own future is.
+//! is the node's, and which task goes first is no luck. A task ends when its `Spawned` is dropped or when
+//! the executor's own future is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -12,18 +12,18 @@ use std::task::{Context, Poll, Wake, Waker};
 
 /// How often tasks are polled before others get their turn.
 const POLLS_MAX: usize = 4_096;
-/// The name of the future that the crew works for.
+/// The name of the future that the executor works for.
 const MAIN: u64 = 0;
 
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The tasks. Clones are the same crew.
+/// The tasks. Clones are the same executor.
 #[derive(Clone, Default)]
-pub struct Crew(Arc<Mutex<State>>);
+pub struct Executor(Arc<Mutex<State>>);
 
 /// One task. It is ready when the task has ended; dropping it ends the task.
-pub struct Member {
-    crew: Crew,
+pub struct Spawned {
+    executor: Executor,
     id: u64,
 }
 
@@ -38,21 +38,21 @@ struct State {
     outer: Option<Waker>,
 }
 
-struct Bell {
-    crew: Crew,
+struct TaskWaker {
+    executor: Executor,
     id: u64,
 }
 
-impl Wake for Bell {
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        self.crew.ready(self.id);
+        self.executor.ready(self.id);
     }
 }
 
-impl Crew {
+impl Executor {
     /// Starts a task.
     #[must_use]
-    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Member {
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Spawned {
         let id = {
             let mut state = self.state();
             state.named += 1;
@@ -61,7 +61,7 @@ impl Crew {
             id
         };
         self.ready(id);
-        Member { crew: self.clone(), id }
+        Spawned { executor: self.clone(), id }
     }
 
     /// Runs `main` and all tasks until `main` has ended; the tasks end with it.
@@ -111,7 +111,7 @@ impl Crew {
     }
 
     fn waker(&self, id: u64) -> Waker {
-        Waker::from(Arc::new(Bell { crew: self.clone(), id }))
+        Waker::from(Arc::new(TaskWaker { executor: self.clone(), id }))
     }
 
     fn ready(&self, id: u64) {
@@ -135,8 +135,8 @@ fn waker_after(state: MutexGuard<'_, State>, waker: Waker) {
     waker.wake();
 }
 
-/// Ends all tasks: they hold their crew, so nothing else would.
-struct Dismissal(Crew);
+/// Ends all tasks: they hold their executor, so nothing else would.
+struct Dismissal(Executor);
 
 impl Drop for Dismissal {
     fn drop(&mut self) {
@@ -150,19 +150,19 @@ impl Drop for Dismissal {
     }
 }
 
-impl Member {
+impl Spawned {
     /// Whether the task has ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        !self.crew.state().tasks.contains_key(&self.id)
+        !self.executor.state().tasks.contains_key(&self.id)
     }
 }
 
-impl Future for Member {
+impl Future for Spawned {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.crew.state();
+        let mut state = self.executor.state();
         if !state.tasks.contains_key(&self.id) {
             return Poll::Ready(());
         }
@@ -171,10 +171,10 @@ impl Future for Member {
     }
 }
 
-impl Drop for Member {
+impl Drop for Spawned {
     fn drop(&mut self) {
         let task = {
-            let mut state = self.crew.state();
+            let mut state = self.executor.state();
             state.joining.remove(&self.id);
             state.tasks.remove(&self.id)
         };
@@ -207,14 +207,14 @@ mod tests {
 
     #[test]
     fn tasks_take_turns_in_the_order_in_which_they_were_woken_and_can_be_waited_for() {
-        let (crew, log) = (Crew::default(), Log::default());
-        let a = crew.spawn(turns(log.clone(), "a", 2));
-        let b = crew.spawn(turns(log.clone(), "b", 3));
+        let (executor, log) = (Executor::default(), Log::default());
+        let a = executor.spawn(turns(log.clone(), "a", 2));
+        let b = executor.spawn(turns(log.clone(), "b", 3));
         let main = async {
             b.await;
             a.has_ended()
         };
-        let mut run = pin!(crew.run(main));
+        let mut run = pin!(executor.run(main));
         assert_eq!(poll(run.as_mut()), Poll::Ready(true));
         assert_eq!(*log.lock().expect("whole"), ["a", "b", "a", "b", "b"]);
     }
@@ -227,7 +227,7 @@ mod tests {
                 self.0.lock().expect("whole").push(self.1);
             }
         }
-        let (crew, log) = (Crew::default(), Log::default());
+        let (executor, log) = (Executor::default(), Log::default());
         let stays = |name| {
             let gone = Gone(log.clone(), name);
             async move {
@@ -235,8 +235,8 @@ mod tests {
                 std::future::pending::<()>().await;
             }
         };
-        let (a, b) = (crew.spawn(stays("a")), crew.spawn(stays("b")));
-        let mut run = Box::pin(crew.run(std::future::pending::<()>()));
+        let (a, b) = (executor.spawn(stays("a")), executor.spawn(stays("b")));
+        let mut run = Box::pin(executor.run(std::future::pending::<()>()));
         assert!(poll(run.as_mut()).is_pending());
         drop(a);
         assert_eq!(*log.lock().expect("whole"), ["a"]);
