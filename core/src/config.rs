@@ -83,7 +83,7 @@ pub const DEADLINE_MS_MAX: u64 = 30_000;
 pub const STOP_MS_MAX: u64 = 1_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 500;
-/// How far ahead the hybrid clock's durable mark is reserved, in milliseconds.
+/// How far ahead the hybrid clock reserves readings, in milliseconds.
 pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
 /// How far a hybrid clock may be ahead of the peers' clocks without anything being wrong, in milliseconds: its own wall is trusted up to
 /// the drift bound ahead of them, another's time is adopted up to the drift bound ahead of that, and a restart adds the reserve.

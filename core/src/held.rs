@@ -36,8 +36,8 @@ const FULL_PAUSE_MS: u64 = 50;
 pub enum Release {
     /// Send this message, perhaps to this node itself.
     Send(NodeId, Message),
-    /// The hybrid clock's mark is on disk.
-    ClockMark(Hlc),
+    /// The hybrid clock's reservation is on disk.
+    Reserved(Hlc),
     /// Nothing: somebody looks at `Engine::durable` himself.
     Nothing,
 }
@@ -93,7 +93,7 @@ impl Held {
         let weight = size_of::<Waiting>()
             + match &release {
                 Release::Send(_, message) => message.weight(),
-                Release::ClockMark(_) | Release::Nothing => 0,
+                Release::Reserved(_) | Release::Nothing => 0,
             };
         self.keep(lsn, release, weight);
     }

@@ -404,7 +404,7 @@ impl Node {
         for release in released {
             match release {
                 Release::Send(to, message) => self.out.push_back((to, message)),
-                Release::ClockMark(mark) => self.replica.clock_mark_durable(mark),
+                Release::Reserved(reservation) => self.replica.clock_reserved(reservation),
                 Release::Nothing => {}
             }
         }

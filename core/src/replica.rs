@@ -83,8 +83,8 @@ pub struct Issued {
     pub known: VersionVector,
     /// The local write.
     pub lsn: Lsn,
-    /// The hybrid clock's mark that is part of the write. While it is not durable the dot must stay here.
-    pub mark: Option<Hlc>,
+    /// The hybrid clock's reservation that is part of the write. While it is not durable the dot must stay here.
+    pub reservation: Option<Hlc>,
 }
 
 /// What a write means to overwrite.
@@ -118,7 +118,7 @@ pub struct Replica {
 impl Replica {
     /// Reads the node's own records.
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Replica> {
-        let mut mark = Hlc(0);
+        let mut reservation = Hlc(0);
         let mut actors = OwnActors::new(config);
         let mut deleted = None;
         let mut changes = SmallVec::new();
@@ -127,7 +127,7 @@ impl Replica {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
             for (key, record) in page.records.iter().take_while(|(key, _)| key[0] == OWN_KIND) {
                 if key == CLOCK_KEY {
-                    mark = Hlc(own_number(&record.head)?);
+                    reservation = Hlc(own_number(&record.head)?);
                 } else if key == DELETED_KEY {
                     deleted = Some(own_number(&record.head)?);
                 } else {
@@ -150,7 +150,7 @@ impl Replica {
             }
         }
         Ok(Replica {
-            clock: HybridClock::new(mark),
+            clock: HybridClock::new(reservation),
             peers_wall: None,
             actors,
             awaited: BTreeMap::new(),
@@ -355,25 +355,28 @@ impl Replica {
         sometimes!(env, ActorJumped, own.base > 0 && dot.n == own.base + 1);
         sometimes!(env, ActorBorn, self.actors.get(partition).is_none());
 
-        let mark = self.clock.reservation(self.clock.last());
-        let again = mark.is_none() && buggify!(env, ReservationRepeated);
-        // Never a lower mark than one that is on its way to the disk.
-        let mark =
-            if again { HybridClock::new(Hlc(0)).reservation(self.clock.last()) } else { mark };
+        let reservation = self.clock.reservation(self.clock.last());
+        let again = reservation.is_none() && buggify!(env, ReservationRepeated);
+        // Never a lower one than one that is on its way to the disk.
+        let reservation = if again {
+            HybridClock::new(Hlc(0)).reservation(self.clock.last())
+        } else {
+            reservation
+        };
         let mut changes = SmallVec::new();
         changes.push(store(key, &state)?);
         if fresh {
             changes.push(self.actors.record(partition, own));
         }
-        if let Some(mark) = mark {
-            changes.push(number(CLOCK_KEY, mark.0));
+        if let Some(reservation) = reservation {
+            changes.push(number(CLOCK_KEY, reservation.0));
         }
         let deleted = self.count_deleted(was_deleted, &state, &mut changes);
         let lsn = self.write(key, changes, env)?;
         self.deleted = deleted;
         self.actors.set(partition, own);
         let known = state.known_to_writer(&known, dot);
-        Ok(Issued { dot, hlc, state, known, lsn, mark })
+        Ok(Issued { dot, hlc, state, known, lsn, reservation })
     }
 
     /// What the median of the peers' clocks shows now; `None` while no peer is heard, and nothing bounds this node's own.
@@ -392,7 +395,7 @@ impl Replica {
         self.clock.last().wall_ms().saturating_sub(theirs)
     }
 
-    /// This node's own wall, as far as its peers' allow: a jump forward would be kept for ever by the durable mark.
+    /// This node's own wall, as far as its peers' allow: a jump forward would be kept for ever by the reservation.
     fn wall(&self, env: &impl Env) -> Wall {
         let own = env.wall();
         let Some((peers, at)) = self.peers_wall else {
@@ -423,9 +426,9 @@ impl Replica {
         (Own { actor: ActorId(env.random()), base: 0 }, true)
     }
 
-    /// The clock's mark is on disk.
-    pub fn clock_mark_durable(&mut self, mark: Hlc) {
-        self.clock.reserved(mark);
+    /// The clock's reservation is on disk.
+    pub fn clock_reserved(&mut self, reservation: Hlc) {
+        self.clock.reserved(reservation);
     }
 
     /// How many actors were replaced because a peer knew dots of them that were lost here.

@@ -34,7 +34,7 @@ const OFFER_MS: u64 = 500;
 
 /// The engine key of the endorsed layout. All keys below 1 are the node's own (see `replica`).
 const LAYOUT_KEY: &[u8] = b"\0layout";
-/// The engine key of the mark that the endorsed layout is live.
+/// The engine key that says that the endorsed layout is live.
 const LIVE_KEY: &[u8] = b"\0layout-live";
 
 /// A layout that this node has endorsed.

@@ -66,7 +66,7 @@ sites! {
     QuestionAskedTwice, "question-asked-twice", 25, "a replica is asked the same twice at once";
     MergesHeldBack, "merges-held-back", 25, "replicas hear of a dot only when its issuer has it on disk";
     IssueRefused, "issue-refused", 5, "a key is full: its coordinator issues no dot";
-    ReservationRepeated, "reservation-repeated", 25, "the mark of the hybrid clock is stored although a higher one is not needed yet";
+    ReservationRepeated, "reservation-repeated", 25, "the reservation of the hybrid clock is stored although a higher one is not needed yet";
     ActorReplaced, "actor-replaced", 25, "a dot is issued by a new actor";
     BufferWrittenEarly, "buffer-written-early", 25, "one write is handed to the operating system on its own";
     FileRotatedEarly, "file-rotated-early", 10, "a file is sealed long before it is full";
@@ -129,7 +129,7 @@ sites! {
     DotAboveTheClock, "dot-above-the-clock", 0, "a dot was stamped with a time that the clock did not adopt";
     ClockCounted, "clock-counted", 0, "two dots were issued in one millisecond";
     ClockBehindItsLastReading, "clock-behind-its-last-reading", 0, "the wall is behind the clock";
-    MarkReserved, "mark-reserved", 0, "a dot waited for the mark of the clock";
+    ClockReserved, "clock-reserved", 0, "a dot waited for the reservation of the clock";
     ActorBorn, "actor-born", 0, "a partition got its first actor";
     ActorJumped, "actor-jumped", 0, "an actor went on above the numbers of a life that was not ended cleanly";
     GapsClosed, "gaps-closed", 0, "numbers that no replica knows were called gone";

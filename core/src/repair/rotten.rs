@@ -33,8 +33,8 @@ const PAUSE_MS: u64 = 100;
 const PAUSE_MS_MAX: u64 = 10_000;
 /// Rounds in which a record must have been unreadable before it is replaced.
 const FAILURES: u32 = 4;
-/// Marks the operations of this machine among all of a node.
-const MARK: u64 = 1 << 63;
+/// The bit of the operations of this machine among all of a node.
+const HEALING: u64 = 1 << 63;
 
 /// A key whose record cannot be read.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Rotten {
         let due = self.keys.iter_mut().filter(|(_, heal)| heal.next <= now);
         for (key, heal) in due.take(ROUNDS_A_TURN) {
             self.rounds += 1;
-            heal.round = self.rounds | MARK;
+            heal.round = self.rounds | HEALING;
             heal.answered.clear();
             heal.state = VersionSet::default();
             heal.next = now.plus_ms(heal.pause_ms);
@@ -169,7 +169,7 @@ impl Rotten {
     /// Whether an answer is one to this machine.
     #[must_use]
     pub fn asked(&self, op: OpId) -> bool {
-        op.life == self.life && op.seq & MARK != 0
+        op.life == self.life && op.seq & HEALING != 0
     }
 
     /// Another primary tells its state; answers what may take a record's place.

@@ -57,7 +57,7 @@ pub struct Write {
     spread: Spread,
     /// Where this node stands among the primaries.
     me: usize,
-    /// Nothing may leave before the local write is durable: the clock's mark is part of it.
+    /// Nothing may leave before the local write is durable: the clock's reservation is part of it.
     waits: bool,
     /// The outcome when enough hold it.
     reply: Reply,
@@ -220,16 +220,16 @@ impl PutRound {
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Message)> = others.map(|at| spread.bring(at, facts)).collect();
         held.until(issued.lsn, Release::Send(me, Message::MergeAck { op: facts.id }));
-        sometimes!(env, MarkReserved, issued.mark.is_some());
+        sometimes!(env, ClockReserved, issued.reservation.is_some());
         sometimes!(env, PutByALaterPrimary, nodes[0] != me);
         if buggify!(env, MergesHeldBack) {
             for (at, message) in asks.drain(..) {
                 held.until(issued.lsn, Release::Send(nodes[at], message));
             }
         }
-        if let Some(mark) = issued.mark {
-            // The clock may not run ahead of its durable mark in anybody's eyes.
-            held.until(issued.lsn, Release::ClockMark(mark));
+        if let Some(reservation) = issued.reservation {
+            // The clock may not run ahead of what it has reserved durably in anybody's eyes.
+            held.until(issued.lsn, Release::Reserved(reservation));
             for (at, message) in asks.drain(..) {
                 held.until(issued.lsn, Release::Send(nodes[at], message));
             }
@@ -239,7 +239,7 @@ impl PutRound {
             written: Written { dot: issued.dot, hlc: issued.hlc },
             spread,
             me: facts.primaries.position(me).unwrap_or(nodes.len()),
-            waits: issued.mark.is_some(),
+            waits: issued.reservation.is_some(),
             reply: Reply::Stored { context, version: issued.hlc },
         }));
         Ok(Next::Ask(asks))

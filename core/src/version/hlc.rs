@@ -4,7 +4,7 @@
 //! readings before it; a remote time more than `DRIFT_MS_MAX` ahead of the wall is never adopted into the
 //! clock, though the data that carries it is (drift limits adoption, never data:
 //! <https://github.com/yugabyte/yugabyte-db/issues/10628>, and nobody crashes over a clock:
-//! <https://github.com/yugabyte/yugabyte-db/issues/31160>); after a restart the clock starts above its durable mark.
+//! <https://github.com/yugabyte/yugabyte-db/issues/31160>); after a restart the clock starts above what it had reserved.
 //! Left out: deciding whether this node's own clock is the wrong one, which takes the peers' clocks; the walls that come in here
 //! are bounded by theirs.
 
@@ -50,15 +50,15 @@ impl fmt::Display for Hlc {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HybridClock {
     last: Hlc,
-    /// No reading above this may be promised to anybody before a higher mark is durable.
-    durable_mark: Hlc,
+    /// No reading above this may be promised to anybody before more is reserved, durably.
+    reserved_to: Hlc,
 }
 
 impl HybridClock {
-    /// A clock that starts above the mark found on disk (`Hlc(0)` in a new data directory).
+    /// A clock that starts above the reservation found on disk (`Hlc(0)` in a new data directory).
     #[must_use]
-    pub const fn new(durable_mark: Hlc) -> HybridClock {
-        HybridClock { last: durable_mark, durable_mark }
+    pub const fn new(reserved_to: Hlc) -> HybridClock {
+        HybridClock { last: reserved_to, reserved_to }
     }
 
     /// A new reading: at the wall time or just above the last reading.
@@ -87,24 +87,24 @@ impl HybridClock {
         self.last
     }
 
-    /// The mark that is known to be durable.
+    /// Up to where readings are reserved durably.
     #[must_use]
-    pub const fn durable_mark(&self) -> Hlc {
-        self.durable_mark
+    pub const fn reserved_to(&self) -> Hlc {
+        self.reserved_to
     }
 
-    /// The mark to make durable together with a write stamped `now`, when the one on disk is too low.
+    /// The reservation to make durable together with a write stamped `now`, when the one on disk is too low.
     #[must_use]
     pub const fn reservation(&self, now: Hlc) -> Option<Hlc> {
-        if now.0 <= self.durable_mark.0 {
+        if now.0 <= self.reserved_to.0 {
             return None;
         }
         Some(Hlc(now.0.saturating_add(HLC_RESERVE_MS << 16)))
     }
 
     /// A reservation has reached the disk.
-    pub fn reserved(&mut self, mark: Hlc) {
-        self.durable_mark = self.durable_mark.max(mark);
+    pub fn reserved(&mut self, reservation: Hlc) {
+        self.reserved_to = self.reserved_to.max(reservation);
     }
 }
 
@@ -166,23 +166,23 @@ mod tests {
     }
 
     #[test]
-    fn a_restarted_clock_starts_above_everything_its_mark_allowed() {
+    fn a_restarted_clock_starts_above_everything_it_had_reserved() {
         let mut clock = HybridClock::new(Hlc(0));
         let first = clock.tick(NOON);
-        let mark = clock.reservation(first).expect("nothing is reserved yet");
-        assert_eq!(mark.wall_ms(), NOON.0 + HLC_RESERVE_MS);
-        clock.reserved(mark);
+        let reservation = clock.reservation(first).expect("nothing is reserved yet");
+        assert_eq!(reservation.wall_ms(), NOON.0 + HLC_RESERVE_MS);
+        clock.reserved(reservation);
         let promised = clock.tick(after(HLC_RESERVE_MS));
         assert_eq!(clock.reservation(promised), None);
-        let mut again = HybridClock::new(clock.durable_mark());
+        let mut again = HybridClock::new(clock.reserved_to());
         assert!(again.tick(Wall(0)) > promised, "even when the wall has jumped back");
     }
 
     #[test]
-    fn a_mark_never_sinks() {
+    fn a_reservation_never_sinks() {
         let mut clock = HybridClock::new(Hlc(9));
         clock.reserved(Hlc(5));
-        assert_eq!(clock.durable_mark(), Hlc(9));
+        assert_eq!(clock.reserved_to(), Hlc(9));
     }
 
     #[test]
