@@ -66,7 +66,7 @@ sites! {
     QuestionAskedTwice, "question-asked-twice", 25, "a replica is asked the same twice at once";
     MergesHeldBack, "merges-held-back", 25, "replicas hear of a dot only when its issuer has it on disk";
     IssueRefused, "issue-refused", 5, "a key is full: its coordinator issues no dot";
-    ReservationRepeated, "reservation-repeated", 25, "the reservation of the hybrid clock is stored although a higher one is not needed yet";
+    ReservationRepeated, "reservation-repeated", 25, "the hybrid clock is reserved again although that is not needed yet";
     ActorReplaced, "actor-replaced", 25, "a dot is issued by a new actor";
     BufferWrittenEarly, "buffer-written-early", 25, "one write is handed to the operating system on its own";
     FileRotatedEarly, "file-rotated-early", 10, "a file is sealed long before it is full";
