@@ -212,7 +212,7 @@ fn what_an_earlier_life_asked_is_not_done_when_its_cold_read_ends() {
     let start = copy_of(&mut stage, 1, &[(1, 1)]);
     stage.start(1, 1, (2, 22), &start);
     pass(&mut stage);
-    stage.end_reads(2);
+    stage.end_reads(2, true);
     stage.settle();
     insta::assert_snapshot!(stage.transcript());
     let read = answer(&mut stage, 1, get());

@@ -1,14 +1,16 @@
-//! Stories of small clusters, told as transcripts: what clients ask, what nodes say to each other, what
-//! the disks do. The nodes are stepped by hand; nothing here has a clock, a socket or a thread.
+//! Small clusters, told as transcripts: what clients ask, what nodes say to each other, what the disks do. The nodes are
+//! stepped by hand; nothing here has a clock, a socket or a thread.
+
+mod words;
+
+mod engine;
 
 mod stage;
 
-mod stories;
+mod format;
 
-mod attempts;
+mod script;
 
 mod clocks;
-
-mod repetitions;
 
 mod lives;

@@ -1,8 +1,8 @@
-//! The stage: a few nodes, the messages between them, disks whose syncs end when the story says so, and a
-//! transcript of everything.
+//! The stage: a few nodes, the messages between them, disks whose syncs end when somebody says so, and a transcript of
+//! everything. An input begins a line, its effects are indented below it; what no input caused came with time.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io;
 use std::rc::Rc;
@@ -10,117 +10,22 @@ use std::rc::Rc;
 use bytes::Bytes;
 use rondo_core::codec;
 use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
-use rondo_core::engine::{
-    Batch, Change, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
-};
+use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::error::{Error, Result};
-use rondo_core::id::{
-    BootEpoch, ClientTag, Life, Lsn, NodeId, ReadId, RequestId, SessionId, SyncId,
-};
-use rondo_core::message::{Action, Envelope, Gossip, Message, Reply, Request};
+use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, RequestId, SessionId};
+use rondo_core::layout::LayoutRef;
+use rondo_core::message::{Action, Envelope, Gossip, Reply, Request};
 use rondo_core::node::Node;
 use rondo_core::probe::Probe;
 use rondo_core::step::{Env, Input};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::VersionSet;
 use rondo_core::version::hlc::Hlc;
 
-/// An engine whose syncs take as long as the story wants, and whose reads are cold when it says so.
-pub(crate) struct SlowEngine {
-    inner: MemoryEngine,
-    written: Lsn,
-    durable: Lsn,
-    syncing: Option<(SyncId, Lsn)>,
-    pub(crate) cold: bool,
-    /// So many reads more are cold, and those after them are not.
-    pub(crate) cold_gets: usize,
-    /// What was found at the moment of each ticket: that, and nothing newer, is what its read brings.
-    tickets: Vec<Lookup>,
-    reading: Vec<ReadId>,
-}
+use crate::engine::SlowEngine;
+use crate::words;
 
-impl SlowEngine {
-    fn new() -> SlowEngine {
-        SlowEngine {
-            inner: MemoryEngine::new(),
-            written: Lsn(0),
-            durable: Lsn(0),
-            syncing: None,
-            cold: false,
-            cold_gets: 0,
-            tickets: Vec::new(),
-            reading: Vec::new(),
-        }
-    }
-
-    /// Another engine with all that is in this one.
-    pub(crate) fn copy(&self) -> SlowEngine {
-        let (inner, written) = (self.inner.clone(), self.written);
-        SlowEngine { inner, written, durable: written, ..SlowEngine::new() }
-    }
-}
-
-impl Engine for SlowEngine {
-    fn head(&mut self, key: &[u8]) -> Result<Lookup> {
-        self.get(key)
-    }
-    fn get(&mut self, key: &[u8]) -> Result<Lookup> {
-        if self.cold || self.cold_gets > 0 {
-            self.cold_gets = self.cold_gets.saturating_sub(1);
-            self.tickets.push(self.inner.get(key)?);
-            let file = self.tickets.len() as u64 - 1;
-            return Ok(Lookup::Cold(ReadTicket { file, offset: 0, len: 0 }));
-        }
-        self.inner.get(key)
-    }
-    fn start_read(&mut self, id: ReadId, _: ReadTicket) -> Result<()> {
-        self.reading.push(id);
-        Ok(())
-    }
-    fn finish_read(&mut self, ticket: ReadTicket, _: Bytes) -> Result<Lookup> {
-        Ok(self.tickets[ticket.file as usize].clone())
-    }
-    fn write(&mut self, batch: &Batch) -> Result<Lsn> {
-        self.written = self.inner.write(batch)?;
-        Ok(self.written)
-    }
-    fn flush(&mut self) -> Result<()> {
-        Ok(())
-    }
-    fn start_sync(&mut self, id: SyncId) -> Result<Option<Lsn>> {
-        if self.written == self.durable {
-            return Ok(None);
-        }
-        self.syncing = Some((id, self.written));
-        Ok(Some(self.written))
-    }
-    fn synced(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn> {
-        let (running, lsn) = self.syncing.take().expect("a sync runs");
-        assert_eq!(running, id, "the sync that ends is the one that runs");
-        result.map_err(|_| Error::Poisoned)?;
-        self.durable = lsn;
-        Ok(lsn)
-    }
-    fn durable(&self) -> Lsn {
-        self.durable
-    }
-    fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
-        self.inner.scan_from(from, limit, bytes_max)
-    }
-    fn maintain(&mut self, _: u64) -> Result<Progress> {
-        Ok(Progress::default())
-    }
-    fn checkpoint(&mut self, _: &str) -> Result<Lsn> {
-        Err(Error::Poisoned)
-    }
-    fn stats(&self) -> EngineStats {
-        self.inner.stats()
-    }
-    fn close(&mut self) -> Result<()> {
-        Ok(())
-    }
-}
+/// What the clocks of the stage show at its beginning, in milliseconds.
+pub(crate) const BEGIN_MS: u64 = 1_000_000;
 
 /// What a process starts with.
 pub(crate) struct Start {
@@ -136,10 +41,12 @@ struct Shared {
     mail: VecDeque<(usize, usize, Envelope)>,
     gossip: VecDeque<(String, Gossip)>,
     log: String,
-    last: Option<Reply>,
+    replies: BTreeMap<u64, Vec<Reply>>,
     random: u64,
     /// Nodes that have no link to these: from, to.
     unlinked: Vec<(usize, usize)>,
+    /// Nodes that know their links to these to be down.
+    disconnected: Vec<(usize, usize)>,
 }
 
 struct ActorEnv<'a> {
@@ -148,6 +55,19 @@ struct ActorEnv<'a> {
     wall: Wall,
     engine: &'a mut SlowEngine,
     shared: Rc<RefCell<Shared>>,
+}
+
+impl ActorEnv<'_> {
+    /// Effects are told in their order: what the disk was made to do, then this.
+    fn tell(&mut self, line: Option<&str>) {
+        let mut shared = self.shared.borrow_mut();
+        for note in self.engine.notes.drain(..) {
+            writeln!(shared.log, "  n{} {note}", self.at + 1).unwrap();
+        }
+        if let Some(line) = line {
+            writeln!(shared.log, "  {line}").unwrap();
+        }
+    }
 }
 
 impl Probe for ActorEnv<'_> {}
@@ -169,27 +89,31 @@ impl Env for ActorEnv<'_> {
     }
     fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
         let to = to.0 as usize - 1;
-        let mut shared = self.shared.borrow_mut();
-        let (from, name) = (self.at + 1, describe(&envelope.message));
-        if shared.unlinked.contains(&(from, to + 1)) {
-            writeln!(shared.log, "  n{from} ↛ n{} {name}", to + 1).unwrap();
+        let (from, name) = (self.at + 1, words::message(&envelope.message));
+        if self.shared.borrow().unlinked.contains(&(from, to + 1)) {
+            self.tell(Some(&format!("n{from} ↛ n{} {name}", to + 1)));
             return false;
         }
-        writeln!(shared.log, "  n{from} → n{} {name}", to + 1).unwrap();
-        shared.mail.push_back((self.at, to, envelope));
+        self.tell(Some(&format!("n{from} → n{} {name}", to + 1)));
+        self.shared.borrow_mut().mail.push_back((self.at, to, envelope));
         true
     }
-    fn is_connected(&self, _: NodeId) -> bool {
-        true
+    fn is_connected(&self, node: NodeId) -> bool {
+        !self.shared.borrow().disconnected.contains(&(self.at + 1, node.0 as usize))
     }
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         self.shared.borrow_mut().gossip.push_back((to.0.clone(), gossip.clone()));
     }
-    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
+    fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address) {
+        let (me, boot, address) = (self.at + 1, life.boot.0, &address.0);
+        let name = if name == address { String::new() } else { format!(" as {address}") };
+        self.tell(Some(&format!("n{me} meets {}{name}, boot {boot}", words::node(&node))));
+    }
     fn reply(&mut self, client: ClientTag, reply: Reply) {
+        self.tell(None);
         let mut shared = self.shared.borrow_mut();
-        writeln!(shared.log, "client {} ← {}", client.0, outcome(&reply)).unwrap();
-        shared.last = Some(reply);
+        writeln!(shared.log, "client {} ← {}", client.0, words::outcome(&reply)).unwrap();
+        shared.replies.entry(client.0).or_default().push(reply);
     }
 }
 
@@ -198,13 +122,21 @@ struct Actor {
     node: Node,
     engine: SlowEngine,
     wall_offset: i64,
+    life: (u64, u64),
+    earlier: Vec<(u64, u64)>,
+    place: u128,
+    /// Its process has ended.
+    is_gone: bool,
 }
 
 pub(crate) struct Stage {
     actors: Vec<Actor>,
     shared: Rc<RefCell<Shared>>,
+    /// What all nodes are started with, but for their names.
+    base: NodeConfig,
     pub(crate) now: Mono,
-    clients: u64,
+    /// The clients, and the nodes that they have asked.
+    clients: Vec<usize>,
     /// Links that lose everything: from, to.
     pub(crate) cut: Vec<(usize, usize)>,
     pub(crate) gossip_off: bool,
@@ -214,12 +146,20 @@ pub(crate) struct Stage {
     pub(crate) deaf: Vec<usize>,
     /// To whom no datagram comes, though its own leave.
     pub(crate) unreached: Vec<usize>,
+    /// What each node has been told last by each: the same again is not told twice.
+    heard: BTreeMap<(usize, usize), String>,
+    /// The latest message that has arrived on each link.
+    arrived: BTreeMap<(usize, usize), Envelope>,
 }
 
 impl Stage {
     /// `nodes` nodes that have formed a cluster of N=3 R=2 W=2 with one partition.
     pub(crate) fn formed(nodes: usize) -> Stage {
-        let mut stage = Stage::unformed(nodes);
+        Stage::formed_with(nodes, usual(nodes))
+    }
+
+    pub(crate) fn formed_with(nodes: usize, base: NodeConfig) -> Stage {
+        let mut stage = Stage::unformed_with(nodes, base);
         for _ in 0..20 {
             stage.pass(100);
         }
@@ -230,46 +170,83 @@ impl Stage {
 
     /// `nodes` nodes that have just started, with n1 as their seed.
     pub(crate) fn unformed(nodes: usize) -> Stage {
+        Stage::unformed_with(nodes, usual(nodes))
+    }
+
+    pub(crate) fn unformed_with(nodes: usize, base: NodeConfig) -> Stage {
         let actors = (0..nodes).map(|at| {
-            let mut engine = SlowEngine::new();
-            let node = Node::new(&config(at, nodes), &mut engine, Mono(0)).expect("an empty store");
-            Actor { id: NodeId(at as u128 + 1), node, engine, wall_offset: 0 }
+            let mut engine = SlowEngine::default();
+            let config = named(&base, at);
+            let node = Node::new(&config, &mut engine, Mono(0)).expect("an empty store");
+            Actor {
+                id: config.id,
+                node,
+                engine,
+                wall_offset: 0,
+                life: (1, 1),
+                earlier: Vec::new(),
+                place: 0,
+                is_gone: false,
+            }
         });
         Stage {
             actors: actors.collect(),
             shared: Rc::default(),
+            base,
             now: Mono(0),
-            clients: 0,
+            clients: Vec::new(),
             cut: Vec::new(),
             gossip_off: false,
             stalled: Vec::new(),
             deaf: Vec::new(),
             unreached: Vec::new(),
+            heard: BTreeMap::new(),
+            arrived: BTreeMap::new(),
         }
     }
 
     /// A process of node `of` starts on `engine`, as actor `at`: in the place of the one there, or beside the others.
-    pub(crate) fn start(&mut self, at: usize, of: usize, life: (u64, u64), config: &Start) {
-        let Start { engine, earlier, place, actors } = config;
-        let mut engine = engine.borrow_mut().copy();
+    pub(crate) fn start(&mut self, at: usize, of: usize, life: (u64, u64), start: &Start) {
+        let mut engine = start.engine.borrow_mut().copy();
         let known = |&(boot, session): &(u64, u64)| Life {
             boot: BootEpoch(boot),
             session: SessionId(session),
         };
         let config = NodeConfig {
             life: known(&life),
-            earlier: earlier.iter().map(known).collect(),
-            place: *place,
-            actors: *actors,
+            earlier: start.earlier.iter().map(known).collect(),
+            place: start.place,
+            actors: start.actors,
             peer_address: Address(format!("n{at}")),
-            ..self::config(of - 1, 3)
+            ..named(&self.base, of - 1)
         };
         let node = Node::new(&config, &mut engine, self.now).expect("a sound store");
-        let actor = Actor { id: NodeId(of as u128), node, engine, wall_offset: 0 };
+        let (earlier, place) = (start.earlier.clone(), start.place);
+        let (id, wall_offset, is_gone) = (config.id, 0, false);
+        let actor = Actor { id, node, engine, wall_offset, life, earlier, place, is_gone };
         if at > self.actors.len() {
             self.actors.push(actor);
         } else {
             self.actors[at - 1] = actor;
+        }
+    }
+
+    /// What another process of a node starts with: all that it has written, or what a power loss leaves of it.
+    pub(crate) fn directory(&self, node: usize, is_power_loss: bool, actors: Actors) -> Start {
+        let Actor { engine, life, earlier, place, .. } = &self.actors[node - 1];
+        let engine = if is_power_loss { engine.after_a_power_loss() } else { engine.copy() };
+        let earlier = [*life].into_iter().chain(earlier.iter().copied()).collect();
+        Start { engine: RefCell::new(engine), earlier, place: *place, actors }
+    }
+
+    /// The process of a node ends without a word.
+    pub(crate) fn end(&mut self, node: usize) {
+        self.actors[node - 1].is_gone = true;
+        let mut waiting = self.unanswered();
+        waiting.retain(|&client| self.clients[client - 1] == node);
+        for client in waiting {
+            self.tell(&format!("client {client} ← nothing: its node is gone"));
+            self.shared.borrow_mut().replies.entry(client as u64).or_default();
         }
     }
 
@@ -281,83 +258,110 @@ impl Stage {
     /// Of what has happened since the last call, what clients asked and were told.
     pub(crate) fn told(&mut self) -> String {
         let transcript = self.transcript();
-        let told = transcript.lines().filter(|line| line.starts_with(['c', '#']));
+        let told = transcript.lines().filter(|line| line.starts_with("client"));
         told.collect::<Vec<_>>().join("\n")
     }
 
-    pub(crate) fn say(&mut self, line: &str) {
-        writeln!(self.shared.borrow_mut().log, "# {line}").unwrap();
+    pub(crate) fn tell(&mut self, line: &str) {
+        writeln!(self.shared.borrow_mut().log, "{line}").unwrap();
+    }
+
+    /// Adds lines to the transcript.
+    pub(crate) fn say(&mut self, lines: &str) {
+        self.shared.borrow_mut().log += lines;
+    }
+
+    pub(crate) fn nodes(&self) -> usize {
+        self.actors.len()
     }
 
     pub(crate) fn engine(&mut self, node: usize) -> &mut SlowEngine {
         &mut self.actors[node - 1].engine
     }
 
-    /// From now on this node has no link to these, and knows it.
+    /// What a client was told, each answer.
+    pub(crate) fn replies(&self, client: u64) -> Vec<Reply> {
+        self.shared.borrow().replies.get(&client).cloned().unwrap_or_default()
+    }
+
+    /// The clients that still wait.
+    pub(crate) fn unanswered(&self) -> Vec<usize> {
+        let shared = self.shared.borrow();
+        let all = 1..=self.clients.len();
+        all.filter(|&client| !shared.replies.contains_key(&(client as u64))).collect()
+    }
+
+    /// The first client that was told more than one outcome.
+    pub(crate) fn answered_twice(&self) -> Option<u64> {
+        let shared = self.shared.borrow();
+        shared.replies.iter().find(|(_, replies)| replies.len() > 1).map(|(&client, _)| client)
+    }
+
+    /// From now on this node has no link to these, and learns it when it sends.
     pub(crate) fn unlink(&mut self, from: usize, to: &[usize]) {
-        self.shared.borrow_mut().unlinked = to.iter().map(|&to| (from, to)).collect();
+        let unlinked = &mut self.shared.borrow_mut().unlinked;
+        unlinked.retain(|&(node, _)| node != from);
+        unlinked.extend(to.iter().map(|&to| (from, to)));
+    }
+
+    /// From now on this node knows that its links to these are down.
+    pub(crate) fn disconnect(&mut self, from: usize, to: &[usize]) {
+        let disconnected = &mut self.shared.borrow_mut().disconnected;
+        disconnected.retain(|&(node, _)| node != from);
+        disconnected.extend(to.iter().map(|&to| (from, to)));
     }
 
     pub(crate) fn set_wall_offset(&mut self, node: usize, ms: i64) {
         self.actors[node - 1].wall_offset = ms;
     }
 
-    /// One input for a node, and the tick that ends the batch.
-    pub(crate) fn step(&mut self, node: usize, input: Input) -> Result<()> {
+    /// One input for a node, and the tick that ends the batch. A node whose disk fails answers what is in flight, and ends.
+    pub(crate) fn step(&mut self, node: usize, input: Input) {
         let at = node - 1;
-        let Actor { node, engine, wall_offset, .. } = &mut self.actors[at];
-        let wall = Wall((1_000_000 + self.now.0 / 1_000_000).saturating_add_signed(*wall_offset));
+        let Actor { node: machine, engine, wall_offset, is_gone, .. } = &mut self.actors[at];
+        if *is_gone {
+            return;
+        }
+        let wall = Wall((BEGIN_MS + self.now.0 / 1_000_000).saturating_add_signed(*wall_offset));
         let shared = Rc::clone(&self.shared);
         let mut env = ActorEnv { at, now: self.now, wall, engine, shared };
-        node.step(input, &mut env)?;
-        node.invariants();
-        node.step(Input::Tick, &mut env)?;
-        node.invariants();
-        Ok(())
-    }
-
-    pub(crate) fn abandon(&mut self, node: usize) {
-        let at = node - 1;
-        let Actor { node, engine, .. } = &mut self.actors[at];
-        let shared = Rc::clone(&self.shared);
-        let mut env = ActorEnv { at, now: self.now, wall: Wall(1_000_000), engine, shared };
-        node.abandon(&mut env);
+        let stepped = machine.step(input, &mut env).and_then(|()| {
+            machine.invariants();
+            machine.step(Input::Tick, &mut env)
+        });
+        match stepped {
+            Ok(()) => machine.invariants(),
+            Err(error) => {
+                env.tell(Some(&format!("n{node} must stop: {error}")));
+                machine.abandon(&mut env);
+                env.engine.has_failed = true;
+            }
+        }
+        env.tell(None);
+        let has_stopped = machine.stopped(self.now);
+        if has_stopped {
+            env.tell(Some(&format!("n{node} has stopped")));
+        }
+        if has_stopped || engine.has_failed {
+            self.end(node);
+        }
     }
 
     /// A client asks node `node`.
     pub(crate) fn ask(&mut self, node: usize, request: Request) -> u64 {
-        self.clients += 1;
-        let what = match &request.action {
-            Action::Put { value, context, .. } => {
-                let how = if context.is_some() { "with context" } else { "blind" };
-                format!("put {} {how}", text(value))
-            }
-            Action::Delete { .. } => "delete".to_owned(),
-            Action::Get => "get".to_owned(),
-        };
-        let key = text(&request.key);
-        writeln!(self.shared.borrow_mut().log, "client {} → n{node} {what} {key}", self.clients)
-            .unwrap();
-        self.step(node, Input::Request(ClientTag(self.clients), request)).expect("no disk fails");
-        self.clients
+        self.clients.push(node);
+        let client = self.clients.len() as u64;
+        self.tell(&format!("client {client} → n{node} {}", words::request(&request)));
+        self.step(node, Input::Request(ClientTag(client), request));
+        client
     }
 
     /// A client writes at node `node`, everything settles, and the write was stored: the context that it was given.
     pub(crate) fn stored(&mut self, node: usize, request: Request) -> Context {
-        self.ask(node, request);
+        let client = self.ask(node, request);
         self.settle();
-        match self.shared.borrow_mut().last.take() {
+        match self.replies(client).pop() {
             Some(Reply::Stored { context, .. }) => context,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// As `stored`: the time of the write.
-    pub(crate) fn stored_at(&mut self, node: usize, request: Request) -> Hlc {
-        self.ask(node, request);
-        self.settle();
-        match self.shared.borrow_mut().last.take() {
-            Some(Reply::Stored { version, .. }) => version,
             other => panic!("{other:?}"),
         }
     }
@@ -366,28 +370,29 @@ impl Stage {
     pub(crate) fn tick(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
         for node in 1..=self.actors.len() {
-            self.step(node, Input::Tick).expect("no disk fails");
+            self.step(node, Input::Tick);
         }
     }
 
-    /// An earlier life of a node has reserved times up to what its clock shows now.
-    pub(crate) fn leap(&mut self, node: usize) {
+    /// An earlier life of a node has reserved times up to so far ahead, in milliseconds. Only before anything has happened.
+    pub(crate) fn leap(&mut self, node: usize, ms: u64) {
         let at = node - 1;
-        let Actor { engine, wall_offset, .. } = &mut self.actors[at];
-        let mark = Hlc::at(Wall(1_000_000u64.saturating_add_signed(*wall_offset)));
+        let engine = &mut self.actors[at].engine;
+        let mark = Hlc::at(Wall(BEGIN_MS + ms));
         let change = Change::Put {
             key: Bytes::from_static(b"\0clock"),
             head: Bytes::copy_from_slice(&mark.0.to_be_bytes()),
             body: Default::default(),
         };
         engine.write(&Batch { changes: [change].into_iter().collect() }).expect("memory");
-        let nodes = self.actors.len();
+        engine.notes.clear();
+        let config = named(&self.base, at);
         let actor = &mut self.actors[at];
-        actor.node = Node::new(&config(at, nodes), &mut actor.engine, Mono(0)).expect("it starts");
+        actor.node = Node::new(&config, &mut actor.engine, Mono(0)).expect("it starts");
     }
 
-    /// Delivers the oldest message of the link; `false` when there is none.
-    pub(crate) fn deliver(&mut self, from: usize, to: usize) -> bool {
+    /// Delivers the oldest message of the link, as it is or under another layout; `false` when there is none.
+    pub(crate) fn deliver(&mut self, from: usize, to: usize, layout: Option<LayoutRef>) -> bool {
         let found = {
             let mail = &self.shared.borrow().mail;
             mail.iter().position(|(f, t, _)| (*f + 1, *t + 1) == (from, to))
@@ -396,34 +401,57 @@ impl Stage {
         let (_, _, envelope) = self.shared.borrow_mut().mail.remove(found).expect("just found");
         let parts = codec::encode(&envelope).parts.concat();
         let envelope = codec::decode(&Bytes::from(parts)).expect("what is encoded can be decoded");
-        self.step(to, Input::Peer(self.actors[from - 1].id, envelope)).expect("no disk fails");
+        self.arrived.insert((from, to), envelope.clone());
+        self.arrive(from, to, Envelope { layout: layout.unwrap_or(envelope.layout), ..envelope });
         true
+    }
+
+    /// Delivers the latest message that has arrived on the link once more; `false` when there is none.
+    pub(crate) fn deliver_again(&mut self, from: usize, to: usize) -> bool {
+        let envelope = self.arrived.get(&(from, to)).cloned();
+        envelope.map(|envelope| self.arrive(from, to, envelope)).is_some()
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, envelope: Envelope) {
+        let name = words::message(&envelope.message);
+        if self.actors[to - 1].is_gone {
+            return self.tell(&format!("n{from} → n{to} {name} finds nobody"));
+        }
+        self.tell(&format!("n{to} ← n{from} {name}"));
+        self.step(to, Input::Peer(self.actors[from - 1].id, envelope));
     }
 
     /// Loses all messages of the link that are on their way.
     pub(crate) fn lose(&mut self, from: usize, to: usize) {
-        self.shared.borrow_mut().mail.retain(|(f, t, _)| (*f + 1, *t + 1) != (from, to));
+        let mut mail = std::mem::take(&mut self.shared.borrow_mut().mail);
+        mail.retain(|(f, t, envelope)| {
+            let is_lost = (*f + 1, *t + 1) == (from, to);
+            if is_lost {
+                let name = words::message(&envelope.message);
+                writeln!(self.shared.borrow_mut().log, "n{from} → n{to} {name} is lost").unwrap();
+            }
+            !is_lost
+        });
+        self.shared.borrow_mut().mail = mail;
     }
 
-    /// Ends the sync that runs on a node.
-    pub(crate) fn sync(&mut self, node: usize) {
-        if let Some((id, _)) = self.engine(node).syncing {
-            writeln!(self.shared.borrow_mut().log, "  n{node} synced").unwrap();
-            self.step(node, Input::Synced(id, Ok(()))).expect("no disk fails");
-        }
-    }
-
-    pub(crate) fn fail_sync(&mut self, node: usize) -> Result<()> {
-        let (id, _) = self.engine(node).syncing.expect("a sync runs");
-        self.step(node, Input::Synced(id, Err(io::Error::other("the disk is gone"))))
+    /// Ends the sync that runs on a node; `false` when none does.
+    pub(crate) fn sync(&mut self, node: usize, is_well: bool) -> bool {
+        let Some((id, _)) = self.engine(node).syncing else { return false };
+        self.tell(&format!("n{node} {}", if is_well { "has synced" } else { "fails to sync" }));
+        let result = if is_well { Ok(()) } else { Err(io::Error::other("the disk is gone")) };
+        self.step(node, Input::Synced(id, result));
+        true
     }
 
     /// Ends the cold reads of a node.
-    pub(crate) fn end_reads(&mut self, node: usize) {
+    pub(crate) fn end_reads(&mut self, node: usize, is_well: bool) {
         self.engine(node).cold = false;
         for id in std::mem::take(&mut self.engine(node).reading) {
-            writeln!(self.shared.borrow_mut().log, "  n{node} has read").unwrap();
-            self.step(node, Input::ReadDone(id, Ok(Bytes::new()))).expect("no disk fails");
+            self.tell(&format!("n{node} {}", if is_well { "has read" } else { "fails to read" }));
+            let result =
+                if is_well { Ok(Bytes::new()) } else { Err(io::Error::other("no sector")) };
+            self.step(node, Input::ReadDone(id, result));
         }
     }
 
@@ -435,15 +463,18 @@ impl Stage {
                 if self.cut.contains(&(from, to)) {
                     self.lose(from, to);
                 } else {
-                    self.deliver(from, to);
+                    self.deliver(from, to, None);
                 }
                 continue;
             }
             let stalled = self.stalled.clone();
             let mut nodes = (1..=self.actors.len()).filter(|n| !stalled.contains(n));
-            let syncing = nodes.find(|&n| self.engine(n).syncing.is_some());
+            let syncing = nodes.find(|&n| {
+                let Actor { engine, is_gone, .. } = &self.actors[n - 1];
+                !is_gone && engine.syncing.is_some()
+            });
             match syncing {
-                Some(node) => self.sync(node),
+                Some(node) => _ = self.sync(node, true),
                 None => return,
             }
         }
@@ -453,19 +484,33 @@ impl Stage {
     pub(crate) fn pass(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
         for node in 1..=self.actors.len() {
-            self.step(node, Input::Tick).expect("no disk fails");
+            self.step(node, Input::Tick);
         }
         while let Some((to, gossip)) = { self.shared.borrow_mut().gossip.pop_front() } {
-            let to: usize = to.strip_prefix('n').and_then(|n| n.parse().ok()).expect("an address");
-            let from = gossip.me.peer_address.0.strip_prefix('n').and_then(|n| n.parse().ok());
-            let is_heard =
-                !from.is_some_and(|from| self.deaf.contains(&from)) && !self.deaf.contains(&to);
-            let is_heard = is_heard && !self.unreached.contains(&to);
+            let number = |address: &str| address.strip_prefix('n').and_then(|n| n.parse().ok());
+            let to: usize = number(&to).expect("an address");
+            let from: usize = number(&gossip.me.peer_address.0).expect("an address");
+            let is_heard = ![from, to].iter().any(|node| self.deaf.contains(node))
+                && !self.unreached.contains(&to);
             if !self.gossip_off && is_heard && to <= self.actors.len() {
-                self.step(to, Input::Gossip(gossip)).expect("no disk fails");
+                self.hear(from, to, gossip);
             }
         }
         self.settle();
+    }
+
+    /// A datagram arrives. One that says what the last one said is told when something comes of it.
+    fn hear(&mut self, from: usize, to: usize, gossip: Gossip) {
+        let said = words::gossip(&gossip);
+        let before = self.transcript();
+        self.step(to, Input::Gossip(gossip));
+        let effects = std::mem::replace(&mut self.shared.borrow_mut().log, before);
+        let is_old = self.heard.get(&(from, to)) == Some(&said);
+        if !(is_old && effects.is_empty()) {
+            self.tell(&format!("n{to} ← n{from} {said}"));
+        }
+        self.shared.borrow_mut().log += &effects;
+        self.heard.insert((from, to), said);
     }
 
     pub(crate) fn status(&self, node: usize) -> rondo_core::status::Status {
@@ -473,16 +518,17 @@ impl Stage {
     }
 }
 
-fn config(at: usize, nodes: usize) -> NodeConfig {
+/// What nodes of the stage are started with: N=3 R=2 W=2, one partition.
+pub(crate) fn usual(nodes: usize) -> NodeConfig {
     NodeConfig {
-        id: NodeId(at as u128 + 1),
-        name: format!("n{}", at + 1),
+        id: NodeId(0),
+        name: String::new(),
         life: Life { boot: BootEpoch(1), session: SessionId(1) },
         earlier: Vec::new(),
         place: 0,
         actors: Actors::Fresh,
         cluster: "story".to_owned(),
-        peer_address: Address(format!("n{}", at + 1)),
+        peer_address: Address(String::new()),
         client_address: Address(String::new()),
         seeds: if nodes > 1 { vec![Address("n1".to_owned())] } else { Vec::new() },
         bootstrap_expect: nodes,
@@ -499,6 +545,15 @@ fn config(at: usize, nodes: usize) -> NodeConfig {
         dead_ms: 1_000_000,
         durability: Durability::Batch,
         memory_bytes_max: MEMORY_BYTES_USUAL,
+    }
+}
+
+fn named(base: &NodeConfig, at: usize) -> NodeConfig {
+    NodeConfig {
+        id: NodeId(at as u128 + 1),
+        name: format!("n{}", at + 1),
+        peer_address: Address(format!("n{}", at + 1)),
+        ..base.clone()
     }
 }
 
@@ -526,80 +581,4 @@ pub(crate) fn put(value: &'static str) -> Request {
 
 pub(crate) fn get() -> Request {
     request(Action::Get)
-}
-
-fn text(bytes: &Bytes) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// A counter as its number, and gaps as the runs between them.
-fn numbers(runs: &rondo_core::version::runs::Runs) -> String {
-    let run = |run: &rondo_core::version::runs::Run| match *run {
-        rondo_core::version::runs::Run { from: 1, to } => format!("{to}"),
-        rondo_core::version::runs::Run { from, to } => format!("{from}-{to}"),
-    };
-    runs.list().iter().map(run).collect::<Vec<_>>().join(",")
-}
-
-/// A state as `actor:n[values]`.
-fn state(state: &VersionSet) -> String {
-    let entry = |entry: &rondo_core::version::dvv::Entry| {
-        let value = |(_, v): &(u64, rondo_core::version::dvv::Version)| {
-            if v.tombstone { "†".to_owned() } else { text(&v.value) }
-        };
-        let values: Vec<String> = entry.versions.iter().map(value).collect();
-        format!("{:x}:{}[{}]", entry.actor.0, numbers(&entry.known), values.join(" "))
-    };
-    let entries: Vec<String> = state.entries().iter().map(entry).collect();
-    format!("{{{}}}", entries.join(" "))
-}
-
-fn clock(clock: &rondo_core::version::dvv::VersionVector) -> String {
-    let entries = clock.entries().iter();
-    let entries = entries.map(|(actor, runs)| format!("{:x}:{}", actor.0, numbers(runs)));
-    format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
-}
-
-fn describe(message: &Message) -> String {
-    match message {
-        Message::Query { .. } => "Query".to_owned(),
-        Message::QueryReply { clock: known, .. } => format!("QueryReply {}", clock(known)),
-        Message::Read { digest_only: true, .. } => "Read digest".to_owned(),
-        Message::Read { .. } => "Read".to_owned(),
-        Message::ReadReply { state: told, .. } => format!("ReadReply {}", state(told)),
-        Message::DigestReply { .. } => "DigestReply".to_owned(),
-        Message::Merge { state: told, .. } => format!("Merge {}", state(told)),
-        Message::MergeAck { .. } => "MergeAck".to_owned(),
-        Message::Holds { .. } => "Holds".to_owned(),
-        Message::Lacks { .. } => "Lacks".to_owned(),
-        Message::Failed { .. } => "Failed".to_owned(),
-        Message::StaleLayout { .. } => "StaleLayout".to_owned(),
-        Message::Forward { .. } => "Forward".to_owned(),
-        Message::ForwardReply { reply, .. } => format!("ForwardReply {}", outcome(reply)),
-        Message::ForwardRefused { reply, .. } => format!("ForwardRefused {}", outcome(reply)),
-        Message::LayoutOffer { .. } => "LayoutOffer".to_owned(),
-        Message::LayoutRequest => "LayoutRequest".to_owned(),
-    }
-}
-
-fn outcome(reply: &Reply) -> String {
-    match reply {
-        Reply::Stored { context, .. } => format!("Stored, knows {}", clock(&context.clock)),
-        Reply::Found { siblings, context } => {
-            let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
-            format!("Found {}, knows {}", values.join(" | "), clock(&context.clock))
-        }
-        Reply::NotFound { siblings, context } if siblings.is_empty() => {
-            format!("NotFound, knows {}", clock(&context.clock))
-        }
-        Reply::NotFound { siblings, context } => {
-            let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
-            format!("NotFound beside {}, knows {}", values.join(" | "), clock(&context.clock))
-        }
-        Reply::Indeterminate { acks, needed } => format!("Indeterminate {acks} of {needed}"),
-        Reply::Unavailable { reason, passes: true } => format!("Unavailable: {reason}"),
-        Reply::Unavailable { reason, passes: false } => format!("Unavailable for good: {reason}"),
-        Reply::Overloaded { reason, .. } => format!("Overloaded: {reason}"),
-        Reply::BadRequest { reason } => format!("BadRequest: {reason}"),
-    }
 }

@@ -1,0 +1,434 @@
+//! Scripts of small clusters (`core/tests/scripts`): what their commands do with the stage.
+//!
+//! Nodes are `n1`, `n2`, …; clients are counted, and `c1` is what the first was told. `settle` and `pass` deliver and sync
+//! what is on its way; everything else does one thing. At the end of a script every client must have been answered once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use bytes::Bytes;
+use rondo_core::config::{Actors, NodeConfig};
+use rondo_core::engine::Engine;
+use rondo_core::id::{KeyspaceId, LayoutVersion, RequestId};
+use rondo_core::layout::LayoutRef;
+use rondo_core::layout::keyspace::Level;
+use rondo_core::message::{Action, KeyRef, Reply, Request};
+use rondo_core::replica::data_key;
+use rondo_core::step::Input;
+use rondo_core::version::context::Context;
+
+use crate::engine::{Room, SlowEngine};
+use crate::format::{self, Scene};
+use crate::stage::{BEGIN_MS, Stage, Start, request, usual};
+
+/// A cluster on the stage, once a command has made it.
+#[derive(Default)]
+struct Cluster {
+    stage: Option<Stage>,
+    /// Directories that were put aside, and by what name.
+    kept: BTreeMap<String, Start>,
+}
+
+/// A command, its words, and its `name=value` pairs.
+struct Call<'a> {
+    name: &'a str,
+    words: Vec<&'a str>,
+    options: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Call<'a> {
+    fn parse(command: &'a str) -> Call<'a> {
+        let mut call = Call { name: "", words: Vec::new(), options: BTreeMap::new() };
+        for (at, word) in command.split_whitespace().enumerate() {
+            match word.split_once('=') {
+                _ if at == 0 => call.name = word,
+                Some((name, value)) => _ = call.options.insert(name, value),
+                None => call.words.push(word),
+            }
+        }
+        call
+    }
+
+    fn word(&self, at: usize) -> Result<&'a str, String> {
+        self.words.get(at).copied().ok_or(format!("{} needs {} words more", self.name, at + 1))
+    }
+
+    fn node(&self, at: usize) -> Result<usize, String> {
+        node(self.word(at)?)
+    }
+
+    fn nodes(&self) -> Result<Vec<usize>, String> {
+        self.words.iter().map(|word| node(word)).collect()
+    }
+
+    fn take<T: std::str::FromStr>(&mut self, name: &str) -> Result<Option<T>, String> {
+        let value = self.options.remove(name);
+        value.map(|value| number(value)).transpose()
+    }
+}
+
+fn node(word: &str) -> Result<usize, String> {
+    let number = word.strip_prefix('n').and_then(|number| number.parse().ok());
+    number.ok_or(format!("{word} is no node"))
+}
+
+fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word} is no number"))
+}
+
+/// `n1>n2` as from and to.
+fn link(word: &str) -> Result<(usize, usize), String> {
+    let (from, to) = word.split_once('>').ok_or(format!("{word} is no link"))?;
+    Ok((node(from)?, node(to)?))
+}
+
+impl Scene for Cluster {
+    fn run(&mut self, command: &str) -> Result<String, String> {
+        let mut call = Call::parse(command);
+        if matches!(call.name, "cluster" | "nodes") {
+            let nodes: usize = number(call.word(0)?)?;
+            let base = config(nodes, &mut call)?;
+            self.stage = Some(match call.name {
+                "cluster" => Stage::formed_with(nodes, base),
+                _ => Stage::unformed_with(nodes, base),
+            });
+        } else {
+            let stage = self.stage.as_mut().ok_or("begin with `cluster` or `nodes`")?;
+            let is_done = ask(stage, &mut call)?
+                || carry(stage, &call)?
+                || spoil(stage, &call)?
+                || look(stage, &call)?
+                || live(stage, &mut call, &mut self.kept)?;
+            if !is_done {
+                return Err("there is no such command".to_owned());
+            }
+        }
+        match call.options.keys().next() {
+            Some(option) => Err(format!("{} knows no {option}", call.name)),
+            None => Ok(self.stage.as_mut().map(Stage::transcript).unwrap_or_default()),
+        }
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        let stage = self.stage.as_ref().ok_or("it has no cluster")?;
+        let waiting = stage.unanswered();
+        if !waiting.is_empty() {
+            return Err(format!("these clients still wait: {waiting:?}"));
+        }
+        match stage.answered_twice() {
+            Some(client) => Err(format!("client {client} was answered twice")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// `cluster 3 [r= w= n= expect= deadline= hedge= resend= dead=]`: so many nodes that have formed a cluster; `nodes` that have not.
+fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
+    let mut base = usual(nodes);
+    base.bootstrap_expect = call.take("expect")?.unwrap_or(nodes);
+    base.replicas = call.take("n")?.unwrap_or(base.replicas);
+    base.read_quorum = call.take("r")?.unwrap_or(base.read_quorum);
+    base.write_quorum = call.take("w")?.unwrap_or(base.write_quorum);
+    base.deadline_ms = call.take("deadline")?.unwrap_or(base.deadline_ms);
+    base.hedge_ms = call.take("hedge")?.unwrap_or(base.hedge_ms);
+    base.resend_ms = call.take("resend")?.unwrap_or(base.resend_ms);
+    base.dead_ms = call.take("dead")?.unwrap_or(base.dead_ms);
+    Ok(base)
+}
+
+/// `put n1 VALUE`, `delete n1`, `get n1`: a client asks. Options: `key`, `keyspace`, `level`, `within` (its deadline in
+/// milliseconds), `id` and `attempt` (it names its request), `over` (`nothing`, or `c1`: what client 1 was told), `bytes`
+/// (so long is the value), `from` (the number of the client's address).
+fn ask(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
+    let over = call.options.remove("over").map(|over| context(stage, over)).transpose();
+    let action = match call.name {
+        "get" => Action::Get,
+        "delete" => Action::Delete { context: over? },
+        "put" => {
+            let value = Bytes::copy_from_slice(call.word(1)?.as_bytes());
+            let bytes = call.take::<usize>("bytes")?;
+            let value = bytes.map_or(value.clone(), |bytes| value.repeat(bytes).into());
+            Action::Put { value, content_type: Bytes::new(), context: over? }
+        }
+        _ => return Ok(false),
+    };
+    let level = match call.options.remove("level") {
+        None => None,
+        Some("one") => Some(Level::One),
+        Some("quorum") => Some(Level::Quorum),
+        Some("all") => Some(Level::All),
+        Some(other) => return Err(format!("{other} is no level")),
+    };
+    let id = call.take::<u128>("id")?;
+    let usual = request(action);
+    let request = Request {
+        level,
+        named: id.is_some(),
+        id: id.map_or(usual.id, RequestId),
+        attempt: call.take("attempt")?.unwrap_or(1),
+        source: call.take("from")?.unwrap_or(0),
+        deadline_ms: call.take("within")?,
+        keyspace: call.options.remove("keyspace").unwrap_or("default").into(),
+        key: call.options.remove("key").map_or(usual.key, |key| key.to_owned().into()),
+        action: usual.action,
+    };
+    stage.ask(call.node(0)?, request);
+    Ok(true)
+}
+
+/// What a client knows of the key after it was told something.
+fn context(stage: &Stage, of: &str) -> Result<Context, String> {
+    if of == "nothing" {
+        return Ok(Context::default());
+    }
+    let client = of.strip_prefix('c').ok_or(format!("{of} is no client"))?;
+    match stage.replies(number(client)?).pop() {
+        Some(
+            Reply::Stored { context, .. }
+            | Reply::Found { context, .. }
+            | Reply::NotFound { context, .. },
+        ) => Ok(context),
+        _ => Err(format!("{of} was told no context")),
+    }
+}
+
+/// Messages, syncs, reads and time.
+fn carry(stage: &mut Stage, call: &Call) -> Result<bool, String> {
+    match call.name {
+        // The oldest message of a link arrives; `under another layout` than the one of its sender.
+        "deliver" => {
+            let another = LayoutRef { version: LayoutVersion(1), digest: 7 };
+            let layout = (call.words.len() > 2).then_some(another);
+            let (from, to) = (call.node(0)?, call.node(1)?);
+            is_there(stage.deliver(from, to, layout), "nothing is on its way there")?;
+        }
+        // The latest message that has arrived on a link arrives once more.
+        "again" => {
+            is_there(stage.deliver_again(call.node(0)?, call.node(1)?), "nothing has arrived")?;
+        }
+        "lose" => stage.lose(call.node(0)?, call.node(1)?),
+        "sync" => is_there(stage.sync(call.node(0)?, true), "no sync runs there")?,
+        "fail-sync" => is_there(stage.sync(call.node(0)?, false), "no sync runs there")?,
+        "read" => stage.end_reads(call.node(0)?, true),
+        "fail-read" => stage.end_reads(call.node(0)?, false),
+        "settle" => stage.settle(),
+        // So many milliseconds, so often: `pass 100 x5`.
+        "pass" | "tick" => {
+            let ms: u64 = number(call.word(0)?)?;
+            let times = call.words.get(1).and_then(|times| times.strip_prefix('x')).unwrap_or("1");
+            for _ in 0..number(times)? {
+                let before = stage.transcript();
+                if call.name == "pass" {
+                    stage.pass(ms)
+                } else {
+                    stage.tick(ms)
+                }
+                let after = stage.transcript();
+                let is_quiet = after.is_empty();
+                stage.say(&before);
+                if !is_quiet {
+                    stage.tell(&format!("at {} ms", stage.now.0 / 1_000_000));
+                    stage.say(&after);
+                }
+            }
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn is_there(found: bool, otherwise: &str) -> Result<(), String> {
+    if found { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+/// What goes wrong, and what is mended.
+fn spoil(stage: &mut Stage, call: &Call) -> Result<bool, String> {
+    match call.name {
+        "gossip" => stage.gossip_off = call.word(0)? == "off",
+        // What is on its way on these links, `n1>n2`, is lost when it would arrive.
+        "cut" => stage.cut = call.words.iter().map(|word| link(word)).collect::<Result<_, _>>()?,
+        "heal" => stage.cut = Vec::new(),
+        // The first has no link to the others: it learns that when it sends.
+        "unlink" => stage.unlink(call.node(0)?, &call.nodes()?[1..]),
+        // The first knows that its links to the others are down.
+        "disconnect" => stage.disconnect(call.node(0)?, &call.nodes()?[1..]),
+        "deaf" => stage.deaf = call.nodes()?,
+        "unreached" => stage.unreached = call.nodes()?,
+        "stall" => stage.stalled = call.nodes()?,
+        // What an earlier life has reserved, in milliseconds after the beginning.
+        "leap" => stage.leap(call.node(0)?, number(call.word(1)?)?),
+        "clock" => stage.set_wall_offset(call.node(0)?, number(call.word(1)?)?),
+        "cold" => {
+            let engine = stage.engine(call.node(0)?);
+            match call.words.get(1) {
+                Some(times) => engine.cold_gets = number(times)?,
+                None => engine.cold = true,
+            }
+        }
+        "rot" => stage.engine(call.node(0)?).rotten = true,
+        "mend" => stage.engine(call.node(0)?).rotten = false,
+        "room" => {
+            stage.engine(call.node(0)?).room = match call.word(1)? {
+                "none" => Room::None,
+                "little" => Room::Little,
+                "enough" => Room::Enough,
+                other => return Err(format!("{other} is no room")),
+            }
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// What people see.
+fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
+    match call.name {
+        "status" => {
+            let node = call.node(0)?;
+            let status = stage.status(node);
+            stage.tell(if status.ready { "ready" } else { "not ready" });
+            let waiting = status.waiting.iter().map(|line| format!("waiting: {line}"));
+            let notes = status.notes.iter().map(|line| format!("note: {line}"));
+            waiting.chain(notes).for_each(|line| stage.tell(&line));
+            for member in status.members.iter().filter(|member| !member.me) {
+                stage.tell(&format!("{} is {}", member.name, member.state));
+            }
+        }
+        // The primaries of the one partition, in order of preference.
+        "owners" => {
+            let layout = stage.status(1).layout.ok_or("there is no layout")?;
+            let names =
+                layout.owners[0].iter().map(|&at| layout.roles[usize::from(at)].name.clone());
+            let names = names.collect::<Vec<_>>().join(" ");
+            stage.tell(&names);
+        }
+        // What each node has of a key.
+        "copies" => {
+            let key = call.words.first().copied().unwrap_or("k").to_owned();
+            let key = data_key(&KeyRef { keyspace: KeyspaceId(1), key: key.into() });
+            for node in 1..=stage.nodes() {
+                let durable = stage.engine(node).durable();
+                let told = match stage.engine(node).record(&key) {
+                    Some((lsn, state)) if lsn > durable => format!("n{node} {state}, not durable"),
+                    Some((_, state)) => format!("n{node} {state}"),
+                    None => format!("n{node} nothing"),
+                };
+                stage.tell(&told);
+            }
+        }
+        // The time of the version that a client wrote or found, in milliseconds since the beginning.
+        "time" => {
+            let client = call.word(0)?.trim_start_matches('c');
+            let hlc = match stage.replies(number(client)?).pop() {
+                Some(Reply::Stored { version, .. }) => version,
+                Some(Reply::Found { siblings, .. }) => siblings[0].version,
+                _ => return Err("it was told no version".to_owned()),
+            };
+            let ms = hlc.wall_ms().cast_signed() - BEGIN_MS.cast_signed();
+            stage.tell(&format!("{ms} ms + {}", hlc.0 & 0xffff));
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Processes and their directories.
+fn live(
+    stage: &mut Stage,
+    call: &mut Call,
+    kept: &mut BTreeMap<String, Start>,
+) -> Result<bool, String> {
+    match call.name {
+        "stop" => stage.step(call.node(0)?, Input::Stop),
+        // The process ends, and what it has written is there; or the power goes, and only what is durable is.
+        "kill" => stage.end(call.node(0)?),
+        "crash" => {
+            let node = call.node(0)?;
+            let start = stage.directory(node, true, Actors::Jump);
+            stage.end(node);
+            *stage.engine(node) = start.engine.into_inner();
+        }
+        // A copy of its directory, as it is now.
+        "keep" => {
+            let start = stage.directory(call.node(0)?, false, Actors::Fresh);
+            kept.insert(call.word(1)?.to_owned(), start);
+        }
+        // `start n1 [from=COPY] [beside=n4] [boot=] [session=] [place=] [actors=]`: a process of n1 starts, where the one before
+        // it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
+        "start" => {
+            let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
+            let mut start = match call.options.remove("from") {
+                None => stage.directory(node, false, Actors::Jump),
+                Some("nothing") => {
+                    let earlier = Vec::new();
+                    let engine = SlowEngine::default().into();
+                    Start { engine, earlier, place: 0, actors: Actors::Fresh }
+                }
+                Some(name) => {
+                    let Start { engine, earlier, place, actors } =
+                        kept.get(name).ok_or(format!("there is no copy {name}"))?;
+                    let engine = engine.borrow().copy().into();
+                    Start { engine, earlier: earlier.clone(), place: *place, actors: *actors }
+                }
+            };
+            start.actors = match call.options.remove("actors") {
+                None => start.actors,
+                Some("continue") => Actors::Continue,
+                Some("jump") => Actors::Jump,
+                Some("fresh") => Actors::Fresh,
+                Some(other) => return Err(format!("{other} is nothing that becomes of actors")),
+            };
+            start.place = call.take("place")?.unwrap_or(start.place);
+            let last = start.earlier.first().map_or(0, |life| life.0);
+            let boot = call.take("boot")?.unwrap_or(last + 1);
+            let session = call.take("session")?.unwrap_or(boot);
+            stage.start(at.unwrap_or(node), node, (boot, session), &start);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+
+/// One test for each folder of scripts.
+macro_rules! areas {
+    ($($area:ident),*) => {
+        $(#[test]
+        fn $area() {
+            format::check(&Path::new(FOLDER).join(stringify!($area)), Cluster::default);
+        })*
+
+        #[test]
+        #[expect(clippy::disallowed_methods, reason = "scripts are files")]
+        fn every_folder_of_scripts_is_run_and_there_are_sixty() {
+            let run = [$(stringify!($area)),*];
+            let found = std::fs::read_dir(FOLDER).expect("scripts");
+            let mut found: Vec<_> = found.map(|entry| entry.expect("a folder").path()).collect();
+            found.sort();
+            let names: Vec<_> = found.iter().filter_map(|path| path.file_name()?.to_str()).collect();
+            assert_eq!(names, run);
+            assert!(found.iter().map(|path| format::scripts(path).len()).sum::<usize>() >= 60);
+        }
+    };
+}
+
+areas!(
+    attempts,
+    clocks,
+    cold,
+    fence,
+    formation,
+    forwarding,
+    full,
+    hedges,
+    lives,
+    repair,
+    repetitions,
+    requests,
+    restarts,
+    rotten,
+    siblings,
+    stopping,
+    syncs
+);

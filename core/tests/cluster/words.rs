@@ -1,0 +1,156 @@
+//! How messages, answers, datagrams and records are told in a transcript: the one place that knows what they are made of.
+
+use bytes::Bytes;
+use rondo_core::codec;
+use rondo_core::engine::{Batch, Change};
+use rondo_core::id::NodeId;
+use rondo_core::message::{Action, Gossip, Message, Reply, Request};
+use rondo_core::replica::parse_data_key;
+use rondo_core::version::dvv::{Entry, Version, VersionSet, VersionVector};
+use rondo_core::version::runs::{Run, Runs};
+
+/// What is said of longer texts than this is how long they are.
+const TEXT_MAX: usize = 40;
+
+pub(crate) fn text(bytes: &Bytes) -> String {
+    match bytes.len() {
+        0..=TEXT_MAX => String::from_utf8_lossy(bytes).into_owned(),
+        len => format!("({len} bytes)"),
+    }
+}
+
+/// A counter as its number, and gaps as the runs between them.
+fn numbers(runs: &Runs) -> String {
+    let run = |run: &Run| match *run {
+        Run { from: 1, to } => format!("{to}"),
+        Run { from, to } => format!("{from}-{to}"),
+    };
+    runs.list().iter().map(run).collect::<Vec<_>>().join(",")
+}
+
+/// A state as `actor:n[values]`.
+pub(crate) fn state(state: &VersionSet) -> String {
+    let entry = |entry: &Entry| {
+        let value = |(_, v): &(u64, Version)| {
+            if v.tombstone { "†".to_owned() } else { text(&v.value) }
+        };
+        let values: Vec<String> = entry.versions.iter().map(value).collect();
+        format!("{:x}:{}[{}]", entry.actor.0, numbers(&entry.known), values.join(" "))
+    };
+    let entries: Vec<String> = state.entries().iter().map(entry).collect();
+    format!("{{{}}}", entries.join(" "))
+}
+
+fn clock(clock: &VersionVector) -> String {
+    let entries = clock.entries().iter();
+    let entries = entries.map(|(actor, runs)| format!("{:x}:{}", actor.0, numbers(runs)));
+    format!("{{{}}}", entries.collect::<Vec<_>>().join(" "))
+}
+
+pub(crate) fn message(message: &Message) -> String {
+    match message {
+        Message::Query { .. } => "Query".to_owned(),
+        Message::QueryReply { clock: known, .. } => format!("QueryReply {}", clock(known)),
+        Message::Read { digest_only: true, .. } => "Read digest".to_owned(),
+        Message::Read { .. } => "Read".to_owned(),
+        Message::ReadReply { state: told, .. } => format!("ReadReply {}", state(told)),
+        Message::DigestReply { .. } => "DigestReply".to_owned(),
+        Message::Merge { state: told, .. } => format!("Merge {}", state(told)),
+        Message::MergeAck { .. } => "MergeAck".to_owned(),
+        Message::Holds { .. } => "Holds".to_owned(),
+        Message::Lacks { .. } => "Lacks".to_owned(),
+        Message::Failed { .. } => "Failed".to_owned(),
+        Message::StaleLayout { .. } => "StaleLayout".to_owned(),
+        Message::Forward { request, .. } => format!("Forward {}", self::request(request)),
+        Message::ForwardReply { reply, .. } => format!("ForwardReply {}", outcome(reply)),
+        Message::ForwardRefused { reply, .. } => format!("ForwardRefused {}", outcome(reply)),
+        Message::LayoutOffer { .. } => "LayoutOffer".to_owned(),
+        Message::LayoutRequest => "LayoutRequest".to_owned(),
+    }
+}
+
+/// What a client asks, as it says it.
+pub(crate) fn request(request: &Request) -> String {
+    let how = |is_blind: bool| if is_blind { "blind" } else { "with context" };
+    let key = text(&request.key);
+    match &request.action {
+        Action::Put { value, context, .. } => {
+            format!("put {} {} {key}", text(value), how(context.is_none()))
+        }
+        Action::Delete { context } => format!("delete {} {key}", how(context.is_none())),
+        Action::Get => format!("get {key}"),
+    }
+}
+
+pub(crate) fn outcome(reply: &Reply) -> String {
+    match reply {
+        Reply::Stored { context, .. } => format!("Stored, knows {}", clock(&context.clock)),
+        Reply::Found { siblings, context } => {
+            let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
+            format!("Found {}, knows {}", values.join(" | "), clock(&context.clock))
+        }
+        Reply::NotFound { siblings, context } if siblings.is_empty() => {
+            format!("NotFound, knows {}", clock(&context.clock))
+        }
+        Reply::NotFound { siblings, context } => {
+            let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
+            format!("NotFound beside {}, knows {}", values.join(" | "), clock(&context.clock))
+        }
+        Reply::Indeterminate { acks, needed } => format!("Indeterminate {acks} of {needed}"),
+        Reply::Unavailable { reason, passes: true } => format!("Unavailable: {reason}"),
+        Reply::Unavailable { reason, passes: false } => format!("Unavailable for good: {reason}"),
+        Reply::Overloaded { reason, passes: true } => format!("Overloaded: {reason}"),
+        Reply::Overloaded { reason, passes: false } => format!("Overloaded for good: {reason}"),
+        Reply::BadRequest { reason } => format!("BadRequest: {reason}"),
+    }
+}
+
+/// A datagram, without what is different in each: times, and how much is durable.
+pub(crate) fn gossip(gossip: &Gossip) -> String {
+    let hears: Vec<String> = gossip.hears.iter().map(node).collect();
+    let mut said = format!("hears {}", hears.join(" "));
+    if gossip.me.life.boot.0 > 1 {
+        said = format!("boot {}, {said}", gossip.me.life.boot.0);
+    }
+    match (gossip.layout.version.0, gossip.live) {
+        (0, _) => {}
+        (version, false) => said += &format!(", has endorsed layout {version}"),
+        (version, true) => said += &format!(", layout {version} is live"),
+    }
+    if gossip.leaves {
+        said += ", says goodbye";
+    }
+    if gossip.denied {
+        said += ", counts no more";
+    }
+    said
+}
+
+pub(crate) fn node(node: &NodeId) -> String {
+    format!("n{}", node.0)
+}
+
+/// What a batch stores: clients' keys with their states, and the node's own records by name.
+pub(crate) fn batch(batch: &Batch) -> String {
+    let change = |change: &Change| match change {
+        Change::Put { key, head, body } => match parse_data_key(key) {
+            Some(of) => format!("{} {}", text(&of.key), record(head, &body.concat().into())),
+            None => own(key),
+        },
+        Change::Delete { key } => match parse_data_key(key) {
+            Some(of) => format!("nothing of {}", text(&of.key)),
+            None => format!("no {}", own(key)),
+        },
+    };
+    batch.changes.iter().map(change).collect::<Vec<_>>().join(", ")
+}
+
+fn own(key: &Bytes) -> String {
+    let name = key.iter().skip(1).take_while(|byte| byte.is_ascii_alphabetic());
+    name.map(|&byte| char::from(byte)).collect()
+}
+
+/// A stored state.
+pub(crate) fn record(head: &Bytes, body: &Bytes) -> String {
+    codec::decode_state(head, body).map_or_else(|error| error.to_string(), |read| state(&read))
+}
