@@ -20,9 +20,11 @@ use crate::engine::Engine;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Lsn, NodeId, OpId, SyncId};
-use crate::message::{self, Message};
 use crate::version::dvv::VersionSet;
 use crate::version::hlc::Hlc;
+use crate::wire::key::{Answer, KeyMessage};
+use crate::wire::message::Message;
+use crate::wire::state;
 
 /// With more waiting than this, sync starts keep their distance.
 const CROWD: usize = 8;
@@ -43,7 +45,7 @@ pub enum Release {
 }
 
 /// What waits already: an answer of one kind to one operation of one node.
-type Answer = (Lsn, NodeId, OpId, Discriminant);
+type Name = (Lsn, NodeId, OpId, Discriminant);
 /// Which kind of answer: states and digests answer the same operation.
 type Discriminant = u8;
 
@@ -58,7 +60,7 @@ struct Waiting {
 #[derive(Debug)]
 pub struct Held {
     waiting: BTreeMap<(Lsn, u64), Waiting>,
-    answers: BTreeSet<Answer>,
+    answers: BTreeSet<Name>,
     /// The states in answers that wait, by their write and digest.
     states: BTreeMap<(Lsn, u64), VersionSet>,
     bytes: Gauge,
@@ -99,22 +101,19 @@ impl Held {
     }
 
     /// Keeps an answer until `lsn` is durable. `false`: there is no room, and it was not kept.
-    pub fn answer(&mut self, lsn: Lsn, to: NodeId, mut message: Message) -> bool {
-        let Some(op) = message.op() else {
-            return false;
-        };
-        let answer = (lsn, to, op, kind(&message));
-        if self.answers.contains(&answer) {
+    pub fn answer(&mut self, lsn: Lsn, to: NodeId, op: OpId, mut answer: Answer) -> bool {
+        let name = (lsn, to, op, kind(&answer));
+        if self.answers.contains(&name) {
             return true;
         }
-        let mut weight = size_of::<Waiting>() + size_of::<Answer>() + size_of::<Message>();
+        let mut weight = size_of::<Waiting>() + size_of::<Name>() + size_of::<Message>();
         let mut first = None;
-        if let Message::ReadReply { state, .. } = &mut message {
+        if let Answer::State { state } = &mut answer {
             let name = (lsn, state.digest());
             match self.states.get(&name) {
                 Some(same) => *state = same.clone(),
                 None => {
-                    weight += message::weight(state);
+                    weight += state::weight(state);
                     first = Some((name, state.clone()));
                 }
             }
@@ -122,8 +121,9 @@ impl Held {
         if self.bytes.used + weight > self.bytes.max {
             return false;
         }
-        self.answers.insert(answer);
+        self.answers.insert(name);
         self.states.extend(first);
+        let message = Message::Key(KeyMessage::Answer { op, answer });
         self.keep(lsn, Release::Send(to, message), weight);
         true
     }
@@ -217,12 +217,12 @@ impl Held {
     }
 }
 
-fn kind(message: &Message) -> Discriminant {
-    match message {
-        Message::ReadReply { .. } => 0,
-        Message::DigestReply { .. } => 1,
-        Message::MergeAck { .. } => 2,
-        _ => 3,
+const fn kind(answer: &Answer) -> Discriminant {
+    match answer {
+        Answer::State { .. } => 0,
+        Answer::Digest { .. } => 1,
+        Answer::MergeAck => 2,
+        Answer::Query { .. } | Answer::Lacks | Answer::Failed | Answer::StaleLayout => 3,
     }
 }
 
@@ -249,23 +249,24 @@ mod tests {
         state
     }
 
-    fn read(seq: u64, n: u8) -> Message {
-        Message::ReadReply { op: op(seq), state: state(n) }
+    fn read(n: u8) -> Answer {
+        Answer::State { state: state(n) }
     }
 
     #[test]
     fn a_stall_under_one_hot_key_keeps_its_value_once() {
         let mut held = Held::new(ROOM);
-        assert!((0..1_000).all(|seq| held.answer(Lsn(5), NodeId(1), read(seq, 1))));
+        assert!((0..1_000).all(|seq| held.answer(Lsn(5), NodeId(1), op(seq), read(1))));
         let used = held.gauge().used;
         assert!(used < 800 << 10, "{used} bytes, and no thousand values");
         let values: BTreeSet<*const u8> = held
             .up_to(Lsn(5))
             .iter()
             .filter_map(|release| match release {
-                Release::Send(_, Message::ReadReply { state, .. }) => {
-                    state.versions().next().map(|(_, version)| version.value.as_ptr())
-                }
+                Release::Send(
+                    _,
+                    Message::Key(KeyMessage::Answer { answer: Answer::State { state }, .. }),
+                ) => state.versions().next().map(|(_, version)| version.value.as_ptr()),
                 _ => None,
             })
             .collect();
@@ -278,11 +279,11 @@ mod tests {
     fn a_question_that_is_repeated_waits_once() {
         let mut held = Held::new(ROOM);
         for _ in 0..100 {
-            assert!(held.answer(Lsn(5), NodeId(1), read(1, 1)));
-            assert!(held.answer(Lsn(5), NodeId(1), Message::MergeAck { op: op(1) }));
+            assert!(held.answer(Lsn(5), NodeId(1), op(1), read(1)));
+            assert!(held.answer(Lsn(5), NodeId(1), op(1), Answer::MergeAck));
         }
         assert_eq!(held.len(), 2);
-        assert!(held.answer(Lsn(6), NodeId(1), read(1, 1)), "a later write is another answer");
+        assert!(held.answer(Lsn(6), NodeId(1), op(1), read(1)), "a later write is another answer");
         assert_eq!(held.up_to(Lsn(5)).len(), 2);
         assert_eq!(held.len(), 1);
     }
@@ -290,13 +291,14 @@ mod tests {
     #[test]
     fn an_answer_that_finds_no_room_is_refused_and_one_may_wait_again_later() {
         let mut held = Held::new(ROOM);
-        let kept = (0..100).filter(|&n| held.answer(Lsn(u64::from(n)), NodeId(1), read(1, n)));
+        let kept = (0..100).filter(|&n| held.answer(Lsn(u64::from(n)), NodeId(1), op(1), read(n)));
         assert_eq!(kept.count(), 10);
         let gauge = held.gauge();
         assert!(gauge.peak <= gauge.max && held.has_room(), "{gauge:?}");
-        held.until(Lsn(99), Release::Send(NodeId(2), read(2, 99)));
+        let large = Message::Key(KeyMessage::Answer { op: op(2), answer: read(99) });
+        held.until(Lsn(99), Release::Send(NodeId(2), large));
         assert!(!held.has_room(), "what belongs to a write counts all the same");
         held.up_to(Lsn(4));
-        assert!(held.has_room() && held.answer(Lsn(50), NodeId(1), read(3, 50)));
+        assert!(held.has_room() && held.answer(Lsn(50), NodeId(1), op(3), read(50)));
     }
 }

@@ -19,18 +19,21 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::budget::Memory;
 use crate::buggify;
-use crate::codec;
 use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::env::{Address, Class, Clock, DiskDone, Mono, Network, Wall};
 use crate::error::Result;
 use crate::id::{ClientTag, Life, Lsn, NodeId};
 use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
-use crate::message::{Envelope, Gossip, Reply};
 use crate::node::Node;
 use crate::probe::{Buggify, Probe, Sometimes};
 use crate::sometimes;
 use crate::step::{Env, Input};
+use crate::wire::client::Reply;
+use crate::wire::member::Gossip;
+use crate::wire::member::{decode_foreign_gossip, decode_gossip, encode_gossip};
+use crate::wire::message;
+use crate::wire::message::Envelope;
 
 /// How many inputs are stepped before the sync is started and time is looked at again.
 const BATCH_MAX: usize = 1024;
@@ -177,12 +180,12 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
     let input = match arrival {
         Arrival::Peer(..) if buggify!(world, MessageMalformed) => Input::Malformed,
         Arrival::Peer(from, bytes) => {
-            codec::decode(&bytes).map_or(Input::Malformed, |envelope| Input::Peer(from, envelope))
+            message::decode(&bytes).map_or(Input::Malformed, |envelope| Input::Peer(from, envelope))
         }
         Arrival::Datagram(..) if buggify!(world, GossipMalformed) => Input::Malformed,
-        Arrival::Datagram(from, bytes) => match codec::decode_gossip(&bytes, &world.secret) {
+        Arrival::Datagram(from, bytes) => match decode_gossip(&bytes, &world.secret) {
             Ok(gossip) => Input::Gossip(gossip),
-            Err(_) => codec::decode_foreign_gossip(&bytes)
+            Err(_) => decode_foreign_gossip(&bytes)
                 .map_or(Input::Malformed, |gossip| Input::Foreign(from, gossip)),
         },
         Arrival::Disk(DiskDone::Synced { id, result }) => Input::Synced(id, result),
@@ -262,7 +265,7 @@ impl<N: Network> Env for World<N> {
     }
 
     fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
-        let message = codec::encode(&envelope);
+        let message = message::encode(&envelope);
         if buggify!(self, MessageDropped) {
             return true;
         }
@@ -281,7 +284,7 @@ impl<N: Network> Env for World<N> {
         if buggify!(self, DatagramDropped) {
             return;
         }
-        let bytes = codec::encode_gossip(gossip, &self.secret);
+        let bytes = encode_gossip(gossip, &self.secret);
         if buggify!(self, DatagramSentTwice) {
             self.network.datagram(to, bytes.clone());
         }

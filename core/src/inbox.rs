@@ -19,8 +19,8 @@ use crate::config::{
 };
 use crate::env::{Address, Class, DiskDone};
 use crate::id::NodeId;
-use crate::message::{Reply, Request};
 use crate::status::Status;
+use crate::wire::client::{Reply, Request};
 
 /// What a front end gives with a request, to be called once with the outcome. When the node stops
 /// before that, the sink is dropped without a call: the outcome is unknown.

@@ -22,9 +22,7 @@ pub mod engine;
 
 pub mod layout;
 
-pub mod message;
-
-pub mod codec;
+pub mod wire;
 
 pub mod status;
 

@@ -13,10 +13,10 @@ mod meeting;
 
 mod healing;
 
+mod parking;
+
 use std::collections::VecDeque;
 use std::io;
-
-use bytes::Bytes;
 
 use crate::budget::Shares;
 use crate::buggify;
@@ -29,10 +29,9 @@ use crate::engine::{Engine, ReadTicket};
 use crate::env::{Address, Mono};
 use crate::error::Result;
 use crate::held::{Held, Release};
-use crate::id::{Life, NodeId, OpId, ReadId, SyncId};
-use crate::layout::keyspace;
-use crate::message::{Envelope, KeyRef, Message, Reply};
-use crate::parked::{ColdRead, ColdReads, Parked, Parking};
+use crate::id::{Life, Lsn, NodeId, OpId, SyncId};
+use crate::layout::{LayoutRef, keyspace};
+use crate::parked::{ColdReads, Parked};
 use crate::repair::rotten::Rotten;
 use crate::replica::{Replica, Trouble};
 use crate::request::answers::Surroundings;
@@ -42,6 +41,11 @@ use crate::request::operation::Asker;
 use crate::sometimes;
 use crate::status::Counters;
 use crate::step::{Env, Input};
+use crate::wire::client::Reply;
+use crate::wire::forward::{ForwardAnswer, ForwardMessage};
+use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use crate::wire::layout::LayoutMessage;
+use crate::wire::message::{Envelope, Message};
 
 /// How often the engine may do some background work, in milliseconds.
 const MAINTAIN_MS: u64 = 50;
@@ -50,6 +54,15 @@ const MAINTAIN_MS: u64 = 50;
 const GOODBYE_MS: u64 = 200;
 /// How much of it, in bytes.
 const MAINTAIN_BYTES: u64 = 1 << 20;
+
+/// Why a question is not looked at.
+#[derive(Clone, Copy)]
+enum Refusal {
+    /// It was asked under another layout.
+    StaleLayout,
+    /// This node must not serve.
+    Failed,
+}
 
 /// One node.
 #[derive(Debug)]
@@ -250,94 +263,133 @@ impl Node {
             return Ok(());
         }
         self.lives.hear_end(from, durable);
-        let fenced = match &message {
-            Message::Query { op, .. }
-            | Message::Read { op, .. }
-            | Message::Merge { op, .. }
-            | Message::Holds { op, .. } => Some(*op),
-            Message::Forward { op, .. } if !self.forwards.take_on(from, *op) => {
-                sometimes!(env, ForwardRepeated);
-                return Ok(());
-            }
-            Message::Forward { op, .. } => Some(*op),
-            _ => None,
-        };
-        if let Some(op) = fenced
-            && (buggify!(env, StaleLayoutSaid)
-                || !self.formation.on_envelope(layout, env.engine())?)
+        if let Message::Forward(ForwardMessage::Ask { op, .. }) = &message
+            && !self.forwards.take_on(from, *op)
         {
+            sometimes!(env, ForwardRepeated);
+            return Ok(());
+        }
+        match self.fence(&message, layout, env)? {
+            Some(why) => self.turn_away(from, &message, why),
+            None => self.on_message(from, message, env)?,
+        }
+        Ok(())
+    }
+
+    /// The fence: whatever asks something about a key is looked at only under the layout of this node, and only by a node
+    /// that may serve.
+    fn fence(
+        &mut self,
+        message: &Message,
+        layout: LayoutRef,
+        env: &mut impl Env,
+    ) -> Result<Option<Refusal>> {
+        match message {
+            Message::Key(KeyMessage::Ask(_)) | Message::Forward(ForwardMessage::Ask { .. }) => {}
+            // An answer belongs to an operation of this node. Whoever speaks of a layout may have another one.
+            Message::Key(KeyMessage::Answer { .. })
+            | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => {
+                return Ok(None);
+            }
+        }
+        if buggify!(env, StaleLayoutSaid) || !self.formation.on_envelope(layout, env.engine())? {
             sometimes!(env, LayoutQuestionFenced, self.formation.live().is_none());
             self.counters.stale_layouts += 1;
-            self.out.push_back((from, Message::StaleLayout { op }));
-            return Ok(());
+            return Ok(Some(Refusal::StaleLayout));
         }
-        if let Some(op) = fenced.filter(|_| self.barred.is_some()) {
-            self.out.push_back((from, Message::Failed { op }));
-            return Ok(());
-        }
-        self.on_message(from, message, env)
+        Ok(self.barred.is_some().then_some(Refusal::Failed))
+    }
+
+    /// Tells whoever asks that nothing was done for it.
+    fn turn_away(&mut self, to: NodeId, message: &Message, why: Refusal) {
+        let refusal = match message {
+            Message::Key(KeyMessage::Ask(ask)) => {
+                let answer = match why {
+                    Refusal::StaleLayout => Answer::StaleLayout,
+                    Refusal::Failed => Answer::Failed,
+                };
+                Message::Key(KeyMessage::Answer { op: ask.op, answer })
+            }
+            Message::Forward(ForwardMessage::Ask { op, .. }) => {
+                let answer = match why {
+                    Refusal::StaleLayout => ForwardAnswer::StaleLayout,
+                    Refusal::Failed => ForwardAnswer::Failed,
+                };
+                Message::Forward(ForwardMessage::Answer { op: *op, answer })
+            }
+            Message::Key(KeyMessage::Answer { .. })
+            | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => return,
+        };
+        self.out.push_back((to, refusal));
     }
 
     fn on_message(&mut self, from: NodeId, message: Message, env: &mut impl Env) -> Result<()> {
         match message {
-            Message::Query { .. }
-            | Message::Read { .. }
-            | Message::Merge { .. }
-            | Message::Holds { .. } => self.serve(from, message, env),
-            Message::Forward { op, .. } if buggify!(env, ForwardRefused) => {
+            Message::Key(KeyMessage::Ask(ask)) => self.serve(from, ask, env),
+            Message::Key(KeyMessage::Answer { op, answer }) if self.rotten.asked(op) => {
+                self.on_rotten_answer(from, op, &answer, env)
+            }
+            Message::Key(KeyMessage::Answer { op, answer }) => {
+                let (coordinator, mut around) = self.split();
+                coordinator.on_answer(from, (op, answer), &mut around, env)
+            }
+            Message::Forward(ForwardMessage::Ask { op, .. }) if buggify!(env, ForwardRefused) => {
                 let reply = Reply::unavailable("the primary refuses what is passed on to it");
-                self.out.push_back((from, Message::ForwardRefused { op, reply }));
+                let answer = ForwardAnswer::Refused { reply };
+                let message = Message::Forward(ForwardMessage::Answer { op, answer });
+                self.out.push_back((from, message));
                 Ok(())
             }
-            Message::Forward { op, request } => {
+            Message::Forward(ForwardMessage::Ask { op, request }) => {
                 let (coordinator, mut around) = self.split();
                 coordinator.begin(Asker::Peer(from, op), request, &mut around, env)
             }
-            Message::LayoutOffer { .. } if buggify!(env, LayoutOfferIgnored) => Ok(()),
-            Message::LayoutOffer { layout } => self.formation.on_offer(layout, env.engine()),
-            Message::LayoutRequest => {
-                self.formation.on_request(from, env);
+            Message::Forward(ForwardMessage::Answer { op, answer }) => {
+                let (coordinator, mut around) = self.split();
+                coordinator.on_forward_answer(from, (op, answer), &mut around, env)
+            }
+            Message::Layout(LayoutMessage::Offer { .. }) if buggify!(env, LayoutOfferIgnored) => {
                 Ok(())
             }
-            Message::ReadReply { op, .. } | Message::DigestReply { op, .. }
-                if self.rotten.asked(op) =>
-            {
-                self.on_rotten_answer(from, op, &message, env)
+            Message::Layout(LayoutMessage::Offer { layout }) => {
+                self.formation.on_offer(layout, env.engine())
             }
-            answer => {
-                let (coordinator, mut around) = self.split();
-                coordinator.on_answer(from, answer, &mut around, env)
+            Message::Layout(LayoutMessage::Request) => {
+                self.formation.on_request(from, env);
+                Ok(())
             }
         }
     }
 
+    fn tell(&mut self, to: NodeId, op: OpId, answer: Answer) {
+        self.out.push_back((to, Message::Key(KeyMessage::Answer { op, answer })));
+    }
+
     /// Serves a coordinator's question about a key from the local copy.
-    fn serve(&mut self, from: NodeId, message: Message, env: &mut impl Env) -> Result<()> {
-        let (op, key) = match &message {
-            Message::Query { op, key } | Message::Read { op, key, .. } => (*op, key),
-            Message::Merge { op, key, .. } | Message::Holds { op, key, .. } => (*op, key),
-            _ => return Ok(()),
-        };
+    fn serve(&mut self, from: NodeId, ask: Ask, env: &mut impl Env) -> Result<()> {
+        let op = ask.op;
         if buggify!(env, QuestionRefused) {
-            self.out.push_back((from, Message::Failed { op }));
+            self.tell(from, op, Answer::Failed);
             return Ok(());
         }
-        match self.consult(&message, env) {
-            Ok((answer, None)) => self.out.push_back((from, answer)),
+        match self.consult(&ask, env) {
+            Ok((answer, None)) => self.tell(from, op, answer),
             Ok((answer, Some(lsn))) => {
-                if !self.held.answer(lsn, from, answer) {
+                if !self.held.answer(lsn, from, op, answer) {
                     sometimes!(env, NoRoomToHold);
-                    self.out.push_back((from, Message::Failed { op }));
+                    self.tell(from, op, Answer::Failed);
                 }
             }
             Err(Trouble::Cold(ticket)) => {
                 sometimes!(env, ColdQuestion);
-                let key = key.clone();
-                self.park(key, ticket, Parked::Message(from, message), env)?;
+                let key = ask.key.clone();
+                self.park(key, ticket, Parked::Ask(from, ask), env)?;
             }
             Err(Trouble::Failed(error)) => {
-                self.note_rotten(&key.clone(), &error, env);
-                self.out.push_back((from, Message::Failed { op }));
+                self.note_rotten(&ask.key, &error, env);
+                self.tell(from, op, Answer::Failed);
             }
             Err(Trouble::Fatal(error)) => return Err(error),
         }
@@ -347,45 +399,42 @@ impl Node {
     /// The answer of the local copy, and the write that must be durable before it may leave.
     fn consult(
         &mut self,
-        message: &Message,
+        Ask { key, question, .. }: &Ask,
         env: &mut impl Env,
-    ) -> Result<(Message, Option<crate::id::Lsn>), Trouble> {
-        let (answer, lsn) = match message {
-            Message::Query { op, key } => {
+    ) -> Result<(Answer, Option<Lsn>), Trouble> {
+        let (answer, lsn, is_read) = match question {
+            Question::Query => {
                 let (clock, highest) = self.replica.query(key, env.engine())?;
-                return Ok((Message::QueryReply { op: *op, clock, highest }, None));
+                return Ok((Answer::Query { clock, highest }, None));
             }
-            Message::Read { op, key, digest_only } => {
+            Question::Read { digest_only } => {
                 let loaded = self.replica.read(key, env.engine())?;
                 let answer = if *digest_only && !buggify!(env, StateInsteadOfDigest) {
-                    Message::DigestReply { op: *op, digest: loaded.state.digest() }
+                    Answer::Digest { digest: loaded.state.digest() }
                 } else {
-                    Message::ReadReply { op: *op, state: loaded.state }
+                    Answer::State { state: loaded.state }
                 };
-                (answer, loaded.lsn)
+                (answer, loaded.lsn, true)
             }
-            Message::Merge { op, key, state } => {
+            Question::Merge { state } => {
                 let Some((layout, _)) = self.formation.live() else {
-                    return Ok((Message::StaleLayout { op: *op }, None));
+                    return Ok((Answer::StaleLayout, None));
                 };
                 let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
-                let lsn = self.replica.merge(key, partition, state, env)?;
-                (Message::MergeAck { op: *op }, lsn)
+                (Answer::MergeAck, self.replica.merge(key, partition, state, env)?, false)
             }
-            Message::Holds { op, key, outline } => {
+            Question::Holds { outline } => {
                 let loaded = self.replica.read(key, env.engine())?;
                 let holds = outline.is_within(&loaded.state);
                 sometimes!(env, RepeatedMergeLacked, !holds);
                 if !holds {
-                    return Ok((Message::Lacks { op: *op }, None));
+                    return Ok((Answer::Lacks, None));
                 }
-                (Message::MergeAck { op: *op }, loaded.lsn)
+                (Answer::MergeAck, loaded.lsn, false)
             }
-            _ => unreachable!("only questions about a key are served"),
         };
         let durable = env.engine().durable();
-        let merged = matches!(message, Message::Merge { .. } | Message::Holds { .. });
-        sometimes!(env, ReadNotDurableYet, !merged && lsn > durable);
+        sometimes!(env, ReadNotDurableYet, is_read && lsn > durable);
         Ok((answer, (lsn > durable).then_some(lsn)))
     }
 
@@ -408,70 +457,6 @@ impl Node {
                 Release::Nothing => {}
             }
         }
-    }
-
-    fn park(
-        &mut self,
-        key: KeyRef,
-        ticket: ReadTicket,
-        parked: Parked,
-        env: &mut impl Env,
-    ) -> Result<()> {
-        let parking = match buggify!(env, ParkingFull) {
-            true => Parking::Full,
-            false => self.cold_reads.park(key.clone(), ticket, parked),
-        };
-        sometimes!(env, ColdReadShared, parking == Parking::Shared);
-        match parking {
-            Parking::Full => self.replica.forget(&key),
-            Parking::Shared => {}
-            Parking::Start(id) => env.engine().start_read(id, ticket)?,
-        }
-        Ok(())
-    }
-
-    /// A cold read ended: whatever waited for it is served as if it had just arrived.
-    fn on_read_done(
-        &mut self,
-        id: ReadId,
-        result: io::Result<Bytes>,
-        env: &mut impl Env,
-    ) -> Result<()> {
-        let Some(ColdRead { key, ticket, parked }) = self.cold_reads.take(id) else {
-            return Ok(());
-        };
-        let engine = env.engine();
-        match result.map_err(Into::into).and_then(|bytes| engine.finish_read(ticket, bytes)) {
-            Ok(found) => {
-                let wanted = self.replica.warm_up(&key, ticket, found);
-                sometimes!(env, ColdReadOvertaken, !wanted);
-            }
-            Err(error) => {
-                self.replica.forget(&key);
-                self.note_rotten(&key, &error, env);
-                return self.refuse(&key, parked, env);
-            }
-        }
-        for parked in parked {
-            match parked {
-                // Its life has ended since, and the next one may have been told what is known here.
-                Parked::Message(from, message) if self.is_past(from, &message) => {
-                    sometimes!(env, MessageOfAnEarlierLife);
-                }
-                Parked::Message(from, message) => self.serve(from, message, env)?,
-                Parked::Issue(op) => {
-                    let (coordinator, mut around) = self.split();
-                    coordinator.resume(op, &mut around, env)?;
-                }
-            }
-        }
-        self.replica.cool_down();
-        Ok(())
-    }
-
-    /// Whether a question is of a life of a peer that counts no more.
-    fn is_past(&self, from: NodeId, message: &Message) -> bool {
-        from != self.me && asks(message).is_some_and(|op| self.lives.known(from) != Some(op.life))
     }
 
     /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.
@@ -525,11 +510,10 @@ impl Node {
 /// The operation of this node that a message asks something for.
 const fn asks(message: &Message) -> Option<OpId> {
     match message {
-        Message::Query { op, .. }
-        | Message::Read { op, .. }
-        | Message::Merge { op, .. }
-        | Message::Holds { op, .. }
-        | Message::Forward { op, .. } => Some(*op),
-        _ => None,
+        Message::Key(KeyMessage::Ask(Ask { op, .. }))
+        | Message::Forward(ForwardMessage::Ask { op, .. }) => Some(*op),
+        Message::Key(KeyMessage::Answer { .. })
+        | Message::Forward(ForwardMessage::Answer { .. })
+        | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => None,
     }
 }

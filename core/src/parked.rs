@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::budget::Gauge;
 use crate::engine::ReadTicket;
 use crate::id::{NodeId, OpId, ReadId};
-use crate::message::{KeyRef, Message};
+use crate::wire::key::{Ask, KeyRef};
 
 /// The most inputs that wait for cold reads; more are refused as failed, and asked again.
 const PARKED_MAX: usize = 16 << 10;
@@ -19,7 +19,7 @@ const PARKED_MAX: usize = 16 << 10;
 #[derive(Debug)]
 pub enum Parked {
     /// A question of a peer.
-    Message(NodeId, Message),
+    Ask(NodeId, Ask),
     /// A dot to be issued.
     Issue(OpId),
 }
@@ -111,7 +111,7 @@ impl Parked {
     fn weight(&self) -> usize {
         size_of::<Parked>()
             + match self {
-                Parked::Message(_, message) => message.weight(),
+                Parked::Ask(_, ask) => ask.weight(),
                 Parked::Issue(_) => 0,
             }
     }
@@ -123,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::id::KeyspaceId;
+    use crate::wire::key::Question;
 
     const TICKET: ReadTicket = ReadTicket { file: 1, offset: 0, len: 9 };
 
@@ -132,7 +133,7 @@ mod tests {
 
     fn question(n: u64) -> Parked {
         let op = OpId { seq: n, ..OpId::default() };
-        Parked::Message(NodeId(1), Message::Query { op, key: key(n) })
+        Parked::Ask(NodeId(1), Ask { op, key: key(n), question: Question::Query })
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::id::Lsn;
-use crate::message::KeyRef;
 use crate::version::dvv::VersionSet;
+use crate::wire::key::KeyRef;
 
 /// How many are kept; more than the writes that one node usually has in flight.
 const STATES: usize = 256;

@@ -16,7 +16,6 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::buggify;
-use crate::codec;
 use crate::config::{
     BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, SIBLINGS_MAX, issue_runs_max,
     state_bytes_max,
@@ -26,13 +25,14 @@ use crate::env::{Mono, Wall};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, KeyspaceId, Lsn, PartitionId, Token};
 use crate::layout::keyspace;
-use crate::message::KeyRef;
 use crate::own_actors::{Heard, Own, OwnActors};
 use crate::queried::Queried;
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::{Dot, Version, VersionSet, VersionVector};
 use crate::version::hlc::{Hlc, HybridClock};
+use crate::wire::key::KeyRef;
+use crate::wire::state::{decode_state, encode_state};
 
 const OWN_KIND: u8 = 0;
 const DATA_KIND: u8 = 1;
@@ -171,7 +171,7 @@ impl Replica {
         match found {
             Lookup::Hit(record) => {
                 // Bytes that pass their checksum and are malformed are damage like any other.
-                let state = codec::decode_state(&record.head, &record.body).map_err(|error| {
+                let state = decode_state(&record.head, &record.body).map_err(|error| {
                     let what = format!("its versions are malformed: {error}");
                     Error::Corrupt { file: "the key's record".to_owned(), offset: 0, what }
                 })?;
@@ -546,7 +546,7 @@ fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
 }
 
 fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
-    let (head, body) = codec::encode_state(state);
+    let (head, body) = encode_state(state);
     let body_bytes: usize = body.iter().map(Bytes::len).sum();
     // Never what could not be read back.
     if !state.fits() || head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {

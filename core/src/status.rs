@@ -6,7 +6,7 @@ use crate::budget::{Gauge, Memory};
 use crate::engine::EngineStats;
 use crate::id::{NodeId, PartitionId};
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
-use crate::message::Reply;
+use crate::wire::client::Reply;
 
 /// A node as it sees itself and its cluster.
 #[derive(Clone, Debug, Serialize)]

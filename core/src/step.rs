@@ -9,8 +9,10 @@ use bytes::Bytes;
 use crate::engine::Engine;
 use crate::env::{Address, Mono, Wall};
 use crate::id::{ClientTag, Life, NodeId, ReadId, SyncId};
-use crate::message::{Envelope, Gossip, Reply, Request};
 use crate::probe::Probe;
+use crate::wire::client::{Reply, Request};
+use crate::wire::member::Gossip;
+use crate::wire::message::Envelope;
 
 /// Something that happened.
 #[derive(Debug)]

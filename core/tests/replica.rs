@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert_eq, proptest};
-use rondo_core::codec;
 use rondo_core::config::{
     Actors, Durability, LIFE_DOTS, MEMORY_BYTES_USUAL, NodeConfig, RUNS_MAX, issue_runs_max,
 };
@@ -13,13 +12,17 @@ use rondo_core::error::Error;
 use rondo_core::id::{
     ActorId, BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
 };
-use rondo_core::message::{Envelope, Gossip, KeyRef, Reply};
 use rondo_core::own_actors::Heard;
 use rondo_core::probe::Probe;
 use rondo_core::replica::{Covers, Issued, Replica, Trouble, data_key};
 use rondo_core::step::Env;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};
+use rondo_core::wire::client::Reply;
+use rondo_core::wire::key::KeyRef;
+use rondo_core::wire::member::Gossip;
+use rondo_core::wire::message::Envelope;
+use rondo_core::wire::state::decode_state;
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -243,7 +246,7 @@ fn an_actor_that_a_peer_has_outrun_stays_dead_after_a_clean_end() {
 fn counted(engine: &mut MemoryEngine) -> (u64, u64) {
     let page = engine.scan_from(&[1], usize::MAX, usize::MAX).unwrap();
     let shows = |record: &Record| {
-        let state = codec::decode_state(&record.head, &record.body).unwrap();
+        let state = decode_state(&record.head, &record.body).unwrap();
         state.versions().any(|(_, version)| !version.tombstone)
     };
     let live = page.records.iter().filter(|(_, record)| shows(record)).count() as u64;

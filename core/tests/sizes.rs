@@ -2,18 +2,22 @@
 //! let a key grow to their own bound, and then meet.
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::config::{
     BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, MESSAGE_BYTES_MAX,
     REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX, VALUE_BYTES_MAX, state_bytes_max,
 };
 use rondo_core::id::{ActorId, KeyspaceId, OpId, RequestId};
 use rondo_core::layout::LayoutRef;
-use rondo_core::message::{Envelope, KeyRef, Message, Reply, Sibling};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
+use rondo_core::wire::client::{Reply, Sibling};
+use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
+use rondo_core::wire::key::{Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::message;
+use rondo_core::wire::message::{Envelope, Message};
+use rondo_core::wire::state::{decode_state, encode_state};
 
 /// The largest state that one of `n` coordinators accepts: as many siblings and as many bytes as it may, all numbers as long as
 /// they can be, its share of the runs.
@@ -46,9 +50,9 @@ fn sent(message: Message) -> Message {
         durable: Default::default(),
         message,
     };
-    let bytes = Bytes::from(codec::encode(&envelope).parts.concat());
+    let bytes = Bytes::from(message::encode(&envelope).parts.concat());
     assert!(bytes.len() <= MESSAGE_BYTES_MAX, "{} bytes", bytes.len());
-    codec::decode(&bytes).expect("what is sent can be read").message
+    message::decode(&bytes).expect("what is sent can be read").message
 }
 
 #[test]
@@ -61,18 +65,17 @@ fn what_all_coordinators_accepted_fits_together() {
         assert_eq!(merged.versions().count(), n * SIBLINGS_MAX);
         assert!(merged.fits(), "{n} coordinators");
 
-        let (head, body) = codec::encode_state(&merged);
+        let (head, body) = encode_state(&merged);
         let body = Bytes::from(body.concat());
         assert!(head.len() <= HEAD_BYTES_MAX && body.len() <= BODY_BYTES_MAX, "{n} coordinators");
-        assert_eq!(codec::decode_state(&head, &body).expect("what is stored is read"), merged);
+        assert_eq!(decode_state(&head, &body).expect("what is stored is read"), merged);
 
         let op = OpId::default();
         let key = KeyRef { keyspace: KeyspaceId(1), key: vec![b'k'; 4096].into() };
         let state = merged.clone();
-        let Message::Merge { state, .. } = sent(Message::Merge { op, key, state }) else {
-            panic!("another message");
-        };
-        assert_eq!(state, merged);
+        let ask = Ask { op, key, question: Question::Merge { state } };
+        let merge = Message::Key(KeyMessage::Ask(ask));
+        assert_eq!(sent(merge.clone()), merge);
 
         let siblings = merged.versions().map(|(_, version)| Sibling {
             version: version.hlc,
@@ -83,8 +86,9 @@ fn what_all_coordinators_accepted_fits_together() {
         let context = Context { clock: merged.clock(), highest: merged.highest_hlc() };
         context.seal(b"secret", KeyspaceId(1), b"k").expect("a token of what is stored");
         let reply = Reply::Found { siblings: siblings.collect(), context };
-        let told = sent(Message::ForwardReply { op, reply: reply.clone() });
-        assert_eq!(told, Message::ForwardReply { op, reply });
+        let answer = ForwardAnswer::Done { reply };
+        let told = Message::Forward(ForwardMessage::Answer { op, answer });
+        assert_eq!(sent(told.clone()), told);
     }
 }
 
@@ -95,8 +99,8 @@ fn what_does_not_fit_is_refused_when_it_is_read_as_when_it_is_written() {
     for actor in 0..=RUNS_MAX as u64 {
         let version = Version::tombstone(Hlc(1), RequestId(1));
         state.event(ActorId(actor), 0, version);
-        let (head, body) = codec::encode_state(&state);
-        let read = codec::decode_state(&head, &Bytes::from(body.concat()));
+        let (head, body) = encode_state(&state);
+        let read = decode_state(&head, &Bytes::from(body.concat()));
         assert_eq!(read.is_ok(), state.fits(), "{actor}");
     }
     assert!(!state.fits());

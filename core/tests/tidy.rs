@@ -22,8 +22,7 @@ const LONG_FUNCTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Files with more code for a reason.
-const LONG_FILES: [(&str, &str); 1] =
-    [("core/src/codec.rs", "all formats side by side, in the one file that names bincode")];
+const LONG_FILES: [(&str, &str); 0] = [];
 
 /// Names that say nothing about what is inside.
 const DRAWERS: [&str; 8] =
@@ -38,7 +37,7 @@ const BANS: [(&str, &[&str], &[&str]); 7] = [
     ("sim/src/", &["sim/src/rt.rs"], &["madsim::"]),
     // Shrinking stops after some real time; what a run does knows none.
     ("sim/src/", &["sim/src/shrink.rs"], &["std::time::Instant", "std::time::SystemTime"]),
-    ("", &["core/src/codec.rs", "core/tests/tidy.rs"], &["bincode::"]),
+    ("", &["core/src/wire/frame.rs", "core/tests/tidy.rs"], &["bincode::"]),
 ];
 
 /// (a manifest, the packages it may never name)

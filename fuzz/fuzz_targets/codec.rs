@@ -10,20 +10,23 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rondo_core::codec;
 use rondo_core::config::DOT_MAX;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
-use rondo_core::message::{
-    Action, Counted, Envelope, Gossip, Introduction, KeyRef, Message, Reply, Request, Sibling,
-};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{VersionVector, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
 use rondo_core::version::runs::{Run, Runs};
+use rondo_core::wire::client::{Action, Reply, Request, Sibling};
+use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
+use rondo_core::wire::member::{Counted, Gossip, Introduction, decode_gossip, encode_gossip};
+use rondo_core::wire::message::{Envelope, Message, decode, encode};
+use rondo_core::wire::state::{decode_state, encode_state};
 use smallvec::SmallVec;
 
 const SECRET: &[u8] = b"secret";
@@ -45,39 +48,39 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn message_survives(envelope: &Envelope) {
-    let encoded = codec::encode(envelope);
+    let encoded = encode(envelope);
     assert_eq!(encoded.class, envelope.message.class());
     let bytes = Bytes::from(encoded.parts.concat());
-    assert_eq!(codec::decode(&bytes).as_ref().ok(), Some(envelope));
+    assert_eq!(decode(&bytes).as_ref().ok(), Some(envelope));
     // Neither less nor more is the same message.
-    assert!(codec::decode(&bytes.slice(..bytes.len() - 1)).is_err());
-    assert!(codec::decode(&Bytes::from([&bytes[..], &[0]].concat())).is_err());
+    assert!(decode(&bytes.slice(..bytes.len() - 1)).is_err());
+    assert!(decode(&Bytes::from([&bytes[..], &[0]].concat())).is_err());
 }
 
 fn gossip_survives(gossip: &Gossip, u: &mut Unstructured<'_>) -> Result<()> {
-    let bytes = codec::encode_gossip(gossip, SECRET);
-    assert_eq!(codec::decode_gossip(&bytes, SECRET).as_ref().ok(), Some(gossip));
-    assert!(codec::decode_gossip(&bytes, b"other").is_err());
+    let bytes = encode_gossip(gossip, SECRET);
+    assert_eq!(decode_gossip(&bytes, SECRET).as_ref().ok(), Some(gossip));
+    assert!(decode_gossip(&bytes, b"other").is_err());
     let mut changed = bytes.to_vec();
     let at = u.choose_index(changed.len())?;
     changed[at] ^= u.int_in_range(1..=255)?;
-    assert!(codec::decode_gossip(&Bytes::from(changed), SECRET).is_err());
+    assert!(decode_gossip(&Bytes::from(changed), SECRET).is_err());
     Ok(())
 }
 
 fn state_survives(state: &VersionSet) {
-    let (head, body) = codec::encode_state(state);
+    let (head, body) = encode_state(state);
     let body = Bytes::from(body.concat());
-    assert_eq!(codec::decode_state(&head, &body).as_ref().ok(), Some(state));
+    assert_eq!(decode_state(&head, &body).as_ref().ok(), Some(state));
 }
 
 fn layout_survives(layout: &Layout) {
-    let bytes = codec::encode_layout(layout);
-    assert_eq!(codec::decode_layout(&bytes).as_ref().ok(), Some(layout));
+    let bytes = encode_layout(layout);
+    assert_eq!(decode_layout(&bytes).as_ref().ok(), Some(layout));
 }
 
 fn any_message(bytes: &Bytes) -> Result<()> {
-    if let Ok(envelope) = codec::decode(bytes) {
+    if let Ok(envelope) = decode(bytes) {
         message_survives(&envelope);
     }
     Ok(())
@@ -85,14 +88,14 @@ fn any_message(bytes: &Bytes) -> Result<()> {
 
 /// The code in front keeps strangers out; behind it must be safe ground too, for a peer may be mad.
 fn any_gossip(bytes: &Bytes) -> Result<()> {
-    assert!(codec::decode_gossip(bytes, SECRET).is_err(), "forged");
+    assert!(decode_gossip(bytes, SECRET).is_err(), "forged");
     Ok(())
 }
 
 fn any_state(data: &[u8]) -> Result<()> {
     let Some((&at, data)) = data.split_first() else { return Ok(()) };
     let (head, body) = data.split_at(usize::from(at).min(data.len()));
-    let decoded = codec::decode_state(&Bytes::copy_from_slice(head), &Bytes::copy_from_slice(body));
+    let decoded = decode_state(&Bytes::copy_from_slice(head), &Bytes::copy_from_slice(body));
     if let Ok(state) = decoded {
         state_survives(&state);
     }
@@ -100,7 +103,7 @@ fn any_state(data: &[u8]) -> Result<()> {
 }
 
 fn any_layout(bytes: &Bytes) -> Result<()> {
-    if let Ok(layout) = codec::decode_layout(bytes) {
+    if let Ok(layout) = decode_layout(bytes) {
         layout_survives(&layout);
         for partition in 0..layout.partitions() {
             let count = layout.primaries(rondo_core::id::PartitionId(partition)).count();
@@ -221,26 +224,50 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
     })
 }
 
-fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
-    let message = match u.int_in_range(0..=15)? {
-        0 => Message::Query { op: op(u)?, key: key(u)? },
-        1 => Message::QueryReply { op: op(u)?, clock: clock(u)?, highest: Hlc(u.arbitrary()?) },
-        2 => Message::Read { op: op(u)?, key: key(u)?, digest_only: u.arbitrary()? },
-        3 => Message::ReadReply { op: op(u)?, state: state(u)? },
-        4 => Message::DigestReply { op: op(u)?, digest: u.arbitrary()? },
-        5 => Message::Merge { op: op(u)?, key: key(u)?, state: state(u)? },
-        6 => Message::MergeAck { op: op(u)? },
-        7 => Message::Failed { op: op(u)? },
-        8 => Message::StaleLayout { op: op(u)? },
-        9 => Message::Forward { op: op(u)?, request: request(u)? },
-        10 => Message::ForwardReply { op: op(u)?, reply: reply(u)? },
-        11 => Message::ForwardRefused { op: op(u)?, reply: reply(u)? },
-        12 => Message::Holds { op: op(u)?, key: key(u)?, outline: Outline::of(&state(u)?) },
-        13 => Message::Lacks { op: op(u)? },
-        14 => Message::LayoutOffer { layout: Arc::new(layout(u)?) },
-        _ => Message::LayoutRequest,
+fn key_message(u: &mut Unstructured<'_>) -> Result<KeyMessage> {
+    if u.arbitrary()? {
+        let question = match u.int_in_range(0..=3)? {
+            0 => Question::Query,
+            1 => Question::Read { digest_only: u.arbitrary()? },
+            2 => Question::Merge { state: state(u)? },
+            _ => Question::Holds { outline: Outline::of(&state(u)?) },
+        };
+        return Ok(KeyMessage::Ask(Ask { op: op(u)?, key: key(u)?, question }));
+    }
+    let answer = match u.int_in_range(0..=6)? {
+        0 => Answer::Query { clock: clock(u)?, highest: Hlc(u.arbitrary()?) },
+        1 => Answer::State { state: state(u)? },
+        2 => Answer::Digest { digest: u.arbitrary()? },
+        3 => Answer::MergeAck,
+        4 => Answer::Lacks,
+        5 => Answer::Failed,
+        _ => Answer::StaleLayout,
     };
-    let (layout, durable) = (layout_ref(u)?, Lsn(u.arbitrary()?));
+    Ok(KeyMessage::Answer { op: op(u)?, answer })
+}
+
+fn forward_message(u: &mut Unstructured<'_>) -> Result<ForwardMessage> {
+    if u.arbitrary()? {
+        return Ok(ForwardMessage::Ask { op: op(u)?, request: request(u)? });
+    }
+    let answer = match u.int_in_range(0..=3)? {
+        0 => ForwardAnswer::Done { reply: reply(u)? },
+        1 => ForwardAnswer::Refused { reply: reply(u)? },
+        2 => ForwardAnswer::Failed,
+        _ => ForwardAnswer::StaleLayout,
+    };
+    Ok(ForwardMessage::Answer { op: op(u)?, answer })
+}
+
+fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
+    let message = match u.int_in_range(0..=2)? {
+        0 => Message::Key(key_message(u)?),
+        1 => Message::Forward(forward_message(u)?),
+        _ => Message::Layout(match u.arbitrary()? {
+            true => LayoutMessage::Offer { layout: Arc::new(layout(u)?) },
+            false => LayoutMessage::Request,
+        }),
+    };
     Ok(Envelope { life: life(u)?, layout, durable, message })
 }
 

@@ -5,7 +5,7 @@
 //! a client whose node stays silent gives up some time after the deadline.
 
 use rondo_core::inbox::Ask;
-use rondo_core::message::Reply;
+use rondo_core::wire::client::Reply;
 
 use crate::client::Clients;
 use crate::fullness;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace;
-use rondo_core::message::{self, Request};
 use rondo_core::version::context::Context;
+use rondo_core::wire::client::{self as wire, Request};
 
 use crate::draw::{Dice, Stream};
 use crate::history::{self, Op};
@@ -81,13 +81,11 @@ impl Clients {
     pub fn request(op: &Op, named: bool, attempt: u32, deadline_ms: u64) -> Request {
         let context = op.sent.clone();
         let action = match op.action {
-            Action::Get => message::Action::Get,
-            Action::Delete { .. } => message::Action::Delete { context },
-            Action::Put { .. } => message::Action::Put {
-                value: op.value.clone(),
-                content_type: Bytes::new(),
-                context,
-            },
+            Action::Get => wire::Action::Get,
+            Action::Delete { .. } => wire::Action::Delete { context },
+            Action::Put { .. } => {
+                wire::Action::Put { value: op.value.clone(), content_type: Bytes::new(), context }
+            }
         };
         Request {
             id: op.request,
@@ -108,26 +106,24 @@ impl Clients {
         let other = || Bytes::from(format!("another value under {}", request.id));
         let put = |context| {
             let (value, content_type) = (other(), Bytes::new());
-            message::Action::Put { value, content_type, context }
+            wire::Action::Put { value, content_type, context }
         };
         match (change, request.action.clone()) {
             (Change::Key(number), _) => request.key = key(number),
             (Change::Level(level), _) => request.level = Some(level),
             (Change::Deadline(ms), _) => request.deadline_ms = Some(ms),
-            (Change::Value, message::Action::Put { context, .. })
-            | (Change::Action, message::Action::Delete { context }) => {
-                request.action = put(context)
+            (Change::Value, wire::Action::Put { context, .. })
+            | (Change::Action, wire::Action::Delete { context }) => request.action = put(context),
+            (Change::Action, wire::Action::Put { context, .. }) => {
+                request.action = wire::Action::Delete { context };
             }
-            (Change::Action, message::Action::Put { context, .. }) => {
-                request.action = message::Action::Delete { context };
-            }
-            (Change::Context, message::Action::Put { value, content_type, context }) => {
+            (Change::Context, wire::Action::Put { value, content_type, context }) => {
                 let context = history::other_context(context.as_ref());
-                request.action = message::Action::Put { value, content_type, context };
+                request.action = wire::Action::Put { value, content_type, context };
             }
-            (Change::Context, message::Action::Delete { context }) => {
+            (Change::Context, wire::Action::Delete { context }) => {
                 let context = history::other_context(context.as_ref());
-                request.action = message::Action::Delete { context };
+                request.action = wire::Action::Delete { context };
             }
             (Change::Value | Change::Action | Change::Context, _) => {}
         }

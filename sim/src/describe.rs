@@ -1,59 +1,87 @@
 //! Messages and states as one line of text, for transcripts.
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::id::OpId;
-use rondo_core::message::Message;
 use rondo_core::version::dvv::VersionSet;
+use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, Question};
+use rondo_core::wire::layout::LayoutMessage;
+use rondo_core::wire::message::{self, Message};
 
 use crate::scenario::Said;
 
 /// What a message says.
 #[must_use]
 pub fn message(bytes: &Bytes) -> String {
-    let Ok(envelope) = codec::decode(bytes) else {
+    let Ok(envelope) = message::decode(bytes) else {
         return "unreadable".to_owned();
     };
-    let key = |key: &rondo_core::message::KeyRef| String::from_utf8_lossy(&key.key).into_owned();
     match envelope.message {
-        Message::Query { op, key: of } => format!("{} query {}", id(op), key(&of)),
-        Message::QueryReply { op, highest, .. } => format!("{} highest {highest}", id(op)),
-        Message::Read { op, key: of, digest_only } => {
-            let what = if digest_only { "digest of" } else { "read" };
-            format!("{} {what} {}", id(op), key(&of))
+        Message::Key(KeyMessage::Ask(ask)) => format!("{} {}", id(ask.op), asked(&ask)),
+        Message::Key(KeyMessage::Answer { op, answer }) => {
+            let answer = match answer {
+                Answer::Query { highest, .. } => format!("highest {highest}"),
+                Answer::State { state } => format!("state {}", self::state(&state)),
+                Answer::Digest { digest } => format!("digest {digest:016x}"),
+                Answer::MergeAck => "merged".to_owned(),
+                Answer::Lacks => "lacks".to_owned(),
+                Answer::Failed => "failed".to_owned(),
+                Answer::StaleLayout => "stale layout".to_owned(),
+            };
+            format!("{} {answer}", id(op))
         }
-        Message::ReadReply { op, state } => format!("{} state {}", id(op), self::state(&state)),
-        Message::DigestReply { op, digest } => format!("{} digest {digest:016x}", id(op)),
-        Message::Merge { op, key: of, state } => {
-            format!("{} merge {} {}", id(op), key(&of), self::state(&state))
+        Message::Forward(ForwardMessage::Ask { op, .. }) => format!("{} forward", id(op)),
+        Message::Forward(ForwardMessage::Answer { op, answer }) => {
+            let answer = match answer {
+                ForwardAnswer::Done { .. } => "forwarded",
+                ForwardAnswer::Refused { .. } => "not taken on",
+                ForwardAnswer::Failed => "failed",
+                ForwardAnswer::StaleLayout => "stale layout",
+            };
+            format!("{} {answer}", id(op))
         }
-        Message::MergeAck { op } => format!("{} merged", id(op)),
-        Message::Holds { op, key: of, .. } => format!("{} holds {}", id(op), key(&of)),
-        Message::Lacks { op } => format!("{} lacks", id(op)),
-        Message::Failed { op } => format!("{} failed", id(op)),
-        Message::StaleLayout { op } => format!("{} stale layout", id(op)),
-        Message::Forward { op, .. } => format!("{} forward", id(op)),
-        Message::ForwardReply { op, .. } => format!("{} forwarded", id(op)),
-        Message::ForwardRefused { op, .. } => format!("{} not taken on", id(op)),
-        Message::LayoutOffer { .. } => "layout offer".to_owned(),
-        Message::LayoutRequest => "layout request".to_owned(),
+        Message::Layout(LayoutMessage::Offer { .. }) => "layout offer".to_owned(),
+        Message::Layout(LayoutMessage::Request) => "layout request".to_owned(),
+    }
+}
+
+fn asked(ask: &Ask) -> String {
+    let key = String::from_utf8_lossy(&ask.key.key);
+    match &ask.question {
+        Question::Query => format!("query {key}"),
+        Question::Read { digest_only: true } => format!("digest of {key}"),
+        Question::Read { digest_only: false } => format!("read {key}"),
+        Question::Merge { state } => format!("merge {key} {}", self::state(state)),
+        Question::Holds { .. } => format!("holds {key}"),
     }
 }
 
 /// What kind of message it is.
 #[must_use]
 pub fn said(bytes: &Bytes) -> Said {
-    codec::decode(bytes).map_or(Said::Other, |envelope| match envelope.message {
-        Message::Query { .. } => Said::Query,
-        Message::QueryReply { .. } => Said::QueryReply,
-        Message::Read { .. } => Said::Read,
-        Message::ReadReply { .. } | Message::DigestReply { .. } => Said::ReadReply,
-        Message::Merge { .. } => Said::Merge,
-        Message::MergeAck { .. } => Said::MergeAck,
-        Message::Forward { .. } => Said::Forward,
-        Message::ForwardReply { .. } | Message::ForwardRefused { .. } => Said::ForwardReply,
-        _ => Said::Other,
-    })
+    let Ok(envelope) = message::decode(bytes) else {
+        return Said::Other;
+    };
+    match envelope.message {
+        Message::Key(KeyMessage::Ask(ask)) => match ask.question {
+            Question::Query => Said::Query,
+            Question::Read { .. } => Said::Read,
+            Question::Merge { .. } => Said::Merge,
+            Question::Holds { .. } => Said::Other,
+        },
+        Message::Key(KeyMessage::Answer { answer, .. }) => match answer {
+            Answer::Query { .. } => Said::QueryReply,
+            Answer::State { .. } | Answer::Digest { .. } => Said::ReadReply,
+            Answer::MergeAck => Said::MergeAck,
+            Answer::Lacks | Answer::Failed | Answer::StaleLayout => Said::Other,
+        },
+        Message::Forward(ForwardMessage::Ask { .. }) => Said::Forward,
+        Message::Forward(ForwardMessage::Answer { answer, .. }) => match answer {
+            ForwardAnswer::Done { .. } | ForwardAnswer::Refused { .. } => Said::ForwardReply,
+            ForwardAnswer::Failed | ForwardAnswer::StaleLayout => Said::Other,
+        },
+        Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => Said::Other,
+    }
 }
 
 /// What a key's state holds: for each actor the dots that are known, then its versions.

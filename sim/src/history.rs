@@ -10,10 +10,10 @@ use bytes::Bytes;
 use rondo_core::id::RequestId;
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
-use rondo_core::message::Sibling;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::client::Sibling;
 
 use crate::rt::Time;
 use crate::scenario::{Action, Change};

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::engine::Engine;
 use rondo_core::error::Error;
 use rondo_core::id::{KeyspaceId, NodeId};
@@ -11,6 +10,7 @@ use rondo_core::layout::keyspace::{self, Level};
 use rondo_core::replica;
 use rondo_core::status::LayoutStatus;
 use rondo_core::version::dvv::VersionSet;
+use rondo_core::wire::state::decode_state;
 
 use crate::client;
 use crate::drive::pump;
@@ -85,7 +85,7 @@ pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, S
         };
         for (key, record) in &page.records {
             if let Some(key) = replica::parse_data_key(key) {
-                let state = codec::decode_state(&record.head, &record.body).map_err(told)?;
+                let state = decode_state(&record.head, &record.body).map_err(told)?;
                 states.insert(key.key, state);
             }
         }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::id::Lsn;
 use rondo_core::replica;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::state::decode_state;
 
 use crate::client;
 use crate::describe;
@@ -54,7 +54,7 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
         .iter()
         .filter_map(|(key, (head, body))| {
             let number = client::key_number(&replica::parse_data_key(key)?.key)?;
-            Some((number, codec::decode_state(head, body).ok()?.clock()))
+            Some((number, decode_state(head, body).ok()?.clock()))
         })
         .collect();
     let machine = &mut world.nodes[node as usize];
@@ -88,7 +88,7 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
         let Some(number) = number else {
             continue;
         };
-        match codec::decode_state(head, &Bytes::from(body.concat())) {
+        match decode_state(head, &Bytes::from(body.concat())) {
             Ok(state) => {
                 known.push((number, state.clock()));
                 stores(world, node, number, &state);

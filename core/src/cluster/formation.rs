@@ -17,7 +17,6 @@ use bytes::Bytes;
 
 use crate::buggify;
 use crate::cluster::membership::Membership;
-use crate::codec;
 use crate::config::NodeConfig;
 use crate::engine::{Batch, Change, Engine};
 use crate::env::Mono;
@@ -25,9 +24,11 @@ use crate::error::{Error, Result};
 use crate::id::{Life, Lsn, NodeId};
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
-use crate::message::{Envelope, Introduction, Message};
 use crate::sometimes;
 use crate::step::Env;
+use crate::wire::layout::{LayoutMessage, decode_layout, encode_layout};
+use crate::wire::member::Introduction;
+use crate::wire::message::{Envelope, Message};
 
 /// How often a layout is offered to a member that has not endorsed it, in milliseconds.
 const OFFER_MS: u64 = 500;
@@ -78,7 +79,7 @@ impl Formation {
             next_offer: Mono(0),
         };
         match stored(engine, LAYOUT_KEY)
-            .and_then(|bytes| bytes.map(|bytes| codec::decode_layout(&bytes)).transpose())
+            .and_then(|bytes| bytes.map(|bytes| decode_layout(&bytes)).transpose())
         {
             Ok(None) => {}
             Ok(Some(layout)) => {
@@ -266,7 +267,7 @@ impl Formation {
     }
 
     fn endorse(&mut self, layout: Arc<Layout>, engine: &mut dyn Engine) -> Result<()> {
-        let bytes = codec::encode_layout(&layout);
+        let bytes = encode_layout(&layout);
         match engine.write(&single(LAYOUT_KEY, bytes)) {
             // It is offered, or formed, again.
             Err(error) if error.wrote_nothing() => return Ok(()),
@@ -276,13 +277,14 @@ impl Formation {
     }
 
     fn adopt(&mut self, layout: Arc<Layout>, stored: Lsn, live: bool) {
-        let reference = layout.reference(&codec::encode_layout(&layout));
+        let reference = layout.reference(&encode_layout(&layout));
         let endorsers = BTreeSet::new();
         self.endorsed = Some(Endorsed { layout, reference, stored, live, endorsers });
     }
 
     fn offer(&self, endorsed: &Endorsed) -> Envelope {
-        let message = Message::LayoutOffer { layout: Arc::clone(&endorsed.layout) };
+        let layout = Arc::clone(&endorsed.layout);
+        let message = Message::Layout(LayoutMessage::Offer { layout });
         Envelope { life: self.life, layout: endorsed.reference, durable: Lsn(0), message }
     }
 

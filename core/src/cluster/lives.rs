@@ -32,7 +32,7 @@ use crate::engine::{Batch, Change, Engine};
 use crate::error::{Error, Result};
 use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
 use crate::layout::Layout;
-use crate::message::{Counted, Gossip};
+use crate::wire::member::{Counted, Gossip};
 
 /// The engine key of the lives that count.
 const LIVES_KEY: &[u8] = b"\0lives";

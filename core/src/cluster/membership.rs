@@ -23,9 +23,9 @@ use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
 use crate::id::{BootEpoch, NodeId};
 use crate::layout::LayoutRef;
-use crate::message::{Counted, Gossip, Introduction};
 use crate::sometimes;
 use crate::step::Env;
+use crate::wire::member::{Counted, Gossip, Introduction};
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
@@ -425,8 +425,9 @@ mod tests {
     use crate::config::{Durability, MEMORY_BYTES_USUAL};
     use crate::engine::{Engine, MemoryEngine};
     use crate::id::{ClientTag, Life, Lsn};
-    use crate::message::{Envelope, Reply};
     use crate::probe::Probe;
+    use crate::wire::client::Reply;
+    use crate::wire::message::Envelope;
 
     const ME: NodeId = NodeId(1);
     const PEER: NodeId = NodeId(2);

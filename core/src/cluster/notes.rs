@@ -10,7 +10,7 @@ use crate::cluster::membership::{Membership, Peer};
 use crate::env::{Address, Mono};
 use crate::id::{BootEpoch, Life, NodeId};
 use crate::layout::LayoutRef;
-use crate::message::Gossip;
+use crate::wire::member::Gossip;
 
 /// So many notes are kept; the latest ones.
 const NOTES_MAX: usize = 32;
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::env::Wall;
     use crate::id::Lsn;
-    use crate::message::Introduction;
+    use crate::wire::member::Introduction;
 
     fn gossip(cluster: &str, name: &str) -> Gossip {
         Gossip {

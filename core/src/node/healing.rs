@@ -1,14 +1,15 @@
 //! How a node meets rotten records: who is told, who waits, and what takes their place.
 
-use super::{Node, Parked};
+use super::Node;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::id::{NodeId, OpId};
-use crate::message::{KeyRef, Message};
+use crate::parked::Parked;
 use crate::replica::{self, Trouble};
 use crate::sometimes;
 use crate::status::Counters;
 use crate::step::Env;
+use crate::wire::key::{Answer, KeyRef};
 
 /// Hands over what has been written. A full disk takes it later.
 pub(super) fn flush(engine: &mut dyn Engine) -> Result<()> {
@@ -46,15 +47,7 @@ impl Node {
     ) -> Result<()> {
         for parked in parked {
             match parked {
-                Parked::Message(from, message) => {
-                    if let Message::Query { op, .. }
-                    | Message::Read { op, .. }
-                    | Message::Merge { op, .. }
-                    | Message::Holds { op, .. } = message
-                    {
-                        self.out.push_back((from, Message::Failed { op }));
-                    }
-                }
+                Parked::Ask(from, ask) => self.tell(from, ask.op, Answer::Failed),
                 Parked::Issue(op) => self.unreadable.push((key.clone(), op)),
             }
         }
@@ -111,16 +104,24 @@ impl Node {
         &mut self,
         from: NodeId,
         op: OpId,
-        message: &Message,
+        answer: &Answer,
         env: &mut impl Env,
     ) -> Result<()> {
-        if from == self.me {
-            let waited = self.rotten.readable(op);
-            return self.resume_dots(waited, env);
-        }
-        let (Message::ReadReply { state, .. }, Some((layout, _))) =
-            (message, self.formation.live())
-        else {
+        let state = match answer {
+            Answer::State { .. } | Answer::Digest { .. } if from == self.me => {
+                let waited = self.rotten.readable(op);
+                return self.resume_dots(waited, env);
+            }
+            Answer::State { state } => state,
+            // Nothing that could take a record's place: the next round asks again.
+            Answer::Digest { .. }
+            | Answer::Query { .. }
+            | Answer::MergeAck
+            | Answer::Lacks
+            | Answer::Failed
+            | Answer::StaleLayout => return Ok(()),
+        };
+        let Some((layout, _)) = self.formation.live() else {
             return Ok(());
         };
         let Some(found) = self.rotten.on_state(from, op, state, layout) else {

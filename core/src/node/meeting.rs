@@ -6,9 +6,9 @@ use crate::cluster::lives::Judgement;
 use crate::cluster::notes::Note;
 use crate::env::Address;
 use crate::error::Result;
-use crate::message::{Gossip, Introduction};
 use crate::sometimes;
 use crate::step::Env;
+use crate::wire::member::{Gossip, Introduction};
 
 impl Node {
     /// A node makes itself known: it is heard when its life counts, and told when it does not.

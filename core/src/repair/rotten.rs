@@ -19,8 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::env::Mono;
 use crate::id::{Life, NodeId, OpId, PartitionId};
 use crate::layout::{Layout, keyspace};
-use crate::message::{KeyRef, Message};
 use crate::version::dvv::VersionSet;
+use crate::wire::key::{Ask, KeyMessage, KeyRef, Question};
+use crate::wire::message::Message;
 
 /// Keys that are replaced at a time; more are found again later.
 const KEYS_MAX: usize = 4096;
@@ -161,7 +162,9 @@ impl Rotten {
             let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
             for node in layout.primaries(partition) {
                 let digest_only = node == self.me;
-                out.push_back((node, Message::Read { op, key: key.clone(), digest_only }));
+                let question = Question::Read { digest_only };
+                let ask = Ask { op, key: key.clone(), question };
+                out.push_back((node, Message::Key(KeyMessage::Ask(ask))));
             }
         }
     }
@@ -236,7 +239,7 @@ mod tests {
         let asked: BTreeSet<NodeId> = out.iter().map(|(node, _)| *node).collect();
         assert_eq!(asked, [1, 2, 3].map(NodeId).into(), "the others, and this node itself");
         match &out[0].1 {
-            Message::Read { op, .. } => *op,
+            Message::Key(KeyMessage::Ask(ask)) => ask.op,
             other => panic!("{other:?}"),
         }
     }

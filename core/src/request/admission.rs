@@ -15,9 +15,9 @@ use crate::env::Mono;
 use crate::id::NodeId;
 use crate::layout::keyspace::{Keyspace, Level};
 use crate::layout::{Layout, LayoutRef};
-use crate::message::{Action, Reply, Request};
 use crate::replica::Replica;
 use crate::request::operation::{Facts, are};
+use crate::wire::client::{Action, Reply, Request};
 
 /// The live layout, if there is one.
 pub type Live<'a> = Option<(&'a Arc<Layout>, LayoutRef)>;

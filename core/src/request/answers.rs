@@ -11,12 +11,15 @@ use crate::engine::ReadTicket;
 use crate::held::Held;
 use crate::id::{NodeId, OpId};
 use crate::layout::{Layout, LayoutRef};
-use crate::message::{KeyRef, Message, Reply, Request};
 use crate::replica::Replica;
 use crate::request::operation::Asker;
 use crate::sometimes;
 use crate::status::Counters;
 use crate::step::Env;
+use crate::wire::client::{Reply, Request};
+use crate::wire::forward::{ForwardAnswer, ForwardMessage};
+use crate::wire::key::KeyRef;
+use crate::wire::message::Message;
 
 /// What the coordinator works with, of the other machines of its node.
 pub struct Surroundings<'a> {
@@ -44,7 +47,7 @@ pub struct Surroundings<'a> {
 pub fn answer(asker: Asker, reply: Reply, around: &mut Surroundings<'_>, env: &mut impl Env) {
     match asker {
         Asker::Client(tag) => env.reply(tag, reply),
-        Asker::Peer(node, op) => around.out.push_back((node, Message::ForwardReply { op, reply })),
+        Asker::Peer(node, op) => tell(node, op, ForwardAnswer::Done { reply }, around),
     }
 }
 
@@ -72,8 +75,13 @@ pub fn turn_away(asker: Asker, refusal: Reply, around: &mut Surroundings<'_>, en
     around.counters.count(&refusal);
     match asker {
         Asker::Peer(node, op) if !matches!(refusal, Reply::BadRequest { .. }) => {
-            around.out.push_back((node, Message::ForwardRefused { op, reply: refusal }));
+            tell(node, op, ForwardAnswer::Refused { reply: refusal }, around);
         }
         asker => answer(asker, refusal, around, env),
     }
+}
+
+/// Tells the node that passed a request on what has become of it.
+fn tell(to: NodeId, op: OpId, answer: ForwardAnswer, around: &mut Surroundings<'_>) {
+    around.out.push_back((to, Message::Forward(ForwardMessage::Answer { op, answer })));
 }

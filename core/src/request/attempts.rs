@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::id::{ActorId, BootEpoch, Life, SessionId};
     use crate::layout::keyspace::Level;
-    use crate::message::{Action, Request};
+    use crate::wire::client::{Action, Request};
 
     const OP: OpId = OpId { life: Life { boot: BootEpoch(1), session: SessionId(1) }, seq: 1 };
 

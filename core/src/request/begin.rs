@@ -10,7 +10,6 @@ use crate::env::Mono;
 use crate::error::Result;
 use crate::id::{NodeId, OpId};
 use crate::layout::keyspace;
-use crate::message::{KeyRef, Reply, Request};
 use crate::request::admission;
 use crate::request::answers::{Surroundings, answer, refuse, turn_away};
 use crate::request::attempts::{Attempt, Earlier};
@@ -25,6 +24,8 @@ use crate::request::put::{self, PutRound};
 use crate::request::quorum::Primaries;
 use crate::sometimes;
 use crate::step::Env;
+use crate::wire::client::{Reply, Request};
+use crate::wire::key::KeyRef;
 
 impl Coordinator {
     /// Somebody asks.

@@ -12,7 +12,6 @@ use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Life, NodeId, OpId};
-use crate::message::{Message, Reply, weight};
 use crate::replica::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::attempts::Attempts;
@@ -21,6 +20,11 @@ use crate::request::operations::{Operation, Operations};
 use crate::request::phase::{Phase, meet_read, meet_timeout};
 use crate::sometimes;
 use crate::step::Env;
+use crate::wire::client::Reply;
+use crate::wire::forward::{ForwardAnswer, ForwardMessage};
+use crate::wire::key::Answer;
+use crate::wire::message::Message;
+use crate::wire::state::weight;
 
 /// The requests in flight.
 #[derive(Debug)]
@@ -78,29 +82,48 @@ impl Coordinator {
         self.stopping = true;
     }
 
-    /// A peer, or this node itself, answers a question of an operation.
+    /// A replica, perhaps this node itself, answers a question of an operation.
     pub fn on_answer(
         &mut self,
         from: NodeId,
-        message: Message,
+        (id, answer): (OpId, Answer),
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let Some(id) = answered(&message).filter(|id| id.life == self.life) else {
+        if id.life != self.life {
+            return Ok(());
+        }
+        let answer = match answer {
+            // As if the replica had refused: another one, or another time, may do.
+            Answer::State { state } if !self.operations.charge(id.seq, weight(&state)) => {
+                Answer::Failed
+            }
+            answer => answer,
+        };
+        let Some(operation) = self.operations.get_mut(id.seq) else {
+            sometimes!(env, StaleReplyIgnored);
             return Ok(());
         };
-        let mut message = message;
-        if let Message::ReadReply { state, .. } = &message
-            && !self.operations.charge(id.seq, weight(state))
-        {
-            // As if the replica had refused: another one, or another time, may do.
-            message = Message::Failed { op: id };
+        let next = operation.phase.on_answer(from, answer, &operation.facts);
+        self.go_on(id, next, around, env)
+    }
+
+    /// A primary says what has become of a request that was passed on to it.
+    pub fn on_forward_answer(
+        &mut self,
+        from: NodeId,
+        (id, answer): (OpId, ForwardAnswer),
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        if id.life != self.life {
+            return Ok(());
         }
         let Some(operation) = self.operations.get_mut(id.seq) else {
             sometimes!(env, StaleReplyIgnored);
             return Ok(());
         };
-        let next = operation.phase.on_answer(from, message, &operation.facts);
+        let next = operation.phase.on_forward_answer(from, answer);
         sometimes!(env, ForwardFenced, matches!(next, Next::PassOn));
         self.go_on(id, next, around, env)
     }
@@ -204,7 +227,8 @@ impl Coordinator {
                 Next::Wait => return Ok(()),
                 Next::Ask(asks) => {
                     let nodes = facts.primaries.nodes();
-                    let asks = asks.into_iter().map(|(at, message)| (nodes[at], message));
+                    let asks =
+                        asks.into_iter().map(|(at, question)| (nodes[at], facts.ask(question)));
                     let asks: SmallVec<[(NodeId, Message); 4]> = asks.collect();
                     if buggify!(env, QuestionAskedTwice) {
                         around.out.extend(asks.iter().cloned());
@@ -325,7 +349,8 @@ fn send_on(
     let mut request = facts.request.clone();
     request.level = Some(facts.level);
     request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));
-    around.out.push_back((to, Message::Forward { op: facts.id, request }));
+    let message = ForwardMessage::Ask { op: facts.id, request };
+    around.out.push_back((to, Message::Forward(message)));
     Ok(())
 }
 
@@ -335,21 +360,5 @@ fn not_issued(error: &Error) -> Reply {
         Error::Full(what) => Reply::overloaded(*what).lasting(),
         Error::Busy(what) => Reply::overloaded(*what),
         error => Reply::unavailable(format!("this replica cannot read its record: {error}")),
-    }
-}
-
-/// The operation that a message answers; `None` for what is no answer.
-fn answered(message: &Message) -> Option<OpId> {
-    match message {
-        Message::QueryReply { op, .. }
-        | Message::ReadReply { op, .. }
-        | Message::DigestReply { op, .. }
-        | Message::MergeAck { op }
-        | Message::Lacks { op }
-        | Message::Failed { op }
-        | Message::StaleLayout { op }
-        | Message::ForwardReply { op, .. }
-        | Message::ForwardRefused { op, .. } => Some(*op),
-        _ => None,
     }
 }

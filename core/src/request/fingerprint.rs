@@ -7,11 +7,9 @@
 
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec;
-use crate::id::{Life, Lsn, OpId, RequestId};
-use crate::layout::LayoutRef;
+use crate::id::RequestId;
 use crate::layout::keyspace::Level;
-use crate::message::{Envelope, Message, Request};
+use crate::wire::client::{Request, encode_request};
 
 /// 128 bits of what a request asks. Two requests of one client that have the same are the same: a hash without a key
 /// is enough, because whoever finds two alike deceives nobody but himself.
@@ -31,15 +29,10 @@ impl Fingerprint {
             deadline_ms: None,
             ..request.clone()
         };
-        let message = Message::Forward { op: OpId::default(), request: bare };
-        let bytes = codec::encode(&Envelope {
-            life: Life::default(),
-            layout: LayoutRef::default(),
-            durable: Lsn::default(),
-            message,
-        });
+        let (header, values) = encode_request(&bare);
         let mut hash = Xxh3::new();
-        bytes.parts.iter().for_each(|part| hash.update(part));
+        hash.update(&header);
+        values.iter().for_each(|value| hash.update(value));
         Fingerprint(hash.digest128())
     }
 }
@@ -50,10 +43,10 @@ mod tests {
 
     use super::*;
     use crate::id::ActorId;
-    use crate::message::Action;
     use crate::version::context::Context;
     use crate::version::dvv::VersionVector;
     use crate::version::hlc::Hlc;
+    use crate::wire::client::Action;
 
     fn put(value: &'static str, content_type: &'static str, context: Option<Context>) -> Request {
         Request {

@@ -14,7 +14,6 @@
 use smallvec::SmallVec;
 
 use crate::layout::keyspace::{Level, Policy};
-use crate::message::{Action, Message, Reply, Sibling};
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::put;
@@ -23,6 +22,8 @@ use crate::request::spread::Spread;
 use crate::version::context::Context;
 use crate::version::dvv::{Version, VersionSet};
 use crate::version::hlc::Hlc;
+use crate::wire::client::{Action, Reply, Sibling};
+use crate::wire::key::Question;
 
 /// What a primary told.
 #[derive(Debug)]
@@ -89,7 +90,7 @@ impl ReadRound {
         let count = facts.read_needs().max(facts.write_needs());
         let asks = order.iter().take(count).enumerate().map(|(i, &at)| {
             self.asked.add(at);
-            (at, read(facts, i > 0))
+            (at, read(i > 0))
         });
         Next::Ask(asks.collect())
     }
@@ -122,9 +123,9 @@ impl ReadRound {
     }
 
     /// A primary does not hold what was written back.
-    pub fn on_lacks(&mut self, at: usize, facts: &Facts) -> Next {
+    pub fn on_lacks(&mut self, at: usize) -> Next {
         let write_back = self.write_back.as_mut();
-        write_back.map_or(Next::Wait, |write_back| Next::Ask(write_back.on_lacks(at, facts)))
+        write_back.map_or(Next::Wait, |write_back| Next::Ask(write_back.on_lacks(at)))
     }
 
     /// A primary could not answer; another may.
@@ -138,7 +139,7 @@ impl ReadRound {
         // Only those nobody has asked: one that fails at once would be asked without end.
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
         let fresh = (0..nodes).filter(|&at| self.asked.add(at));
-        Next::Ask(fresh.map(|at| (at, read(facts, !whole))).collect())
+        Next::Ask(fresh.map(|at| (at, read(!whole))).collect())
     }
 
     /// A question has not left: whoever has not been asked yet is asked now, instead of after the hedge.
@@ -149,11 +150,11 @@ impl ReadRound {
         }
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
         let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
-        Next::Ask(fresh.map(|at| (at, read(facts, !whole))).collect())
+        Next::Ask(fresh.map(|at| (at, read(!whole))).collect())
     }
 
     /// What to ask of all who have not told what is wanted now: a hedge, or a repetition.
-    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
+    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Question)> {
         if let Some(write_back) = &mut self.write_back {
             return write_back.unanswered(facts);
         }
@@ -163,8 +164,8 @@ impl ReadRound {
             let told = self.told.iter().find(|told| told.at == *at);
             told.is_none_or(|told| (self.whole || no_state) && told.state.is_none())
         };
-        let asks: Vec<(usize, Message)> =
-            all.filter(lacks).map(|at| (at, read(facts, !(self.whole || no_state)))).collect();
+        let asks: Vec<(usize, Question)> =
+            all.filter(lacks).map(|at| (at, read(!(self.whole || no_state)))).collect();
         for &(at, _) in &asks {
             self.asked.add(at);
         }
@@ -278,8 +279,8 @@ fn sibling(version: &Version) -> Sibling {
     }
 }
 
-fn read(facts: &Facts, digest_only: bool) -> Message {
-    Message::Read { op: facts.id, key: facts.key.clone(), digest_only }
+const fn read(digest_only: bool) -> Question {
+    Question::Read { digest_only }
 }
 
 /// What became of the write of the request. Its writer has seen nothing else that is here: it is told what it

@@ -5,8 +5,10 @@ use crate::env::Mono;
 use crate::id::{ClientTag, NodeId, OpId, PartitionId};
 use crate::layout::keyspace::{Level, Policy};
 use crate::layout::{LayoutRef, Quorums};
-use crate::message::{KeyRef, Message, Reply, Request};
 use crate::request::quorum::Primaries;
+use crate::wire::client::{Reply, Request};
+use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use crate::wire::message::Message;
 
 /// Who waits for the outcome.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,8 +51,8 @@ pub struct Facts {
 pub enum Next {
     /// Wait on.
     Wait,
-    /// Send these to the primaries at these positions.
-    Ask(Vec<(usize, Message)>),
+    /// Ask the primaries at these positions this.
+    Ask(Vec<(usize, Question)>),
     /// The query round is met: issue the dot.
     Issue,
     /// Pass it on to the next primary that can be reached.
@@ -101,6 +103,18 @@ impl Facts {
             Level::Quorum => usize::from(self.quorums.w),
             Level::All => self.primaries.nodes().len(),
         }
+    }
+
+    /// The message that asks a primary something for this request.
+    #[must_use]
+    pub fn ask(&self, question: Question) -> Message {
+        Message::Key(KeyMessage::Ask(Ask { op: self.id, key: self.key.clone(), question }))
+    }
+
+    /// The message by which this node answers itself.
+    #[must_use]
+    pub const fn answer(&self, answer: Answer) -> Message {
+        Message::Key(KeyMessage::Answer { op: self.id, answer })
     }
 
     /// The outcome of a write that may have happened, although nobody has said so.

@@ -1,7 +1,6 @@
 //! Where a request stands: in one of the two protocols, or with a primary that coordinates it.
 
 use crate::id::NodeId;
-use crate::message::{Message, Reply};
 use crate::request::attempts::Attempt;
 use crate::request::get::ReadRound;
 use crate::request::operation::{Facts, Next};
@@ -9,6 +8,9 @@ use crate::request::passing::Passing;
 use crate::request::put::PutRound;
 use crate::sometimes;
 use crate::step::Env;
+use crate::wire::client::Reply;
+use crate::wire::forward::ForwardAnswer;
+use crate::wire::key::Answer;
 
 /// Where a request stands.
 #[derive(Debug)]
@@ -22,36 +24,46 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// A peer, or this node itself, has answered.
-    pub fn on_answer(&mut self, from: NodeId, message: Message, facts: &Facts) -> Next {
-        if let Phase::Forwarded(passing) = self {
-            return if passing.to() == Some(from) { passed(passing, message) } else { Next::Wait };
-        }
+    /// A replica, perhaps this node itself, has answered a question about the key.
+    pub fn on_answer(&mut self, from: NodeId, answer: Answer, facts: &Facts) -> Next {
         let Some(at) = facts.primaries.position(from) else {
             return Next::Wait;
         };
-        match (self, message) {
-            (Phase::Put(round), Message::QueryReply { clock, highest, .. }) => {
-                round.on_query_reply(at, &clock, highest)
-            }
-            (Phase::Put(round), Message::MergeAck { .. }) => round.on_merge_ack(at),
-            (Phase::Put(round), Message::Failed { .. } | Message::StaleLayout { .. }) => {
-                round.on_failed(at, facts)
-            }
-            (Phase::Read(round), Message::ReadReply { state, .. }) => {
-                round.on_state(at, state, facts)
-            }
-            (Phase::Read(round), Message::DigestReply { digest, .. }) => {
-                round.on_digest(at, digest, facts)
-            }
-            (Phase::Put(round), Message::Lacks { .. }) => round.on_lacks(at, facts),
-            (Phase::Read(round), Message::MergeAck { .. }) => round.on_merge_ack(at, facts),
-            (Phase::Read(round), Message::Lacks { .. }) => round.on_lacks(at, facts),
-            (Phase::Read(round), Message::Failed { .. } | Message::StaleLayout { .. }) => {
-                round.on_failed(at, facts)
-            }
-            _ => Next::Wait,
+        match self {
+            Phase::Put(round) => match answer {
+                Answer::Query { clock, highest } => round.on_query_reply(at, &clock, highest),
+                Answer::MergeAck => round.on_merge_ack(at),
+                Answer::Lacks => round.on_lacks(at),
+                Answer::Failed | Answer::StaleLayout => round.on_failed(at, facts),
+                Answer::State { .. } | Answer::Digest { .. } => Next::Wait,
+            },
+            Phase::Read(round) => match answer {
+                Answer::State { state } => round.on_state(at, state, facts),
+                Answer::Digest { digest } => round.on_digest(at, digest, facts),
+                Answer::MergeAck => round.on_merge_ack(at, facts),
+                Answer::Lacks => round.on_lacks(at),
+                Answer::Failed | Answer::StaleLayout => round.on_failed(at, facts),
+                Answer::Query { .. } => Next::Wait,
+            },
+            Phase::Forwarded(_) => Next::Wait,
         }
+    }
+
+    /// The primary that a request was passed on to says what has become of it.
+    pub fn on_forward_answer(&mut self, from: NodeId, answer: ForwardAnswer) -> Next {
+        let passing = match self {
+            Phase::Forwarded(passing) if passing.to() == Some(from) => passing,
+            Phase::Forwarded(_) | Phase::Put(_) | Phase::Read(_) => return Next::Wait,
+        };
+        match answer {
+            ForwardAnswer::Done { reply } => return Next::End(reply),
+            ForwardAnswer::Refused { reply } => passing.refused(reply),
+            ForwardAnswer::StaleLayout | ForwardAnswer::Failed => {
+                let reason = "the primary that it was passed on to cannot serve it now";
+                passing.refused(Reply::unavailable(reason));
+            }
+        }
+        Next::PassOn
     }
 
     /// A message to this node has not left: it will never be answered.
@@ -138,22 +150,5 @@ pub fn meet_read(reply: &Reply, repaired: bool, searched: bool, env: &impl Env) 
     sometimes!(env, ReadFoundNothing, matches!(reply, Reply::NotFound { .. }));
     if let Reply::Found { siblings, .. } = reply {
         sometimes!(env, ReadSawSiblings, siblings.len() > 1);
-    }
-}
-
-/// What a primary said of a request that was passed on to it.
-fn passed(passing: &mut Passing, message: Message) -> Next {
-    match message {
-        Message::ForwardReply { reply, .. } => Next::End(reply),
-        Message::ForwardRefused { reply, .. } => {
-            passing.refused(reply);
-            Next::PassOn
-        }
-        Message::StaleLayout { .. } | Message::Failed { .. } => {
-            let reason = "the primary that it was passed on to cannot serve it now";
-            passing.refused(Reply::unavailable(reason));
-            Next::PassOn
-        }
-        _ => Next::Wait,
     }
 }

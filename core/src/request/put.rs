@@ -15,7 +15,6 @@ use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
-use crate::message::{Action, Message, Reply, Request};
 use crate::own_actors::Heard;
 use crate::replica::{Covers, Replica, Trouble};
 use crate::request::attempts::Written;
@@ -27,6 +26,8 @@ use crate::step::Env;
 use crate::version::context::Context;
 use crate::version::dvv::{Version, VersionVector};
 use crate::version::hlc::Hlc;
+use crate::wire::client::{Action, Reply, Request};
+use crate::wire::key::{Answer, Question};
 
 /// How a put stands.
 #[derive(Debug)]
@@ -130,11 +131,9 @@ impl PutRound {
     }
 
     /// A primary does not hold the dot.
-    pub fn on_lacks(&mut self, at: usize, facts: &Facts) -> Next {
+    pub fn on_lacks(&mut self, at: usize) -> Next {
         match self {
-            PutRound::Write(write) if write.may_leave() => {
-                Next::Ask(write.spread.on_lacks(at, facts))
-            }
+            PutRound::Write(write) if write.may_leave() => Next::Ask(write.spread.on_lacks(at)),
             PutRound::Write(_) | PutRound::Query(_) => Next::Wait,
         }
     }
@@ -157,13 +156,12 @@ impl PutRound {
 
     /// What to ask, again or for the first time, of those who have not answered. This node itself needs no repetition of
     /// what waits for its own disk.
-    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
+    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Question)> {
         match self {
             PutRound::Query(query) => {
-                let (op, key) = (facts.id, facts.key.clone());
                 let silent = 0..facts.primaries.nodes().len();
                 let silent = silent.filter(|&at| !query.tally.has(at));
-                silent.map(|at| (at, Message::Query { op, key: key.clone() })).collect()
+                silent.map(|at| (at, Question::Query)).collect()
             }
             PutRound::Write(write) if write.may_leave() => {
                 let mut asks = write.spread.unanswered(facts);
@@ -218,20 +216,20 @@ impl PutRound {
         let issued = replica.issue(&facts.key, facts.partition, covers, &heard, version, env)?;
         let mut spread = Spread::new(issued.state, Tally::new(facts.write_needs(), nodes.len()));
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
-        let mut asks: Vec<(usize, Message)> = others.map(|at| spread.bring(at, facts)).collect();
-        held.until(issued.lsn, Release::Send(me, Message::MergeAck { op: facts.id }));
+        let mut asks: Vec<(usize, Question)> = others.map(|at| spread.bring(at)).collect();
+        held.until(issued.lsn, Release::Send(me, facts.answer(Answer::MergeAck)));
         sometimes!(env, ClockReserved, issued.reservation.is_some());
         sometimes!(env, PutByALaterPrimary, nodes[0] != me);
         if buggify!(env, MergesHeldBack) {
-            for (at, message) in asks.drain(..) {
-                held.until(issued.lsn, Release::Send(nodes[at], message));
+            for (at, question) in asks.drain(..) {
+                held.until(issued.lsn, Release::Send(nodes[at], facts.ask(question)));
             }
         }
         if let Some(reservation) = issued.reservation {
             // The clock may not run ahead of what it has reserved durably in anybody's eyes.
             held.until(issued.lsn, Release::Reserved(reservation));
-            for (at, message) in asks.drain(..) {
-                held.until(issued.lsn, Release::Send(nodes[at], message));
+            for (at, question) in asks.drain(..) {
+                held.until(issued.lsn, Release::Send(nodes[at], facts.ask(question)));
             }
         }
         let context = Context { clock: issued.known, highest: issued.hlc };

@@ -4,11 +4,11 @@
 //! outline; only one that says it lacks it is sent the state again. So a stall, in which everybody is silent, is not made
 //! worse by what is repeated (the metastable failures of Bronson, Aghayev, Charapko, Zhu, HotOS 2021).
 
-use crate::message::Message;
 use crate::request::operation::Facts;
 use crate::request::quorum::{Members, Tally};
 use crate::version::dvv::VersionSet;
 use crate::version::outline::Outline;
+use crate::wire::key::Question;
 
 /// A state on its way.
 #[derive(Debug)]
@@ -44,11 +44,11 @@ impl Spread {
     }
 
     /// The primary at `at` says that it does not hold it: it is sent the state again.
-    pub fn on_lacks(&mut self, at: usize, facts: &Facts) -> Vec<(usize, Message)> {
+    pub fn on_lacks(&mut self, at: usize) -> Vec<(usize, Question)> {
         if self.holders.has(at) {
             return Vec::new();
         }
-        vec![self.bring(at, facts)]
+        vec![self.bring(at)]
     }
 
     /// What was sent to the primary at `at` has not left.
@@ -57,23 +57,21 @@ impl Spread {
     }
 
     /// The state, to the primary at `at`.
-    pub fn bring(&mut self, at: usize, facts: &Facts) -> (usize, Message) {
+    pub fn bring(&mut self, at: usize) -> (usize, Question) {
         self.sent.add(at);
-        let (op, key) = (facts.id, facts.key.clone());
-        (at, Message::Merge { op, key, state: self.state.clone() })
+        (at, Question::Merge { state: self.state.clone() })
     }
 
     /// What to send to those who are silent: the state to those whom it has not left for, else the question.
-    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Message)> {
+    pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Question)> {
         let outline = Outline::of(&self.state);
         let silent: Vec<usize> =
             (0..facts.primaries.nodes().len()).filter(|&at| !self.holders.has(at)).collect();
         let ask = |at: usize| {
             if !self.sent.has(at) {
-                return self.bring(at, facts);
+                return self.bring(at);
             }
-            let (op, key, outline) = (facts.id, facts.key.clone(), outline.clone());
-            (at, Message::Holds { op, key, outline })
+            (at, Question::Holds { outline: outline.clone() })
         };
         silent.into_iter().map(ask).collect()
     }

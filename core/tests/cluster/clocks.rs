@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use rondo_core::codec;
 use rondo_core::config::{Actors, OWN_RUNS_USUAL, issue_runs_max};
 use rondo_core::engine::{Engine, Record};
 use rondo_core::layout::keyspace::Level;
-use rondo_core::message::{Action, Request};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::VersionSet;
+use rondo_core::wire::client::{Action, Request};
+use rondo_core::wire::state::decode_state;
 
 use crate::stage::{Stage, Start, put, request};
 
@@ -27,7 +27,7 @@ fn copies(stage: &mut Stage) -> Vec<VersionSet> {
     let read = |node| {
         let page = stage.engine(node).scan_from(&[1], 10, 1 << 20).unwrap();
         let record = page.records.first();
-        let decode = |record: &Record| codec::decode_state(&record.head, &record.body).unwrap();
+        let decode = |record: &Record| decode_state(&record.head, &record.body).unwrap();
         record.map(|(_, record)| decode(record)).unwrap_or_default()
     };
     (1..=3).map(read).collect()

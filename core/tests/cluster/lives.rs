@@ -25,7 +25,7 @@ fn waiting(stage: &Stage, node: usize) -> String {
 }
 
 /// What a client is told, in one line.
-fn answer(stage: &mut Stage, node: usize, request: rondo_core::message::Request) -> String {
+fn answer(stage: &mut Stage, node: usize, request: rondo_core::wire::client::Request) -> String {
     stage.transcript();
     stage.ask(node, request);
     stage.settle();

@@ -8,18 +8,19 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, RequestId, SessionId};
 use rondo_core::layout::LayoutRef;
-use rondo_core::message::{Action, Envelope, Gossip, Reply, Request};
 use rondo_core::node::Node;
 use rondo_core::probe::Probe;
 use rondo_core::step::{Env, Input};
 use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::client::{Action, Reply, Request};
+use rondo_core::wire::member::Gossip;
+use rondo_core::wire::message::{self, Envelope};
 
 use crate::engine::SlowEngine;
 use crate::words;
@@ -399,8 +400,9 @@ impl Stage {
         };
         let Some(found) = found else { return false };
         let (_, _, envelope) = self.shared.borrow_mut().mail.remove(found).expect("just found");
-        let parts = codec::encode(&envelope).parts.concat();
-        let envelope = codec::decode(&Bytes::from(parts)).expect("what is encoded can be decoded");
+        let parts = message::encode(&envelope).parts.concat();
+        let envelope =
+            message::decode(&Bytes::from(parts)).expect("what is encoded can be decoded");
         self.arrived.insert((from, to), envelope.clone());
         self.arrive(from, to, Envelope { layout: layout.unwrap_or(envelope.layout), ..envelope });
         true

@@ -1,13 +1,18 @@
 //! How messages, answers, datagrams and records are told in a transcript: the one place that knows what they are made of.
 
 use bytes::Bytes;
-use rondo_core::codec;
 use rondo_core::engine::{Batch, Change};
 use rondo_core::id::NodeId;
-use rondo_core::message::{Action, Gossip, Message, Reply, Request};
 use rondo_core::replica::parse_data_key;
 use rondo_core::version::dvv::{Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::runs::{Run, Runs};
+use rondo_core::wire::client::{Action, Reply, Request};
+use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
+use rondo_core::wire::key::{Answer, KeyMessage, Question};
+use rondo_core::wire::layout::LayoutMessage;
+use rondo_core::wire::member::Gossip;
+use rondo_core::wire::message::Message;
+use rondo_core::wire::state::decode_state;
 
 /// What is said of longer texts than this is how long they are.
 const TEXT_MAX: usize = 40;
@@ -49,23 +54,33 @@ fn clock(clock: &VersionVector) -> String {
 
 pub(crate) fn message(message: &Message) -> String {
     match message {
-        Message::Query { .. } => "Query".to_owned(),
-        Message::QueryReply { clock: known, .. } => format!("QueryReply {}", clock(known)),
-        Message::Read { digest_only: true, .. } => "Read digest".to_owned(),
-        Message::Read { .. } => "Read".to_owned(),
-        Message::ReadReply { state: told, .. } => format!("ReadReply {}", state(told)),
-        Message::DigestReply { .. } => "DigestReply".to_owned(),
-        Message::Merge { state: told, .. } => format!("Merge {}", state(told)),
-        Message::MergeAck { .. } => "MergeAck".to_owned(),
-        Message::Holds { .. } => "Holds".to_owned(),
-        Message::Lacks { .. } => "Lacks".to_owned(),
-        Message::Failed { .. } => "Failed".to_owned(),
-        Message::StaleLayout { .. } => "StaleLayout".to_owned(),
-        Message::Forward { request, .. } => format!("Forward {}", self::request(request)),
-        Message::ForwardReply { reply, .. } => format!("ForwardReply {}", outcome(reply)),
-        Message::ForwardRefused { reply, .. } => format!("ForwardRefused {}", outcome(reply)),
-        Message::LayoutOffer { .. } => "LayoutOffer".to_owned(),
-        Message::LayoutRequest => "LayoutRequest".to_owned(),
+        Message::Key(KeyMessage::Ask(ask)) => match &ask.question {
+            Question::Query => "Query".to_owned(),
+            Question::Read { digest_only: true } => "Read digest".to_owned(),
+            Question::Read { digest_only: false } => "Read".to_owned(),
+            Question::Merge { state: told } => format!("Merge {}", state(told)),
+            Question::Holds { .. } => "Holds".to_owned(),
+        },
+        Message::Key(KeyMessage::Answer { answer, .. }) => match answer {
+            Answer::Query { clock: known, .. } => format!("QueryReply {}", clock(known)),
+            Answer::State { state: told } => format!("ReadReply {}", state(told)),
+            Answer::Digest { .. } => "DigestReply".to_owned(),
+            Answer::MergeAck => "MergeAck".to_owned(),
+            Answer::Lacks => "Lacks".to_owned(),
+            Answer::Failed => "Failed".to_owned(),
+            Answer::StaleLayout => "StaleLayout".to_owned(),
+        },
+        Message::Forward(ForwardMessage::Ask { request, .. }) => {
+            format!("Forward {}", self::request(request))
+        }
+        Message::Forward(ForwardMessage::Answer { answer, .. }) => match answer {
+            ForwardAnswer::Done { reply } => format!("ForwardReply {}", outcome(reply)),
+            ForwardAnswer::Refused { reply } => format!("ForwardRefused {}", outcome(reply)),
+            ForwardAnswer::Failed => "Failed".to_owned(),
+            ForwardAnswer::StaleLayout => "StaleLayout".to_owned(),
+        },
+        Message::Layout(LayoutMessage::Offer { .. }) => "LayoutOffer".to_owned(),
+        Message::Layout(LayoutMessage::Request) => "LayoutRequest".to_owned(),
     }
 }
 
@@ -152,5 +167,5 @@ fn own(key: &Bytes) -> String {
 
 /// A stored state.
 pub(crate) fn record(head: &Bytes, body: &Bytes) -> String {
-    codec::decode_state(head, body).map_or_else(|error| error.to_string(), |read| state(&read))
+    decode_state(head, body).map_or_else(|error| error.to_string(), |read| state(&read))
 }

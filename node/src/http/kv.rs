@@ -12,9 +12,9 @@ use hyper::{Method, StatusCode};
 use rondo_core::config::{DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace::Level;
-use rondo_core::message::{Action, Reply, Request, Sibling};
 use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::client::{Action, Reply, Request, Sibling};
 use sha2::{Digest, Sha256};
 
 use crate::http::address;

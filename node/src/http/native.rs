@@ -5,9 +5,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::header::{ETAG, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
-use rondo_core::message::Sibling;
 use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::client::Sibling;
 use serde::Serialize;
 
 use crate::http::answer::{self, Answer, CONTEXT, Problem, SIBLINGS};

@@ -13,11 +13,11 @@ use rondo_core::env::Wall;
 use rondo_core::id::{ActorId, NodeId};
 use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::{Quorums, Role};
-use rondo_core::message::{self, Action, Reply, Sibling};
 use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::VersionVector;
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::client::{self, Action, Reply, Sibling};
 
 use crate::http::answer::Answer;
 use crate::http::claims::Claims;
@@ -65,7 +65,7 @@ fn sibling(n: u64, value: Bytes, content_type: Bytes) -> Sibling {
     Sibling { version: version(n), digest: n, content_type, value }
 }
 
-fn fake_reply(map: &mut Map, request: &message::Request) -> Reply {
+fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
     let reason = || "2 of 3 replicas do not answer".to_owned();
     match &request.key[..] {
         b"slow" => return Reply::Indeterminate { acks: 1, needed: 2 },

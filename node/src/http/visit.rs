@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rondo_core::inbox::{Ask, ReplySink};
-use rondo_core::message::{Action, Reply, Request};
+use rondo_core::wire::client::{Action, Reply, Request};
 use tokio::sync::oneshot;
 
 use crate::http::claims::Claim;

@@ -1,0 +1,68 @@
+//! A client's request that is passed on to a primary of its key, and what becomes of it there.
+//!
+//! A forward is fenced as every question about a key is, and it is taken on once however often it arrives
+//! (`request/forwards.rs`): other than those questions it is not idempotent.
+
+use crate::id::OpId;
+use crate::wire::client::{Reply, Request};
+use crate::wire::frame::table;
+
+/// A message about a request that is passed on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ForwardMessage {
+    /// A request for a primary to coordinate; never forwarded again.
+    Ask {
+        /// The forwarder's operation.
+        op: OpId,
+        /// The request.
+        request: Request,
+    },
+    /// What the primary made of it.
+    Answer {
+        /// The forwarder's operation.
+        op: OpId,
+        /// What it is told.
+        answer: ForwardAnswer,
+    },
+}
+
+/// What a primary made of a request that was passed on to it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ForwardAnswer {
+    /// It was coordinated there.
+    Done {
+        /// The outcome.
+        reply: Reply,
+    },
+    /// It was not taken on: nothing was done for it, and another primary may be asked.
+    Refused {
+        /// `Unavailable` or `Overloaded`, with the reason.
+        reply: Reply,
+    },
+    /// The primary must not serve, and did nothing.
+    Failed,
+    /// The primary is not in the layout that the request was passed on under, and did nothing.
+    StaleLayout,
+}
+
+impl ForwardMessage {
+    /// The bytes that it keeps in memory beside itself, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            ForwardMessage::Ask { request, .. } => request.weight(),
+            ForwardMessage::Answer { answer, .. } => match answer {
+                ForwardAnswer::Done { reply } | ForwardAnswer::Refused { reply } => reply.weight(),
+                ForwardAnswer::Failed | ForwardAnswer::StaleLayout => 0,
+            },
+        }
+    }
+}
+
+table!(enum ForwardMessage { 1 Ask { op, request }, 2 Answer { op, answer } });
+table!(enum ForwardAnswer {
+    1 Done { reply },
+    2 Refused { reply },
+    3 Failed,
+    4 StaleLayout,
+});

@@ -1,0 +1,344 @@
+//! How the parts of a message are written and read: headers, and the values that follow them.
+//!
+//! A header is a sequence of fields in bincode 2 (integers of variable length). Which fields, and in which order, say
+//! the tables (`table!`) beside the types. A value does not pass through bincode: the header has its length, and the
+//! values follow the header one after another. Reading slices them out of the received bytes without a copy.
+//!
+//! Invariants: reading never panics, never allocates more than the input can pay for, and refuses what is left over; a
+//! header with an unknown version is refused by name. This is the only file that names bincode, so that another format
+//! touches one file.
+
+use std::sync::Arc;
+
+use bincode::config::{Configuration, LittleEndian, NoLimit, Varint};
+use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
+
+use crate::env::{Address, Wall};
+use crate::error::{Error, Result};
+use crate::id::{
+    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
+};
+use crate::version::hlc::Hlc;
+
+type Format = Configuration<LittleEndian, Varint, NoLimit>;
+// No limit: only numbers are written so, and no number is longer than 17 bytes.
+const FORMAT: Format = bincode::config::standard();
+
+/// The longest list of anything but versions and actors: the owners of a layout.
+const LIST_MAX: usize = 4096 * 8;
+
+/// The values that follow a header, in its order.
+pub type Values = SmallVec<[Bytes; 2]>;
+
+/// How one type is written and read.
+pub(super) trait Wire: Sized {
+    /// Writes it.
+    fn put(&self, to: &mut Writer);
+    /// Reads it. `Err(Malformed)`: the bytes are not what `put` makes.
+    fn take(from: &mut Reader) -> Result<Self>;
+}
+
+/// A header that is being written, and the values that will follow it.
+pub(super) struct Writer {
+    header: Vec<u8>,
+    values: Values,
+}
+
+impl Writer {
+    /// A header that goes on after these bytes.
+    pub(super) fn after(prefix: &[u8]) -> Writer {
+        let mut header = Vec::with_capacity(128);
+        header.extend_from_slice(prefix);
+        Writer { header, values: Values::new() }
+    }
+
+    /// The header with its prefix, and the values.
+    pub(super) fn finish(self) -> (Vec<u8>, Values) {
+        (self.header, self.values)
+    }
+
+    fn number<T: bincode::Encode>(&mut self, number: T) {
+        bincode::encode_into_std_write(number, &mut self.header, FORMAT)
+            .expect("a vector takes all bytes");
+    }
+
+    fn length(&mut self, length: usize) {
+        self.number(length as u64);
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        self.length(text.len());
+        self.header.extend_from_slice(text);
+    }
+
+    /// A value, which follows the header; the header has its length only.
+    pub(super) fn value(&mut self, value: &Bytes) {
+        self.length(value.len());
+        if !value.is_empty() {
+            self.values.push(value.clone());
+        }
+    }
+}
+
+/// What is left of a header that is being read, and of the values that follow it.
+pub(super) struct Reader {
+    header: Bytes,
+    values: Bytes,
+}
+
+impl Reader {
+    fn number<T: bincode::Decode<()>>(&mut self) -> Result<T> {
+        let (number, used) = bincode::decode_from_slice(&self.header, FORMAT)
+            .map_err(|_| Error::Malformed("a header ends early, or a number is none"))?;
+        self.header.advance(used);
+        Ok(number)
+    }
+
+    /// A length that was written, at most `max`.
+    fn length(&mut self, max: usize) -> Result<usize> {
+        let length = usize::try_from(self.number::<u64>()?).unwrap_or(usize::MAX);
+        if length > max {
+            return Err(Error::Malformed(
+                "something is longer than it may be, or than what is left",
+            ));
+        }
+        Ok(length)
+    }
+
+    fn text(&mut self) -> Result<Bytes> {
+        let length = self.length(usize::MAX)?;
+        if length > self.header.len() {
+            return Err(Error::Malformed("a text is longer than what is left of its header"));
+        }
+        Ok(self.header.split_to(length))
+    }
+
+    /// The next value behind the header.
+    pub(super) fn value(&mut self) -> Result<Bytes> {
+        let length = self.length(self.values.len())?;
+        Ok(self.values.split_to(length))
+    }
+}
+
+/// Reads one thing that makes up the whole header, and all values.
+pub(super) fn read<T: Wire>(header: Bytes, values: Bytes) -> Result<T> {
+    let mut from = Reader { header, values };
+    let thing = T::take(&mut from)?;
+    if !from.header.is_empty() || !from.values.is_empty() {
+        return Err(Error::Malformed("there are bytes after the end"));
+    }
+    Ok(thing)
+}
+
+/// Refuses bytes of another version by name.
+pub(super) const fn check_version(what: &'static str, found: u8, known: u8) -> Result<()> {
+    if found == known { Ok(()) } else { Err(Error::UnknownVersion { what, found }) }
+}
+
+/// Writes a list, with its length first.
+pub(super) fn put_all<T: Wire>(things: &[T], to: &mut Writer) {
+    to.length(things.len());
+    things.iter().for_each(|thing| thing.put(to));
+}
+
+/// Reads a list of at most `max` things, which grows only as fast as the input pays for it.
+pub(super) fn take_all<A>(from: &mut Reader, max: usize) -> Result<SmallVec<A>>
+where
+    A: smallvec::Array,
+    A::Item: Wire,
+{
+    let length = from.length(max)?;
+    let mut things = SmallVec::new();
+    for _ in 0..length {
+        things.push(A::Item::take(from)?);
+    }
+    Ok(things)
+}
+
+macro_rules! plain {
+    ($($name:ty),* $(,)?) => {$(
+        impl Wire for $name {
+            fn put(&self, to: &mut Writer) {
+                to.number(*self);
+            }
+
+            fn take(from: &mut Reader) -> Result<Self> {
+                from.number()
+            }
+        }
+    )*};
+}
+
+/// The fields of a type in the order of its bytes: of a number in a newtype, a struct, or an enum with its tags.
+macro_rules! table {
+    (number $($name:ident),*) => {$(
+        impl $crate::wire::frame::Wire for $name {
+            fn put(&self, to: &mut $crate::wire::frame::Writer) {
+                $crate::wire::frame::Wire::put(&self.0, to);
+            }
+
+            fn take(from: &mut $crate::wire::frame::Reader) -> $crate::error::Result<Self> {
+                Ok($name($crate::wire::frame::Wire::take(from)?))
+            }
+        }
+    )*};
+    (struct $name:ident { $($field:ident),* $(,)? }) => {
+        impl $crate::wire::frame::Wire for $name {
+            fn put(&self, to: &mut $crate::wire::frame::Writer) {
+                $($crate::wire::frame::Wire::put(&self.$field, to);)*
+            }
+
+            fn take(from: &mut $crate::wire::frame::Reader) -> $crate::error::Result<Self> {
+                $(let $field = $crate::wire::frame::Wire::take(from)?;)*
+                Ok($name { $($field),* })
+            }
+        }
+    };
+    (enum $name:ident {
+        $($tag:literal $variant:ident $(($one:ident))? $({ $($field:ident),* })?),* $(,)?
+    }) => {
+        impl $crate::wire::frame::Wire for $name {
+            fn put(&self, to: &mut $crate::wire::frame::Writer) {
+                match self {
+                    $($name::$variant $(($one))? $({ $($field),* })? => {
+                        $crate::wire::frame::Wire::put(&($tag as u8), to);
+                        $($crate::wire::frame::Wire::put($one, to);)?
+                        $($($crate::wire::frame::Wire::put($field, to);)*)?
+                    })*
+                }
+            }
+
+            fn take(from: &mut $crate::wire::frame::Reader) -> $crate::error::Result<Self> {
+                match <u8 as $crate::wire::frame::Wire>::take(from)? {
+                    $($tag => {
+                        $(let $one = $crate::wire::frame::Wire::take(from)?;)?
+                        $($(let $field = $crate::wire::frame::Wire::take(from)?;)*)?
+                        Ok($name::$variant $(($one))? $({ $($field),* })?)
+                    })*
+                    _ => Err($crate::error::Error::Malformed(concat!(
+                        "an unknown kind of ",
+                        stringify!($name)
+                    ))),
+                }
+            }
+        }
+    };
+}
+
+pub(super) use table;
+
+plain!(bool, u8, u16, u32, u64, u128);
+table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, Lsn, NodeId, RequestId, SessionId, Hlc, Wall, Address);
+table!(struct Life { boot, session });
+table!(struct OpId { life, seq });
+
+/// Short bytes such as keys stand in the header itself.
+impl Wire for Bytes {
+    fn put(&self, to: &mut Writer) {
+        to.text(self);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        from.text()
+    }
+}
+
+impl Wire for String {
+    fn put(&self, to: &mut Writer) {
+        to.text(self.as_bytes());
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let text = from.text()?;
+        let text =
+            std::str::from_utf8(&text).map_err(|_| Error::Malformed("a text is not UTF-8"))?;
+        Ok(text.to_owned())
+    }
+}
+
+impl Wire for Arc<str> {
+    fn put(&self, to: &mut Writer) {
+        to.text(self.as_bytes());
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        String::take(from).map(Arc::from)
+    }
+}
+
+impl<T: Wire> Wire for Arc<T> {
+    fn put(&self, to: &mut Writer) {
+        (**self).put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        T::take(from).map(Arc::new)
+    }
+}
+
+impl<A: Wire, B: Wire> Wire for (A, B) {
+    fn put(&self, to: &mut Writer) {
+        self.0.put(to);
+        self.1.put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        Ok((A::take(from)?, B::take(from)?))
+    }
+}
+
+impl<T: Wire> Wire for Option<T> {
+    fn put(&self, to: &mut Writer) {
+        self.is_some().put(to);
+        self.iter().for_each(|thing| thing.put(to));
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        Ok(if bool::take(from)? { Some(T::take(from)?) } else { None })
+    }
+}
+
+impl<T: Wire> Wire for Vec<T> {
+    fn put(&self, to: &mut Writer) {
+        put_all(self, to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let things: SmallVec<[T; 1]> = take_all(from, LIST_MAX)?;
+        Ok(things.into_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written<T: Wire>(thing: &T) -> (Bytes, Bytes) {
+        let mut to = Writer::after(&[]);
+        thing.put(&mut to);
+        let (header, values) = to.finish();
+        (Bytes::from(header), Bytes::from(values.concat()))
+    }
+
+    #[test]
+    fn numbers_texts_and_lists_have_these_bytes() {
+        let bytes = |header: &[u8]| (Bytes::copy_from_slice(header), Bytes::new());
+        assert_eq!(written(&250u64), bytes(&[250]));
+        assert_eq!(written(&251u64), bytes(&[251, 251, 0]), "a mark, then two bytes");
+        assert_eq!(written(&0x01_0000u64), bytes(&[252, 0, 0, 1, 0]));
+        assert_eq!(written(&"ab".to_owned()), bytes(&[2, b'a', b'b']));
+        assert_eq!(written(&vec![Some(true), None]), bytes(&[2, 1, 1, 0]));
+    }
+
+    #[test]
+    fn a_length_beyond_what_is_left_is_refused_before_anything_is_allocated() {
+        let huge = Bytes::from_static(&[253, 255, 255, 255, 255, 255, 255, 255, 127]);
+        assert!(read::<Bytes>(huge.clone(), Bytes::new()).is_err());
+        assert!(read::<String>(huge.clone(), Bytes::new()).is_err());
+        assert!(read::<Vec<u8>>(huge, Bytes::new()).is_err());
+        assert!(read::<Vec<u64>>(Bytes::from_static(&[200, 1]), Bytes::new()).is_err());
+        assert!(read::<u8>(Bytes::from_static(&[1, 2]), Bytes::new()).is_err(), "left over");
+        assert!(read::<u8>(Bytes::from_static(&[1]), Bytes::from_static(b"v")).is_err());
+    }
+}

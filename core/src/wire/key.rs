@@ -1,0 +1,160 @@
+//! What nodes say to each other about one key: a coordinator asks the key's primaries, and they answer.
+//!
+//! Every question about a key is an `Ask`, and a node looks at no `Ask` before the layout fence has let it through
+//! (`node`). So a new question is fenced because it is one, and nobody has to remember it.
+
+use bytes::Bytes;
+
+use crate::id::{KeyspaceId, OpId};
+use crate::version::dvv::{VersionSet, VersionVector};
+use crate::version::hlc::Hlc;
+use crate::version::outline::Outline;
+use crate::wire::frame::table;
+use crate::wire::state;
+
+/// A key with its keyspace.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct KeyRef {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The client's key.
+    pub key: Bytes,
+}
+
+/// A message about one key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum KeyMessage {
+    /// A coordinator asks.
+    Ask(Ask),
+    /// A replica answers.
+    Answer {
+        /// The operation that asked.
+        op: OpId,
+        /// What it is told.
+        answer: Answer,
+    },
+}
+
+/// A question to a replica about one key. All questions are idempotent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// The operation that asks.
+    pub op: OpId,
+    /// The key.
+    pub key: KeyRef,
+    /// What is asked.
+    pub question: Question,
+}
+
+/// What is asked of a replica.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// What versions does the key have? Asked before a write; the answer need not be durable.
+    Query,
+    /// What is the key's state, as far as it is durable at the replica?
+    Read {
+        /// Whether a digest is enough.
+        digest_only: bool,
+    },
+    /// Merge this state and make it durable: after a put, for a write-back or a repair.
+    Merge {
+        /// What to merge.
+        state: VersionSet,
+    },
+    /// Does the replica hold all of a state that was sent before? `MergeAck` when it is durable there, or `Lacks`.
+    Holds {
+        /// What was sent, without its values.
+        outline: Outline,
+    },
+}
+
+/// What a replica answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// To `Query`.
+    Query {
+        /// All dots known.
+        clock: VersionVector,
+        /// The highest HLC of any version held.
+        highest: Hlc,
+    },
+    /// To `Read`: the whole state.
+    State {
+        /// The state; empty when the key was never written here.
+        state: VersionSet,
+    },
+    /// To `Read`: the digest of the state.
+    Digest {
+        /// `VersionSet::digest`.
+        digest: u64,
+    },
+    /// What `Merge` brought, or `Holds` asked for, is durable here.
+    MergeAck,
+    /// The replica does not hold what `Holds` asks for: it never arrived.
+    Lacks,
+    /// The replica could not do what it was asked: a disk error, or a bound. Never means "absent".
+    Failed,
+    /// The replica is not in the layout that the question was asked under, and did nothing.
+    StaleLayout,
+}
+
+impl KeyMessage {
+    /// The bytes that it keeps in memory beside itself, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            KeyMessage::Ask(ask) => ask.weight(),
+            KeyMessage::Answer { answer, .. } => answer.weight(),
+        }
+    }
+}
+
+impl Ask {
+    /// The bytes that it keeps in memory beside itself, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let carried = match &self.question {
+            Question::Query | Question::Read { .. } => 0,
+            Question::Merge { state } => state::weight(state),
+            Question::Holds { outline } => {
+                size_of_val(outline.known.entries()) + size_of_val(&outline.held[..])
+            }
+        };
+        self.key.key.len() + carried
+    }
+}
+
+impl Answer {
+    /// The bytes that it keeps in memory beside itself, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            Answer::Query { clock, .. } => size_of_val(clock.entries()),
+            Answer::State { state } => state::weight(state),
+            Answer::Digest { .. }
+            | Answer::MergeAck
+            | Answer::Lacks
+            | Answer::Failed
+            | Answer::StaleLayout => 0,
+        }
+    }
+}
+
+table!(struct KeyRef { keyspace, key });
+table!(struct Ask { op, key, question });
+table!(enum KeyMessage { 1 Ask(ask), 2 Answer { op, answer } });
+table!(enum Question {
+    1 Query,
+    2 Read { digest_only },
+    3 Merge { state },
+    4 Holds { outline },
+});
+table!(enum Answer {
+    1 Query { clock, highest },
+    2 State { state },
+    3 Digest { digest },
+    4 MergeAck,
+    5 Lacks,
+    6 Failed,
+    7 StaleLayout,
+});

@@ -1,0 +1,118 @@
+//! A key's state as bytes: in messages, and as the record that an engine keeps.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::config::{REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
+use crate::error::{Error, Result};
+use crate::id::ActorId;
+use crate::version::context::Context;
+use crate::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
+use crate::version::outline::Outline;
+use crate::version::runs::{Run, Runs};
+use crate::wire::frame::{
+    Reader, Values, Wire, Writer, check_version, put_all, read, table, take_all,
+};
+
+/// The version of records.
+const VERSION: u8 = 2;
+
+/// A key's state as a record: its head, and its values in the pieces that make up the body.
+#[must_use]
+pub fn encode_state(state: &VersionSet) -> (Bytes, Values) {
+    let mut to = Writer::after(&[VERSION]);
+    state.put(&mut to);
+    let (head, values) = to.finish();
+    (Bytes::from(head), values)
+}
+
+/// The state in a record.
+pub fn decode_state(head: &Bytes, body: &Bytes) -> Result<VersionSet> {
+    let version = *head.first().ok_or(Error::Malformed("a record has no head"))?;
+    check_version("a record", version, VERSION)?;
+    read(head.slice(1..), body.clone())
+}
+
+/// The bytes that a state keeps in memory, about.
+#[must_use]
+pub fn weight(state: &VersionSet) -> usize {
+    let versions = state.versions().map(|(_, version)| {
+        size_of_val(version) + version.value.len() + version.content_type.len()
+    });
+    size_of_val(state.entries()) + versions.sum::<usize>()
+}
+
+table!(struct Dot { actor, n });
+table!(struct Outline { known, held });
+table!(struct Run { from, to });
+table!(struct Context { clock, highest });
+
+impl Wire for Version {
+    fn put(&self, to: &mut Writer) {
+        self.hlc.put(to);
+        self.request.put(to);
+        self.tombstone.put(to);
+        self.content_type.put(to);
+        self.digest.put(to);
+        to.value(&self.value);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let hlc = Wire::take(from)?;
+        let request = Wire::take(from)?;
+        let tombstone = Wire::take(from)?;
+        let content_type = Wire::take(from)?;
+        let digest = Wire::take(from)?;
+        let value = from.value()?;
+        Ok(Version { hlc, request, tombstone, content_type, value, digest })
+    }
+}
+
+impl Wire for Entry {
+    fn put(&self, to: &mut Writer) {
+        self.actor.put(to);
+        self.known.put(to);
+        put_all(&self.versions, to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let actor = Wire::take(from)?;
+        let known = Wire::take(from)?;
+        // All coordinators may each have reached their bound.
+        let versions = take_all(from, SIBLINGS_MAX * REPLICAS_MAX)?;
+        Ok(Entry { actor, known, versions })
+    }
+}
+
+impl Wire for VersionSet {
+    fn put(&self, to: &mut Writer) {
+        put_all(self.entries(), to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let entries = take_all(from, RUNS_MAX)?;
+        VersionSet::from_entries(entries).ok_or(Error::Malformed("not a version set"))
+    }
+}
+
+impl Wire for VersionVector {
+    fn put(&self, to: &mut Writer) {
+        put_all(self.entries(), to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let entries: SmallVec<[(ActorId, Runs); 4]> = take_all(from, RUNS_MAX)?;
+        VersionVector::from_entries(entries.into_vec())
+            .ok_or(Error::Malformed("not a version vector"))
+    }
+}
+
+impl Wire for Runs {
+    fn put(&self, to: &mut Writer) {
+        put_all(self.list(), to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        Runs::from_list(take_all(from, RUNS_MAX)?).ok_or(Error::Malformed("not runs"))
+    }
+}

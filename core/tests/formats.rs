@@ -1,0 +1,193 @@
+//! Golden bytes: what this version writes is what the last one wrote. Whoever changes a line of the snapshot raises a version
+//! in `wire`, or has written messages that the nodes beside it misread.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::env::{Address, Wall};
+use rondo_core::id::{
+    ActorId, BootEpoch, KeyspaceId, Life, Lsn, NodeId, OpId, RequestId, SessionId,
+};
+use rondo_core::layout::keyspace::{Keyspace, Level};
+use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::version::context::Context;
+use rondo_core::version::dvv::{Version, VersionSet, VersionVector};
+use rondo_core::version::hlc::Hlc;
+use rondo_core::version::outline::Outline;
+use rondo_core::wire::client::{Action, Reply, Request, Sibling};
+use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
+use rondo_core::wire::member::{Counted, Gossip, Introduction, decode_gossip, encode_gossip};
+use rondo_core::wire::message::{Envelope, Message, decode, encode};
+use rondo_core::wire::state::{decode_state, encode_state};
+
+const LIFE: Life = Life { boot: BootEpoch(3), session: SessionId(0x51) };
+const OP: OpId = OpId { life: LIFE, seq: 300 };
+
+fn state() -> VersionSet {
+    let mut state = VersionSet::default();
+    let value = Version::value(Hlc(0x1_0000), RequestId(7), "t".into(), "value".into());
+    state.put(&VersionVector::default(), ActorId(9), value);
+    state.put(
+        &VersionVector::default(),
+        ActorId(9),
+        Version::tombstone(Hlc(0x2_0000), RequestId(8)),
+    );
+    state
+}
+
+fn context() -> Context {
+    Context { clock: VersionVector::new([(ActorId(9), 2)]), highest: Hlc(0x2_0000) }
+}
+
+fn layout() -> Layout {
+    let role = |node, zone: &str| Role {
+        node: NodeId(node),
+        name: format!("n{node}"),
+        weight: 1,
+        zone: zone.to_owned(),
+    };
+    let wanted = Quorums { n: 2, r: 1, w: 2 };
+    let roles = vec![role(1, "a"), role(2, "b")];
+    Layout::first(2, wanted, roles, vec![Keyspace::default_keyspace()])
+}
+
+fn request(action: Action) -> Request {
+    Request {
+        id: RequestId(7),
+        named: true,
+        attempt: 2,
+        source: 0,
+        keyspace: "default".into(),
+        key: Bytes::from_static(b"k"),
+        level: Some(Level::All),
+        deadline_ms: Some(1_000),
+        action,
+    }
+}
+
+fn replies() -> Vec<Reply> {
+    let sibling = Sibling {
+        version: Hlc(0x1_0000),
+        digest: 5,
+        content_type: "t".into(),
+        value: "value".into(),
+    };
+    vec![
+        Reply::Stored { context: context(), version: Hlc(0x2_0000) },
+        Reply::Found { siblings: vec![sibling.clone()], context: context() },
+        Reply::NotFound { siblings: vec![sibling], context: context() },
+        Reply::Indeterminate { acks: 1, needed: 2 },
+        Reply::unavailable("why"),
+        Reply::overloaded("why").lasting(),
+        Reply::BadRequest { reason: "why".to_owned() },
+    ]
+}
+
+fn messages() -> Vec<Message> {
+    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let questions = [
+        Question::Query,
+        Question::Read { digest_only: true },
+        Question::Merge { state: state() },
+        Question::Holds { outline: Outline::of(&state()) },
+    ];
+    let asks = questions.map(|question| Ask { op: OP, key: key.clone(), question });
+    let answers = [
+        Answer::Query { clock: context().clock, highest: Hlc(0x2_0000) },
+        Answer::State { state: state() },
+        Answer::Digest { digest: 5 },
+        Answer::MergeAck,
+        Answer::Lacks,
+        Answer::Failed,
+        Answer::StaleLayout,
+    ];
+    let answers = answers.map(|answer| KeyMessage::Answer { op: OP, answer });
+    let actions = [
+        Action::Put { value: "value".into(), content_type: "t".into(), context: Some(context()) },
+        Action::Delete { context: None },
+        Action::Get,
+    ];
+    let forwards = actions.map(|action| ForwardMessage::Ask { op: OP, request: request(action) });
+    let mut made: Vec<ForwardAnswer> =
+        replies().into_iter().map(|reply| ForwardAnswer::Done { reply }).collect();
+    made.push(ForwardAnswer::Refused { reply: Reply::unavailable("why") });
+    made.extend([ForwardAnswer::Failed, ForwardAnswer::StaleLayout]);
+    let made = made.into_iter().map(|answer| ForwardMessage::Answer { op: OP, answer });
+    let layouts = [LayoutMessage::Offer { layout: Arc::new(layout()) }, LayoutMessage::Request];
+    let mut all: Vec<Message> = asks.map(KeyMessage::Ask).map(Message::Key).into();
+    all.extend(answers.map(Message::Key));
+    all.extend(forwards.map(Message::Forward));
+    all.extend(made.map(Message::Forward));
+    all.extend(layouts.map(Message::Layout));
+    all
+}
+
+fn gossip() -> Gossip {
+    let me = Introduction {
+        node: NodeId(1),
+        life: LIFE,
+        name: "n1".to_owned(),
+        peer_address: Address("h:1".to_owned()),
+        client_address: Address("h:2".to_owned()),
+        expect: 3,
+        weight: 1,
+        zone: "z".to_owned(),
+    };
+    Gossip {
+        cluster: "c".to_owned(),
+        me: me.clone(),
+        wall: Wall(1_000),
+        layout: LayoutRef::default(),
+        live: true,
+        hears: vec![NodeId(1)],
+        leaves: false,
+        denied: false,
+        earlier: vec![LIFE],
+        began: Lsn(4),
+        durable: Lsn(5),
+        lives: vec![Counted { node: NodeId(2), life: LIFE, durable: Lsn(6) }],
+        others: vec![me],
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a string takes all");
+        hex
+    })
+}
+
+#[test]
+fn every_message_has_its_bytes_and_is_read_from_them() {
+    let mut golden = String::new();
+    for message in messages() {
+        let layout = LayoutRef::default();
+        let envelope = Envelope { life: LIFE, layout, durable: Lsn(4), message };
+        let bytes = Bytes::from(encode(&envelope).parts.concat());
+        assert_eq!(decode(&bytes).expect("it was just written"), envelope);
+        writeln!(golden, "{}", hex(&bytes)).expect("a string takes all");
+    }
+    insta::assert_snapshot!(golden);
+}
+
+#[test]
+fn records_layouts_and_datagrams_have_their_bytes_and_are_read_from_them() {
+    let (head, body) = encode_state(&state());
+    let body = Bytes::from(body.concat());
+    assert_eq!(decode_state(&head, &body).expect("it was just written"), state());
+    let layout_bytes = encode_layout(&layout());
+    assert_eq!(decode_layout(&layout_bytes).expect("it was just written"), layout());
+    let datagram = encode_gossip(&gossip(), b"secret");
+    assert_eq!(decode_gossip(&datagram, b"secret").expect("it was just written"), gossip());
+    let golden = [
+        ("record head", &head),
+        ("record body", &body),
+        ("layout", &layout_bytes),
+        ("datagram", &datagram),
+    ];
+    let golden = golden.map(|(what, bytes)| format!("{what}: {}", hex(bytes)));
+    insta::assert_snapshot!(golden.join("\n"));
+}
