@@ -8,10 +8,11 @@ use rondo_core::inbox::Ask;
 use rondo_core::wire::client::Reply;
 
 use crate::client::Clients;
+use crate::fault::{Fault, Trigger};
 use crate::fullness;
 use crate::history::{Answer, Attempt, End, Promise, Seen};
 use crate::rt;
-use crate::scenario::{Action, Change, Fault, Kind, Operation, Over, Scenario, Trigger};
+use crate::scenario::{Action, Change, Operation, Over, Scenario};
 use crate::witness;
 use crate::world::{Event, Shared, World};
 
@@ -94,14 +95,7 @@ fn send_foreign(world: &mut World, op: usize, attempt: usize) {
 
 /// How late the answers of a node may be.
 fn slack_ms(scenario: &Scenario, node: u32) -> u64 {
-    let bends = |fault: &Fault| match fault.what {
-        Kind::Pause { node: of, .. }
-        | Kind::SlowCpu { node: of, .. }
-        | Kind::SlowDisk { node: of, .. }
-        | Kind::Freeze { node: of, .. }
-        | Kind::Drift { node: of, .. } => of == node,
-        _ => false,
-    };
+    let bends = |fault: &Fault| fault.what.trouble().delays() == Some(node);
     let delays = |site: &String| ["alarm-late", "tick-skipped"].contains(&site.as_str());
     match (scenario.faults.iter().any(bends), scenario.buggify.iter().any(delays)) {
         (true, _) => BENT_SLACK_MS,

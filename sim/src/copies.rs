@@ -12,9 +12,9 @@ use rondo_core::env::{Disk as _, Open};
 use rondo_core::id::{Life, NodeId};
 use rondo_engines::mem_disk::MemDisk;
 
+use crate::fault::directories::Replacement;
 use crate::history::{Place, Spell, Stamp, StoodIn};
 use crate::rt::{self, Time};
-use crate::scenario::Directory;
 use crate::stand_in::{Lack, StandIn};
 use crate::world::{Event, World};
 
@@ -38,10 +38,10 @@ pub fn copy(world: &World, node: u32) -> MemDisk {
 pub fn put_in(
     world: &mut World,
     fault: usize,
-    (node, what): (u32, Directory),
+    (node, what): (u32, Replacement),
     (disk, begins): (&MemDisk, Option<u64>),
 ) -> bool {
-    let is_copy = !matches!(what, Directory::Wiped { .. });
+    let is_copy = !matches!(what, Replacement::Wiped { .. });
     // Before that the cluster may not have been formed, and an empty directory would become one of its nodes.
     let is_formed = world.acks > 0;
     let is_old = is_older(world, node, disk);

@@ -8,7 +8,7 @@ use rondo_core::wire::key::{Answer, Ask, KeyMessage, Question};
 use rondo_core::wire::layout::LayoutMessage;
 use rondo_core::wire::message::{self, Message};
 
-use crate::scenario::Said;
+use crate::fault::Said;
 
 /// What a message says.
 #[must_use]

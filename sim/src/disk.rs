@@ -10,8 +10,9 @@ use rondo_engines::mem_disk::{Calls, CrashPoint, Fate, Fault, MemDisk, Op};
 
 use crate::draw::{Dice, Draw, Stream};
 use crate::failing::Failing;
+use crate::fault::power;
 use crate::rt::Time;
-use crate::scenario::{self, Disks};
+use crate::scenario::Disks;
 
 /// When work that is started now ends. `extra_ms` is what a slow disk adds.
 pub fn done_at(disks: &Disks, dice: &mut Dice, node: u32, now: Time, extra_ms: u64) -> Time {
@@ -171,30 +172,30 @@ impl Burns {
 }
 
 /// The power of one disk goes; answers how many unsynced operations were lost or torn.
-pub fn lose_power(disk: &MemDisk, fate: scenario::Fate, dice: &mut Dice, node: u32) -> u64 {
+pub fn lose_power(disk: &MemDisk, fate: power::Fate, dice: &mut Dice, node: u32) -> u64 {
     let mut grown = BTreeSet::new();
     let kept = dice.next(Stream::Fate, node, 0).below(disk.unsynced_count() as u64 + 1);
     let mut lost = 0;
     disk.crash(&mut |point| {
         let fate = match fate {
-            scenario::Fate::LoseAll => Fate::Lost,
-            scenario::Fate::Prefix if (point.index as u64) < kept => Fate::Kept,
-            scenario::Fate::Prefix if point.index as u64 == kept => {
+            power::Fate::LoseAll => Fate::Lost,
+            power::Fate::Prefix if (point.index as u64) < kept => Fate::Kept,
+            power::Fate::Prefix if point.index as u64 == kept => {
                 torn(&point, dice.next(Stream::Fate, node, 1))
             }
-            scenario::Fate::Prefix => Fate::Lost,
-            scenario::Fate::Torn => match point.op {
+            power::Fate::Prefix => Fate::Lost,
+            power::Fate::Torn => match point.op {
                 Op::Write { .. } => Fate::Sectors(dice.next(Stream::Fate, node, 1).bits()),
                 _ => Fate::Kept,
             },
-            scenario::Fate::TornPages => match point.op {
+            power::Fate::TornPages => match point.op {
                 Op::Write { .. } => Fate::Pages(dice.next(Stream::Fate, node, 1).bits()),
                 _ => Fate::Kept,
             },
-            scenario::Fate::LoseNames if is_name(&point.op) => Fate::Lost,
-            scenario::Fate::LoseGrowth => without_growth(&mut grown, &point),
-            scenario::Fate::LoseNames => Fate::Kept,
-            scenario::Fate::Subset => match dice.next(Stream::Fate, node, 2).below(4) {
+            power::Fate::LoseNames if is_name(&point.op) => Fate::Lost,
+            power::Fate::LoseGrowth => without_growth(&mut grown, &point),
+            power::Fate::LoseNames => Fate::Kept,
+            power::Fate::Subset => match dice.next(Stream::Fate, node, 2).below(4) {
                 0 => torn(&point, dice.next(Stream::Fate, node, 1)),
                 1 => Fate::Sectors(dice.next(Stream::Fate, node, 1).bits()),
                 2 => Fate::Kept,
@@ -253,14 +254,14 @@ mod tests {
     #[test]
     fn what_was_synced_survives_every_fate_and_a_prefix_is_a_prefix() {
         for seed in 0..200 {
-            for fate in [scenario::Fate::LoseAll, scenario::Fate::Prefix, scenario::Fate::Subset] {
+            for fate in [power::Fate::LoseAll, power::Fate::Prefix, power::Fate::Subset] {
                 let disk = half_synced();
                 let lost = lose_power(&disk, fate, &mut Dice::new(seed), 0);
                 let left = disk.content("log").expect("the name was synced");
                 assert!(left.starts_with(b"abcde"), "{fate:?} {left:?}");
                 match fate {
-                    scenario::Fate::LoseAll => assert_eq!((left.len(), lost), (5, 5)),
-                    scenario::Fate::Prefix => assert!(b"abcdefghij".starts_with(&left)),
+                    power::Fate::LoseAll => assert_eq!((left.len(), lost), (5, 5)),
+                    power::Fate::Prefix => assert!(b"abcdefghij".starts_with(&left)),
                     _ => assert!(left.len() <= 10),
                 }
             }
@@ -278,11 +279,11 @@ mod tests {
             lose_power(&disk, fate, &mut Dice::new(1), 0);
             (disk.content("log").expect("the name was synced"), disk.content("new").is_some())
         };
-        let (log, new) = fate(scenario::Fate::LoseNames);
+        let (log, new) = fate(power::Fate::LoseNames);
         assert!(log.len() == 4_096 && log[2_057] == b'x' && !new);
-        let (log, new) = fate(scenario::Fate::LoseGrowth);
+        let (log, new) = fate(power::Fate::LoseGrowth);
         assert!(log == b"abcdefghij" && new, "{log:?}");
-        let (log, _) = fate(scenario::Fate::Torn);
+        let (log, _) = fate(power::Fate::Torn);
         let kept = log.iter().filter(|&&byte| byte == b'x').count();
         assert!((1..2_048).contains(&kept), "{kept}");
     }
@@ -355,7 +356,7 @@ mod tests {
         let lengths: std::collections::BTreeSet<usize> = (0..50)
             .map(|seed| {
                 let disk = half_synced();
-                lose_power(&disk, scenario::Fate::Prefix, &mut Dice::new(seed), 0);
+                lose_power(&disk, power::Fate::Prefix, &mut Dice::new(seed), 0);
                 disk.content("log").expect("the name was synced").len()
             })
             .collect();

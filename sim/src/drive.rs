@@ -13,9 +13,9 @@ use rondo_engines::mem_disk::Pending;
 
 use crate::calls;
 use crate::describe;
-use crate::faults;
 use crate::node;
 use crate::rt::{self, Time};
+use crate::strike;
 use crate::world::{Event, Shared, World};
 
 /// How often nodes are asked for their status while somebody waits for them, in milliseconds.
@@ -72,8 +72,8 @@ fn happen(shared: &Shared, event: Event) {
         Event::Call { op, attempt } => calls::call(shared, op, attempt),
         Event::GiveUp { op, attempt } => calls::give_up_when_due(&mut shared.lock(), op, attempt),
         Event::Vanish { op, attempt } => calls::vanish(&mut shared.lock(), op, attempt),
-        Event::Strike(fault) => faults::strike(shared, fault),
-        Event::Undo(fault) => faults::undo(shared, fault),
+        Event::Strike(fault) => strike::strike(shared, fault),
+        Event::Undo(fault) => strike::undo(shared, fault),
         Event::Start(node) => node::start(shared, node),
         Event::AskStatus => ask_status(shared),
     }

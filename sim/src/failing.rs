@@ -32,7 +32,7 @@ use rondo_engines::mem_disk::{Damage, Fault, MemDisk, Op, is_injected};
 
 use crate::draw::{self, Draw, Stream};
 use crate::ending::Ending;
-use crate::scenario::DiskError;
+use crate::fault::disks::Failure;
 
 /// What is wrong with one disk. Clones are the same.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ pub enum Due {
 struct Active {
     /// Its place among the scenario's faults.
     fault: usize,
-    what: DiskError,
+    what: Failure,
     /// Operations that are spared before.
     spared: u64,
     /// How often it may still strike.
@@ -88,14 +88,14 @@ impl Failing {
     }
 
     /// An error of the scenario begins, after so many operations; one that has begun goes on.
-    pub fn begin(&self, fault: usize, what: DiskError, times: u32, spared: u64) {
+    pub fn begin(&self, fault: usize, what: Failure, times: u32, spared: u64) {
         let mut state = self.state();
         if state.errors.iter().any(|active| active.fault == fault) {
             return;
         }
         state.errors.push(Active { fault, what, spared, left: times });
-        if matches!(what, DiskError::Rot | DiskError::LastingRot) {
-            let lasts = what == DiskError::LastingRot;
+        if matches!(what, Failure::Rot | Failure::LastingRot) {
+            let lasts = what == Failure::LastingRot;
             state.was_misled = true;
             state.is_rotten |= lasts;
             let disk = state.disk.clone();
@@ -133,7 +133,7 @@ impl Failing {
         let mut state = self.state();
         state.disk.mend();
         state.is_rotten = false;
-        let astray = state.errors.iter_mut().filter(|active| active.what == DiskError::ReadAstray);
+        let astray = state.errors.iter_mut().filter(|active| active.what == Failure::ReadAstray);
         astray.for_each(|active| active.left = 0);
     }
 
@@ -155,7 +155,7 @@ impl Failing {
     #[must_use]
     pub fn may_mislead(&self) -> bool {
         let state = self.state();
-        let astray = |active: &Active| active.what == DiskError::ReadAstray && active.left > 0;
+        let astray = |active: &Active| active.what == Failure::ReadAstray && active.left > 0;
         !state.misread.is_empty() || state.errors.iter().any(astray) || state.disk.is_damaged()
     }
 
@@ -203,7 +203,7 @@ impl Failing {
             }
         }
         let (fault, what) = struck?;
-        if what == DiskError::ReadAstray {
+        if what == Failure::ReadAstray {
             state.misread.insert(path.to_owned());
             state.was_misled = true;
         } else {
@@ -211,12 +211,12 @@ impl Failing {
         }
         let draw = state.draw(fault);
         Some(match (what, op) {
-            (DiskError::Full, _) => Fault::Fail(std::io::ErrorKind::StorageFull),
-            (DiskError::ReadOnly, _) => Fault::Fail(std::io::ErrorKind::ReadOnlyFilesystem),
-            (DiskError::ShortWrite, Op::Write { len, .. }) => {
+            (Failure::Full, _) => Fault::Fail(std::io::ErrorKind::StorageFull),
+            (Failure::ReadOnly, _) => Fault::Fail(std::io::ErrorKind::ReadOnlyFilesystem),
+            (Failure::ShortWrite, Op::Write { len, .. }) => {
                 Fault::Cut(draw.below(*len), std::io::ErrorKind::Other)
             }
-            (DiskError::ReadAstray, _) => Fault::Elsewhere(draw.bits()),
+            (Failure::ReadAstray, _) => Fault::Elsewhere(draw.bits()),
             _ => Fault::Fail(std::io::ErrorKind::Other),
         })
     }
@@ -225,7 +225,7 @@ impl Failing {
     pub fn synced(&self) -> Option<String> {
         let mut state = self.state();
         let is_due = |active: &&mut Active| {
-            active.what == DiskError::WriteAstray && active.left > 0 && active.spared == 0
+            active.what == Failure::WriteAstray && active.left > 0 && active.spared == 0
         };
         let active = state.errors.iter_mut().find(is_due)?;
         active.left -= 1;
@@ -257,28 +257,28 @@ impl State {
 }
 
 /// Whether it goes on until its time is over, however often it strikes.
-const fn lasts(what: DiskError) -> bool {
-    matches!(what, DiskError::Full | DiskError::ReadOnly | DiskError::NoDescriptors)
+const fn lasts(what: Failure) -> bool {
+    matches!(what, Failure::Full | Failure::ReadOnly | Failure::NoDescriptors)
 }
 
 /// Whether an error is one of this operation.
-const fn touches(what: DiskError, op: &Op) -> bool {
+const fn touches(what: Failure, op: &Op) -> bool {
     match what {
-        DiskError::Read | DiskError::ReadAstray => matches!(op, Op::Read),
-        DiskError::Write => matches!(op, Op::Write { .. } | Op::SetLen(_) | Op::Allocate(_)),
-        DiskError::ShortWrite => matches!(op, Op::Write { .. }),
-        DiskError::Sync => matches!(op, Op::Sync),
-        DiskError::Rename => matches!(op, Op::Rename | Op::Link | Op::Remove),
-        DiskError::Directory => {
+        Failure::Read | Failure::ReadAstray => matches!(op, Op::Read),
+        Failure::Write => matches!(op, Op::Write { .. } | Op::SetLen(_) | Op::Allocate(_)),
+        Failure::ShortWrite => matches!(op, Op::Write { .. }),
+        Failure::Sync => matches!(op, Op::Sync),
+        Failure::Rename => matches!(op, Op::Rename | Op::Link | Op::Remove),
+        Failure::Directory => {
             matches!(op, Op::Create | Op::CreateDir | Op::Open | Op::List | Op::SyncDir)
         }
         // As on a file system that never writes in place.
-        DiskError::Full => {
+        Failure::Full => {
             matches!(op, Op::Write { .. } | Op::Allocate(_) | Op::Create | Op::CreateDir | Op::Link)
         }
-        DiskError::ReadOnly => !matches!(op, Op::Read | Op::Open | Op::List | Op::Len),
-        DiskError::NoDescriptors => matches!(op, Op::Create | Op::Open),
-        DiskError::Rot | DiskError::LastingRot | DiskError::WriteAstray => false,
+        Failure::ReadOnly => !matches!(op, Op::Read | Op::Open | Op::List | Op::Len),
+        Failure::NoDescriptors => matches!(op, Op::Create | Op::Open),
+        Failure::Rot | Failure::LastingRot | Failure::WriteAstray => false,
     }
 }
 
@@ -296,12 +296,12 @@ mod tests {
     #[test]
     fn an_error_strikes_its_own_operations_so_often_and_a_full_disk_all() {
         let failing = Failing::new(1, 0, &MemDisk::new());
-        failing.begin(0, DiskError::Write, 2, 1);
-        failing.begin(0, DiskError::Write, 2, 0);
+        failing.begin(0, Failure::Write, 2, 1);
+        failing.begin(0, Failure::Write, 2, 0);
         let asked = |op: &Op| failing.asked("log", op).is_some();
         let told = [asked(&WRITE), asked(&Op::Read), asked(&WRITE), asked(&WRITE), asked(&WRITE)];
         assert_eq!(told, [false, false, true, true, false]);
-        failing.begin(1, DiskError::Full, 1, 0);
+        failing.begin(1, Failure::Full, 1, 0);
         let full = Some(Fault::Fail(ErrorKind::StorageFull));
         assert_eq!([failing.asked("log", &WRITE), failing.asked("log", &WRITE)], [full, full]);
         assert_eq!(failing.asked("log", &Op::Sync), None);
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(failing.explains(&says_so), None, "words are no proof");
         assert_eq!(failing.explains(&Ending::Ran(Error::Poisoned)), None);
         assert_eq!(failing.explains(&gone("data/1.data")), None);
-        failing.begin(0, DiskError::ReadAstray, 1, 0);
+        failing.begin(0, Failure::ReadAstray, 1, 0);
         assert_eq!(failing.explains(&gone("data/1.data")), None, "it has not struck yet");
         assert!(failing.asked("data/1.data", &Op::Read).is_some());
         assert_eq!(failing.explains(&gone("data/1.data")), Some(Due::Damage));
@@ -338,7 +338,7 @@ mod tests {
         let failing = Failing::new(1, 0, &disk);
         let hook = failing.clone();
         disk.set_fault_hook(move |_, path, op| hook.asked(path, op));
-        failing.begin(0, DiskError::Directory, 1, 0);
+        failing.begin(0, Failure::Directory, 1, 0);
         let error = disk.list("").expect_err("it fails once");
         assert_eq!(failing.explains(&Ending::Ran(Error::Disk(error))), Some(Due::Failure));
         assert_eq!(failing.explains(&Ending::Ran(Error::Poisoned)), Some(Due::Failure));

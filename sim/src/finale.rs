@@ -8,7 +8,7 @@
 use rondo_core::layout::keyspace::Level;
 
 use crate::client;
-use crate::faults;
+use crate::heal;
 use crate::history::{Final, Trouble};
 use crate::inquiry::{owners, settled, states, submit, until};
 use crate::rest;
@@ -28,11 +28,11 @@ const READ_MS: u64 = 20_000;
 /// Heals the world and brings the run to its end.
 pub async fn finish(shared: &Shared) {
     let outside = survivors::outside(&shared.lock());
-    faults::heal(shared, outside.as_ref());
+    heal::heal(shared, outside.as_ref());
     shared.lock().agenda.push(rt::now(), Event::AskStatus);
     if let Some(outside) = outside {
         survivors::go_on(shared, &outside).await;
-        faults::reunite(shared, &outside);
+        heal::reunite(shared, &outside);
     }
     if !until(shared, READY_MS, all_ready).await {
         let waits = what_is_missing(&shared.lock());
@@ -60,7 +60,7 @@ pub async fn finish(shared: &Shared) {
 /// during the last reads, and the replicas be looked at while it is under way. So what was held arrives first and ends.
 async fn outwait_what_was_held(shared: &Shared) {
     let deadline_ms = shared.lock().scenario.cluster.deadline_ms;
-    until(shared, faults::HURRY_MS + deadline_ms, |_| false).await;
+    until(shared, heal::HURRY_MS + deadline_ms, |_| false).await;
 }
 
 /// Notes that the healed cluster did not do what it had to; a node that failed says more than that.

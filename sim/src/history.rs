@@ -15,6 +15,7 @@ use rondo_core::version::dvv::{Dot, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::client::Sibling;
 
+pub use crate::fault::Place;
 use crate::rt::Time;
 use crate::scenario::{Action, Change};
 
@@ -95,15 +96,6 @@ pub struct Spell {
     pub from: Time,
     /// Until when.
     pub until: Time,
-}
-
-/// A node, or a link in one direction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// A node.
-    Node(u32),
-    /// From one node to another.
-    Link(u32, u32),
 }
 
 /// A message at one end of a link.

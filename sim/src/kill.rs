@@ -1,8 +1,12 @@
-//! How a process ends when nobody has asked it to.
+//! How a process ends: killed, with the power of its machine, or because it was asked to stop; and how a paused one goes on.
 //!
-//! Its system closes its connections and keeps what it has written; a power loss, which takes that too, is in `faults`.
+//! Whoever is killed leaves its files as they are, and its system closes its connections; a power loss takes what was not synced.
 
 use crate::calls;
+use crate::disk;
+use crate::fault::STOP_MS;
+use crate::fault::power::Fate;
+use crate::rt;
 use crate::world::World;
 
 /// Kills a node's process, if it lives.
@@ -12,7 +16,7 @@ pub fn kill(world: &mut World, node: u32) {
 }
 
 /// Ends a process, and nothing of its disk.
-pub fn end_process(world: &mut World, node: u32) {
+fn end_process(world: &mut World, node: u32) {
     let machine = &mut world.nodes[node as usize];
     if let Some(process) = machine.process {
         process.kill();
@@ -20,4 +24,34 @@ pub fn end_process(world: &mut World, node: u32) {
     machine.died();
     world.stream(|streams, luck| streams.on_exit(luck, node));
     calls::hang_up(world, node);
+}
+
+/// A node's power goes.
+pub fn lose_power(world: &mut World, node: u32, fate: Fate) {
+    world.streams.on_power_loss(node);
+    end_process(world, node);
+    let disk = world.nodes[node as usize].disk.clone();
+    world.writes_lost += disk::lose_power(&disk, fate, &mut world.dice, node);
+}
+
+/// Asks a node to stop; whether it ran and had not been asked.
+pub fn stop(world: &mut World, node: u32) -> bool {
+    let machine = &mut world.nodes[node as usize];
+    let Some(inbox) = machine.inbox.as_ref().filter(|_| !machine.stopping) else {
+        return false;
+    };
+    inbox.stop();
+    machine.stopping = true;
+    machine.stop_by = rt::now().max(machine.paused_until).plus_ms(STOP_MS);
+    true
+}
+
+/// A paused node goes on, unless it has to pause longer.
+pub fn resume(world: &mut World, node: u32) {
+    let machine = &world.nodes[node as usize];
+    if let Some(process) = machine.process
+        && machine.paused_until <= rt::now()
+    {
+        process.resume();
+    }
 }

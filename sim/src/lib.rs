@@ -23,6 +23,10 @@ pub mod draw;
 
 pub mod mutants;
 
+pub mod rng;
+
+pub mod fault;
+
 pub mod scenario;
 
 pub mod catalogue;
@@ -85,7 +89,9 @@ pub mod live_copies;
 
 pub mod node;
 
-pub mod faults;
+pub mod heal;
+
+pub mod strike;
 
 pub mod drive;
 

@@ -10,8 +10,8 @@ use rondo_core::status::Status;
 use rondo_engines::mem_disk::MemDisk;
 
 use crate::copies;
+use crate::fault::directories::Replacement;
 use crate::kill::kill;
-use crate::scenario::Directory;
 use crate::store;
 use crate::world::{Event, Shared, World};
 
@@ -56,14 +56,14 @@ pub fn lose_file(
     shared: &Shared,
     world: &mut World,
     node: u32,
-    what: Directory,
+    what: Replacement,
 ) -> Option<MemDisk> {
     match what {
-        Directory::LostFile { newest: true, .. } => {
+        Replacement::LostFile { newest: true, .. } => {
             ask(shared, world);
             return Some(copies::with_half_a_log(world, node));
         }
-        Directory::LostFile { file, cut, .. } => {
+        Replacement::LostFile { file, cut, .. } => {
             copies::take_file(world, node, file, cut);
         }
         _ => {}

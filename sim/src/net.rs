@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use smallvec::SmallVec;
 
 use crate::draw::{Dice, Stream};
+use crate::fault::Said;
+use crate::fault::links::Mischief;
 use crate::rt::Time;
-use crate::scenario::{Links, Mischief, Said, Shape};
+use crate::scenario::{Links, Shape};
 
 /// How long a lost piece of a stream waits before it is sent again, in milliseconds; then twice that, up to the longest.
 const RESEND_MS: u64 = 200;

@@ -25,11 +25,12 @@ use crate::driver::Driver;
 use crate::ending::Ending;
 use crate::executor::Executor;
 use crate::failing::Due;
+use crate::fault::{AtOperation, Trigger};
 use crate::history::{self, Promise, Trouble};
 use crate::live_copies;
 use crate::port::Port;
 use crate::rt::{self, Process};
-use crate::scenario::{Cluster, Kind, Trigger};
+use crate::scenario::Cluster;
 use crate::store::{self, Store};
 use crate::tap::Tap;
 use crate::wire::{Who, Wire};
@@ -299,13 +300,12 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
     for (at, fault) in
         world.scenario.faults.iter().enumerate().filter(|(_, fault)| begins(fault.when))
     {
-        match (&fault.what, fault.when) {
-            (Kind::PowerLoss { .. }, Trigger::OnBoot { ops, .. }) => {
+        match (fault.what.trouble().at_operation(), fault.when) {
+            (AtOperation::PowerGoes, Trigger::OnBoot { ops, .. }) => {
                 world.nodes[node as usize].fuse.light(at, ops);
             }
-            (Kind::DiskError { node: of, what, times, .. }, Trigger::OnBoot { ops, .. }) => {
-                let machine = &world.nodes[*of as usize];
-                machine.failing.begin(at, *what, *times, ops);
+            (AtOperation::Fails { node: of, how, times }, Trigger::OnBoot { ops, .. }) => {
+                world.nodes[of as usize].failing.begin(at, how, times, ops);
                 world.agenda.push(rt::now(), Event::Strike(at));
             }
             _ => world.agenda.push(rt::now(), Event::Strike(at)),

@@ -11,9 +11,9 @@ use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_net::links::Links;
 
 use crate::describe;
+use crate::fault::{Said, Trigger};
 use crate::net::Sent;
 use crate::rt;
-use crate::scenario::{Said, Trigger};
 use crate::wire::{self, WireRuntime};
 use crate::world::{Event, Shared, World};
 

@@ -5,18 +5,14 @@
 //! `seed` (see `draw`). Times are milliseconds or microseconds since the world began.
 //! Left out: what a run must show; that is the oracles' business and the same for all.
 
-mod directory;
-
-mod fault;
-
-pub use directory::Directory;
-pub use fault::{DiskError, Fate, Fault, Kind, Mischief, Said, Trigger};
 use rondo_core::config::MEMORY_BYTES_USUAL;
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::probe::Buggify;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::fault::{Fault, Trigger};
 
 /// The version of the format that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -383,7 +379,8 @@ impl Scenario {
         says(bytes_ok, "a value is longer than 1 MiB")?;
         self.check_names()?;
         self.cluster.check()?;
-        self.faults.iter().enumerate().try_for_each(|(at, fault)| fault.check(at, &self.faults))?;
+        let count = self.faults.len();
+        self.faults.iter().enumerate().try_for_each(|(at, fault)| fault.check(at, count))?;
         let site = |name: &String| Buggify::SITES.iter().any(|site| site.name == name);
         says(
             self.buggify.iter().all(site),
@@ -487,10 +484,8 @@ impl Scenario {
     /// The machines: one for each node, and one more where a directory is cloned.
     #[must_use]
     pub fn hosts(&self) -> u32 {
-        let is_clone = |fault: &Fault| {
-            matches!(fault.what, Kind::Directory { what: Directory::Cloned { .. }, .. })
-        };
-        self.cluster.nodes + u32::from(self.faults.iter().any(is_clone))
+        let more = self.faults.iter().map(|fault| fault.what.trouble().hosts());
+        self.cluster.nodes + more.max().unwrap_or(0)
     }
 
     /// How wrong the clock of a machine is at the start; that of a machine without a node is right.

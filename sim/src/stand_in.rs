@@ -35,21 +35,3 @@ pub struct Lack {
     /// The disk as it was before.
     pub whole: MemDisk,
 }
-
-/// How far a fault of a directory has come.
-pub enum Step {
-    /// The node has to end, and is copied then.
-    Copies,
-    /// The node runs and was copied so; soon the others are asked what they have heard of it.
-    Copied(MemDisk),
-    /// The node runs; there is a copy of how it was.
-    Runs(MemDisk),
-    /// The node has to end, and starts then with this; with its own disk, less a file, when there is nothing.
-    Ends(Option<MemDisk>),
-    /// It runs on that.
-    Stands,
-    /// Its clone runs, and it has to come back.
-    Returns,
-    /// Its clone runs, beside it.
-    Beside,
-}

@@ -25,14 +25,16 @@ use crate::disk::{self, Fuse};
 use crate::draw::{self, Dice, Stream};
 use crate::driver::Driver;
 use crate::failing::Failing;
+use crate::fault::directories::Step;
+use crate::fault::{AtOperation, Said, Trigger};
 use crate::history::{History, Op, STAND_INS, Stamp, Trouble};
 use crate::ledger::Ledger;
 use crate::net::Net;
 use crate::probes::Probes;
 use crate::rt::{self, Process, Time};
-use crate::scenario::{Kind, Operation, Said, Scenario, Trigger};
+use crate::scenario::{Operation, Scenario};
 use crate::shadow::Shadow;
-use crate::stand_in::{Lack, StandIn, Step};
+use crate::stand_in::{Lack, StandIn};
 use crate::streams::{self, Due, Luck, Streams, Told};
 use crate::tap::Tap;
 use crate::trace::{Line, Trace};
@@ -223,7 +225,7 @@ impl Shared {
         }
         for (at, fault) in scenario.faults.iter().enumerate() {
             if let Trigger::OnMaintenance { node, ops } = fault.when {
-                let is_power = matches!(fault.what, Kind::PowerLoss { .. });
+                let is_power = fault.what.trouble().at_operation() == AtOperation::PowerGoes;
                 nodes[node as usize].fuse.wait(at, ops, is_power);
             }
         }

@@ -5,11 +5,19 @@
 
 use rondo_core::layout::keyspace::Level;
 use rondo_engines::mem_disk::INJECTED;
+use rondo_sim::fault::clocks::Jump;
+use rondo_sim::fault::directories::{Directory, Replacement};
+use rondo_sim::fault::disks::{DiskError, Failure, StallDisk};
+use rondo_sim::fault::links::Reset;
+use rondo_sim::fault::partitions::Cut;
+use rondo_sim::fault::power::{Fate, PowerLoss};
+use rondo_sim::fault::processes::{CrashLoop, Move, Restart, SlowCpu};
+use rondo_sim::fault::{Fault, Kind, Said, Trigger};
 use rondo_sim::rt::Time;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::{
-    Action, Away, Cluster, Directory, DiskError, Disks, EngineName, Fate, Fault, Kind, Links,
-    Operation, Outside, Over, Said, Scenario, Shape, Skew, Trigger, VERSION,
+    Action, Away, Cluster, Disks, EngineName, Links, Operation, Outside, Over, Scenario, Shape,
+    Skew, VERSION,
 };
 use rondo_sim::trace::Line;
 use rondo_sim::verdict::Verdict;
@@ -81,13 +89,13 @@ fn at(what: Kind) -> Vec<Fault> {
 }
 
 /// A disk error of node 0.
-fn disk(what: DiskError, times: u32) -> Kind {
-    Kind::DiskError { node: 0, what, times, for_ms: 1_200 }
+fn disk(what: Failure, times: u32) -> Kind {
+    DiskError { node: 0, what, times, for_ms: 1_200 }.into()
 }
 
 /// The same while node 0 starts again.
-fn at_start(what: DiskError, times: u32) -> Vec<Fault> {
-    let restart = fault(Trigger::At { ms: AT_MS }, Kind::Restart { node: 0, down_ms: 50 });
+fn at_start(what: Failure, times: u32) -> Vec<Fault> {
+    let restart = fault(Trigger::At { ms: AT_MS }, Restart { node: 0, down_ms: 50 }.into());
     vec![restart, fault(Trigger::OnBoot { node: 0, n: 2, ops: 0 }, disk(what, times))]
 }
 
@@ -155,15 +163,15 @@ fn an_error_of_the_disk_ends_a_node_or_a_read_and_it_comes_back() {
         refused && boots(outcome) == 1
     };
     show(vec![
-        ("read error", at(disk(DiskError::Read, 20)), failed_a_question),
-        ("write error", at(disk(DiskError::Write, 1)), stops),
-        ("sync error", at(disk(DiskError::Sync, 1)), stops),
-        ("rename error", at_start(DiskError::Rename, 1), refuses),
-        ("directory error", at_start(DiskError::Directory, 1), refuses),
-        ("full disk", at(disk(DiskError::Full, 1)), refuses_and_goes_on),
-        ("no descriptors", at_start(DiskError::NoDescriptors, 1), refuses),
-        ("read-only disk", at(disk(DiskError::ReadOnly, 1)), waits),
-        ("short write", at(disk(DiskError::ShortWrite, 1)), stops),
+        ("read error", at(disk(Failure::Read, 20)), failed_a_question),
+        ("write error", at(disk(Failure::Write, 1)), stops),
+        ("sync error", at(disk(Failure::Sync, 1)), stops),
+        ("rename error", at_start(Failure::Rename, 1), refuses),
+        ("directory error", at_start(Failure::Directory, 1), refuses),
+        ("full disk", at(disk(Failure::Full, 1)), refuses_and_goes_on),
+        ("no descriptors", at_start(Failure::NoDescriptors, 1), refuses),
+        ("read-only disk", at(disk(Failure::ReadOnly, 1)), waits),
+        ("short write", at(disk(Failure::ShortWrite, 1)), stops),
     ]);
 }
 
@@ -173,14 +181,14 @@ fn damage_is_noticed_and_repaired() {
     let misled = |outcome: &Outcome| failed_a_question(outcome) || ended(outcome, "corrupt");
     let astray = |outcome: &Outcome| lines(outcome, "disk", 0).any(|l| l.text.contains("astray"));
     show(vec![
-        ("bit rot", at_start(DiskError::Rot, 30), repaired),
-        ("misdirected write", at(disk(DiskError::WriteAstray, 3)), astray),
-        ("misdirected read", at(disk(DiskError::ReadAstray, 30)), misled),
+        ("bit rot", at_start(Failure::Rot, 30), repaired),
+        ("misdirected write", at(disk(Failure::WriteAstray, 3)), astray),
+        ("misdirected read", at(disk(Failure::ReadAstray, 30)), misled),
         (
             "torn pages",
             vec![fault(
                 Trigger::OnSyncPending { node: 0, n: 20 },
-                Kind::PowerLoss { nodes: vec![0], fate: Fate::TornPages, down_ms: 100 },
+                PowerLoss { nodes: vec![0], fate: Fate::TornPages, down_ms: 100 }.into(),
             )],
             |outcome| outcome.writes_lost > 0,
         ),
@@ -189,12 +197,12 @@ fn damage_is_noticed_and_repaired() {
 
 #[test]
 fn processes_and_disks_are_slow_or_end_again_and_again() {
-    let crash_loop = Kind::CrashLoop { node: 0, times: 3, up_ms: 60, down_ms: 40 };
-    let slow = Kind::SlowCpu { node: 0, by_us: 150_000, for_ms: 1_500 };
+    let crash_loop = CrashLoop { node: 0, times: 3, up_ms: 60, down_ms: 40 }.into();
+    let slow = SlowCpu { node: 0, by_us: 150_000, for_ms: 1_500 }.into();
     show(vec![
         ("crash loop", at(crash_loop), |outcome| boots(outcome) >= 4),
         ("slow cpu", at(slow), |outcome| gap_ms(outcome, "answer") > 120),
-        ("stalled disk", at(Kind::StallDisk { node: 0, for_ms: 700 }), |outcome| {
+        ("stalled disk", at(StallDisk { node: 0, for_ms: 700 }.into()), |outcome| {
             gap_ms(outcome, "disk") >= 650
         }),
     ]);
@@ -203,7 +211,7 @@ fn processes_and_disks_are_slow_or_end_again_and_again() {
 #[test]
 fn a_reset_loses_what_is_on_its_way_and_nothing_later() {
     let when = Trigger::OnMessage { kind: Said::Merge, from: 0, to: 1, n: 3 };
-    let reset = fault(when, Kind::Reset { links: vec![(0, 1)] });
+    let reset = fault(when, Reset { links: vec![(0, 1)] }.into());
     show(vec![("reset", vec![reset], |outcome| {
         let merge =
             |line: &&Line| line.text.contains("from n0: #") && line.text.contains(" merge k");
@@ -237,7 +245,7 @@ fn is_same(one: Time, two: Time) -> bool {
 
 /// A fault that changes nothing, so that only its time is seen.
 fn mark(when: Trigger) -> Fault {
-    fault(when, Kind::Jump { node: 2, by_ms: 0 })
+    fault(when, Jump { node: 2, by_ms: 0 }.into())
 }
 
 #[test]
@@ -275,7 +283,7 @@ fn a_fault_strikes_when_its_trigger_says() {
     let strikes: Vec<u64> = lines(&outcome, "fault", 2).map(|line| line.at.ms()).collect();
     assert_eq!(strikes, [AT_MS, AT_MS + 70]);
 
-    let restart = fault(first, Kind::Restart { node: 0, down_ms: 50 });
+    let restart = fault(first, Restart { node: 0, down_ms: 50 }.into());
     let boot = mark(Trigger::OnBoot { node: 0, n: 2, ops: 0 });
     let outcome = run_it(&world(vec![restart, boot]));
     let second = lines(&outcome, "boot", 0).nth(1).expect("a second life");
@@ -315,7 +323,7 @@ fn too_few_that_are_left_are_found_not_to_go_on() {
 #[test]
 fn a_cluster_that_never_acknowledged_anything_is_not_asked_to_go_on() {
     let links = (0..3).flat_map(|a| (0..3).filter(move |&b| a != b).map(move |b| (a, b)));
-    let what = Kind::Cut { name: "split".to_owned(), links: links.collect(), for_ms: 60_000 };
+    let what = Cut { name: "split".to_owned(), links: links.collect(), for_ms: 60_000 }.into();
     let outside = Some(Outside { nodes: vec![2], how: Away::Isolated });
     let faults = vec![fault(Trigger::At { ms: 0 }, what)];
     let outcome = run_it(&Scenario { outside, ..world(faults) });
@@ -323,8 +331,8 @@ fn a_cluster_that_never_acknowledged_anything_is_not_asked_to_go_on() {
 }
 
 /// Node 0, its directory, and the newest one again after so many milliseconds.
-fn directory(what: Directory, for_ms: u64) -> Vec<Fault> {
-    at(Kind::Directory { node: 0, what, for_ms })
+fn directory(what: Replacement, for_ms: u64) -> Vec<Fault> {
+    at(Directory { node: 0, what, for_ms }.into())
 }
 
 /// Whether node 0 was served by nothing but its newest directory, which something else had replaced.
@@ -341,14 +349,17 @@ fn was_replaced(outcome: &Outcome) -> bool {
 #[test]
 fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_back() {
     let old = |orderly| {
-        directory(Directory::OldCopy { orderly, age_ms: 700, in_place: false, live: false }, 1_000)
+        directory(
+            Replacement::OldCopy { orderly, age_ms: 700, in_place: false, live: false },
+            1_000,
+        )
     };
     let cloned = directory(
-        Directory::Cloned { orderly: true, age_ms: 700, returns: false, live: false },
+        Replacement::Cloned { orderly: true, age_ms: 700, returns: false, live: false },
         1_000,
     );
-    let wiped = directory(Directory::Wiped { orderly: true }, 1_000);
-    let lost = |file, cut| directory(Directory::LostFile { file, cut, newest: false }, 0);
+    let wiped = directory(Replacement::Wiped { orderly: true }, 1_000);
+    let lost = |file, cut| directory(Replacement::LostFile { file, cut, newest: false }, 0);
     let misses = |outcome: &Outcome| {
         ended(outcome, "acknowledged data is gone: data/") && boots(outcome) == 2
     };
@@ -371,8 +382,8 @@ fn a_directory_that_is_not_the_newest_serves_nobody_and_the_newest_one_comes_bac
 
 #[test]
 fn a_node_is_found_at_another_address_and_after_many_lives() {
-    let moves = |orderly| at(Kind::Move { node: 0, orderly, down_ms: 50 });
-    let lives = at(Kind::CrashLoop { node: 0, times: 30, up_ms: 20, down_ms: 5 });
+    let moves = |orderly| at(Move { node: 0, orderly, down_ms: 50 }.into());
+    let lives = at(CrashLoop { node: 0, times: 30, up_ms: 20, down_ms: 5 }.into());
     let moved = |outcome: &Outcome| {
         lines(outcome, "move", 0).count() == 1
             && lines(outcome, "answer", 0)

@@ -2,8 +2,9 @@
 //! of a stream does to a running cluster.
 
 use rondo_sim::driver::Driver;
+use rondo_sim::fault::{Said, Trigger};
 use rondo_sim::run::{self, Outcome};
-use rondo_sim::scenario::{Said, Scenario, Trigger};
+use rondo_sim::scenario::Scenario;
 use rondo_sim::trace::Line;
 use rondo_sim::verdict::Verdict;
 use serde_json::{Value, json};

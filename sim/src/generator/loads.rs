@@ -6,7 +6,8 @@
 use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
-use crate::generator::{Rng, outside};
+use crate::generator::outside;
+use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Scenario};
 
 /// A load: how many scenarios of a hundred have it, and what it does.

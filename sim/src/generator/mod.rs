@@ -14,14 +14,16 @@ mod mutation;
 
 mod workload;
 
-use rand_chacha::ChaCha8Rng;
-use rand_core::{RngCore, SeedableRng};
+use std::ops::Range;
+
 use rondo_core::probe::Buggify;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::fault::{Fault, Room};
+use crate::rng::Rng;
 use crate::scenario::{
-    Away, Cluster, Disks, EngineName, Fault, Kind, Links, MEMORY_MIB_USUAL, Outside, Scenario,
-    Shape, Skew, VERSION,
+    Away, Cluster, Disks, EngineName, Links, MEMORY_MIB_USUAL, Outside, Scenario, Shape, Skew,
+    VERSION,
 };
 
 /// How the faults of a scenario are chosen.
@@ -84,16 +86,17 @@ fn made(seed: u64, mode: Mode, size: Option<Size>) -> Scenario {
     let links = links(&mut Rng::new(seed, 2));
     let disks = disks(&mut Rng::new(seed, 3));
     let clocks = clocks(&mut Rng::new(seed, 4), cluster.nodes);
-    let window = OPERATIONS_FROM_MS..heal_at_ms - 300;
+    let window_ms = OPERATIONS_FROM_MS..heal_at_ms - 300;
     let mut rng = Rng::new(seed, 5);
     let count = rng.log(80, 280);
     let count = size.map_or(count, |size| size.operations);
-    let operations = workload::operations(&mut rng, &cluster, &links, window.clone(), count);
-    let count = operations.len() as u64;
-    let mut faults = faults::faults(&mut Rng::new(seed, 6), mode, &cluster, count, window.clone());
-    faults.extend(faults::apart(&mut Rng::new(seed, 11), &cluster, count, window));
+    let operations = workload::operations(&mut rng, &cluster, &links, window_ms.clone(), count);
+    let room = room(&cluster, operations.len(), window_ms);
+    let mut faults = faults::faults(&mut Rng::new(seed, 6), mode, &room);
+    faults.extend(faults::apart(&mut Rng::new(seed, 11), &room));
     // A long pause must have its time: the heal would end it.
-    let longest_ms = faults.iter().filter_map(long_pause_ms).max().unwrap_or(0);
+    let needs_ms = |fault: &Fault| fault.what.trouble().needs();
+    let longest_ms = faults.iter().filter_map(needs_ms).max().unwrap_or(0);
     let heal_at_ms = heal_at_ms + longest_ms;
     let buggify = buggify(&mut Rng::new(seed, 7));
     let outside = outside(&mut Rng::new(seed, 8), &cluster);
@@ -142,11 +145,10 @@ fn outside(rng: &mut Rng, cluster: &Cluster) -> Option<Outside> {
     Some(Outside { nodes, how: if is_killed { Away::Killed } else { Away::Isolated } })
 }
 
-fn long_pause_ms(fault: &Fault) -> Option<u64> {
-    match fault.what {
-        Kind::Pause { for_ms, .. } if for_ms >= 10_000 => Some(for_ms),
-        _ => None,
-    }
+/// Where and when faults may strike in such a scenario.
+fn room(cluster: &Cluster, operations: usize, window_ms: Range<u64>) -> Room {
+    let keeps_data = cluster.engine == EngineName::Bitcask;
+    Room { nodes: cluster.nodes, operations: operations as u64, window_ms, keeps_data }
 }
 
 fn cluster(rng: &mut Rng) -> Cluster {
@@ -213,46 +215,6 @@ fn clocks(rng: &mut Rng, nodes: u32) -> Vec<Skew> {
             drift_ppm: rng.between(0, 2 * drift_ppm) as i32 - drift_ppm as i32,
         })
         .collect()
-}
-
-/// The generator's dice: one stream for each purpose, so that one part may change without the others.
-struct Rng(ChaCha8Rng);
-
-impl Rng {
-    fn new(seed: u64, stream: u64) -> Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream);
-        Rng(rng)
-    }
-
-    /// 0 to `bound - 1`; 0 when the bound is 0.
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// `low` to `high`, both included.
-    fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.below(high - low + 1)
-    }
-
-    /// `low` to `high`, as often between 1 and 2 as between 100 and 200.
-    fn log(&mut self, low: u64, high: u64) -> u64 {
-        let unit = self.below(1 << 30) as f64 / (1u64 << 30) as f64;
-        let (low, high) = ((low as f64).ln(), (high as f64).ln());
-        (low + unit * (high - low)).exp().round() as u64
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-
-    fn pick<T: Clone>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize].clone()
-    }
-
-    fn node(&mut self, nodes: u32) -> u32 {
-        self.below(u64::from(nodes)) as u32
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 //! The list of scenarios is part of the program, so that a seed means the same wherever it runs. Each change keeps what
 //! `Scenario::check` asks for: nodes that exist, operations in order of time, followers behind what they follow.
 
-use crate::generator::{Rng, faults};
-use crate::scenario::{Scenario, Trigger};
+use crate::fault::Trigger;
+use crate::generator::{faults, room};
+use crate::rng::Rng;
+use crate::scenario::Scenario;
 
 /// The scenarios, sorted by name.
 const CORPUS: [(&str, &str); 16] = [
@@ -58,10 +60,9 @@ fn change(rng: &mut Rng, made: &mut Scenario) {
         5 => made.cluster.hedge_ms = rng.log(5, 100),
         6 => made.links.delay_mean_us = rng.log(200, 12_000),
         _ => {
-            let window = made.heal_at_ms / 5..made.heal_at_ms.max(2) - 1;
-            let operations = made.operations.len() as u64;
-            let another = faults::another(rng, &made.cluster, operations, window);
-            made.faults.extend(another);
+            let window_ms = made.heal_at_ms / 5..made.heal_at_ms.max(2) - 1;
+            let room = room(&made.cluster, made.operations.len(), window_ms);
+            made.faults.extend(faults::another(rng, &room));
         }
     }
 }

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use rondo_core::layout::keyspace::Level;
 
-use crate::generator::Rng;
+use crate::rng::Rng;
 use crate::scenario::{Action, Cluster, Links, Operation, Over, Retry};
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::{escaped, words};
+use crate::fault::{Fault, Kind};
 use crate::rt::Time;
 use crate::run::Outcome;
-use crate::scenario::{Fault, Kind, Scenario};
+use crate::scenario::Scenario;
 use crate::trace::Line;
 
 const LANE: f64 = 220.0;
@@ -182,7 +183,7 @@ impl Diagram<'_> {
                                 .map(|node| (node, line.at, line.at.plus_ms(ms), "paused")),
                         );
                     }
-                    if fault.ends_a_process() && !matches!(fault.what, Kind::Restart { .. }) {
+                    if fault.ends_a_process() && !matches!(fault.what, Kind::Restart(_)) {
                         fault
                             .nodes()
                             .into_iter()

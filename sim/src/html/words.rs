@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::scenario::Kind;
+use crate::fault::Kind;
 
 /// A fault in words: `kill: n1, down for 300 ms`. Made from the names of its fields, so that new faults have words too.
 pub(super) fn fault(kind: &Kind) -> String {
@@ -120,18 +120,22 @@ pub(super) fn lines(text: &str, most: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{DiskError, Fate};
+    use crate::fault::clocks::{Drift, Jump};
+    use crate::fault::disks::{DiskError, Failure};
+    use crate::fault::partitions::Cut;
+    use crate::fault::power::{Fate, PowerLoss};
+    use crate::fault::processes::{Kill, SlowCpu};
 
     #[test]
     fn faults_have_words() {
-        let faults = [
-            Kind::Kill { node: 1, down_ms: 300 },
-            Kind::PowerLoss { nodes: vec![0, 2], fate: Fate::Torn, down_ms: 5 },
-            Kind::Cut { name: "one-way".to_owned(), links: vec![(0, 1), (2, 1)], for_ms: 900 },
-            Kind::Jump { node: 0, by_ms: -70_000 },
-            Kind::Drift { node: 0, ppm: -40, for_ms: 9 },
-            Kind::SlowCpu { node: 3, by_us: 40, for_ms: 9 },
-            Kind::DiskError { node: 3, what: DiskError::Full, times: 2, for_ms: 9 },
+        let faults: [Kind; 7] = [
+            Kill { node: 1, down_ms: 300 }.into(),
+            PowerLoss { nodes: vec![0, 2], fate: Fate::Torn, down_ms: 5 }.into(),
+            Cut { name: "one-way".to_owned(), links: vec![(0, 1), (2, 1)], for_ms: 900 }.into(),
+            Jump { node: 0, by_ms: -70_000 }.into(),
+            Drift { node: 0, ppm: -40, for_ms: 9 }.into(),
+            SlowCpu { node: 3, by_us: 40, for_ms: 9 }.into(),
+            DiskError { node: 3, what: Failure::Full, times: 2, for_ms: 9 }.into(),
         ];
         insta::assert_snapshot!(faults.map(|kind| fault(&kind)).join("\n"));
     }

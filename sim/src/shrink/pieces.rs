@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use crate::scenario::{Scenario, Trigger};
+use crate::fault::Trigger;
+use crate::scenario::Scenario;
 
 /// A scenario without a range of some list; the range may reach over the end.
 pub(super) type Without = fn(&Scenario, Range<usize>) -> Scenario;

@@ -1,11 +1,11 @@
 //! Scenarios with as many operations and faults, but simpler ones: fewer nodes, no noise, shorter times.
 //!
-//! Settings are changed in the JSON form, by their names (`_ppm`, `_ms`), so that a fault or a setting that is added
-//! later shrinks without a word here. Whatever does not read back as a scenario is no candidate.
+//! Settings are changed in the JSON form, by their names (`_ppm`), so that a setting that is added later shrinks without a word
+//! here; how a fault gets smaller stands with the faults. Whatever does not read back as a scenario is no candidate.
 
 use serde_json::{Map, Value};
 
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::Scenario;
 
 /// What a scenario cannot be without, or what is shrunk elsewhere.
 const KEPT: [&str; 9] =
@@ -83,58 +83,17 @@ pub(super) fn simpler_operations(scenario: &Scenario) -> Vec<Scenario> {
     simpler
 }
 
-/// Each fault with half of a time, or without one item of a list.
+/// Each fault in turn, made smaller.
 pub(super) fn simpler_faults(scenario: &Scenario) -> Vec<Scenario> {
     let mut simpler = Vec::new();
     for (at, fault) in scenario.faults.iter().enumerate() {
-        let value = serde_json::to_value(fault).expect("a fault has only plain fields");
-        let mut variants = Vec::new();
-        smaller(&value["what"], &mut variants);
-        for what in variants {
-            let mut value = value.clone();
-            value["what"] = what;
-            if let Ok(fault) = serde_json::from_value(value) {
-                let mut candidate = scenario.clone();
-                candidate.faults[at] = fault;
-                simpler.push(candidate);
-            }
+        for fault in fault.simpler() {
+            let mut candidate = scenario.clone();
+            candidate.faults[at] = fault;
+            simpler.push(candidate);
         }
     }
     simpler
-}
-
-/// The value with one of its times halved or with one item of one of its lists left out.
-fn smaller(value: &Value, variants: &mut Vec<Value>) {
-    let Some(fields) = value.as_object() else {
-        return;
-    };
-    for (name, field) in fields {
-        let mut put = |new: Value| {
-            let mut fields = fields.clone();
-            fields[name] = new;
-            variants.push(Value::Object(fields));
-        };
-        match field {
-            // Times below ten milliseconds are short already.
-            Value::Number(number) if name.ends_with("_ms") => {
-                let ms = number.as_i64().filter(|ms| ms.abs() >= 10);
-                ms.into_iter().for_each(|ms| put((ms / 2).into()));
-            }
-            Value::Array(items) if items.len() > 1 => {
-                for at in 0..items.len() {
-                    let mut fewer = items.clone();
-                    fewer.remove(at);
-                    put(fewer.into());
-                }
-            }
-            Value::Object(_) => {
-                let mut inner = Vec::new();
-                smaller(field, &mut inner);
-                inner.into_iter().for_each(&mut put);
-            }
-            _ => {}
-        }
-    }
 }
 
 fn without_node(scenario: &Scenario, gone: u32) -> Option<Scenario> {
@@ -161,45 +120,9 @@ fn without_node(scenario: &Scenario, gone: u32) -> Option<Scenario> {
         let count = outside.nodes.len() as u32;
         (1..=less.cluster.spare()).contains(&count).then_some(outside)
     });
-    let renamed = scenario.faults.iter().filter_map(|fault| fault_without(fault, gone, &new_name));
+    let renamed = scenario.faults.iter().filter_map(|fault| fault.without_node(gone, &new_name));
     less.faults = renamed.collect();
     Some(less)
-}
-
-/// The fault in a cluster without a node; `None` when nothing of it is left.
-fn fault_without(fault: &Fault, gone: u32, new_name: &impl Fn(u32) -> u32) -> Option<Fault> {
-    let value = serde_json::to_value(fault).expect("a fault has only plain fields");
-    serde_json::from_value(value_without(&value, gone, new_name)?).ok()
-}
-
-/// A field named `node`, `from` or `to`, and the numbers in a list, are nodes.
-fn value_without(value: &Value, gone: u32, new_name: &impl Fn(u32) -> u32) -> Option<Value> {
-    let node = |value: &Value| {
-        let node = value.as_u64().map(|node| node as u32);
-        node.filter(|&node| node != gone).map(|node| new_name(node).into())
-    };
-    let fields = value.as_object()?.iter().map(|(name, field)| {
-        let field = match field {
-            Value::Number(_) if matches!(name.as_str(), "node" | "from" | "to") => node(field)?,
-            Value::Array(items) => {
-                let whole = |item: &Value| match item {
-                    Value::Array(pair) => {
-                        pair.iter().map(node).collect::<Option<Vec<_>>>().map(Value::Array)
-                    }
-                    item => node(item),
-                };
-                let left: Vec<Value> = items.iter().filter_map(whole).collect();
-                if left.is_empty() && !items.is_empty() {
-                    return None;
-                }
-                left.into()
-            }
-            Value::Object(_) => value_without(field, gone, new_name)?,
-            other => other.clone(),
-        };
-        Some((name.clone(), field))
-    });
-    fields.collect::<Option<Map<String, Value>>>().map(Value::Object)
 }
 
 fn fields(scenario: &Scenario) -> Map<String, Value> {
@@ -216,8 +139,10 @@ fn read(fields: Map<String, Value>) -> Option<Scenario> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::partitions::Cut;
+    use crate::fault::processes::Kill;
+    use crate::fault::{Fault, Kind, Trigger};
     use crate::generator;
-    use crate::scenario::{Kind, Trigger};
 
     #[test]
     fn a_node_that_goes_takes_its_faults_along() {
@@ -226,31 +151,13 @@ mod tests {
         scenario.clocks.truncate(3);
         scenario.operations.clear();
         let when = Trigger::At { ms: 5 };
-        let cut = Kind::Cut { name: "split".into(), links: vec![(0, 1), (1, 2)], for_ms: 9 };
-        let kill = Kind::Kill { node: 0, down_ms: 9 };
+        let cut: Kind = Cut { name: "split".into(), links: vec![(0, 1), (1, 2)], for_ms: 9 }.into();
+        let kill: Kind = Kill { node: 0, down_ms: 9 }.into();
         let fault = |what: &Kind| Fault { when, what: what.clone() };
         scenario.faults = vec![fault(&cut), fault(&kill)];
         let less = without_node(&scenario, 0).expect("a cluster of two");
-        let left = Kind::Cut { name: "split".into(), links: vec![(0, 1)], for_ms: 9 };
+        let left: Kind = Cut { name: "split".into(), links: vec![(0, 1)], for_ms: 9 }.into();
         assert_eq!(less.faults, [fault(&left)]);
         less.check().expect("it speaks of the nodes that are left");
-    }
-
-    #[test]
-    fn every_time_of_a_fault_gets_shorter_and_every_list_too() {
-        let mut scenario = generator::scenario(0);
-        let what = Kind::Cut { name: "x".into(), links: vec![(0, 1), (1, 0)], for_ms: 100 };
-        scenario.faults = vec![Fault { when: Trigger::At { ms: 5 }, what }];
-        let simpler = simpler_faults(&scenario);
-        let whats: Vec<&Kind> = simpler.iter().map(|it| &it.faults[0].what).collect();
-        let cut = |links: &[(u32, u32)], for_ms| Kind::Cut {
-            name: "x".into(),
-            links: links.to_vec(),
-            for_ms,
-        };
-        let wanted = [cut(&[(0, 1), (1, 0)], 50), cut(&[(1, 0)], 100), cut(&[(0, 1)], 100)];
-        // In which order the fields are tried is for serde_json to say, whose maps a feature of another crate may reorder.
-        assert_eq!(whats.len(), wanted.len());
-        assert!(wanted.iter().all(|kind| whats.contains(&kind)), "{whats:?}");
     }
 }

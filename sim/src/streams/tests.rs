@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 
 use super::*;
-use crate::scenario::{Links, Mischief, Shape};
+use crate::fault::links::Mischief;
+use crate::scenario::{Links, Shape};
 
 /// Two machines with a process each, and the time.
 struct Pair {
