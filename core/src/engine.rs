@@ -134,6 +134,8 @@ pub struct EngineStats {
 /// `Busy`: too much waits for the device) poisons nothing: what was written before is kept, and the same call may work later. It
 /// never retries a failed sync: the pages are gone although they can still be read (<https://lwn.net/Articles/752063/>).
 pub trait Engine: Send {
+    /// What must hold between calls. Panics when it does not. The simulator and tests ask it after every step.
+    fn invariants(&self) {}
     /// The head of a key's record; the body may be left empty.
     fn head(&mut self, key: &[u8]) -> Result<Lookup>;
     /// A key's record.

@@ -203,6 +203,18 @@ impl Held {
         Ok(self.up_to(durable))
     }
 
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        let bytes: usize = self.waiting.values().map(|waiting| waiting.weight).sum();
+        assert_eq!(bytes, self.bytes.used, "what waits weighs what was charged for it");
+        assert!(self.answers.len() <= self.waiting.len(), "an answer that is known waits");
+        assert!(self.states.len() <= self.answers.len(), "a shared state is some answer's");
+        assert!(
+            self.running.is_none_or(|id| id.0 == self.syncs),
+            "the last sync is the one that runs"
+        );
+    }
+
     fn up_to(&mut self, durable: Lsn) -> Vec<Release> {
         let next = Lsn(durable.0 + 1);
         let later = self.waiting.split_off(&(next, 0));

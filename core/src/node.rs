@@ -160,7 +160,12 @@ impl Node {
                 }
             }
         }
-        self.settle(env)
+        self.settle(env)?;
+        if env.probed() {
+            self.invariants();
+            env.engine().invariants();
+        }
+        Ok(())
     }
 
     /// When `Input::Tick` has something to do.
@@ -197,6 +202,12 @@ impl Node {
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
         assert!(self.out.is_empty(), "every message has been sent or served");
+        self.members.invariants();
+        self.lives.invariants();
+        self.formation.invariants();
+        self.replica.invariants();
+        self.held.invariants();
+        self.coordinator.invariants();
         self.cold_reads.invariants();
         for gauge in [self.cold_reads.gauge(), self.held.gauge(), self.coordinator.gauge()] {
             assert!(gauge.used <= gauge.max + MESSAGE_BYTES_MAX, "a budget is kept: {gauge:?}");

@@ -379,6 +379,13 @@ impl Replica {
         Ok(Issued { dot, hlc, state, known, lsn, reservation })
     }
 
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(self.warm.is_none(), "what a cold read brought is old after its step");
+        let dead = self.unwritten.iter().all(|change| matches!(change, Change::Delete { .. }));
+        assert!(dead, "only dead actors wait for room");
+    }
+
     /// What the median of the peers' clocks shows now; `None` while no peer is heard, and nothing bounds this node's own.
     pub fn trust(&mut self, peers: Option<Wall>, now: Mono) {
         self.peers_wall = peers.map(|wall| (wall, now));

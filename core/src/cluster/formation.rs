@@ -94,6 +94,21 @@ impl Formation {
         Ok(formation)
     }
 
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        let Some(endorsed) = &self.endorsed else {
+            return;
+        };
+        assert!(!self.unreadable, "an endorsed layout has been read");
+        assert_eq!(
+            endorsed.reference.version,
+            endorsed.layout.version(),
+            "a layout has its own name"
+        );
+        let members = self.members();
+        assert!(endorsed.endorsers.is_subset(&members), "only members endorse");
+    }
+
     /// The layout that requests are served under.
     #[must_use]
     pub fn live(&self) -> Option<(&Arc<Layout>, LayoutRef)> {

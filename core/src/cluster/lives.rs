@@ -94,6 +94,17 @@ pub struct Lives {
     counted_by: BTreeSet<NodeId>,
 }
 
+impl Lives {
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(!self.known.contains_key(&self.me), "nobody speaks about this node but itself");
+        assert!(self.known.len() <= NODES_MAX, "the lives that count fit in one record");
+        let boots = || self.earlier.iter().map(|life| life.boot);
+        assert!(boots().all(|boot| boot < self.mine.boot), "this life is the latest");
+        assert!(boots().is_sorted_by(|later, earlier| later > earlier), "boots rise");
+    }
+}
+
 /// Compares a life and where it began with the known one and how far that went; `earlier` are the lives that its directory has
 /// been through, the latest first.
 #[must_use]

@@ -81,6 +81,16 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(self.peers.len() < NODES_MAX + STRANGERS_MAX, "those who are known are bounded");
+        for (&node, peer) in &self.peers {
+            assert_ne!(node, self.me.node, "nobody speaks about this node but itself");
+            assert_eq!(node, peer.introduction.node, "a peer is introduced by its own name");
+            assert!(peer.deaf_since.is_none() || peer.heard.is_some(), "only who is heard is deaf");
+        }
+    }
+
     /// Knows nobody but itself and the seeds' addresses.
     #[must_use]
     pub fn new(config: &NodeConfig) -> Membership {

@@ -74,6 +74,14 @@ pub struct Attempts {
 }
 
 impl Attempts {
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(self.known.len() <= REMEMBERED_REQUESTS_MAX, "the table has its bound");
+        assert_eq!(self.sources.values().sum::<usize>(), self.known.len(), "each has a source");
+        let ended = self.known.values().filter(|entry| entry.until.is_some()).count();
+        assert_eq!(ended, self.ended.len(), "what has ended will be forgotten");
+    }
+
     /// What is known of a request.
     #[must_use]
     pub fn earlier(&self, id: RequestId, fingerprint: Fingerprint) -> Earlier {

@@ -147,6 +147,12 @@ impl Coordinator {
         self.go_on(id, next, around, env)
     }
 
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        self.operations.invariants();
+        self.attempts.invariants();
+    }
+
     /// A cold read has ended: the dot can be issued.
     pub fn resume(
         &mut self,

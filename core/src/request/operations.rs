@@ -114,6 +114,19 @@ impl Operations {
         self.bytes.peak = self.bytes.peak.max(self.bytes.used);
     }
 
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert_eq!(self.timers.len(), self.all.len(), "every operation has one timer");
+        for (&sequence, operation) in &self.all {
+            assert_eq!(operation.facts.id.seq, sequence, "an operation has its own number");
+            assert!(self.timers.contains(&(operation.timer, sequence)), "its timer is its own");
+            assert!(operation.timer <= operation.facts.deadline, "it is looked at in time");
+            assert!(!operation.askers.is_empty(), "somebody waits for it");
+        }
+        let bytes: usize = self.all.values().map(|operation| operation.weight).sum();
+        assert_eq!(bytes, self.bytes.used, "the bytes charged are theirs");
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {

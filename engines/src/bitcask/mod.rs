@@ -387,6 +387,23 @@ impl<D: Disk> Engine for Bitcask<D> {
         Ok(Lsn(self.lsn))
     }
 
+    fn invariants(&self) {
+        if self.poisoned || self.closed {
+            return;
+        }
+        assert!(self.durable <= self.lsn && self.handed_over <= self.lsn, "writes come in order");
+        assert!(self.marked <= self.durable, "the log names only what is durable");
+        assert!(self.dirty.is_sorted(), "older files are synced first");
+        let has_active = self.files.contains_key(&self.active.number);
+        assert!(has_active || self.active.number == NO_FILE, "the file that is written is one");
+        assert!(self.files.keys().all(|&number| number < self.next_number), "numbers are new");
+        for file in self.files.values() {
+            assert!(file.live <= file.end, "no more is alive than there is");
+            assert!(file.lsn_max <= self.lsn, "no file is ahead of the log");
+        }
+        assert!(self.graves.len() <= GRAVES_MAX && self.untold.len() <= UNTOLD_MAX, "bounds hold");
+    }
+
     fn stats(&self) -> EngineStats {
         let sum = |of: fn(&DataFile<D::File>) -> u64| self.files.values().map(of).sum::<u64>();
         let tables = self.files.values().map(|file| match &file.keys {
