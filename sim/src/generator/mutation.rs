@@ -8,30 +8,87 @@ use crate::generator::{faults, room};
 use crate::rng::Rng;
 use crate::scenario::Scenario;
 
-/// The scenarios, sorted by name.
-const CORPUS: [(&str, &str); 16] = [
-    ("cut-then-failed", include_str!("../../corpus/cut-then-failed.json")),
-    ("dead-actor", include_str!("../../corpus/dead-actor.json")),
-    ("failed-sync-believed", include_str!("../../corpus/failed-sync-believed.json")),
-    ("flipped-length", include_str!("../../corpus/flipped-length.json")),
-    ("forward-twice", include_str!("../../corpus/forward-twice.json")),
-    ("found-attempt", include_str!("../../corpus/found-attempt.json")),
-    ("late-forward", include_str!("../../corpus/late-forward.json")),
-    ("merge-ends-in-zeroes", include_str!("../../corpus/merge-ends-in-zeroes.json")),
-    ("merge-waits-at-rest", include_str!("../../corpus/merge-waits-at-rest.json")),
-    ("overtaken-cold-read", include_str!("../../corpus/overtaken-cold-read.json")),
-    ("record-elsewhere", include_str!("../../corpus/record-elsewhere.json")),
-    ("refused-but-cut", include_str!("../../corpus/refused-but-cut.json")),
-    ("refused-but-written", include_str!("../../corpus/refused-but-written.json")),
-    ("seen-after-the-start", include_str!("../../corpus/seen-after-the-start.json")),
-    ("start-of-the-log-gone", include_str!("../../corpus/start-of-the-log-gone.json")),
-    ("torn-mark", include_str!("../../corpus/torn-mark.json")),
+/// Scenarios of the corpus with their names.
+macro_rules! corpus {
+    ($($name:literal,)*) => {
+        [$(($name, include_str!(concat!("../../corpus/", $name, ".json"))),)*]
+    };
+}
+
+/// All of them, sorted by name, but for one that takes seconds (`little-memory-on-a-stalled-disk`).
+const CORPUS: &[(&str, &str)] = &corpus![
+    "a-delete-without-what-it-deleted",
+    "a-jump-is-not-kept",
+    "actors-fill-a-clock",
+    "addresses-change",
+    "again-before-the-mark",
+    "all-addresses-change",
+    "all-after-a-fast-clock",
+    "all-asks-all",
+    "all-below-quorum",
+    "bad-request-after-another-key",
+    "beside-a-delete",
+    "chain-of-own-tokens",
+    "clock-back-over-a-restart",
+    "clone-and-the-node-returns",
+    "clone-beside",
+    "copy-that-became-the-newest",
+    "crash-in-maintenance",
+    "cut-then-failed",
+    "dead-actor",
+    "end-of-a-durable-batch",
+    "failed-sync-believed",
+    "file-lost",
+    "flipped-length",
+    "forward-twice",
+    "forwards-one-way",
+    "found-attempt",
+    "found-with-another-context",
+    "half-a-log",
+    "id-used-again",
+    "identity-lost",
+    "late-forward",
+    "live-copy-beside",
+    "live-copy-put-back",
+    "many-lives",
+    "mark-in-an-older-log",
+    "merge-ends-in-zeroes",
+    "merge-waits-at-rest",
+    "old-copy",
+    "old-copy-alone",
+    "old-copy-apart",
+    "old-copy-in-place",
+    "old-copy-killed",
+    "old-copy-of-earlier-life",
+    "old-copy-of-one-replica",
+    "old-copy-remembers",
+    "one-id-many-requests",
+    "only-the-hint-is-left",
+    "outside-before-its-answer",
+    "overtaken-cold-read",
+    "own-record-unreadable",
+    "own-tokens",
+    "record-elsewhere",
+    "refused-after-it-wrote",
+    "refused-but-cut",
+    "refused-but-written",
+    "rot-and-too-few-others",
+    "rot-takes-an-unheard-dot",
+    "rot-that-lasts",
+    "seen-after-the-start",
+    "slow-disk-while-merging",
+    "stall-of-all-disks",
+    "start-of-the-log-gone",
+    "stop-on-a-full-disk",
+    "torn-mark",
+    "wiped-node",
+    "writes-fill-small-files",
 ];
 
 /// One of the scenarios, changed by the seed's dice.
 pub(super) fn scenario(seed: u64) -> Scenario {
     let mut rng = Rng::new(seed, 7);
-    let (name, text) = rng.pick(&CORPUS);
+    let (name, text) = rng.pick(CORPUS);
     let mut made = Scenario::from_json(text).expect("the corpus is checked by a test");
     made.seed = seed;
     made.story = format!("made by the generator: mutation of {name}");
@@ -99,6 +156,8 @@ mod tests {
     #[test]
     fn mutants_keep_the_bounds_and_differ() {
         assert!(CORPUS.is_sorted_by_key(|(name, _)| *name));
+        let there = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"));
+        assert_eq!(there.expect("the corpus").count(), CORPUS.len() + 1, "none is forgotten");
         for (name, text) in CORPUS {
             Scenario::from_json(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         }
