@@ -4,6 +4,9 @@
 //! output is the same for the same options; a broken promise is told with its life, its crash, and the fate
 //! of each operation, and ends the campaign with code 10.
 
+#[path = "../tests/crash_states/subject.rs"]
+mod subject;
+
 #[path = "../tests/crash_states/workload.rs"]
 mod workload;
 
@@ -13,16 +16,14 @@ mod oracle;
 #[path = "../tests/crash_states/explore.rs"]
 mod explore;
 
-#[path = "../tests/crash_states/bitcask.rs"]
-mod bitcask;
-
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use explore::{Explorer, lives};
-use workload::Subject;
+use rondo_engines::kind::EngineKind;
+use subject::Subject;
 
 /// What a broken promise ends with.
 const BROKEN: u8 = 10;
@@ -37,26 +38,13 @@ struct Options {
     #[arg(long)]
     inside_recovery: bool,
     /// The engine.
-    #[arg(long, value_enum, default_value_t = Which::Bitcask)]
-    engine: Which,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Which {
-    Bitcask,
-}
-
-impl Which {
-    fn subject(self) -> Subject {
-        match self {
-            Which::Bitcask => bitcask::BITCASK,
-        }
-    }
+    #[arg(long, default_value_t = EngineKind::Bitcask)]
+    engine: EngineKind,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let mut explorer = Explorer::new(options.engine.subject(), u32::from(options.inside_recovery));
+    let mut explorer = Explorer::new(Subject(options.engine), u32::from(options.inside_recovery));
     let lives = lives(options.ops);
     let bar = ProgressBar::new(lives.len() as u64);
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} lives · {elapsed} · {msg}");

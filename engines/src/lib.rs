@@ -8,8 +8,12 @@ pub mod mem_disk;
 
 pub mod os_disk;
 
+mod refusal;
+
 pub mod bitcask;
+
+pub mod kind;
 
 pub mod data_dir;
 
-pub mod store;
+pub mod open;

@@ -12,11 +12,12 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use proptest::test_runner::FileFailurePersistence;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
-use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine};
+use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine, Opened, Opening, Scale};
 use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
-use rondo_engines::bitcask::{Bitcask, Opened, Options};
+use rondo_engines::bitcask::{Bitcask, Options};
+use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::{Fault, MemDisk};
 
 const KEYS: u8 = 12;
@@ -54,10 +55,23 @@ fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..max)
 }
 
-/// Tiny files, so that files change and compactions run all the time.
+/// Files so small that they change all the time, in bytes; compactions run all the time too.
+const FILE_BYTES: u64 = 1500;
+
+/// Which engine is opened, and how.
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Any(EngineKind),
+    Bitcask(Options),
+}
+
+/// Bitcask, as any engine is opened.
+const BITCASK: How = How::Any(EngineKind::Bitcask);
+
+/// Tiny files too, and what only a Bitcask is told.
 fn tiny() -> Options {
     Options {
-        file_bytes_max: 1500,
+        file_bytes_max: FILE_BYTES,
         allocate_bytes: 1024,
         buffer_bytes_max: 700,
         compact_dead_percent: 10,
@@ -73,6 +87,17 @@ fn colliding() -> Options {
         fingerprint: |key, _| key.last().map_or(0, |byte| u32::from(*byte)) % 3 * 0x7FFF_FFFF,
         ..tiny()
     }
+}
+
+/// Every engine, and a Bitcask whose keys collide.
+fn hows() -> impl Strategy<Value = How> {
+    let any = EngineKind::ALL.map(|kind| Just(How::Any(kind)).boxed());
+    proptest::strategy::Union::new(any.into_iter().chain([Just(How::Bitcask(colliding())).boxed()]))
+}
+
+/// The engines that a power loss does not empty.
+fn keepers() -> impl Iterator<Item = How> {
+    EngineKind::ALL.into_iter().filter(|kind| kind.keeps()).map(How::Any)
 }
 
 fn key(n: u8) -> Bytes {
@@ -114,8 +139,8 @@ fn snapshot(engine: &mut dyn Engine) -> Result<Snapshot> {
 /// An engine beside its model, and the model's state after each batch.
 struct Pair {
     disk: MemDisk,
-    options: Options,
-    engine: Bitcask<MemDisk>,
+    how: How,
+    engine: Box<dyn Engine>,
     model: MemoryEngine,
     history: Vec<Snapshot>,
     durable: usize,
@@ -124,13 +149,13 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(disk: MemDisk, options: Options) -> Result<Pair> {
-        let (engine, _) = open(&disk, options)?;
+    fn new(disk: MemDisk, how: How) -> Result<Pair> {
+        let (engine, _) = open(&disk, how)?;
         // From here on no step but the last may wait for the device.
         disk.forbid_waiting(true);
         Ok(Pair {
             disk,
-            options,
+            how,
             engine,
             model: MemoryEngine::new(),
             history: vec![Snapshot::new()],
@@ -204,8 +229,11 @@ impl Pair {
 
     fn open(&mut self) -> Result<()> {
         self.disk.kill();
-        let (engine, opened) = open(&self.disk, self.options)?;
+        let (engine, opened) = open(&self.disk, self.how)?;
         self.engine = engine;
+        if !opened.keeps {
+            (self.model, self.history) = (MemoryEngine::new(), vec![Snapshot::new()]);
+        }
         assert_eq!(opened.lost, [], "nothing is lost on a disk that loses nothing");
         assert_eq!(opened.last, Lsn(self.history.len() as u64 - 1));
         self.durable = self.history.len() - 1;
@@ -215,7 +243,7 @@ impl Pair {
 
     fn check(&mut self) {
         let expected = self.history.last().expect("there is a first state");
-        assert_eq!(&snapshot(&mut self.engine).unwrap(), expected);
+        assert_eq!(&snapshot(&mut *self.engine).unwrap(), expected);
         for n in 0..KEYS {
             let found = self.engine.get(&key(n)).unwrap();
             assert_eq!(found, self.model.get(&key(n)).unwrap(), "{:?}", key(n));
@@ -231,13 +259,27 @@ impl Pair {
         assert_eq!(stats.records, expected.len() as u64);
         let own = expected.iter().filter(|(key, _)| key.first() == Some(&0)).count();
         assert_eq!(stats.own_records, own as u64);
-        assert!(stats.live_bytes <= stats.disk_bytes, "{stats:?}");
+        assert!(stats.files == 0 || stats.live_bytes <= stats.disk_bytes, "{stats:?}");
     }
 }
 
-fn open(disk: &MemDisk, options: Options) -> Result<(Bitcask<MemDisk>, Opened)> {
+fn open(disk: &MemDisk, how: How) -> Result<(Box<dyn Engine>, Opened)> {
     disk.forbid_waiting(false);
-    Bitcask::open(Arc::new(disk.clone()), "store", options)
+    open_in(disk, "store", how)
+}
+
+fn open_in(disk: &MemDisk, dir: &str, how: How) -> Result<(Box<dyn Engine>, Opened)> {
+    let disk = Arc::new(disk.clone());
+    match how {
+        How::Any(kind) => {
+            let scale = Scale::Eager(FILE_BYTES);
+            kind.open(disk, dir, &Opening { salt: 0x5eed, scale, accept_losses: true })
+        }
+        How::Bitcask(options) => {
+            let (engine, opened) = Bitcask::open(disk, dir, options)?;
+            Ok((Box::new(engine), opened))
+        }
+    }
 }
 
 /// What was there when the power went.
@@ -247,11 +289,11 @@ struct Crashed {
 }
 
 /// Runs a workload on a disk whose power goes before operation `k`; `None` when it never got there.
-fn run_until(k: u64, steps: &[Step], options: Options) -> Option<(MemDisk, Crashed)> {
+fn run_until(k: u64, steps: &[Step], how: How) -> Option<(MemDisk, Crashed)> {
     let disk = MemDisk::new();
     disk.set_fault_hook(move |number, _, _| (number == k).then_some(Fault::PowerOff));
     let nothing = Crashed { history: vec![Snapshot::new()], durable: 0 };
-    let mut pair = match Pair::new(disk.clone(), options) {
+    let mut pair = match Pair::new(disk.clone(), how) {
         Err(_) => return Some((disk, nothing)),
         Ok(pair) => pair,
     };
@@ -260,11 +302,11 @@ fn run_until(k: u64, steps: &[Step], options: Options) -> Option<(MemDisk, Crash
 }
 
 /// Opens after a crash and holds the result against the oracle; then goes on writing and opens again.
-fn check_recovery(disk: &MemDisk, crashed: &Crashed, options: Options) {
+fn check_recovery(disk: &MemDisk, crashed: &Crashed, how: How) {
     disk.clear_hooks();
-    let (mut engine, opened) = open(disk, options).unwrap();
+    let (mut engine, opened) = open(disk, how).unwrap();
     assert_eq!(opened.lost, [], "nothing that was durable is gone");
-    let found = snapshot(&mut engine).unwrap();
+    let found = snapshot(&mut *engine).unwrap();
     let last = opened.last.0 as usize;
     assert!(last >= crashed.durable, "{last} < {}", crashed.durable);
     assert!(last < crashed.history.len(), "{last}");
@@ -281,23 +323,23 @@ fn check_recovery(disk: &MemDisk, crashed: &Crashed, options: Options) {
         let batch = Batch { changes: [change(900, n, Some(3)), change(900, n + 4, None)].into() };
         engine.write(&batch).unwrap();
     }
-    let expected = snapshot(&mut engine).unwrap();
+    let expected = snapshot(&mut *engine).unwrap();
     engine.close().unwrap();
     disk.crash_lose_all();
     for name in disk.list("store").unwrap().iter().filter(|name| name.ends_with("hint")) {
         disk.remove(&format!("store/{name}")).unwrap();
     }
-    let (mut engine, opened) = open(disk, options).unwrap();
+    let (mut engine, opened) = open(disk, how).unwrap();
     assert_eq!(opened.lost, []);
-    assert_eq!(snapshot(&mut engine).unwrap(), expected);
+    assert_eq!(snapshot(&mut *engine).unwrap(), expected);
     disk.forbid_waiting(true);
-    maintain_all(disk, &mut engine);
-    assert_eq!(snapshot(&mut engine).unwrap(), expected);
+    maintain_all(disk, &mut *engine);
+    assert_eq!(snapshot(&mut *engine).unwrap(), expected);
     drop(engine);
     disk.crash_lose_all();
-    let (mut engine, opened) = open(disk, options).unwrap();
+    let (mut engine, opened) = open(disk, how).unwrap();
     assert_eq!(opened.lost, []);
-    assert_eq!(snapshot(&mut engine).unwrap(), expected);
+    assert_eq!(snapshot(&mut *engine).unwrap(), expected);
 }
 
 /// The ways in which a power loss keeps what was not synced.
@@ -317,16 +359,16 @@ fn crash(disk: &MemDisk, way: u64, seed: u64) {
 }
 
 /// The power goes before each operation of a workload, in each way, and again during recovery.
-fn crash_everywhere(steps: &[Step], options: Options, again: bool) {
+fn crash_everywhere(steps: &[Step], how: How, again: bool) {
     let mut k = 0;
-    while run_until(k, steps, options).is_some() {
+    while run_until(k, steps, how).is_some() {
         for way in 0..5 {
-            let (disk, crashed) = run_until(k, steps, options).expect("the same run");
+            let (disk, crashed) = run_until(k, steps, how).expect("the same run");
             crash(&disk, way, k * 31 + way);
             if again {
-                crash_in_recovery(&disk, options, k, way);
+                crash_in_recovery(&disk, how, k, way);
             }
-            check_recovery(&disk, &crashed, options);
+            check_recovery(&disk, &crashed, how);
         }
         k += 1;
     }
@@ -334,11 +376,11 @@ fn crash_everywhere(steps: &[Step], options: Options, again: bool) {
 }
 
 /// Three times the power goes somewhere in recovery.
-fn crash_in_recovery(disk: &MemDisk, options: Options, k: u64, way: u64) {
+fn crash_in_recovery(disk: &MemDisk, how: How, k: u64, way: u64) {
     for round in 0..3 {
         let at = disk.operations() + (k * 7 + way * 5 + round * 11) % 23;
         disk.set_fault_hook(move |number, _, _| (number == at).then_some(Fault::PowerOff));
-        let _ = open(disk, options);
+        let _ = open(disk, how);
         disk.clear_hooks();
         crash(disk, (way + round) % 5, k + round);
     }
@@ -375,9 +417,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: Some(Box::new(FAILURES)), ..ProptestConfig::default() })]
 
     #[test]
-    fn it_equals_the_model(steps in steps(80), collide in any::<bool>()) {
-        let options = if collide { colliding() } else { tiny() };
-        let mut pair = Pair::new(MemDisk::new(), options).unwrap();
+    fn it_equals_the_model(steps in steps(80), how in hows()) {
+        let mut pair = Pair::new(MemDisk::new(), how).unwrap();
         for step in &steps {
             pair.step(step).unwrap();
         }
@@ -391,30 +432,31 @@ proptest! {
 
     #[test]
     fn a_power_loss_leaves_a_prefix(steps in steps(60), at in 0_u64..400, way in 0_u64..8, seed in any::<u64>()) {
-        if let Some((disk, crashed)) = run_until(at, &steps, tiny()) {
+        for how in keepers() {
+            let Some((disk, crashed)) = run_until(at, &steps, how) else { continue };
             crash(&disk, way, seed);
             if seed % 2 == 0 {
-                crash_in_recovery(&disk, tiny(), seed % 1000, way);
+                crash_in_recovery(&disk, how, seed % 1000, way);
             }
-            check_recovery(&disk, &crashed, tiny());
+            check_recovery(&disk, &crashed, how);
         }
     }
 }
 
 #[test]
 fn the_power_may_go_before_any_operation() {
-    crash_everywhere(&busy_workload(), tiny(), false);
+    keepers().for_each(|how| crash_everywhere(&busy_workload(), how, false));
 }
 
 #[test]
 fn the_power_may_go_again_during_recovery() {
-    crash_everywhere(&busy_workload(), tiny(), true);
+    keepers().for_each(|how| crash_everywhere(&busy_workload(), how, true));
 }
 
 /// A closed store, and what it holds.
 fn closed_store() -> (MemDisk, Snapshot) {
     let disk = MemDisk::new();
-    let mut pair = Pair::new(disk.clone(), tiny()).unwrap();
+    let mut pair = Pair::new(disk.clone(), BITCASK).unwrap();
     for step in &busy_workload()[..40] {
         pair.step(step).unwrap();
     }
@@ -432,7 +474,7 @@ fn check_flipped(path: &str, byte: u64, with_hints: bool) {
             disk.remove(&format!("store/{name}")).unwrap();
         }
     }
-    let (mut engine, opened) = open(&disk, tiny()).unwrap();
+    let (mut engine, opened) = open(&disk, BITCASK).unwrap();
     for round in 0..2 {
         for n in 0..KEYS {
             match engine.get(&key(n)) {
@@ -462,7 +504,7 @@ fn check_flipped(path: &str, byte: u64, with_hints: bool) {
     }
     if path.ends_with("hint") {
         assert_eq!(opened.lost, [], "hints can always be made anew");
-        assert_eq!(snapshot(&mut engine).unwrap(), expected);
+        assert_eq!(snapshot(&mut *engine).unwrap(), expected);
     }
 }
 
@@ -485,8 +527,8 @@ fn a_flipped_bit_is_never_served() {
 #[test]
 fn damage_in_the_middle_is_reported_and_the_rest_is_there() {
     let disk = MemDisk::new();
-    let options = Options { file_bytes_max: 1 << 20, ..tiny() };
-    let mut pair = Pair::new(disk.clone(), options).unwrap();
+    let how = How::Bitcask(Options { file_bytes_max: 1 << 20, ..tiny() });
+    let mut pair = Pair::new(disk.clone(), how).unwrap();
     for n in 0..6 {
         pair.step(&Step::Write(vec![(n, Some(100))])).unwrap();
     }
@@ -497,11 +539,11 @@ fn damage_in_the_middle_is_reported_and_the_rest_is_there() {
     let at = at.windows(4).position(|w| w == b"3:2:").unwrap() as u64;
     disk.flip_bit("store/0000000001.data", at, 0);
     for _ in 0..2 {
-        let (mut engine, opened) = open(&disk, options).unwrap();
+        let (mut engine, opened) = open(&disk, how).unwrap();
         assert_eq!(opened.lost.len(), 1, "{:?}", opened.lost);
         assert_eq!(opened.lost[0].file, "store/0000000001.data");
         assert_eq!(opened.lost[0].what, "write 3 is damaged or missing");
-        assert_eq!(snapshot(&mut engine).unwrap().len(), 5);
+        assert_eq!(snapshot(&mut *engine).unwrap().len(), 5);
         assert_eq!(engine.get(&key(2)).unwrap(), Lookup::Miss);
         disk.kill();
     }
@@ -510,8 +552,8 @@ fn damage_in_the_middle_is_reported_and_the_rest_is_there() {
 #[test]
 fn after_a_failure_nothing_is_promised() {
     let write = [(0, Some(10))].to_vec();
-    let (disk, options) = (MemDisk::new(), tiny());
-    let mut pair = Pair::new(disk.clone(), options).unwrap();
+    let (disk, how) = (MemDisk::new(), BITCASK);
+    let mut pair = Pair::new(disk.clone(), how).unwrap();
     pair.step(&Step::Write(write.clone())).unwrap();
     pair.step(&Step::StartSync).unwrap();
     let pending = disk.take_pending().pop().unwrap();
@@ -525,7 +567,7 @@ fn after_a_failure_nothing_is_promised() {
     assert!(matches!(pair.engine.close(), Err(Error::Poisoned)));
     assert_eq!(pair.engine.durable(), Lsn(0));
 
-    let mut pair = Pair::new(MemDisk::new(), options).unwrap();
+    let mut pair = Pair::new(MemDisk::new(), how).unwrap();
     pair.step(&Step::Write(write)).unwrap();
     pair.disk.set_fault_hook(|_, _, op| match op {
         rondo_engines::mem_disk::Op::Write { .. } => Some(Fault::Cut(7, std::io::ErrorKind::Other)),
@@ -537,8 +579,8 @@ fn after_a_failure_nothing_is_promised() {
 
 #[test]
 fn cold_records_are_read_in_two_parts() {
-    for options in [tiny(), colliding()] {
-        let mut pair = Pair::new(MemDisk::new(), options).unwrap();
+    for how in [BITCASK, How::Bitcask(colliding())] {
+        let mut pair = Pair::new(MemDisk::new(), how).unwrap();
         for n in 0..KEYS {
             pair.step(&Step::Write(vec![(n, Some(300))])).unwrap();
         }
@@ -569,7 +611,7 @@ fn cold_records_are_read_in_two_parts() {
 
 #[test]
 fn a_checkpoint_is_a_store() {
-    let mut pair = Pair::new(MemDisk::new(), tiny()).unwrap();
+    let mut pair = Pair::new(MemDisk::new(), BITCASK).unwrap();
     for step in &busy_workload()[..30] {
         pair.step(step).unwrap();
     }
@@ -581,10 +623,9 @@ fn a_checkpoint_is_a_store() {
     }
     pair.disk.forbid_waiting(false);
     pair.disk.crash_lose_all();
-    let disk = Arc::new(pair.disk.clone());
-    let (mut copy, opened) = Bitcask::open(disk, "backup/one", tiny()).unwrap();
+    let (mut copy, opened) = open_in(&pair.disk, "backup/one", BITCASK).unwrap();
     assert_eq!((opened.last, opened.lost), (lsn, vec![]));
-    assert_eq!(snapshot(&mut copy).unwrap(), expected);
+    assert_eq!(snapshot(&mut *copy).unwrap(), expected);
 }
 
 /// Values in one file, their deletions in the next, and what replaced others not yet synced.
@@ -606,28 +647,28 @@ fn workload_of_a_merge() -> Vec<Step> {
 #[test]
 fn a_compaction_brings_nothing_back() {
     let steps = workload_of_a_merge();
-    let mut compacted = Pair::new(MemDisk::new(), tiny()).unwrap();
+    let mut compacted = Pair::new(MemDisk::new(), BITCASK).unwrap();
     steps.iter().for_each(|step| compacted.step(step).unwrap());
     assert!(compacted.disk.content("store/0000000001.data").is_none(), "the compaction has run");
     let mut k = 0;
-    while let Some((disk, _)) = run_until(k, &steps, tiny()) {
+    while let Some((disk, _)) = run_until(k, &steps, BITCASK) {
         for kept in 0..1_u32 << disk.unsynced_count().min(7) {
-            let (disk, crashed) = run_until(k, &steps, tiny()).expect("the same run");
+            let (disk, crashed) = run_until(k, &steps, BITCASK).expect("the same run");
             disk.crash(&mut |point| match kept >> point.index.min(31) & 1 {
                 1 => rondo_engines::mem_disk::Fate::Kept,
                 _ => rondo_engines::mem_disk::Fate::Lost,
             });
-            check_recovery(&disk, &crashed, tiny());
+            check_recovery(&disk, &crashed, BITCASK);
         }
         k += 1;
     }
 }
 
-fn put_key(engine: &mut Bitcask<MemDisk>, n: u8) -> Lsn {
+fn put_key(engine: &mut dyn Engine, n: u8) -> Lsn {
     engine.write(&Batch { changes: [change(1, n, Some(300))].into_iter().collect() }).unwrap()
 }
 
-fn sync_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+fn sync_all(disk: &MemDisk, engine: &mut dyn Engine) {
     engine.start_sync(SyncId(1)).unwrap();
     for done in disk.run_pending() {
         let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
@@ -636,7 +677,7 @@ fn sync_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
 }
 
 /// Maintains, with the syncs that this asks for, until nothing more is done.
-fn maintain_all(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+fn maintain_all(disk: &MemDisk, engine: &mut dyn Engine) {
     for _ in 0..1000 {
         let progress = engine.maintain(1 << 20).unwrap();
         if progress.waits_for.is_some() {
@@ -711,8 +752,9 @@ fn a_compaction_that_waits_for_a_sync_says_so() {
 /// <https://github.com/etcd-io/etcd/issues/10414>.)
 #[test]
 fn nobody_waits_for_the_device() {
-    let (disk, options) = (MemDisk::new(), Options { file_bytes_max: 4_000, ..tiny() });
-    let mut pair = Pair::new(disk.clone(), options).unwrap();
+    let options = Options { file_bytes_max: 4_000, ..tiny() };
+    let (disk, how) = (MemDisk::new(), How::Bitcask(options));
+    let mut pair = Pair::new(disk.clone(), how).unwrap();
     for round in 0..60_u8 {
         for n in 0..KEYS {
             pair.step(&Step::Write(vec![(n, Some(200)), ((n + round) % KEYS, None)])).unwrap();
@@ -729,7 +771,7 @@ fn nobody_waits_for_the_device() {
     let stats = pair.engine.stats();
     assert!(stats.syncs > 10 && stats.files > 3, "{stats:?}");
     disk.forbid_waiting(true);
-    maintain_all(&disk, &mut pair.engine);
+    maintain_all(&disk, &mut *pair.engine);
     assert!(pair.engine.stats().disk_bytes < stats.disk_bytes, "{stats:?}");
     pair.check();
     pair.step(&Step::Reopen).unwrap();

@@ -5,11 +5,11 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Change, Engine, Lookup};
+use rondo_core::engine::{Batch, Change, Engine, Lookup, Opened};
 use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
-use rondo_engines::bitcask::{Bitcask, Opened, Options};
+use rondo_engines::bitcask::{Bitcask, Options};
 use rondo_engines::mem_disk::{Fault, MemDisk, Op};
 
 fn options() -> Options {

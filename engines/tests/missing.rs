@@ -4,42 +4,26 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::engine::{Batch, Change, Engine, Scale};
 use rondo_core::env::{Disk, DiskDone};
 use rondo_core::id::{NodeId, SessionId, SyncId};
-use rondo_engines::bitcask::{Bitcask, Options};
-use rondo_engines::data_dir::{DataDir, DataDirError, NewIdentity, OpenedEngine};
+use rondo_engines::data_dir::NewIdentity;
+use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::{Fault, MemDisk};
+use rondo_engines::open::{DATA_DIR as DATA, Wanted, open_store};
 
-const DATA: &str = "data";
-
-fn options() -> Options {
-    Options {
-        file_bytes_max: 400,
-        allocate_bytes: 0,
-        compact_dead_percent: 10,
-        compact_dead_bytes_min: 1,
-        accept_losses: true,
-        ..Options::new(2)
-    }
-}
+type Started = Box<dyn Engine>;
 
 /// Starts as a node does. An error is what a node would not start with.
-fn start(disk: &MemDisk) -> Result<Bitcask<MemDisk>, String> {
+fn start(disk: &MemDisk) -> Result<Started, String> {
     let new = NewIdentity { node: NodeId(1), store: 2, name: "n1".into(), cluster: "c".into() };
-    let disk = Arc::new(disk.clone());
-    let said = |error: DataDirError| error.to_string();
-    let mut directory =
-        DataDir::open(Arc::clone(&disk), &new, SessionId(1), &[DATA]).map_err(said)?;
-    let opened = Bitcask::open(disk, DATA, options()).map_err(|error| error.to_string())?;
-    if !opened.1.lost.is_empty() {
-        return Err(format!("{:?}", opened.1.lost));
-    }
-    directory.take_stock(&OpenedEngine::of(&opened.0, opened.1.last)).map_err(said)?;
-    Ok(opened.0)
+    let (kind, scale) = (EngineKind::Bitcask, Scale::Eager(400));
+    let wanted = Wanted { kind, scale, new, is_named: true, session: SessionId(1) };
+    let opened = open_store(Arc::new(disk.clone()), &wanted);
+    opened.map(|store| store.engine).map_err(|error| error.to_string())
 }
 
-fn sync(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+fn sync(disk: &MemDisk, engine: &mut Started) {
     if engine.start_sync(SyncId(1)).unwrap().is_some() {
         for done in disk.run_pending() {
             let DiskDone::Synced { id, result } = done else { panic!("only a sync was started") };
@@ -48,7 +32,7 @@ fn sync(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
     }
 }
 
-fn write(disk: &MemDisk, engine: &mut Bitcask<MemDisk>, key: &'static str, len: usize) {
+fn write(disk: &MemDisk, engine: &mut Started, key: &'static str, len: usize) {
     let (key, body) = (Bytes::from(key), [vec![b'x'; len].into()].into_iter().collect());
     let change = Change::Put { head: key.clone(), key, body };
     engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
@@ -56,7 +40,7 @@ fn write(disk: &MemDisk, engine: &mut Bitcask<MemDisk>, key: &'static str, len: 
 }
 
 /// Background work until there is none, or until the disk fails.
-fn maintain(disk: &MemDisk, engine: &mut Bitcask<MemDisk>) {
+fn maintain(disk: &MemDisk, engine: &mut Started) {
     while let Ok(progress) = engine.maintain(1 << 20) {
         if progress.waits_for.is_some() {
             let Ok(Some(_)) = engine.start_sync(SyncId(1)) else { return };

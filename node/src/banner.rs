@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rondo_core::layout::Quorums;
 
-use crate::settings::{EngineKind, Settings};
+use crate::settings::Settings;
 
 /// What the settings do not say.
 #[derive(Clone, Debug)]
@@ -74,10 +74,10 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 fn data(settings: &Settings, dir: &Path) -> String {
     match settings.engine {
-        EngineKind::Bitcask => {
-            format!("{} (bitcask; a write is answered after it is synced)", dir.display())
+        engine if engine.keeps() => {
+            format!("{} ({engine}; a write is answered after it is synced)", dir.display())
         }
-        EngineKind::Memory => "in memory only: everything is lost when the node stops".to_owned(),
+        _ => "in memory only: everything is lost when the node stops".to_owned(),
     }
 }
 

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use crate::clock;
 use crate::failure::{Failure, Result};
 use crate::seeds;
-use crate::settings::{EngineKind, Settings};
+use crate::settings::Settings;
 use crate::store;
 
 /// The longest secret, in bytes.
@@ -60,9 +60,9 @@ impl Preflight {
         let host = advertised_host(settings)?;
         let peer_port = store::first_peer_port(settings, &dir);
         are_addresses_here(settings, peer_port)?;
-        match settings.engine {
-            EngineKind::Bitcask => can_write(&dir)?,
-            EngineKind::Memory => store::holds_no_data(&dir)?,
+        match settings.engine.keeps() {
+            true => can_write(&dir)?,
+            false => store::holds_no_data(&dir, settings.engine)?,
         }
         warnings.extend(unresolved(&settings.seeds));
         Ok(Preflight { name, dir, secret, host, peer_port, warnings })

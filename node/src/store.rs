@@ -1,5 +1,6 @@
-//! The store of a node: the data directory with its lock, whose it is, and the engine in it.
+//! The store of a node: where it lies, its lock, and why it was not opened, in words.
 //!
+//! A node whose engine keeps nothing has a data directory in memory: nothing of it is on a disk.
 //! Besides what `DataDir` keeps there is one small file, `peer-port`: the port that was found free, so that a node that
 //! starts again is where its peers know it to be.
 
@@ -9,22 +10,20 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use rondo_core::config::{Actors, NAME_BYTES_MAX};
-use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::engine::{Engine, Lost, Scale};
 use rondo_core::env::Disk;
-use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
+use rondo_core::id::{Life, Lsn, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
-use rondo_engines::bitcask::{Bitcask, Options};
-use rondo_engines::data_dir::{
-    DataDir, DataDirError, IDENTITY_FILE, NewIdentity, OpenedEngine, STAY_DOWN,
-};
+use rondo_engines::data_dir::{DataDir, DataDirError, IDENTITY_FILE, NewIdentity, STAY_DOWN};
+use rondo_engines::kind::EngineKind;
+use rondo_engines::mem_disk::MemDisk;
+use rondo_engines::open::{self, DATA_DIR, StoreError, Wanted};
 use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
-use crate::settings::{EngineKind, Settings};
+use crate::settings::Settings;
 use crate::trial_disk::TrialDisk;
 
-/// The engine's directory below the data directory.
-const DATA: &str = "data";
 /// The file that a process locks to have the directory for itself.
 const LOCK: &str = "lock";
 /// The file of the peer port.
@@ -50,6 +49,25 @@ pub struct Store {
     pub dir: PathBuf,
     /// What closes it; `None` when nothing is kept.
     pub closer: Option<Closer>,
+}
+
+impl Store {
+    /// An open store that is closed without a mark, and its directory.
+    fn of<D: Disk>(store: open::Store<D>, dir: PathBuf) -> (Store, DataDir<D>) {
+        let open::Store { dir: data, engine, actors, .. } = store;
+        let store = Store {
+            engine,
+            id: data.node,
+            name: data.name.clone(),
+            life: data.life,
+            earlier: data.earlier.clone(),
+            place: data.place,
+            actors,
+            dir,
+            closer: None,
+        };
+        (store, data)
+    }
 }
 
 /// Says on the disk that everything was closed. Holds the directory's lock until it is dropped.
@@ -113,16 +131,16 @@ fn is_named(settings: &Settings, dir: &Path) -> Result<()> {
 }
 
 /// Refuses a directory in which a node keeps data on disk: an engine that keeps nothing would start empty beside it.
-pub fn holds_no_data(dir: &Path) -> Result<()> {
-    if !dir.join(IDENTITY_FILE).exists() && !dir.join(DATA).exists() {
+pub fn holds_no_data(dir: &Path, engine: EngineKind) -> Result<()> {
+    if !dir.join(IDENTITY_FILE).exists() && !dir.join(DATA_DIR).exists() {
         return Ok(());
     }
     Err(Failure::usage(
         format!(
-            "{} holds the data of a node, and the engine `memory` would not read it",
+            "{} holds the data of a node, and the engine `{engine}` would not read it",
             dir.display()
         ),
-        "leave out --engine memory, or give another --data-dir or --node-id",
+        format!("leave out --engine {engine}, or give another --data-dir or --node-id"),
     ))
 }
 
@@ -130,20 +148,25 @@ pub fn holds_no_data(dir: &Path) -> Result<()> {
 pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
     let (name, dir) = place(settings);
     is_named(settings, &dir)?;
-    match settings.engine {
-        EngineKind::Bitcask => open_on_disk(settings, inbox, name, dir),
-        EngineKind::Memory => Ok(Store {
-            engine: Box::new(MemoryEngine::new()),
-            id: NodeId(random()?),
-            name,
-            life: Life { boot: BootEpoch(1), session: SessionId(random()? as u64) },
-            earlier: Vec::new(),
-            place: 0,
-            actors: Actors::Fresh,
-            dir,
-            closer: None,
-        }),
+    let wanted = wanted(settings, name)?;
+    if !settings.engine.keeps() {
+        let opened = open::open_store(Arc::new(MemDisk::new()), &wanted);
+        let store = opened.map_err(|error| refused(&dir, &error))?;
+        return Ok(Store::of(store, dir).0);
     }
+    let done = inbox.clone();
+    let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
+    let disk = disk.map_err(|error| unusable(&dir, &error))?;
+    lock(&disk, &dir)?;
+    let opened = open::open_store(Arc::new(disk), &wanted);
+    let store = opened.map_err(|error| refused(&dir, &error))?;
+    if store.opened.torn_bytes > 0 {
+        let bytes = store.opened.torn_bytes;
+        tracing::info!(bytes, "writes that were not synced before are gone");
+    }
+    let (mut store, data) = Store::of(store, dir);
+    store.closer = Some(Closer(data));
+    Ok(store)
 }
 
 /// Tries what a start does before it opens the engine, and changes nothing: whether another process has the directory,
@@ -151,7 +174,7 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
 pub fn try_to_open(settings: &Settings) -> Result<()> {
     let (name, dir) = place(settings);
     is_named(settings, &dir)?;
-    if settings.engine == EngineKind::Memory {
+    if !settings.engine.keeps() {
         return Ok(());
     }
     if dir.join(LOCK).exists() {
@@ -160,8 +183,8 @@ pub fn try_to_open(settings: &Settings) -> Result<()> {
         lock(&disk, &dir)?;
     }
     let disk = TrialDisk::over(&dir).map_err(|error| unusable(&dir, &error))?;
-    let opened = open_data_dir(&Arc::new(disk), settings, name)?;
-    opened.map(drop).map_err(|error| refused(&dir, &error))
+    let opened = open::open_dir(&Arc::new(disk), &wanted(settings, name)?);
+    opened.map(drop).map_err(|error| refused_dir(&dir, &error))
 }
 
 /// Why nothing can be kept in a directory.
@@ -180,71 +203,36 @@ fn lock(disk: &OsDisk, dir: &Path) -> Result<()> {
     })
 }
 
-/// Opens the directory as that of the node `name`, or makes it this node's.
-fn open_data_dir<D: Disk>(
-    disk: &Arc<D>,
-    settings: &Settings,
-    name: String,
-) -> Result<Result<DataDir<D>, DataDirError>> {
-    let mut new = NewIdentity {
-        node: NodeId(random()?),
-        store: random()?,
-        name,
-        cluster: settings.cluster.clone(),
-    };
-    let session = SessionId(random()? as u64);
-    let opened = DataDir::open(Arc::clone(disk), &new, session, &[DATA]);
-    Ok(match (opened, &settings.name) {
-        (Err(DataDirError::OtherName { found, .. }), None) => {
-            // Nobody named the node: it keeps its name although the host has another now.
-            new.name = found;
-            DataDir::open(Arc::clone(disk), &new, session, &[DATA])
+/// The store that the settings mean, for a new life of the node `name`.
+fn wanted(settings: &Settings, name: String) -> Result<Wanted> {
+    let cluster = settings.cluster.clone();
+    let new = NewIdentity { node: NodeId(random()?), store: random()?, name, cluster };
+    Ok(Wanted {
+        kind: settings.engine,
+        scale: Scale::Disk,
+        new,
+        is_named: settings.name.is_some(),
+        session: SessionId(random()? as u64),
+    })
+}
+
+fn refused(dir: &Path, error: &StoreError) -> Failure {
+    match error {
+        StoreError::DataDir(error) => refused_dir(dir, error),
+        StoreError::Engine(error) => unusable(dir, error),
+        StoreError::Lost(lost) => {
+            for Lost { file, offset, what } in lost {
+                tracing::error!(file, offset, "acknowledged data is damaged: {what}");
+            }
+            Failure::failed(
+                format!("acknowledged data in {} is damaged", dir.display()),
+                format!("the log names the places; {STAY_DOWN}"),
+            )
         }
-        (opened, _) => opened,
-    })
+    }
 }
 
-fn open_on_disk(settings: &Settings, inbox: &Inbox, name: String, dir: PathBuf) -> Result<Store> {
-    let failed = |error: &dyn Display| unusable(&dir, error);
-    let done = inbox.clone();
-    let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
-    let disk = Arc::new(disk.map_err(|error| failed(&error))?);
-    lock(&disk, &dir)?;
-    let mut data = open_data_dir(&disk, settings, name)?.map_err(|error| refused(&dir, &error))?;
-    // A disk that does not say how large it is gets no limits.
-    let options = Options::new(data.store() as u64);
-    let options = disk.space().map_or(options, |space| options.on(space));
-    let (engine, found) = Bitcask::open(disk, DATA, options).map_err(|error| failed(&error))?;
-    for lost in &found.lost {
-        let (file, offset, what) = (&lost.file, lost.offset, &lost.what);
-        tracing::error!(file, offset, "acknowledged data is damaged: {what}");
-    }
-    if !found.lost.is_empty() {
-        // It would answer "not found" for what it acknowledged, and other nodes would count that answer.
-        return Err(Failure::failed(
-            format!("acknowledged data in {} is damaged", dir.display()),
-            format!("the log names the places; {STAY_DOWN}"),
-        ));
-    }
-    data.take_stock(&OpenedEngine::of(&engine, found.last))
-        .map_err(|error| refused(&dir, &error))?;
-    if found.torn_bytes > 0 {
-        tracing::info!(bytes = found.torn_bytes, "writes that were not synced before are gone");
-    }
-    Ok(Store {
-        engine: Box::new(engine),
-        id: data.node,
-        name: data.name.clone(),
-        life: data.life,
-        earlier: data.earlier.clone(),
-        place: data.place,
-        actors: data.actors(),
-        dir,
-        closer: Some(Closer(data)),
-    })
-}
-
-fn refused(dir: &Path, error: &DataDirError) -> Failure {
+fn refused_dir(dir: &Path, error: &DataDirError) -> Failure {
     let shown = dir.display();
     match error {
         DataDirError::OtherName { found, asked } => Failure::failed(

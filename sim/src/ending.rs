@@ -3,9 +3,10 @@
 
 use std::fmt;
 
+use rondo_core::engine::Lost;
 use rondo_core::error::Error;
-use rondo_engines::bitcask::Lost;
 use rondo_engines::data_dir::{DataDirError, IDENTITY_FILE};
+use rondo_engines::open::StoreError;
 
 /// Why a process ended.
 #[derive(Debug)]
@@ -37,6 +38,16 @@ impl Ending {
             Ending::Engine(Error::Corrupt { file: named, .. }) => named == file,
             Ending::Lost(lost) => lost.iter().any(|lost| lost.file == file),
             _ => false,
+        }
+    }
+}
+
+impl From<StoreError> for Ending {
+    fn from(error: StoreError) -> Ending {
+        match error {
+            StoreError::DataDir(error) => Ending::Directory(error),
+            StoreError::Engine(error) => Ending::Engine(error),
+            StoreError::Lost(lost) => Ending::Lost(lost),
         }
     }
 }

@@ -8,7 +8,6 @@ use rondo_core::engine::{Engine, EngineStats};
 
 use crate::history::Promise;
 use crate::inquiry::until;
-use crate::scenario::EngineName;
 use crate::witness;
 use crate::world::{Node, Shared, World};
 
@@ -35,7 +34,7 @@ pub async fn wait(shared: &Shared) {
 /// A node that keeps too much, and what.
 fn restless(world: &World) -> Option<(u32, String)> {
     let file_bytes = u64::from(world.scenario.disks.file_kib) << 10;
-    let is_bitcask = world.scenario.cluster.engine == EngineName::Bitcask;
+    let has_files = world.scenario.cluster.engine.keeps();
     let told = |(node, machine): (usize, &Node)| {
         let in_flight = machine.status.as_ref().map_or(0, |status| status.in_flight);
         if in_flight > 0 {
@@ -43,7 +42,7 @@ fn restless(world: &World) -> Option<(u32, String)> {
         }
         let stats = machine.tap.as_ref()?.stats();
         // A file with damage is left alone until somebody repairs it and starts the node again.
-        if !is_bitcask || machine.failing.was_misled() {
+        if !has_files || machine.failing.was_misled() {
             return None;
         }
         Some((node as u32, too_large(&stats, file_bytes)?))

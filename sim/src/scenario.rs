@@ -9,6 +9,7 @@ use rondo_core::config::MEMORY_BYTES_USUAL;
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::probe::Buggify;
+use rondo_engines::kind::EngineKind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -72,7 +73,7 @@ pub struct Cluster {
     /// Partitions of the token space, a power of two.
     pub partitions: u16,
     /// What stores the records.
-    pub engine: EngineName,
+    pub engine: EngineKind,
     /// Deadline of a request in milliseconds.
     pub deadline_ms: u64,
     /// When a coordinator asks the other replicas too, in milliseconds.
@@ -105,16 +106,6 @@ const fn usual_memory() -> u32 {
 
 const fn is_usual_memory(mib: &u32) -> bool {
     *mib == MEMORY_MIB_USUAL
-}
-
-/// What stores the records.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineName {
-    /// Append-only segments with an index in memory.
-    Bitcask,
-    /// A map in memory: loses everything with its process, so such scenarios end no process.
-    Memory,
 }
 
 /// Nodes that are gone.
@@ -390,7 +381,7 @@ impl Scenario {
         let ends = self.faults.iter().any(|fault| fault.ends_a_process())
             || self.outside.as_ref().is_some_and(|outside| outside.how == Away::Killed);
         says(
-            self.cluster.engine != EngineName::Memory || !ends,
+            self.cluster.engine.keeps() || !ends,
             "the memory engine keeps nothing, so no fault may end a process",
         )
     }

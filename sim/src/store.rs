@@ -5,28 +5,27 @@
 use std::sync::Arc;
 
 use rondo_core::config::Actors;
-use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::engine::{Engine, Scale};
 use rondo_core::id::{NodeId, SessionId};
-use rondo_engines::bitcask::{self, Bitcask};
-use rondo_engines::data_dir::{DataDir, NewIdentity, OpenedEngine};
+use rondo_engines::data_dir::{DataDir, NewIdentity};
+use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::MemDisk;
+use rondo_engines::open::{DATA_DIR, Wanted, open_store};
 
 use crate::ending::Ending;
 use crate::history::Promise;
 use crate::marks::Marks;
-use crate::scenario::{Disks, EngineName};
+use crate::scenario::Disks;
 use crate::witness;
 use crate::world::World;
 
 /// The name of the simulated cluster.
 pub const CLUSTER: &str = "simulated";
-/// Where the engine keeps its files.
-const DATA: &str = "data";
 
-/// Looks at what a node's disk holds, before the node does; answers whether it could. The memory engine keeps nothing.
+/// Looks at what a node's disk holds, before the node does; answers whether it could. Some engines keep nothing.
 pub fn look(world: &mut World, node: u32, draws: [u64; 5]) -> bool {
     let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
-    if engine != EngineName::Bitcask {
+    if !engine.keeps() {
         return true;
     }
     let machine = &world.nodes[node as usize];
@@ -92,8 +91,8 @@ pub fn open_whole(world: &mut World, node: u32, draws: [u64; 5]) -> Result<Store
             Ok(store) => Some(store.last),
             Err(_) => open(mended(disk)).ok().map(|store| store.last),
         };
-        let marks = Marks::on(&before, DATA);
-        if let Some(what) = marks.broken_by(&Marks::on(&disk.fork(), DATA), after.flatten()) {
+        let marks = Marks::on(&before, DATA_DIR);
+        if let Some(what) = marks.broken_by(&Marks::on(&disk.fork(), DATA_DIR), after.flatten()) {
             return Err(Ending::Wrong(what));
         }
         let has_cut = match after {
@@ -137,50 +136,22 @@ pub fn begins_with(world: &World, node: u32, disk: &MemDisk) -> Option<u64> {
 
 /// Opens what is on the disk, or makes it. `draws` become identities when there are none.
 fn open(
-    kind: EngineName,
+    kind: EngineKind,
     disks: &Disks,
     disk: MemDisk,
     node: u32,
     draws: [u64; 5],
 ) -> Result<Store, Ending> {
-    let disk = Arc::new(disk);
     let new = NewIdentity {
         node: NodeId(u128::from(draws[0]) << 64 | u128::from(draws[1])),
         store: u128::from(draws[2]) << 64 | u128::from(draws[3]),
         name: format!("n{node}"),
         cluster: CLUSTER.to_owned(),
     };
-    let session = SessionId(draws[4]);
-    let mut directory =
-        DataDir::open(Arc::clone(&disk), &new, session, &[DATA]).map_err(Ending::Directory)?;
-    match kind {
-        EngineName::Memory => {
-            let engine = Box::new(MemoryEngine::new());
-            Ok(Store { engine, directory, actors: Actors::Fresh, last: None })
-        }
-        EngineName::Bitcask => {
-            let options = small_files(directory.store() as u64, disks.file_kib);
-            let (engine, opened) = Bitcask::open(disk, DATA, options).map_err(Ending::Engine)?;
-            if !opened.lost.is_empty() {
-                return Err(Ending::Lost(opened.lost));
-            }
-            directory
-                .take_stock(&OpenedEngine::of(&engine, opened.last))
-                .map_err(Ending::Directory)?;
-            let last = Some(opened.last.0);
-            Ok(Store { engine: Box::new(engine), actors: directory.actors(), directory, last })
-        }
-    }
-}
-
-/// Files so small that a short run fills and compacts some.
-fn small_files(salt: u64, kib: u32) -> bitcask::Options {
-    let bytes = u64::from(kib) << 10;
-    bitcask::Options {
-        file_bytes_max: bytes,
-        allocate_bytes: bytes / 8,
-        buffer_bytes_max: (bytes / 16) as usize,
-        compact_dead_bytes_min: bytes / 2,
-        ..bitcask::Options::new(salt)
-    }
+    // Files so small that a short run fills and compacts some.
+    let scale = Scale::Files(u64::from(disks.file_kib) << 10);
+    let wanted = Wanted { kind, scale, new, is_named: true, session: SessionId(draws[4]) };
+    let store = open_store(Arc::new(disk), &wanted)?;
+    let last = store.opened.keeps.then_some(store.opened.last.0);
+    Ok(Store { engine: store.engine, directory: store.dir, actors: store.actors, last })
 }

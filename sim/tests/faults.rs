@@ -4,6 +4,7 @@
 //! the generator; that every kind is drawn is tested in `catalogue`.
 
 use rondo_core::layout::keyspace::Level;
+use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::INJECTED;
 use rondo_sim::fault::clocks::Jump;
 use rondo_sim::fault::directories::{Directory, Replacement};
@@ -16,8 +17,7 @@ use rondo_sim::fault::{Fault, Kind, Said, Trigger};
 use rondo_sim::rt::Time;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::{
-    Action, Away, Cluster, Disks, EngineName, Links, Operation, Outside, Over, Scenario, Shape,
-    Skew, VERSION,
+    Action, Away, Cluster, Disks, Links, Operation, Outside, Over, Scenario, Shape, Skew, VERSION,
 };
 use rondo_sim::trace::Line;
 use rondo_sim::verdict::Verdict;
@@ -51,7 +51,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
             read_quorum: 2,
             write_quorum: 2,
             partitions: 8,
-            engine: EngineName::Bitcask,
+            engine: EngineKind::Bitcask,
             deadline_ms: 1_000,
             hedge_ms: 20,
             resend_ms: 50,

@@ -41,7 +41,8 @@ use super::record::{
 };
 use super::table::Entry;
 use super::walk::{Item, Walk};
-use super::{Background, Bitcask, DataFile, Keys, hint, passes};
+use super::{Background, Bitcask, DataFile, Keys, hint};
+use crate::refusal::passes;
 
 /// More small files than this are compacted even when nothing in them is dead.
 const SMALL_FILES_MAX: usize = 32;

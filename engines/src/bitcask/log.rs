@@ -29,8 +29,8 @@ use super::sync::note;
 use super::table::{Entry, Table};
 use super::{
     Active, Bitcask, DataFile, Keys, LOOK_BYTES, NO_FILE, TABLES_MAX, file_path, hint, make_dir,
-    passes,
 };
+use crate::refusal::passes;
 
 /// The most bytes of one batch.
 const BATCH_BYTES_MAX: usize = 64 << 20;

@@ -22,6 +22,8 @@
 //!
 //! Left out: compression, reading through memory maps, resuming a half-finished compaction at open.
 
+mod options;
+
 mod keydir;
 
 mod record;
@@ -55,107 +57,35 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, ReadTicket};
-use rondo_core::env::{Disk, Space};
+use rondo_core::engine::{
+    Batch, Engine, EngineStats, Lookup, Opened, Opening, Page, Progress, ReadTicket,
+};
+use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::hint::Hint;
 use self::keydir::Keydir;
+pub use self::options::Options;
 use self::record::{Kind, MARK_LEN};
 use self::sync::{Errand, Sync};
 use self::table::Table;
 
-/// How a Bitcask behaves. Every field is chosen by the caller; `Options::new` has good values.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// A file is sealed before it grows beyond this, in bytes; at most 2 GiB. A batch is never split,
-    /// so a file with one batch may be longer.
-    pub file_bytes_max: u64,
-    /// A file is sealed when the keys in it take this much memory, in bytes.
-    pub index_bytes_max: usize,
-    /// The active file is allocated ahead in steps of this, in bytes, so that a sync need not write
-    /// the file's length; 0 for not at all.
-    pub allocate_bytes: u64,
-    /// Written to the operating system at least whenever this much has gathered, in bytes.
-    pub buffer_bytes_max: usize,
-    /// A compaction starts when dead records take more than this part of the sealed files, in percent ...
-    pub compact_dead_percent: u64,
-    /// ... and more than this, in bytes.
-    pub compact_dead_bytes_min: u64,
-    /// With less room than this on the disk the store calls itself nearly full, in bytes: what is left is for deletes and compactions. A
-    /// compaction needs the room of one file.
-    pub low_water_bytes: u64,
-    /// Whether to go on with what is left when acknowledged data is gone. Else nothing on the disk is touched
-    /// then, so that somebody may still repair it, and the engine is of no use.
-    pub accept_losses: bool,
-    /// A random number of the store. It is used for new stores; older ones know theirs.
-    pub salt: u64,
-    /// Hashes a key, with the salt. Any function will do; a bad one is slow.
-    pub fingerprint: fn(&[u8], u64) -> u32,
+/// Opens the store in `dir` as any engine is opened, or makes one there.
+///
+/// # Errors
+/// As `Bitcask::open`.
+pub fn open<D: Disk>(disk: Arc<D>, dir: &str, how: &Opening) -> Result<(Box<dyn Engine>, Opened)> {
+    let options = Options::chosen(how, &*disk);
+    let (engine, opened) = Bitcask::open(disk, dir, options)?;
+    Ok((Box::new(engine), opened))
 }
 
-impl Options {
-    /// Good values for a node, with the store's random number.
-    #[must_use]
-    pub fn new(salt: u64) -> Options {
-        Options {
-            file_bytes_max: 256 << 20,
-            index_bytes_max: 32 << 20,
-            allocate_bytes: 8 << 20,
-            buffer_bytes_max: 1 << 20,
-            compact_dead_percent: 35,
-            compact_dead_bytes_min: 16 << 20,
-            low_water_bytes: 0,
-            accept_losses: false,
-            salt,
-            fingerprint: |key, salt| xxh3_64_with_seed(key, salt) as u32,
-        }
-    }
-}
-
-impl Options {
-    /// Fits them to a disk: its files are at most a sixteenth of it, and the room of two files is kept free.
-    #[must_use]
-    pub fn on(self, space: Space) -> Options {
-        let file_bytes_max = self.file_bytes_max.min((space.total / 16).max(FILE_BYTES_MIN));
-        let allocate_bytes = self.allocate_bytes.min(file_bytes_max / 8);
-        let compact_dead_bytes_min = self.compact_dead_bytes_min.min(file_bytes_max / 4);
-        let low_water_bytes = 2 * file_bytes_max;
-        Options { file_bytes_max, allocate_bytes, compact_dead_bytes_min, low_water_bytes, ..self }
-    }
-}
-
-/// Acknowledged data that is gone.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Lost {
-    /// The file, relative to the disk's root.
-    pub file: String,
-    /// Where the damage starts, in bytes.
-    pub offset: u64,
-    /// What is missing.
-    pub what: String,
-}
-
-/// What opening found.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Opened {
-    /// Damage to data that was durable. When there is any, the engine is poisoned, unless losses are accepted:
-    /// then older versions of the lost records may have come back, and the caller must treat the store as
-    /// one that was not closed cleanly.
-    pub lost: Vec<Lost>,
-    /// Writes that had not been synced before a power loss and are gone, in bytes: no damage.
-    pub torn_bytes: u64,
-    /// The last write that survived; everything up to it is durable now.
-    pub last: Lsn,
-}
-
+/// The engine's name.
+const NAME: &str = "bitcask";
 /// So many full tables of keys may be in memory: the active file's, and those of sealed ones whose hints `maintain`
 /// has not written yet.
 const TABLES_MAX: usize = 3;
-/// The smallest `file_bytes_max` that a small disk leads to.
-const FILE_BYTES_MIN: u64 = 4 << 20;
 /// The room is looked at after so many bytes, and in each turn of background work.
 const LOOK_BYTES: u64 = 1 << 20;
 /// So many keys of rotten records are remembered until somebody asks; more are found when they are read.
@@ -269,17 +199,8 @@ impl<D: Disk> Bitcask<D> {
         recovery::open(disk, dir, options)
     }
 
-    /// The number of the store that its files bear.
-    #[must_use]
-    pub const fn salt(&self) -> u64 {
-        self.salt
-    }
-
-    /// The files with data, the one that is written included, by their paths. Whoever lists them learns of later ones, and
-    /// of those that are removed, from empty files with `.made` and `.gone` for `.data` in their names, and removes these when
-    /// the list is made anew.
-    #[must_use]
-    pub fn data_files(&self) -> Vec<String> {
+    /// The files with data, the one that is written included, by their paths.
+    fn data_files(&self) -> Vec<String> {
         self.files.keys().map(|number| self.path(*number, "data")).collect()
     }
 
@@ -411,7 +332,7 @@ impl<D: Disk> Engine for Bitcask<D> {
             Keys::Hint(_) => 0,
         });
         EngineStats {
-            name: "bitcask",
+            name: NAME,
             records: self.keydir.len(),
             own_records: self.own_records,
             tombstones: sum(|file| file.tombstones),
@@ -463,13 +384,6 @@ impl<F> DataFile<F> {
         self.lsn_min = self.lsn_min.min(lsn);
         self.lsn_max = self.lsn_max.max(lsn);
     }
-}
-
-/// Whether an error of the disk passes by itself: there is no room, or no descriptor. What was to be done is not done, and
-/// may be tried again.
-pub(crate) fn passes(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ResourceBusy, StorageFull};
-    matches!(error.kind(), QuotaExceeded | ResourceBusy | StorageFull)
 }
 
 /// Makes a directory whose name, with those above it, is durable.

@@ -25,6 +25,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use rondo_core::engine::{Lost, Opened};
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
@@ -37,9 +38,7 @@ use super::order::{Order, Source, Stop};
 use super::record::{self, BadHeader, END, FILE_HEADER, FileHeader, Kind, MARK};
 use super::table::{Entry, Table};
 use super::walk::{Item, Walk};
-use super::{
-    Active, Bitcask, DataFile, Keys, Lost, NO_FILE, Opened, Options, file_path, log, make_dir,
-};
+use super::{Active, Bitcask, DataFile, Keys, NAME, NO_FILE, Options, file_path, log, make_dir};
 
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
@@ -74,7 +73,7 @@ pub(super) fn open<D: Disk>(
     let durable = durable_named(&*disk, salt, &found)?;
     let mut bitcask = new_bitcask(disk, dir, options, salt, next_number);
     let mut follow = Follow::new(durable);
-    let mut opened = Opened::default();
+    let mut opened = Opened { engine: NAME, keeps: true, salt, ..Opened::default() };
     let (mut empty, mut tails) = (Vec::new(), Vec::new());
     // For each log file its base; 0, which promises nothing, where the header is damaged.
     let bases: Vec<Option<u64>> = found
@@ -121,6 +120,7 @@ pub(super) fn open<D: Disk>(
     bitcask.look_at_space();
     opened.torn_bytes = follow.torn;
     opened.last = Lsn(bitcask.lsn);
+    opened.files = bitcask.data_files();
     Ok((bitcask, opened))
 }
 
@@ -289,7 +289,7 @@ impl<D: Disk> Bitcask<D> {
                 let mut before = Loaded::new();
                 follow.enter(found.header, &mut before);
                 follow.last = follow.last.max(summary.lsn_max);
-                opened.report(&self.path(found.number, "data"), before.losses);
+                report(opened, &self.path(found.number, "data"), before.losses);
             }
             (file.end, file.lsn_min, file.lsn_max) =
                 (summary.end, summary.lsn_min, summary.lsn_max);
@@ -322,7 +322,7 @@ impl<D: Disk> Bitcask<D> {
         file.damaged = !loaded.losses.is_empty();
         file.tombstones = table.tombstones();
         file.keys = Keys::Table(table);
-        opened.report(&self.path(found.number, "data"), loaded.losses);
+        report(opened, &self.path(found.number, "data"), loaded.losses);
         Ok((file, Some(tail)))
     }
 
@@ -462,9 +462,8 @@ impl<D: Disk> Bitcask<D> {
     }
 }
 
-impl Opened {
-    fn report(&mut self, file: &str, losses: Vec<(u64, String)>) {
-        let lost = |(offset, what)| Lost { file: file.to_owned(), offset, what };
-        self.lost.extend(losses.into_iter().map(lost));
-    }
+/// Adds what is lost of a file.
+fn report(opened: &mut Opened, file: &str, losses: Vec<(u64, String)>) {
+    let lost = |(offset, what)| Lost { file: file.to_owned(), offset, what };
+    opened.lost.extend(losses.into_iter().map(lost));
 }

@@ -31,11 +31,12 @@ use std::io;
 use std::sync::Arc;
 
 use rondo_core::config::{Actors, EARLIER_LIVES_MAX, NAME_BYTES_MAX};
+use rondo_core::engine::Opened;
 use rondo_core::env::Disk;
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::{buggify, sometimes};
 
-use crate::bitcask::{Bitcask, passes};
+use crate::refusal::passes;
 
 pub use self::error::{DataDirError, Missing, STAY_DOWN};
 use self::sealed::{Kind, put_name, take, take_name};
@@ -61,25 +62,6 @@ pub struct NewIdentity {
     pub name: String,
     /// The cluster's name; at most `NAME_BYTES_MAX` bytes.
     pub cluster: String,
-}
-
-/// What an engine found when it was opened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OpenedEngine {
-    /// The store's number that its files bear.
-    pub salt: u64,
-    /// The last write in it, which is durable.
-    pub last: Lsn,
-    /// The files with data, by their paths; see `Bitcask::data_files`.
-    pub files: Vec<String>,
-}
-
-impl OpenedEngine {
-    /// A Bitcask whose opening found this write last.
-    #[must_use]
-    pub fn of<D: Disk>(engine: &Bitcask<D>, last: Lsn) -> OpenedEngine {
-        OpenedEngine { salt: engine.salt(), last, files: engine.data_files() }
-    }
 }
 
 /// An open data directory.
@@ -197,7 +179,7 @@ impl<D: Disk> DataDir<D> {
     ///
     /// # Errors
     /// `OtherStore` and `WentBack`, and the disk's.
-    pub fn take_stock(&mut self, engine: &OpenedEngine) -> Result<(), DataDirError> {
+    pub fn take_stock(&mut self, engine: &Opened) -> Result<(), DataDirError> {
         if engine.salt != self.store as u64 {
             return Err(DataDirError::OtherStore);
         }

@@ -16,7 +16,8 @@ use rondo_engines::mem_disk::{CrashPoint, Fate, Fault, MemDisk, Op, SECTOR};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::oracle;
-use crate::workload::{ALPHABET, BEGINNINGS, DIR, Expected, Life, Step, Subject};
+use crate::subject::Subject;
+use crate::workload::{ALPHABET, BEGINNINGS, DIR, Expected, Life, Step};
 
 /// Of so many un-synced operations all subsets are tried.
 const SUBSETS_OF_MAX: usize = 6;
@@ -131,7 +132,7 @@ impl Explorer {
         loop {
             let disk = disk.fork();
             disk.set_fault_hook(move |number, _, _| (number == k).then_some(Fault::PowerOff));
-            let ended = (self.subject.open)(&disk, DIR).is_ok();
+            let ended = self.subject.open(&disk, DIR).is_ok();
             disk.clear_hooks();
             let told = |what| format!("power lost in recovery before operation {k}: {what}");
             self.lose_power(&disk, expected, depth + 1).map_err(told)?;

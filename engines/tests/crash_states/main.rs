@@ -7,19 +7,21 @@
 //! name of its output was synced, when it removed them youngest first, and when a checkpoint did not sync its
 //! directory.
 
+mod subject;
+
 mod workload;
 
 mod oracle;
 
 mod explore;
 
-mod bitcask;
-
 use explore::{Explorer, Tally, lives};
+use rondo_engines::kind::EngineKind;
+use subject::Subject;
 
 /// Tries all lives of at most so many steps; the power goes `again` times inside a recovery.
-fn explore(steps: usize, again: u32) -> Tally {
-    let mut explorer = Explorer::new(bitcask::BITCASK, again);
+fn explore(kind: EngineKind, steps: usize, again: u32) -> Tally {
+    let mut explorer = Explorer::new(Subject(kind), again);
     for (beginning, life) in lives(steps) {
         explorer.try_life(beginning, &life).unwrap_or_else(|story| panic!("{story}"));
     }
@@ -28,12 +30,16 @@ fn explore(steps: usize, again: u32) -> Tally {
 
 #[test]
 fn a_power_loss_breaks_no_promise() {
-    let tally = explore(2, 0);
-    assert!(tally.distinct > 2_000, "{tally:?}");
+    for kind in EngineKind::ALL {
+        let tally = explore(kind, 2, 0);
+        assert!(tally.distinct > if kind.keeps() { 2_000 } else { 0 }, "{kind}: {tally:?}");
+    }
 }
 
 #[test]
 fn nor_does_a_second_one_inside_the_recovery() {
-    let tally = explore(1, 1);
-    assert!(tally.distinct > 3_000, "{tally:?}");
+    for kind in EngineKind::ALL {
+        let tally = explore(kind, 1, 1);
+        assert!(tally.distinct > if kind.keeps() { 3_000 } else { 0 }, "{kind}: {tally:?}");
+    }
 }

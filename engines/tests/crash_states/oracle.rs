@@ -14,7 +14,8 @@ use rondo_core::error::Error;
 use rondo_core::id::SyncId;
 use rondo_engines::mem_disk::MemDisk;
 
-use crate::workload::{Content, DIR, Expected, Subject, after, delete, maintain, put};
+use crate::subject::Subject;
+use crate::workload::{Content, DIR, Expected, after, delete, maintain, put};
 
 /// Holds a disk that has just lost power against the five sentences.
 pub(crate) fn check(subject: Subject, disk: &MemDisk, expected: &Expected) -> Result<(), String> {
@@ -43,7 +44,10 @@ pub(crate) fn check(subject: Subject, disk: &MemDisk, expected: &Expected) -> Re
         }
     }
     disk.crash_lose_all();
-    (subject.forget)(&disk);
+    subject.forget(&disk);
+    if !subject.keeps() {
+        written.clear();
+    }
     let (mut engine, now) = open(subject, &disk, DIR)?;
     same("after writes that were synced", &written, &now)?;
 
@@ -61,7 +65,7 @@ pub(crate) fn check(subject: Subject, disk: &MemDisk, expected: &Expected) -> Re
 }
 
 fn open(subject: Subject, disk: &MemDisk, dir: &str) -> Result<(Box<dyn Engine>, Content), String> {
-    let (mut engine, lost) = (subject.open)(disk, dir).map_err(failed("open"))?;
+    let (mut engine, lost) = subject.open(disk, dir).map_err(failed("open"))?;
     if !lost.is_empty() {
         return Err(format!("called lost although it was never damaged: {lost:?}"));
     }

@@ -12,6 +12,8 @@ use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
 use rondo_engines::mem_disk::MemDisk;
 
+use crate::subject::Subject;
+
 /// Where the store lies on its disk.
 pub(crate) const DIR: &str = "store";
 /// Longer than a sector, so that one write of it can be torn.
@@ -19,15 +21,6 @@ const LONG: usize = 700;
 
 /// An engine, and what it calls lost.
 pub(crate) type Opened = (Box<dyn Engine>, Vec<String>);
-
-/// The engine that is tried.
-#[derive(Clone, Copy)]
-pub(crate) struct Subject {
-    /// Opens the store in a directory, or makes one.
-    pub(crate) open: fn(&MemDisk, &str) -> Result<Opened>,
-    /// Removes what the engine must be able to make anew.
-    pub(crate) forget: fn(&MemDisk),
-}
 
 /// One step of a life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,7 +99,7 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn start(subject: Subject, disk: MemDisk) -> Result<Life> {
-        let (engine, _) = (subject.open)(&disk, DIR)?;
+        let (engine, _) = subject.open(&disk, DIR)?;
         let history = vec![(Some(engine.durable()), Content::new())];
         Ok(Life { disk, subject, engine, history, synced: 0, copies: Vec::new(), syncs: 0 })
     }
@@ -126,6 +119,9 @@ impl Life {
     }
 
     pub(crate) fn expected(&self) -> Expected {
+        if !self.subject.keeps() {
+            return Life::nothing();
+        }
         let states = self.history[self.synced..].iter().map(|(_, state)| state.clone());
         Expected { states: states.collect(), copies: self.copies.clone() }
     }
@@ -158,6 +154,8 @@ impl Life {
                 }
                 Ok(())
             }
+            // There are no files to copy.
+            Step::Checkpoint if !self.subject.keeps() => Ok(()),
             Step::Checkpoint => {
                 let dir = format!("copy-{}", self.copies.len());
                 self.engine.checkpoint(&dir)?;
@@ -170,7 +168,11 @@ impl Life {
                 self.engine.close()?;
                 self.synced = self.history.len() - 1;
                 self.disk.kill();
-                (self.engine, _) = (self.subject.open)(&self.disk, DIR)?;
+                (self.engine, _) = self.subject.open(&self.disk, DIR)?;
+                if !self.subject.keeps() {
+                    self.history = vec![(Some(self.engine.durable()), Content::new())];
+                    self.synced = 0;
+                }
                 Ok(())
             }
         }

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use rondo_core::config::{MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX};
+use rondo_engines::kind::EngineKind;
 
 use crate::failure::{Failure, Result};
 use crate::nearest::nearest;
@@ -25,15 +26,6 @@ use crate::settings::sources::{Origin, Texts};
 pub const HTTP_PORT: u16 = 8080;
 /// The port of peers when an address names none.
 pub const PEER_PORT: u16 = 7946;
-
-/// A storage engine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EngineKind {
-    /// An append-only log with an index in memory.
-    Bitcask,
-    /// A sorted map in memory; everything is lost with the process.
-    Memory,
-}
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -354,22 +346,25 @@ fn quorums(texts: &Texts, warnings: &mut Vec<String>) -> Result<(u8, u8, u8)> {
     Ok((n, r, w))
 }
 
+/// Engines that are planned and not there.
+const UNBUILT: [&str; 2] = ["lsm", "btree"];
+
 fn engine(texts: &Texts) -> Result<EngineKind> {
-    match text(texts, "engine") {
-        "bitcask" => Ok(EngineKind::Bitcask),
-        "memory" => Ok(EngineKind::Memory),
-        known @ ("lsm" | "btree") => Err(Failure::usage(
-            format!("the engine `{known}` is not built yet"),
-            "--engine bitcask keeps data on disk, --engine memory does not",
-        )),
-        other => {
-            let near = nearest(other, ["bitcask", "memory", "lsm", "btree"]);
-            Err(Failure::usage(
-                format!("engine: there is no engine `{other}`"),
-                near.map_or("--engine bitcask".to_owned(), |near| format!("--engine {near}")),
-            ))
-        }
+    let asked = text(texts, "engine");
+    if let Ok(kind) = asked.parse() {
+        return Ok(kind);
     }
+    if UNBUILT.contains(&asked) {
+        return Err(Failure::usage(
+            format!("the engine `{asked}` is not built yet"),
+            "--engine bitcask keeps data on disk, --engine memory does not",
+        ));
+    }
+    let near = nearest(asked, EngineKind::ALL.map(EngineKind::name).into_iter().chain(UNBUILT));
+    Err(Failure::usage(
+        format!("engine: there is no engine `{asked}`"),
+        near.map_or("--engine bitcask".to_owned(), |near| format!("--engine {near}")),
+    ))
 }
 
 /// What is accepted, so that scripts for later versions start, but does nothing yet: a line for each. TLS

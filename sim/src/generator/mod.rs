@@ -17,13 +17,13 @@ mod workload;
 use std::ops::Range;
 
 use rondo_core::probe::Buggify;
+use rondo_engines::kind::EngineKind;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::fault::{Fault, Room};
 use crate::rng::Rng;
 use crate::scenario::{
-    Away, Cluster, Disks, EngineName, Links, MEMORY_MIB_USUAL, Outside, Scenario, Shape, Skew,
-    VERSION,
+    Away, Cluster, Disks, Links, MEMORY_MIB_USUAL, Outside, Scenario, Shape, Skew, VERSION,
 };
 
 /// How the faults of a scenario are chosen.
@@ -141,13 +141,13 @@ fn outside(rng: &mut Rng, cluster: &Cluster) -> Option<Outside> {
     while nodes.len() as u64 > count {
         nodes.remove(rng.below(nodes.len() as u64) as usize);
     }
-    let is_killed = cluster.engine == EngineName::Bitcask && rng.percent(60);
+    let is_killed = cluster.engine.keeps() && rng.percent(60);
     Some(Outside { nodes, how: if is_killed { Away::Killed } else { Away::Isolated } })
 }
 
 /// Where and when faults may strike in such a scenario.
 fn room(cluster: &Cluster, operations: usize, window_ms: Range<u64>) -> Room {
-    let keeps_data = cluster.engine == EngineName::Bitcask;
+    let keeps_data = cluster.engine.keeps();
     Room { nodes: cluster.nodes, operations: operations as u64, window_ms, keeps_data }
 }
 
@@ -167,7 +167,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         read_quorum,
         write_quorum,
         partitions: rng.pick(&[8, 8, 16, 32]),
-        engine: if rng.percent(85) { EngineName::Bitcask } else { EngineName::Memory },
+        engine: if rng.percent(85) { EngineKind::Bitcask } else { EngineKind::Memory },
         deadline_ms: rng.log(300, 2_500),
         hedge_ms: rng.log(5, 100),
         resend_ms: rng.log(20, 300),

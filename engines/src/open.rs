@@ -1,28 +1,41 @@
-//! What a node opens: its data directory and the engine in it.
+//! What a node opens: its data directory and the engine in it. The product, the simulator and the tests open it here.
+//!
+//! Order: the directory says whose it is and what it lacks, before the engine touches its files; then the engine recovers,
+//! and refuses when what it had acknowledged is gone; then the directory takes stock of what was found. Nothing is promised
+//! before that.
+//! Left out: the lock that keeps a second process away, which is the real disk's.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use rondo_core::config::Actors;
-use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::engine::{Engine, Lost, Opened, Opening, Scale};
 use rondo_core::env::Disk;
 use rondo_core::error::Error;
 use rondo_core::id::SessionId;
 
-use crate::bitcask::{Bitcask, Lost, Options};
-use crate::data_dir::{DataDir, DataDirError, NewIdentity, OpenedEngine};
+use crate::data_dir::{DataDir, DataDirError, NewIdentity};
+use crate::kind::EngineKind;
 
-/// Where Bitcask's files lie in a data directory.
-const BITCASK_DIR: &str = "bitcask";
+/// Where the engine keeps its files in a data directory.
+pub const DATA_DIR: &str = "data";
 
-/// Which engine keeps the data.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EngineKind {
-    /// A log with an index in memory. The default of the product.
-    Bitcask,
-    /// Nothing survives the process. For tests and demonstrations.
-    Memory,
+/// So many losses are named.
+const NAMED_MAX: usize = 4;
+
+/// Who opens a store, and with which engine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// The engine.
+    pub kind: EngineKind,
+    /// How large its files are.
+    pub scale: Scale,
+    /// Whose the store is to be.
+    pub new: NewIdentity,
+    /// Whether somebody gave the node its name. Else a directory of a node of another name keeps that.
+    pub is_named: bool,
+    /// The session of this life.
+    pub session: SessionId,
 }
 
 /// An open data directory with its engine.
@@ -31,73 +44,65 @@ pub struct Store<D: Disk> {
     pub dir: DataDir<D>,
     /// The engine.
     pub engine: Box<dyn Engine>,
+    /// What was found.
+    pub opened: Opened,
     /// What becomes of the actors of earlier lives. They go on as they are when everything is here that was when the last life
-    /// ended: the directory was closed cleanly, the engine keeps data, and none of it is damaged.
+    /// ended: the directory was closed cleanly, and the engine keeps data.
     pub actors: Actors,
-    /// Acknowledged data that is gone.
-    pub lost: Vec<Lost>,
 }
 
 /// Why a store was not opened.
 #[derive(Debug)]
 pub enum StoreError {
-    /// The data directory is not this node's, or cannot be read.
+    /// The data directory is not this node's, or cannot be read, or lacks something.
     DataDir(DataDirError),
     /// The engine did not open.
     Engine(Error),
+    /// Acknowledged data is gone. The engine has changed nothing. It would answer "not found" for what it acknowledged, and
+    /// other nodes would count that answer.
+    Lost(Vec<Lost>),
 }
 
-/// Opens the directory at the root of `disk` and the engine in it, for the life `session`; see `DataDir::open`.
+/// Opens the data directory at the root of `disk`, and no engine.
 ///
 /// # Errors
-/// What `DataDir::open`, `Bitcask::open` and `DataDir::take_stock` answer.
-pub fn open_store<D: Disk>(
-    disk: Arc<D>,
-    new: &NewIdentity,
-    session: SessionId,
-    kind: EngineKind,
-) -> Result<Store<D>, StoreError> {
-    let mut dir = DataDir::open(Arc::clone(&disk), new, session, &[BITCASK_DIR])
-        .map_err(StoreError::DataDir)?;
-    let (engine, lost): (Box<dyn Engine>, Vec<Lost>) = match kind {
-        EngineKind::Memory => (Box::new(MemoryEngine::new()), Vec::new()),
-        EngineKind::Bitcask => {
-            let options = Options { accept_losses: true, ..Options::new(dir.store() as u64) };
-            let (engine, opened) =
-                Bitcask::open(disk, BITCASK_DIR, options).map_err(StoreError::Engine)?;
-            if opened.lost.is_empty() {
-                dir.take_stock(&OpenedEngine::of(&engine, opened.last))
-                    .map_err(StoreError::DataDir)?;
-            }
-            (Box::new(engine), opened.lost)
+/// As `DataDir::open`.
+pub fn open_dir<D: Disk>(disk: &Arc<D>, wanted: &Wanted) -> Result<DataDir<D>, DataDirError> {
+    let open =
+        |new: &NewIdentity| DataDir::open(Arc::clone(disk), new, wanted.session, &[DATA_DIR]);
+    match open(&wanted.new) {
+        Err(DataDirError::OtherName { found, .. }) if !wanted.is_named => {
+            open(&NewIdentity { name: found, ..wanted.new.clone() })
         }
-    };
-    let is_whole = kind != EngineKind::Memory && lost.is_empty();
-    let actors = if is_whole { dir.actors() } else { Actors::Fresh };
-    Ok(Store { dir, engine, actors, lost })
-}
-
-impl FromStr for EngineKind {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        match text {
-            "bitcask" => Ok(EngineKind::Bitcask),
-            "memory" => Ok(EngineKind::Memory),
-            "lsm" | "btree" => Err(Error::Malformed(
-                "the engines lsm and btree are not built yet; use bitcask or memory",
-            )),
-            _ => Err(Error::Malformed("the engine is bitcask or memory")),
-        }
+        opened => opened,
     }
 }
 
-impl fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            EngineKind::Bitcask => "bitcask",
-            EngineKind::Memory => "memory",
-        })
+/// Opens the data directory at the root of `disk` and the engine in it, for the life `wanted.session`.
+///
+/// # Errors
+/// See `StoreError`. What `DataDir::open`, `EngineKind::open` and `DataDir::take_stock` answer.
+pub fn open_store<D: Disk>(disk: Arc<D>, wanted: &Wanted) -> Result<Store<D>, StoreError> {
+    let mut dir = open_dir(&disk, wanted)?;
+    let salt = dir.store() as u64;
+    let how = Opening { salt, scale: wanted.scale, accept_losses: false };
+    let (engine, mut opened) =
+        wanted.kind.open(disk, DATA_DIR, &how).map_err(StoreError::Engine)?;
+    if !opened.lost.is_empty() {
+        return Err(StoreError::Lost(opened.lost));
+    }
+    let mut actors = Actors::Fresh;
+    if opened.keeps {
+        dir.take_stock(&opened)?;
+        opened.clean = dir.clean;
+        actors = dir.actors();
+    }
+    Ok(Store { dir, engine, opened, actors })
+}
+
+impl From<DataDirError> for StoreError {
+    fn from(error: DataDirError) -> Self {
+        StoreError::DataDir(error)
     }
 }
 
@@ -106,6 +111,11 @@ impl fmt::Display for StoreError {
         match self {
             StoreError::DataDir(error) => error.fmt(f),
             StoreError::Engine(error) => write!(f, "the storage engine did not open: {error}"),
+            StoreError::Lost(lost) => {
+                write!(f, "acknowledged data is damaged")?;
+                let named = lost.iter().map(|lost| format!("{}: {}", lost.file, lost.what));
+                named.take(NAMED_MAX).try_for_each(|what| write!(f, "; {what}"))
+            }
         }
     }
 }
@@ -127,6 +137,11 @@ mod tests {
         NewIdentity { node: NodeId(1), store: 2, name: "n1".into(), cluster: "c".into() }
     }
 
+    fn wanted(session: u64, kind: EngineKind) -> Wanted {
+        let (new, session) = (identity(), SessionId(session));
+        Wanted { kind, scale: Scale::Disk, new, is_named: true, session }
+    }
+
     fn put(store: &mut Store<MemDisk>) {
         let key = Bytes::from_static(b"k");
         let change = Change::Put { key: key.clone(), head: key, body: [].into_iter().collect() };
@@ -136,37 +151,59 @@ mod tests {
     #[test]
     fn only_a_store_that_was_closed_and_is_whole_is_clean() {
         let disk = Arc::new(MemDisk::new());
-        let session = SessionId(1);
-        let open = |kind| open_store(Arc::clone(&disk), &identity(), session, kind).unwrap();
-        let mut store = open(EngineKind::Bitcask);
+        let mut store = open(&disk).unwrap();
+        assert!(!store.opened.clean);
         assert_eq!(store.actors, Actors::Fresh, "a new one has nothing to be used on");
         put(&mut store);
         store.engine.close().unwrap();
         let last = store.engine.durable();
         store.dir.mark_clean(last).unwrap();
         disk.crash_lose_all();
-        let mut store = open(EngineKind::Bitcask);
-        assert!(store.actors == Actors::Continue && store.lost.is_empty());
+        let mut store = open(&disk).unwrap();
+        assert!(store.actors == Actors::Continue && store.opened.clean);
+        assert_eq!((store.opened.engine, store.opened.last), ("bitcask", last));
         assert!(matches!(store.engine.get(b"k").unwrap(), Lookup::Hit(_)));
-        store.engine.close().unwrap();
-        let last = store.engine.durable();
-        store.dir.mark_clean(last).unwrap();
-        let names = disk.list("bitcask").unwrap();
-        for name in names.iter().filter(|name| name.ends_with(".data")) {
-            let path = format!("bitcask/{name}");
-            if disk.content(&path).unwrap().len() > 60 {
-                disk.flip_bit(&path, 60, 3);
-            }
+    }
+
+    #[test]
+    fn a_store_that_has_lost_what_it_acknowledged_is_not_opened_and_nothing_is_changed() {
+        let disk = lived(true);
+        let names = disk.list(DATA_DIR).unwrap();
+        let path = |name: &String| format!("{DATA_DIR}/{name}");
+        names.iter().filter(|name| name.ends_with(".hint")).for_each(|name| {
+            disk.remove(&path(name)).unwrap();
+        });
+        let long = |name: &&String| disk.content(&path(name)).unwrap().len() > 60;
+        let mut data = names.iter().filter(|name| name.ends_with(".data"));
+        let damaged = path(data.rfind(long).expect("each life has written"));
+        disk.flip_bit(&damaged, 60, 3);
+        let before = disk.content(&damaged);
+        for _ in 0..2 {
+            let error = open(&disk).err().expect("a write is gone");
+            assert!(matches!(&error, StoreError::Lost(lost) if lost[0].file == damaged), "{error}");
+            assert!(error.to_string().contains(&damaged), "{error}");
         }
-        for name in names.iter().filter(|name| name.ends_with(".hint")) {
-            disk.remove(&format!("bitcask/{name}")).unwrap();
-        }
-        let store = open(EngineKind::Bitcask);
-        assert!(store.actors == Actors::Fresh && !store.lost.is_empty(), "{:?}", store.lost);
+        assert_eq!(disk.content(&damaged), before);
+    }
+
+    #[test]
+    fn a_node_that_nobody_named_keeps_the_name_of_its_directory() {
+        let disk = Arc::new(MemDisk::new());
+        drop(open(&disk).unwrap());
+        let renamed = |is_named| {
+            let new = NewIdentity { name: "n2".into(), ..identity() };
+            let wanted = Wanted { new, is_named, ..wanted(1, EngineKind::Bitcask) };
+            open_store(Arc::new(disk.fork()), &wanted)
+        };
+        assert_eq!(renamed(false).unwrap().dir.name, "n1");
+        assert!(matches!(
+            renamed(true).err(),
+            Some(StoreError::DataDir(DataDirError::OtherName { .. }))
+        ));
     }
 
     fn open(disk: &Arc<MemDisk>) -> Result<Store<MemDisk>, StoreError> {
-        open_store(Arc::clone(disk), &identity(), SessionId(1), EngineKind::Bitcask)
+        open_store(Arc::clone(disk), &wanted(1, EngineKind::Bitcask))
     }
 
     /// Several lives, each with a write; the last one ends as it is said.
@@ -186,8 +223,11 @@ mod tests {
     }
 
     fn data_files(disk: &MemDisk) -> Vec<String> {
-        let names = disk.list("bitcask").unwrap().into_iter();
-        names.filter(|name| name.ends_with(".data")).map(|name| format!("bitcask/{name}")).collect()
+        let names = disk.list(DATA_DIR).unwrap().into_iter();
+        names
+            .filter(|name| name.ends_with(".data"))
+            .map(|name| format!("{DATA_DIR}/{name}"))
+            .collect()
     }
 
     fn cut(disk: &MemDisk, path: &str) {
@@ -247,19 +287,19 @@ mod tests {
     fn a_store_with_something_more_or_at_another_place_is_whole_and_not_clean() {
         let whole = lived(true);
         let changes: [fn(&MemDisk); 3] = [
-            |disk| drop(disk.open("bitcask/0000000099.note", Open::New).unwrap()),
+            |disk| drop(disk.open("data/0000000099.note", Open::New).unwrap()),
             |disk| disk.move_to(7),
             |disk| {
                 let hint =
-                    disk.list("bitcask").unwrap().into_iter().find(|name| name.ends_with(".hint"));
-                disk.remove(&format!("bitcask/{}", hint.unwrap())).unwrap();
+                    disk.list(DATA_DIR).unwrap().into_iter().find(|name| name.ends_with(".hint"));
+                disk.remove(&format!("{DATA_DIR}/{}", hint.unwrap())).unwrap();
             },
         ];
         for change in changes {
             let disk = Arc::new(whole.fork());
             change(&disk);
             let mut store = open(&disk).unwrap();
-            assert!(store.actors == Actors::Fresh && store.lost.is_empty());
+            assert!(store.actors == Actors::Fresh && !store.opened.clean);
             assert!(matches!(store.engine.get(b"k").unwrap(), Lookup::Hit(_)));
         }
         let before = open(&Arc::new(whole.fork())).unwrap().dir.place;
@@ -289,8 +329,8 @@ mod tests {
         let (mine, other) = (Arc::new(MemDisk::new()), Arc::new(MemDisk::new()));
         drop(open(&mine).unwrap());
         let new = NewIdentity { store: 77, ..identity() };
-        let kind = EngineKind::Bitcask;
-        let mut store = open_store(Arc::clone(&other), &new, SessionId(1), kind).unwrap();
+        let theirs = Wanted { new, ..wanted(1, EngineKind::Bitcask) };
+        let mut store = open_store(Arc::clone(&other), &theirs).unwrap();
         put(&mut store);
         store.engine.close().unwrap();
         data_files(&mine).iter().for_each(|path| mine.remove(path).unwrap());
@@ -306,9 +346,8 @@ mod tests {
     fn earlier_lives_are_remembered_up_to_a_bound() {
         let disk = Arc::new(MemDisk::new());
         for session in 1..30 {
-            let kind = EngineKind::Bitcask;
-            let store =
-                open_store(Arc::clone(&disk), &identity(), SessionId(session), kind).unwrap();
+            let wanted = wanted(session, EngineKind::Bitcask);
+            let store = open_store(Arc::clone(&disk), &wanted).unwrap();
             let life = |boot| Life { boot: BootEpoch(boot), session: SessionId(boot) };
             let earlier = (1..session).rev().take(EARLIER_LIVES_MAX).map(life);
             assert_eq!(store.dir.earlier, earlier.collect::<Vec<_>>());
@@ -320,22 +359,14 @@ mod tests {
     fn a_store_in_memory_is_never_clean() {
         let disk = Arc::new(MemDisk::new());
         for _ in 0..2 {
-            let session = SessionId(1);
-            let mut store =
-                open_store(Arc::clone(&disk), &identity(), session, EngineKind::Memory).unwrap();
+            let wanted = wanted(1, EngineKind::Memory);
+            let mut store = open_store(Arc::clone(&disk), &wanted).unwrap();
+            assert!(!store.opened.keeps && !store.opened.clean);
             assert_eq!(store.actors, Actors::Fresh);
             put(&mut store);
             store.engine.close().unwrap();
             let last = store.engine.durable();
             store.dir.mark_clean(last).unwrap();
         }
-    }
-
-    #[test]
-    fn engines_that_are_not_built_say_so() {
-        let error = "lsm".parse::<EngineKind>().unwrap_err().to_string();
-        assert!(error.contains("not built yet; use bitcask"), "{error}");
-        assert!("rocks".parse::<EngineKind>().is_err());
-        assert_eq!("bitcask".parse::<EngineKind>().unwrap().to_string(), "bitcask");
     }
 }

@@ -1,4 +1,5 @@
-//! Bitcask on a disk that fails, loses power and rots, against a model: one sorted map per write.
+//! Any engine on a disk that fails, loses power and rots, against a model: one sorted map per write. What keeps nothing begins
+//! empty each time.
 //!
 //! Checked: while all is well every read and scan says what the model says, also for cold reads and
 //! checkpoints; after a crash the store holds a prefix of its writes that contains all that was durable (all
@@ -14,11 +15,12 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rondo_core::engine::{Batch, Change, Engine, Lookup, Record};
+use rondo_core::engine::{Batch, Change, Engine, Lookup, Opened, Opening, Record, Scale};
 use rondo_core::env::{Disk, DiskDone};
 use rondo_core::error::Error;
 use rondo_core::id::{ReadId, SyncId};
-use rondo_engines::bitcask::{Bitcask, Opened, Options};
+use rondo_engines::bitcask::{Bitcask, Options};
+use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::{Fate, Fault, MemDisk};
 
 const STEPS_MAX: usize = 60;
@@ -26,6 +28,8 @@ const DIR: &str = "store";
 
 #[derive(Arbitrary, Debug)]
 struct Input {
+    /// One of all engines, or else a Bitcask as the numbers below say.
+    any: Option<u8>,
     file_bytes: u16,
     index_bytes: u16,
     allocate_bytes: u16,
@@ -92,6 +96,36 @@ struct Rot {
 
 type Map = BTreeMap<Bytes, Record>;
 
+/// Which engine is opened, and how.
+#[derive(Clone, Copy)]
+enum How {
+    Any(EngineKind),
+    Bitcask(Options),
+}
+
+impl How {
+    fn open(self, disk: &MemDisk, dir: &str) -> Result<(Box<dyn Engine>, Opened), Error> {
+        let disk = Arc::new(disk.clone());
+        match self {
+            How::Any(kind) => {
+                let scale = Scale::Eager(900);
+                kind.open(disk, dir, &Opening { salt: 7, scale, accept_losses: true })
+            }
+            How::Bitcask(options) => {
+                let (engine, opened) = Bitcask::open(disk, dir, options)?;
+                Ok((Box::new(engine), opened))
+            }
+        }
+    }
+
+    fn keeps(self) -> bool {
+        match self {
+            How::Any(kind) => kind.keeps(),
+            How::Bitcask(_) => true,
+        }
+    }
+}
+
 fuzz_target!(|input: Input| {
     let mut world = World::new(&input);
     for step in input.steps.iter().take(STEPS_MAX) {
@@ -103,8 +137,8 @@ fuzz_target!(|input: Input| {
 
 struct World {
     disk: MemDisk,
-    options: Options,
-    engine: Option<Bitcask<MemDisk>>,
+    how: How,
+    engine: Option<Box<dyn Engine>>,
     /// What the store holds after each write: `after[lsn]`.
     after: Vec<Map>,
     /// All records ever written, by key; only kept for what damage may bring back.
@@ -125,14 +159,16 @@ impl World {
         options.index_bytes_max = 64 + usize::from(input.index_bytes % 2048);
         options.allocate_bytes = u64::from(input.allocate_bytes % 1024);
         options.buffer_bytes_max = usize::from(input.buffer_bytes % 1024);
-        options.merge_dead_bytes_min = 64;
+        options.compact_dead_bytes_min = 64;
         options.accept_losses = true;
         if input.collide {
             options.fingerprint = |key, _| key.first().map_or(0, |first| u32::from(first % 3));
         }
+        let all = EngineKind::ALL;
+        let any = input.any.map(|number| How::Any(all[usize::from(number) % all.len()]));
         let mut world = World {
             disk: MemDisk::new(),
-            options,
+            how: any.unwrap_or(How::Bitcask(options)),
             engine: None,
             after: vec![Map::new()],
             ever: BTreeMap::new(),
@@ -183,8 +219,8 @@ impl World {
         }
     }
 
-    fn engine(&mut self) -> &mut Bitcask<MemDisk> {
-        self.engine.as_mut().expect("it is opened again whenever it ends")
+    fn engine(&mut self) -> &mut dyn Engine {
+        &mut **self.engine.as_mut().expect("it is opened again whenever it ends")
     }
 
     /// A record that the disk does not give back is as good as a rotten one.
@@ -359,14 +395,17 @@ impl World {
     }
 
     fn checkpoint(&mut self) {
+        if !self.how.keeps() {
+            return;
+        }
         self.ids += 1;
         let dir = format!("copy{}", self.ids);
         match self.engine().checkpoint(&dir) {
             Ok(lsn) => {
                 assert_eq!(lsn.0, self.lsn());
                 (self.flushed, self.durable) = (lsn.0, lsn.0);
-                let opened = Bitcask::open(Arc::new(self.disk.clone()), &dir, self.options);
-                match opened.and_then(|(mut copy, _)| read_all(&mut copy, b"", 5)) {
+                let opened = self.how.open(&self.disk, &dir);
+                match opened.and_then(|(mut copy, _)| read_all(&mut *copy, b"", 5)) {
                     Ok(found) if !self.rotten => {
                         assert_eq!(found.into_iter().collect::<Map>(), *self.now(), "copy");
                     }
@@ -426,7 +465,7 @@ impl World {
     }
 
     fn open(&mut self) {
-        let opened = Bitcask::open(Arc::new(self.disk.clone()), DIR, self.options);
+        let opened = self.how.open(&self.disk, DIR);
         let (engine, opened) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -448,6 +487,10 @@ impl World {
 
     fn recovered(&mut self, found: Map, opened: &Opened) {
         let last = opened.last.0;
+        if !opened.keeps {
+            self.after = vec![Map::new()];
+            (self.flushed, self.durable) = (0, 0);
+        }
         if self.rotten {
             for (key, record) in &found {
                 let ever = self.ever.get(key).is_some_and(|records| records.contains(record));
@@ -484,7 +527,7 @@ fn key(number: u8) -> Bytes {
 }
 
 fn read_all(
-    engine: &mut Bitcask<MemDisk>,
+    engine: &mut dyn Engine,
     from: &[u8],
     limit: usize,
 ) -> Result<Vec<(Bytes, Record)>, Error> {

@@ -1,0 +1,137 @@
+//! The model of an engine: a sorted map in memory. Every other engine is held against it.
+//!
+//! It loses everything with its process, and its opening says that it keeps nothing; everything it holds counts as durable
+//! at once.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use bytes::Bytes;
+
+use crate::error::{Error, Result};
+use crate::id::{Lsn, ReadId, SyncId};
+
+use super::contract::{
+    Batch, Change, Engine, EngineStats, Lookup, Page, Progress, ReadTicket, Record,
+};
+use super::opened::{Opened, Opening};
+
+/// Its name.
+const NAME: &str = "memory";
+
+/// A sorted map.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryEngine {
+    records: BTreeMap<Bytes, Record>,
+    lsn: Lsn,
+    reads: u64,
+    writes: u64,
+}
+
+impl MemoryEngine {
+    /// An empty engine.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty engine, opened as others are.
+    #[must_use]
+    pub fn open(how: &Opening) -> (Self, Opened) {
+        let opened = Opened { engine: NAME, salt: how.salt, ..Opened::default() };
+        (Self::new(), opened)
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn head(&mut self, key: &[u8]) -> Result<Lookup> {
+        self.get(key)
+    }
+
+    fn get(&mut self, key: &[u8]) -> Result<Lookup> {
+        self.reads += 1;
+        Ok(self.records.get(key).map_or(Lookup::Miss, |record| Lookup::Hit(record.clone())))
+    }
+
+    fn start_read(&mut self, _: ReadId, _: ReadTicket) -> Result<()> {
+        Err(Error::Malformed("the memory engine gives no read tickets"))
+    }
+
+    fn finish_read(&mut self, _: ReadTicket, _: Bytes) -> Result<Lookup> {
+        Err(Error::Malformed("the memory engine gives no read tickets"))
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<Lsn> {
+        self.lsn.0 += 1;
+        self.writes += batch.changes.len() as u64;
+        for change in &batch.changes {
+            match change {
+                Change::Put { key, head, body } => {
+                    let record =
+                        Record { lsn: self.lsn, head: head.clone(), body: body.concat().into() };
+                    self.records.insert(key.clone(), record);
+                }
+                Change::Delete { key } => {
+                    self.records.remove(key);
+                }
+            }
+        }
+        Ok(self.lsn)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn start_sync(&mut self, _: SyncId) -> Result<Option<Lsn>> {
+        Ok(None)
+    }
+
+    fn synced(&mut self, _: SyncId, _: io::Result<()>) -> Result<Lsn> {
+        Ok(self.lsn)
+    }
+
+    fn durable(&self) -> Lsn {
+        self.lsn
+    }
+
+    fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        let mut page = Page { records: Vec::new(), next: None };
+        let mut bytes = 0;
+        for (key, record) in self.records.range(Bytes::copy_from_slice(from)..) {
+            if page.records.len() >= limit || (bytes > 0 && bytes >= bytes_max) {
+                page.next = Some(key.clone());
+                break;
+            }
+            bytes += key.len() + record.head.len() + record.body.len();
+            page.records.push((key.clone(), record.clone()));
+        }
+        Ok(page)
+    }
+
+    fn maintain(&mut self, _: u64) -> Result<Progress> {
+        Ok(Progress::default())
+    }
+
+    fn checkpoint(&mut self, _: &str) -> Result<Lsn> {
+        Err(Error::Malformed("the memory engine has no files to copy; choose another engine"))
+    }
+
+    fn stats(&self) -> EngineStats {
+        let bytes =
+            |(key, record): (&Bytes, &Record)| key.len() + record.head.len() + record.body.len();
+        EngineStats {
+            name: NAME,
+            records: self.records.len() as u64,
+            own_records: self.records.range(..Bytes::from_static(&[1])).count() as u64,
+            live_bytes: self.records.iter().map(bytes).sum::<usize>() as u64,
+            reads: self.reads,
+            writes: self.writes,
+            ..EngineStats::default()
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

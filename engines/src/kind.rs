@@ -1,0 +1,109 @@
+//! Which engines there are. To add one is its folder, its variant here, its place in `ALL` and its line in `line`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use rondo_core::engine::{Engine, MemoryEngine, Opened, Opening};
+use rondo_core::env::Disk;
+use rondo_core::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::bitcask;
+use crate::os_disk::OsDisk;
+
+/// Which engine keeps the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// A log with an index in memory. The default of the product.
+    Bitcask,
+    /// A sorted map in memory: everything is lost with the process. For tests and demonstrations.
+    Memory,
+}
+
+/// An engine, and what was found.
+type Started = (Box<dyn Engine>, Opened);
+
+/// All that is to be known of an engine from outside.
+struct Line<D> {
+    name: &'static str,
+    keeps: bool,
+    open: fn(Arc<D>, &str, &Opening) -> Result<Started>,
+}
+
+impl EngineKind {
+    /// All engines.
+    pub const ALL: [EngineKind; 2] = [EngineKind::Bitcask, EngineKind::Memory];
+
+    fn line<D: Disk>(self) -> Line<D> {
+        match self {
+            EngineKind::Bitcask => Line { name: "bitcask", keeps: true, open: bitcask::open },
+            EngineKind::Memory => Line { name: "memory", keeps: false, open: memory },
+        }
+    }
+
+    /// As people and settings call it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        // The same over every disk.
+        self.line::<OsDisk>().name
+    }
+
+    /// Whether what it holds outlives its process.
+    #[must_use]
+    pub fn keeps(self) -> bool {
+        self.line::<OsDisk>().keeps
+    }
+
+    /// Opens the engine in the directory `dir` of a disk, or makes it there. Whose data it is, is not asked here: see
+    /// `open_store`.
+    ///
+    /// # Errors
+    /// The disk's, and `UnknownVersion` for files of a newer program. Damage is no error: see `Opened::lost`.
+    pub fn open<D: Disk>(self, disk: Arc<D>, dir: &str, how: &Opening) -> Result<Started> {
+        (self.line::<D>().open)(disk, dir, how)
+    }
+}
+
+fn memory<D: Disk>(_: Arc<D>, _: &str, how: &Opening) -> Result<Started> {
+    let (engine, opened) = MemoryEngine::open(how);
+    Ok((Box::new(engine), opened))
+}
+
+impl FromStr for EngineKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let named = EngineKind::ALL.into_iter().find(|kind| kind.name() == text);
+        named.ok_or(Error::Malformed("there is no engine of this name"))
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rondo_core::engine::Scale;
+
+    use super::*;
+    use crate::mem_disk::MemDisk;
+
+    #[test]
+    fn an_engine_is_what_its_line_says() {
+        let how = Opening { salt: 7, scale: Scale::Files(4_096), accept_losses: false };
+        for kind in EngineKind::ALL {
+            assert_eq!(kind.to_string().parse::<EngineKind>().unwrap(), kind);
+            let disk = Arc::new(MemDisk::new());
+            let (engine, opened) = kind.open(Arc::clone(&disk), "data", &how).unwrap();
+            assert_eq!((engine.stats().name, opened.engine), (kind.name(), kind.name()));
+            assert_eq!((opened.keeps, opened.salt), (kind.keeps(), 7));
+            assert_eq!(disk.list("data").unwrap().is_empty(), !kind.keeps());
+        }
+        assert!("rocks".parse::<EngineKind>().is_err());
+    }
+}
