@@ -46,6 +46,10 @@ pub const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub const DATAGRAM_BYTES_MAX: usize = 32 << 10;
 /// The longest engine key: kind, group, token, keyspace and the client's key, in bytes.
 pub const ENGINE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 32;
+/// The most keys that one step of a range delete takes.
+pub const RANGE_KEYS_MAX: usize = 1024;
+/// What one step of a range delete reads of keys and heads, in bytes; one key and its head may go beyond it.
+pub const RANGE_BYTES_MAX: usize = 1 << 20;
 /// The longest causal context token, encoded, in bytes.
 pub const CONTEXT_BYTES_MAX: usize = 4 << 10;
 /// The longest node name or keyspace name, in bytes.

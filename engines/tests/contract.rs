@@ -12,7 +12,9 @@ use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_oneof, proptes
 use proptest::test_runner::FileFailurePersistence;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
-use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine, Opened, Opening, Scale};
+use rondo_core::engine::{
+    Batch, Change, Compared, Engine, Lookup, MemoryEngine, Opened, Opening, Scale,
+};
 use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
@@ -34,6 +36,10 @@ enum Step {
     EndSync,
     Maintain(u64),
     Scan(u8, usize),
+    /// One step of deleting the keys from one to another, at most so many.
+    DeleteRange(u8, u8, usize),
+    /// Deletes the first key if it has its head, or one that it never has, and writes the second with it.
+    DeleteIfEqual(u8, bool, u8),
     /// Closes and opens again.
     Reopen,
     /// The process ends; the operating system lives on.
@@ -49,6 +55,8 @@ fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::EndSync),
         6 => prop_oneof![Just(1_u64), Just(200), Just(100_000)].prop_map(Step::Maintain),
         1 => (0..KEYS, 1_usize..5).prop_map(|(key, limit)| Step::Scan(key, limit)),
+        1 => (0..KEYS, 0..KEYS, 1_usize..5).prop_map(|(from, to, limit)| Step::DeleteRange(from, to, limit)),
+        1 => (0..KEYS, any::<bool>(), 0..KEYS).prop_map(|(key, is_equal, with)| Step::DeleteIfEqual(key, is_equal, with)),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
     ];
@@ -190,17 +198,22 @@ impl Pair {
             Step::EndSync => self.end_sync()?,
             Step::Maintain(budget) => drop(self.engine.maintain(*budget)?),
             Step::Scan(from, limit) => {
-                let page = self.engine.scan_from(&key(*from), *limit, 300)?;
-                let expected = self.model.scan_from(&key(*from), *limit, 300)?;
-                assert_eq!(page.next, expected.next);
-                let content = |page: &rondo_core::engine::Page| {
-                    let content = |(key, record): &(Bytes, rondo_core::engine::Record)| {
-                        (key.clone(), record.clone())
-                    };
-                    page.records.iter().map(content).collect::<Vec<_>>()
-                };
-                assert_eq!(content(&page), content(&expected));
+                let from = key(*from);
+                let page = self.engine.scan_from(&from, *limit, 300)?;
+                assert_eq!(page, self.model.scan_from(&from, *limit, 300)?);
+                let heads = self.engine.scan_heads(&from, *limit, 30)?;
+                assert_eq!(heads, self.model.scan_heads(&from, *limit, 30)?);
+                assert!(heads.records.iter().all(|(_, record)| record.body.is_empty()));
             }
+            Step::DeleteRange(from, to, limit) => {
+                let (from, to) = (key(*from), key(*to));
+                let expected = self.model.delete_range(&from, &to, *limit)?;
+                if expected.lsn.is_some() {
+                    self.history.push(snapshot(&mut self.model)?);
+                }
+                assert_eq!(self.engine.delete_range(&from, &to, *limit)?, expected);
+            }
+            Step::DeleteIfEqual(n, is_equal, with) => self.delete_if_equal(*n, *is_equal, *with)?,
             Step::Reopen => {
                 self.disk.forbid_waiting(false);
                 self.engine.close()?;
@@ -214,6 +227,22 @@ impl Pair {
                 self.open()?;
             }
         }
+        Ok(())
+    }
+
+    fn delete_if_equal(&mut self, n: u8, is_equal: bool, with: u8) -> Result<()> {
+        self.serial += 1;
+        let found = self.model.head(&key(n))?;
+        let head = match found {
+            Lookup::Hit(record) if is_equal => record.head,
+            _ => Bytes::from_static(b"a head that nobody has"),
+        };
+        let with = Batch { changes: [change(self.serial, with, Some(9))].into_iter().collect() };
+        let expected = self.model.delete_if_equal(&key(n), &head, &with)?;
+        if matches!(expected, Compared::Deleted(_)) {
+            self.history.push(snapshot(&mut self.model)?);
+        }
+        assert_eq!(self.engine.delete_if_equal(&key(n), &head, &with)?, expected);
         Ok(())
     }
 

@@ -105,6 +105,10 @@ impl Engine for Tap {
         self.engine().scan_from(from, limit, bytes_max)
     }
 
+    fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        self.engine().scan_heads(from, limit, bytes_max)
+    }
+
     fn maintain(&mut self, budget: u64) -> Result<Progress> {
         (self.observer)(Seen::Maintains(true));
         let progress = self.engine().maintain(budget);

@@ -5,6 +5,16 @@
 //! *head* (what versions a key has) and a *body* (their values), so that questions about versions need
 //! not read values.
 //!
+//! **A range is deleted in steps**, each of them one batch of bounded size that deletes keys it has found there, and not by
+//! one record that hides the whole range. Such a record would have to be asked at every read, by an index that has no
+//! order, and kept by every compaction as long as something older is left; and what it hides would still have to be counted
+//! down key by key. So a range delete is as safe as its batches: a crash leaves those that were done, and whoever wants the
+//! range empty asks again from its start, which finds what is left. It is not atomic, and a reader may see a part of it.
+//!
+//! **A conditional delete compares heads**, byte for byte, as they are stored: nothing is decoded, and no digest may collide.
+//! A head names all versions of its key, each with the length and the digest of its value, so equal heads mean equal records. Two
+//! heads that say the same in other bytes are unequal; then nothing is deleted, which is the safe side.
+//!
 //! After a crash an engine holds a prefix of its writes, batch by batch, that contains everything that
 //! was durable. It never serves a record that fails its checksum.
 
@@ -13,7 +23,8 @@ use std::io;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::error::Result;
+use crate::config::{RANGE_BYTES_MAX, RANGE_KEYS_MAX};
+use crate::error::{Error, Result};
 use crate::id::{Lsn, ReadId, SyncId};
 
 /// What is stored under one key.
@@ -84,6 +95,28 @@ pub struct Page {
     pub next: Option<Bytes>,
 }
 
+/// What one step of a range delete did.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Erased {
+    /// So many keys were there, and are gone.
+    pub keys: usize,
+    /// The write that took them; `None` when there were none.
+    pub lsn: Option<Lsn>,
+    /// Where the next step begins; `None` when nothing is left in the range.
+    pub next: Option<Bytes>,
+}
+
+/// What a conditional delete did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Compared {
+    /// The heads were equal. The key is gone, and the changes that go with it are made, by this write.
+    Deleted(Lsn),
+    /// The key has another head, or no record. Nothing has changed.
+    Differs,
+    /// The head is not in memory. Nothing has changed: `start_read`, and ask again.
+    Cold(ReadTicket),
+}
+
 /// What `maintain` achieved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Progress {
@@ -135,7 +168,7 @@ pub struct EngineStats {
 pub trait Engine: Send {
     /// What must hold between calls. Panics when it does not. The simulator and tests ask it after every step.
     fn invariants(&self) {}
-    /// The head of a key's record; the body may be left empty.
+    /// The head of a key's record; the body may be left empty. `delete_if_equal` asks for it.
     fn head(&mut self, key: &[u8]) -> Result<Lookup>;
     /// A key's record.
     fn get(&mut self, key: &[u8]) -> Result<Lookup>;
@@ -163,6 +196,53 @@ pub trait Engine: Send {
     /// Records with keys at or after `from`, in order, at most `limit` of them and at most about
     /// `bytes_max` bytes. Writes between two pages may or may not be seen.
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page>;
+    /// As `scan_from`, with heads alone: bodies are empty, need not be read, and count for nothing in `bytes_max`. When the
+    /// record of `from` itself cannot be read, both answer `Corrupt`; whoever wants to go on asks from that key with a zero
+    /// byte appended. Another one ends the page before it.
+    fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page>;
+    /// One step of deleting all keys from `from` on up to `to`, `to` not included: at most `limit` keys, and never more than
+    /// `RANGE_KEYS_MAX`, in one batch. Records that cannot be read are deleted too. Keys written between two steps, before where
+    /// the next begins, stay. After an error nothing has changed, except as `write` says.
+    fn delete_range(&mut self, from: &[u8], to: &[u8], limit: usize) -> Result<Erased> {
+        if from >= to {
+            return Ok(Erased { keys: 0, lsn: None, next: None });
+        }
+        let limit = limit.clamp(1, RANGE_KEYS_MAX);
+        let (keys, next) = match self.scan_heads(from, limit, RANGE_BYTES_MAX) {
+            Ok(page) => {
+                let keys = page.records.into_iter().map(|(key, _)| key);
+                let inside = |key: &Bytes| key[..] < *to;
+                (keys.take_while(inside).collect(), page.next.filter(inside))
+            }
+            Err(error @ Error::Corrupt { .. }) => match self.head(from) {
+                Err(Error::Corrupt { .. }) | Ok(Lookup::Cold(_)) => {
+                    let next = Bytes::from([from, &[0]].concat());
+                    (vec![Bytes::copy_from_slice(from)], Some(next).filter(|next| next[..] < *to))
+                }
+                // Something else of the engine's is damaged.
+                _ => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        let changes: SmallVec<[Change; 2]> =
+            keys.into_iter().map(|key| Change::Delete { key }).collect();
+        let keys = changes.len();
+        let lsn = if keys > 0 { Some(self.write(&Batch { changes })?) } else { None };
+        Ok(Erased { keys, lsn, next })
+    }
+    /// Deletes `key`, after the changes `with` and in one batch with them, if its head is `head`, byte for byte. The newest
+    /// write counts, durable or not. Nothing comes between the comparison and the write.
+    fn delete_if_equal(&mut self, key: &Bytes, head: &[u8], with: &Batch) -> Result<Compared> {
+        match self.head(key)? {
+            Lookup::Hit(found) if found.head == head => {
+                let mut batch = with.clone();
+                batch.changes.push(Change::Delete { key: key.clone() });
+                self.write(&batch).map(Compared::Deleted)
+            }
+            Lookup::Hit(_) | Lookup::Miss => Ok(Compared::Differs),
+            Lookup::Cold(ticket) => Ok(Compared::Cold(ticket)),
+        }
+    }
     /// One bounded step of background work, at most about `budget` bytes.
     fn maintain(&mut self, budget: u64) -> Result<Progress>;
     /// Keys whose records were found to be damaged by the start or by background work, each told once. What a read finds, it answers.

@@ -41,6 +41,21 @@ impl MemoryEngine {
         let opened = Opened { engine: NAME, salt: how.salt, ..Opened::default() };
         (Self::new(), opened)
     }
+
+    fn scan(&self, from: &[u8], limit: usize, max: usize, part: fn(&Record) -> Record) -> Page {
+        let mut page = Page { records: Vec::new(), next: None };
+        let mut bytes = 0;
+        for (key, record) in self.records.range(Bytes::copy_from_slice(from)..) {
+            if page.records.len() >= limit || (bytes > 0 && bytes >= max) {
+                page.next = Some(key.clone());
+                break;
+            }
+            let record = part(record);
+            bytes += key.len() + record.head.len() + record.body.len();
+            page.records.push((key.clone(), record));
+        }
+        page
+    }
 }
 
 impl Engine for MemoryEngine {
@@ -96,17 +111,12 @@ impl Engine for MemoryEngine {
     }
 
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
-        let mut page = Page { records: Vec::new(), next: None };
-        let mut bytes = 0;
-        for (key, record) in self.records.range(Bytes::copy_from_slice(from)..) {
-            if page.records.len() >= limit || (bytes > 0 && bytes >= bytes_max) {
-                page.next = Some(key.clone());
-                break;
-            }
-            bytes += key.len() + record.head.len() + record.body.len();
-            page.records.push((key.clone(), record.clone()));
-        }
-        Ok(page)
+        Ok(self.scan(from, limit, bytes_max, Record::clone))
+    }
+
+    fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        let head = |record: &Record| Record { body: Bytes::new(), ..record.clone() };
+        Ok(self.scan(from, limit, bytes_max, head))
     }
 
     fn maintain(&mut self, _: u64) -> Result<Progress> {

@@ -8,7 +8,8 @@ mod opened;
 mod memory;
 
 pub use self::contract::{
-    Batch, Change, Engine, EngineStats, Lookup, Page, Progress, ReadTicket, Record,
+    Batch, Change, Compared, Engine, EngineStats, Erased, Lookup, Page, Progress, ReadTicket,
+    Record,
 };
 pub use self::memory::MemoryEngine;
 pub use self::opened::{Lost, Opened, Opening, Scale};

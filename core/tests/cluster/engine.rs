@@ -138,6 +138,10 @@ impl Engine for SlowEngine {
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
         self.inner.scan_from(from, limit, bytes_max)
     }
+
+    fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        self.inner.scan_heads(from, limit, bytes_max)
+    }
     fn maintain(&mut self, _: u64) -> Result<Progress> {
         Ok(Progress::default())
     }

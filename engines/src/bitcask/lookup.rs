@@ -231,15 +231,21 @@ impl<D: Disk> Bitcask<D> {
     /// One page of a scan. A damaged record ends the page before it; when it is the first, the answer is
     /// an empty page that goes on at it, or, when it is `from` itself, the error: whoever wants to
     /// go on after that asks from that key with a zero byte appended.
-    pub(super) fn scan(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
-        let damaged = match self.scan_once(from, limit, bytes_max) {
+    pub(super) fn scan(
+        &mut self,
+        from: &[u8],
+        limit: usize,
+        bytes_max: usize,
+        part: Part,
+    ) -> Result<Page> {
+        let damaged = match self.scan_once(from, limit, bytes_max, part) {
             Ok(result) => return result,
             Err(Stop::Disk(error)) => return Err(error.into()),
             Err(Stop::Damaged(number)) => number,
         };
         // A hint went bad since it was checked: the data itself says what it should hold.
         self.rebuild_hint(damaged)?;
-        self.scan_once(from, limit, bytes_max).unwrap_or_else(|stop| match stop {
+        self.scan_once(from, limit, bytes_max, part).unwrap_or_else(|stop| match stop {
             Stop::Disk(error) => Err(error.into()),
             Stop::Damaged(number) => Err(Error::Corrupt {
                 file: self.path(number, "hint"),
@@ -249,7 +255,13 @@ impl<D: Disk> Bitcask<D> {
         })
     }
 
-    fn scan_once(&self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Result<Page>, Stop> {
+    fn scan_once(
+        &self,
+        from: &[u8],
+        limit: usize,
+        bytes_max: usize,
+        part: Part,
+    ) -> Result<Result<Page>, Stop> {
         let mut order = Order::new(&*self.disk, self.sources(from)?)?;
         let mut page = Page { records: Vec::new(), next: None };
         let mut bytes = 0;
@@ -271,10 +283,14 @@ impl<D: Disk> Bitcask<D> {
                 page.next = Some(key.into());
                 break;
             }
-            let read = self.fetch(place, Part::All, false);
+            let read = self.fetch(place, part, false);
             let read = read.and_then(|found| self.parse(place, &found.unwrap_or_default()));
             match read {
-                Ok((found, record)) => {
+                Ok((found, mut record)) => {
+                    if part == Part::Head {
+                        // A short record was read whole.
+                        record.body = Bytes::new();
+                    }
                     bytes += key.len() + record.head.len() + record.body.len();
                     page.records.push((found, record));
                     order.recycle(key);

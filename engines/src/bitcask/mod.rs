@@ -282,7 +282,12 @@ impl<D: Disk> Engine for Bitcask<D> {
 
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
         self.check_sound()?;
-        self.scan(from, limit, bytes_max)
+        self.scan(from, limit, bytes_max, lookup::Part::All)
+    }
+
+    fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
+        self.check_sound()?;
+        self.scan(from, limit, bytes_max, lookup::Part::Head)
     }
 
     fn is_nearly_full(&self) -> bool {

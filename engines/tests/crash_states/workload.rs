@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::engine::{Batch, Change, Compared, Engine};
 use rondo_core::env::DiskDone;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
@@ -32,6 +32,10 @@ pub(crate) enum Step {
     DeleteA,
     /// One batch: a put of one key and a deletion of the other.
     Both,
+    /// A range delete of all keys, a key a step.
+    DeleteRange,
+    /// A deletion of one key if its head is what it is, and a put of the other with it.
+    DeleteIfEqual,
     Flush,
     /// Started, and left to run beside what comes.
     StartSync,
@@ -47,12 +51,14 @@ pub(crate) enum Step {
 }
 
 /// All steps.
-pub(crate) const ALPHABET: [Step; 13] = [
+pub(crate) const ALPHABET: [Step; 15] = [
     Step::PutA,
     Step::PutB,
     Step::LongA,
     Step::DeleteA,
     Step::Both,
+    Step::DeleteRange,
+    Step::DeleteIfEqual,
     Step::Flush,
     Step::StartSync,
     Step::EndSync,
@@ -134,6 +140,8 @@ impl Life {
             Step::LongA => self.write(&[put("a", serial, LONG)]),
             Step::DeleteA => self.write(&[delete("a")]),
             Step::Both => self.write(&[put("a", serial, 0), delete("b")]),
+            Step::DeleteRange => self.delete_range(),
+            Step::DeleteIfEqual => self.delete_if_equal(serial),
             Step::Flush => self.engine.flush(),
             Step::StartSync => self.start_sync(),
             Step::EndSync => self.end_sync(),
@@ -180,6 +188,43 @@ impl Life {
 
     fn state(&self) -> &Content {
         &self.history.last().expect("there is a first state").1
+    }
+
+    fn delete_range(&mut self) -> Result<()> {
+        let mut from = Some(Bytes::from_static(b"a"));
+        while let Some(at) = from {
+            let first = self.state().range(at.clone()..).next().map(|(key, _)| key.clone());
+            if let Some(key) = &first {
+                let state = after(self.state(), &[Change::Delete { key: key.clone() }]);
+                self.history.push((None, state));
+            }
+            let erased = self.engine.delete_range(&at, b"c", 1)?;
+            assert_eq!(erased.keys, usize::from(first.is_some()), "one step, one key");
+            if let Some(last) = self.history.last_mut().filter(|_| erased.lsn.is_some()) {
+                last.0 = erased.lsn;
+            }
+            from = erased.next;
+        }
+        Ok(())
+    }
+
+    fn delete_if_equal(&mut self, serial: usize) -> Result<()> {
+        let key = Bytes::from_static(b"a");
+        let head = self.state().get(&key).map(|(head, _)| head.clone());
+        let with = put("b", serial, 0);
+        if head.is_some() {
+            let changes = [with.clone(), Change::Delete { key: key.clone() }];
+            self.history.push((None, after(self.state(), &changes)));
+        }
+        let batch = Batch { changes: [with].into_iter().collect() };
+        match self.engine.delete_if_equal(&key, head.as_deref().unwrap_or(b"none"), &batch)? {
+            Compared::Deleted(lsn) => {
+                let last = self.history.last_mut().filter(|_| head.is_some());
+                last.expect("only a key that is there is equal").0 = Some(lsn);
+            }
+            other => assert!(head.is_none(), "{other:?}"),
+        }
+        Ok(())
     }
 
     fn write(&mut self, changes: &[Change]) -> Result<()> {

@@ -6,10 +6,10 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Change, Engine, Lookup};
+use rondo_core::engine::{Batch, Change, Engine, Lookup, Opened};
 use rondo_core::env::{Disk, DiskDone};
 use rondo_core::id::SyncId;
-use rondo_engines::bitcask::{Bitcask, Opened, Options};
+use rondo_engines::bitcask::{Bitcask, Options};
 use rondo_engines::mem_disk::{Fate, Fault, MemDisk, Op};
 
 use crate::dump;
