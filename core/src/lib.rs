@@ -46,6 +46,8 @@ pub mod repair;
 
 pub mod request;
 
+pub mod shard;
+
 pub mod node;
 
 pub mod host;

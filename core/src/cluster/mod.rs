@@ -8,3 +8,5 @@ pub mod membership;
 pub mod notes;
 
 pub mod formation;
+
+pub mod view;

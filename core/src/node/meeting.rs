@@ -1,23 +1,24 @@
 //! What becomes of a datagram: whoever sends it is heard when its life counts, and is told when it does not; and what peers
 //! say of this node's own life decides whether it serves.
 
-use super::Node;
+use super::cluster::Cluster;
 use crate::cluster::lives::Judgement;
 use crate::cluster::notes::Note;
 use crate::env::Address;
 use crate::error::Result;
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::member::{Gossip, Introduction};
+use crate::wire::member::{Counted, Gossip, Introduction};
 
-impl Node {
-    /// A node makes itself known: it is heard when its life counts, and told when it does not.
-    pub(super) fn on_gossip(&mut self, gossip: Gossip, env: &mut impl Env) -> Result<()> {
+impl Cluster {
+    /// A node makes itself known: it is heard when its life counts, and told when it does not. `true`: it has told that this
+    /// node's own life does not count any more.
+    pub(super) fn on_gossip(&mut self, gossip: Gossip, env: &mut impl Env) -> Result<bool> {
         let now = env.mono();
         let Introduction { node, life, name, peer_address, .. } = gossip.me.clone();
         if !self.members.is_for_us(&gossip) {
             self.on_foreign(peer_address, gossip, env);
-            return Ok(());
+            return Ok(false);
         }
         if node == self.me {
             if life != self.life {
@@ -26,35 +27,36 @@ impl Node {
                 self.members.hear_of(gossip.others, &self.formation.members(), env);
                 self.notes.take(Note::Twin { address: peer_address, boot: life.boot }, now);
             }
-            return Ok(());
+            return Ok(false);
         }
         let judgement = self.lives.meet(&gossip, env.engine())?;
         if !matches!(judgement, Judgement::Same | Judgement::Later) {
             sometimes!(env, LifeRefused);
             let known = self.lives.known(node).unwrap_or_default();
-            self.counters.lives_refused += 1;
+            self.unheard.lives_refused += 1;
             if self.lives.is_insisted(node) {
                 self.notes.take(Note::Refused { name, life, known, judgement }, now);
             }
             self.members.refuse(&gossip.me, &self.lives, env);
-            return Ok(());
+            return Ok(false);
         }
         let of_me = gossip.lives.iter().find(|counted| counted.node == self.me);
-        if let Some(of_me) = of_me
-            && self.lives.hear_of_me((node, &name), (of_me.life, of_me.durable), env.engine())?
-        {
-            sometimes!(env, LifeDenied);
-            self.barred = self.lives.bars(None);
-            self.abandon(env);
-        }
+        let is_denied = match of_me {
+            Some(Counted { life, durable, .. }) => {
+                self.lives.hear_of_me((node, &name), (*life, *durable), env.engine())?
+            }
+            None => false,
+        };
+        sometimes!(env, LifeDenied, is_denied);
         self.members.on_gossip(gossip, &self.formation.members(), env);
-        self.look_at_myself(env)
+        self.look_at_myself(env)?;
+        Ok(is_denied)
     }
 
     /// A node that is not of this cluster sends datagrams: both sides are to know why they do not meet, also the one that
     /// nobody else talks to. Never more than one answer in a while, so that nobody is flooded by this node's hand.
     pub(super) fn on_foreign(&mut self, from: Address, gossip: Gossip, env: &mut impl Env) {
-        self.counters.malformed += 1;
+        self.unheard.malformed += 1;
         let now = env.mono();
         if self.notes.take_foreign(&from, &gossip, now) {
             self.members.answer(&from, &self.lives, env);

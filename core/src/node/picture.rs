@@ -1,19 +1,20 @@
 //! A picture of a node, for people: made of what its machines say of themselves.
 
 use super::Node;
+use super::cluster::Unheard;
 use crate::engine::Engine;
 use crate::env::Mono;
-use crate::status::{LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
+use crate::status::{Counters, LayoutStatus, MemberStatus, Served, Status};
 
 impl Node {
     /// A picture of this node, for people.
     #[must_use]
     pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
-        let mut waiting = self.formation.waiting(&self.members, now);
-        let layout = self.formation.live().map(|(layout, _)| layout);
+        let mut waiting = self.cluster.formation.waiting(&self.cluster.members, now);
+        let layout = self.cluster.formation.live().map(|(layout, _)| layout);
         if let Some(layout) = layout {
             let alive = layout.roles().iter();
-            let alive = alive.filter(|role| self.members.is_alive(role.node, now)).count();
+            let alive = alive.filter(|role| self.cluster.members.is_alive(role.node, now)).count();
             if alive < layout.roles().len() / 2 + 1 {
                 waiting.push(format!(
                     "{alive} of {} nodes are up: too few for a quorum",
@@ -21,68 +22,71 @@ impl Node {
                 ));
             }
         }
-        waiting.extend(self.barred.clone());
+        waiting.extend(self.cluster.barred.clone());
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
         }
-        let reached = |node| self.members.is_alive(node, now);
+        let reached = |node| self.cluster.members.is_alive(node, now);
         let stats = engine.stats();
-        let (keys, deleted_keys) = self.replica.keys(&stats);
+        let (keys, deleted_keys) = self.shard.keys(&stats);
         Status {
-            node: self.me.to_string(),
-            name: self.name.clone(),
-            cluster: self.cluster.clone(),
-            boot: self.life.boot.0,
+            node: self.cluster.me.to_string(),
+            name: self.cluster.members.me().name.clone(),
+            cluster: self.cluster.name.clone(),
+            boot: self.cluster.life.boot.0,
             uptime_ms: now.ms_since(self.started),
-            barred: self.barred.clone(),
-            denied: self.lives.is_denied(),
+            barred: self.cluster.barred.clone(),
+            denied: self.cluster.lives.is_denied(),
             ready: waiting.is_empty(),
             waiting,
-            notes: self.notes.lines(
-                self.me,
-                self.formation.live().map(|(_, reference)| reference),
-                &self.members,
-                self.barred.is_some(),
+            notes: self.cluster.notes.lines(
+                self.cluster.me,
+                self.cluster.formation.live().map(|(_, reference)| reference),
+                &self.cluster.members,
+                self.cluster.barred.is_some(),
                 now,
             ),
             layout: self
+                .cluster
                 .formation
                 .live()
                 .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
             members: self.member_statuses(now),
-            damaged_keys: self.rotten.len() as u64,
-            troubles: self.troubles(engine),
+            damaged_keys: self.shard.damaged_keys(),
+            troubles: self.shard.troubles(engine),
             served: layout.map(|layout| Served::new(layout, reached)),
             keys,
             deleted_keys,
             engine: stats,
-            counters: self.counters_now(),
-            in_flight: self.coordinator.len() as u64,
-            memory: MemoryStatus {
-                held: self.held.gauge(),
-                parked: self.cold_reads.gauge(),
-                in_flight: self.coordinator.gauge(),
-                ..MemoryStatus::default()
-            },
-            clock_ahead_ms: self.members.clock_ahead_ms(now),
+            counters: self.counters(),
+            in_flight: self.shard.in_flight(),
+            memory: self.shard.memory(),
+            clock_ahead_ms: self.cluster.members.clock_ahead_ms(now),
         }
     }
 
+    /// What was done since start, by the node as a whole and by its shard.
+    fn counters(&self) -> Counters {
+        let Unheard { stale_layouts, lives_refused, malformed } = self.cluster.unheard;
+        Counters { stale_layouts, lives_refused, malformed, ..self.shard.counters() }
+    }
+
     fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {
-        let peers = self.members.peers().values();
+        let peers = self.cluster.members.peers().values();
         let heard = peers.map(|peer| (&peer.introduction, peer.heard));
-        let all = heard.chain([(self.members.me(), Some(now))]);
+        let all = heard.chain([(self.cluster.members.me(), Some(now))]);
         let mut members: Vec<MemberStatus> = all
             .map(|(introduction, heard)| MemberStatus {
                 node: introduction.node.to_string(),
                 name: introduction.name.clone(),
                 peer_address: introduction.peer_address.0.clone(),
                 client_address: introduction.client_address.0.clone(),
-                state: self.members.state(introduction.node, now),
+                state: self.cluster.members.state(introduction.node, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
-                durable: self.lives.counted(introduction.node).map(|told| told.durable.0),
-                me: introduction.node == self.me,
+                durable: self.cluster.lives.counted(introduction.node).map(|told| told.durable.0),
+                me: introduction.node == self.cluster.me,
                 in_layout: self
+                    .cluster
                     .formation
                     .live()
                     .is_some_and(|(layout, _)| layout.has(introduction.node)),

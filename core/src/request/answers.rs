@@ -4,13 +4,11 @@
 //! it says that another primary may be asked.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::cluster::membership::Membership;
+use crate::cluster::view::View;
 use crate::engine::ReadTicket;
 use crate::held::Held;
 use crate::id::{NodeId, OpId};
-use crate::layout::{Layout, LayoutRef};
 use crate::replica::Replica;
 use crate::request::operation::Asker;
 use crate::sometimes;
@@ -21,14 +19,10 @@ use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::KeyRef;
 use crate::wire::message::Message;
 
-/// What the coordinator works with, of the other machines of its node.
+/// What the coordinator works with, of the other machines of its shard.
 pub struct Surroundings<'a> {
-    /// Why this node must not serve, if it must not.
-    pub barred: Option<&'a str>,
-    /// The live layout, if there is one.
-    pub layout: Option<(&'a Arc<Layout>, LayoutRef)>,
-    /// Who seems to be up.
-    pub members: &'a Membership,
+    /// What is true of the node as a whole.
+    pub view: View<'a>,
     /// The local copy.
     pub replica: &'a mut Replica,
     /// What waits for the disk.

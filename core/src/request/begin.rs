@@ -143,7 +143,7 @@ impl Coordinator {
         around: &Surroundings<'_>,
         started: Mono,
     ) -> Result<impl FnOnce(Request) -> Facts + use<>, Reply> {
-        let (layout, reference, keyspace) = admission::check(request, around.layout)?;
+        let (layout, reference, keyspace) = admission::check(request, around.view.layout)?;
         self.sequence += 1;
         let id = OpId { life: self.life, seq: self.sequence };
         let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
@@ -175,8 +175,8 @@ impl Coordinator {
             return Err(Reply::overloaded("too many requests in flight, says the simulator"));
         }
         let gauge = self.operations.gauge();
-        admission::room(self.operations.len(), gauge, self.stopping, around.barred)?;
-        admission::prospects(facts, self.me, around.members, around.replica, env.mono())
+        admission::room(self.operations.len(), gauge, self.stopping, around.view.barred)?;
+        admission::prospects(facts, self.me, around.view.members, around.replica, env.mono())
     }
 
     /// Whether there is room to remember a named write.
@@ -211,7 +211,7 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let mut order = order(&facts, self.me, around.members, env.mono());
+        let mut order = order(&facts, self.me, around.view.members, env.mono());
         if buggify!(env, RemoteAskedFirst) {
             order.reverse();
         }

@@ -326,7 +326,7 @@ fn again(
     sometimes!(env, QuestionAskedAgain, matches!(operation.phase, Phase::Put(_)));
     if let Phase::Forwarded(passing) = &operation.phase {
         operation.again = now.plus_ms(resend_ms);
-        let is_lost = passing.to().is_none_or(|node| !around.members.is_alive(node, now));
+        let is_lost = passing.to().is_none_or(|node| !around.view.members.is_alive(node, now));
         sometimes!(env, ForwardLostItsPrimary, is_lost);
         return if is_lost { Next::End(operation.facts.unknown()) } else { Next::Wait };
     }
@@ -347,7 +347,7 @@ fn send_on(
         return Ok(());
     };
     let now = env.mono();
-    let members = around.members;
+    let members = around.view.members;
     let alive = |node| members.is_alive(node, now);
     let Some(to) = passing.next(facts, alive, buggify!(env, ForwardToTheLast)) else {
         return Err(passing.nobody());

@@ -1,11 +1,12 @@
-//! How a node meets records that are not in memory: what needs one waits for a cold read, and is served when it ends.
+//! How a shard meets records that are not in memory: what needs one waits for a cold read, and is served when it ends.
 
 use std::io;
 
 use bytes::Bytes;
 
-use super::Node;
+use super::Shard;
 use crate::buggify;
+use crate::cluster::view::View;
 use crate::engine::ReadTicket;
 use crate::error::Result;
 use crate::id::{NodeId, OpId, ReadId};
@@ -14,7 +15,7 @@ use crate::sometimes;
 use crate::step::Env;
 use crate::wire::key::KeyRef;
 
-impl Node {
+impl Shard {
     /// Keeps what needs the record of `key` until a cold read has brought it.
     pub(super) fn park(
         &mut self,
@@ -37,10 +38,11 @@ impl Node {
     }
 
     /// A cold read ended: whatever waited for it is served as if it had just arrived.
-    pub(super) fn on_read_done(
+    pub fn on_read_done(
         &mut self,
         id: ReadId,
         result: io::Result<Bytes>,
+        view: View<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
         let Some(ColdRead { key, ticket, parked }) = self.cold_reads.take(id) else {
@@ -55,18 +57,18 @@ impl Node {
             Err(error) => {
                 self.replica.forget(&key);
                 self.note_rotten(&key, &error, env);
-                return self.refuse(&key, parked, env);
+                return self.refuse(&key, parked, view, env);
             }
         }
         for parked in parked {
             match parked {
                 // Its life has ended since, and the next one may have been told what is known here.
-                Parked::Ask(from, ask) if self.is_past(from, ask.op) => {
+                Parked::Ask(from, ask) if is_past(from, ask.op, self.me, view) => {
                     sometimes!(env, MessageOfAnEarlierLife);
                 }
-                Parked::Ask(from, ask) => self.serve(from, ask, env)?,
+                Parked::Ask(from, ask) => self.serve(from, ask, view, env)?,
                 Parked::Issue(op) => {
-                    let (coordinator, mut around) = self.split();
+                    let (coordinator, mut around) = self.split(view);
                     coordinator.resume(op, &mut around, env)?;
                 }
             }
@@ -74,9 +76,9 @@ impl Node {
         self.replica.cool_down();
         Ok(())
     }
+}
 
-    /// Whether a question is of a life of a peer that counts no more.
-    fn is_past(&self, from: NodeId, op: OpId) -> bool {
-        from != self.me && self.lives.known(from) != Some(op.life)
-    }
+/// Whether a question is of a life of a peer that counts no more.
+fn is_past(from: NodeId, op: OpId, me: NodeId, view: View<'_>) -> bool {
+    from != me && view.lives.known(from) != Some(op.life)
 }

@@ -1,25 +1,16 @@
-//! How a node meets rotten records: who is told, who waits, and what takes their place.
+//! How a shard meets rotten records: who is told, who waits, and what takes their place.
 
-use super::Node;
-use crate::engine::Engine;
+use super::Shard;
+use crate::cluster::view::View;
 use crate::error::{Error, Result};
 use crate::id::{NodeId, OpId};
 use crate::parked::Parked;
 use crate::replica::{self, Trouble};
 use crate::sometimes;
-use crate::status::Counters;
 use crate::step::Env;
 use crate::wire::key::{Answer, KeyRef};
 
-/// Hands over what has been written. A full disk takes it later.
-pub(super) fn flush(engine: &mut dyn Engine) -> Result<()> {
-    match engine.flush() {
-        Err(error) if !error.is_refusal() => Err(error),
-        _ => Ok(()),
-    }
-}
-
-impl Node {
+impl Shard {
     /// A read of a key failed: when its record is rotten, it is replaced.
     pub(super) fn note_rotten(&mut self, key: &KeyRef, error: &Error, env: &impl Env) {
         if matches!(error, Error::Corrupt { .. } | Error::Disk(_)) {
@@ -29,10 +20,10 @@ impl Node {
     }
 
     /// Dots that cannot be issued before a rotten record has been replaced.
-    pub(super) fn put_off_dots(&mut self, env: &mut impl Env) {
+    pub(super) fn put_off_dots(&mut self, view: View<'_>, env: &mut impl Env) {
         for (key, op) in std::mem::take(&mut self.unreadable) {
             if !self.rotten.wait(&key, op, env.mono()) {
-                let (coordinator, mut around) = self.split();
+                let (coordinator, mut around) = self.split(view);
                 coordinator.refuse_issue(op, &mut around, env);
             }
         }
@@ -43,6 +34,7 @@ impl Node {
         &mut self,
         key: &KeyRef,
         parked: Vec<Parked>,
+        view: View<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
         for parked in parked {
@@ -51,50 +43,19 @@ impl Node {
                 Parked::Issue(op) => self.unreadable.push((key.clone(), op)),
             }
         }
-        self.put_off_dots(env);
+        self.put_off_dots(view, env);
         Ok(())
     }
 
-    /// The counters, with those of the replica.
-    pub(super) fn counters_now(&self) -> Counters {
-        Counters {
-            actors_replaced: self.replica.actors_replaced(),
-            records_healed: self.rotten.healed(),
-            ..self.counters
-        }
-    }
-
-    /// What is wrong although the node serves, for people.
-    pub(super) fn troubles(&self, engine: &dyn Engine) -> Vec<String> {
-        let mut troubles = Vec::new();
-        if engine.is_nearly_full() {
-            troubles.push(
-                "the disk is nearly full: values are refused, deletes and reads go on".to_owned(),
-            );
-        }
-        match self.rotten.len() {
-            0 => {}
-            1 => troubles.push("1 record cannot be read, and is being replaced".to_owned()),
-            n => troubles.push(format!("{n} records cannot be read, and are being replaced")),
-        }
-        if self.rotten.lack_copies() {
-            troubles.push(
-                "of some records that cannot be read too few good copies answer on other nodes"
-                    .to_owned(),
-            );
-        }
-        troubles
-    }
-
     /// Asks the other primaries for what cannot be read here, and this node whether it can be read again.
-    pub(super) fn tick_rotten(&mut self, env: &mut impl Env) {
+    pub(super) fn tick_rotten(&mut self, view: View<'_>, env: &mut impl Env) {
         let now = env.mono();
         for key in env.engine().take_damaged() {
             if let Some(key) = replica::parse_data_key(&key) {
                 self.rotten.found(&key, now);
             }
         }
-        if let Some((layout, _)) = self.formation.live() {
+        if let Some((layout, _)) = view.layout {
             self.rotten.tick(now, layout, &mut self.out);
         }
     }
@@ -105,12 +66,13 @@ impl Node {
         from: NodeId,
         op: OpId,
         answer: &Answer,
+        view: View<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
         let state = match answer {
             Answer::State { .. } | Answer::Digest { .. } if from == self.me => {
                 let waited = self.rotten.readable(op);
-                return self.resume_dots(waited, env);
+                return self.resume_dots(waited, view, env);
             }
             Answer::State { state } => state,
             // Nothing that could take a record's place: the next round asks again.
@@ -121,7 +83,7 @@ impl Node {
             | Answer::Failed
             | Answer::StaleLayout => return Ok(()),
         };
-        let Some((layout, _)) = self.formation.live() else {
+        let Some((layout, _)) = view.layout else {
             return Ok(());
         };
         let Some(found) = self.rotten.on_state(from, op, state, layout) else {
@@ -134,12 +96,12 @@ impl Node {
             Err(Trouble::Fatal(error)) => return Err(error),
         }
         let waited = self.rotten.replaced(&found.key);
-        self.resume_dots(waited, env)
+        self.resume_dots(waited, view, env)
     }
 
-    fn resume_dots(&mut self, waited: Vec<OpId>, env: &mut impl Env) -> Result<()> {
+    fn resume_dots(&mut self, waited: Vec<OpId>, view: View<'_>, env: &mut impl Env) -> Result<()> {
         for op in waited {
-            let (coordinator, mut around) = self.split();
+            let (coordinator, mut around) = self.split(view);
             coordinator.resume(op, &mut around, env)?;
         }
         Ok(())

@@ -1,0 +1,26 @@
+//! What a shard sees of its node: read-only, and the same for the whole of one call.
+//!
+//! A shard decides nothing about the cluster, and the cluster's machines know nothing of shards. So a node may have several
+//! shards, and none of them has a way to another.
+
+use std::sync::Arc;
+
+use crate::cluster::lives::Lives;
+use crate::cluster::membership::Membership;
+use crate::id::Life;
+use crate::layout::{Layout, LayoutRef};
+
+/// What is true of the whole node.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The life of this node.
+    pub life: Life,
+    /// Why this node must not serve, if it must not.
+    pub barred: Option<&'a str>,
+    /// The live layout, if there is one.
+    pub layout: Option<(&'a Arc<Layout>, LayoutRef)>,
+    /// Who seems to be up.
+    pub members: &'a Membership,
+    /// Which life of each node counts.
+    pub lives: &'a Lives,
+}

@@ -1,0 +1,214 @@
+//! What belongs to the node as a whole: who is there and in which life, the layout, the links, what people should know.
+//!
+//! Invariants: nothing here knows a key, a request or a shard. What asks something about a key passes the fence here before a
+//! shard sees it: it was asked under the layout of this node, by a life that counts, and this node may serve.
+
+use crate::buggify;
+use crate::cluster::formation::Formation;
+use crate::cluster::lives::Lives;
+use crate::cluster::membership::Membership;
+use crate::cluster::notes::Notes;
+use crate::cluster::view::View;
+use crate::config::NodeConfig;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::id::{Life, Lsn, NodeId};
+use crate::layout::LayoutRef;
+use crate::sometimes;
+use crate::step::Env;
+use crate::wire::forward::{ForwardAnswer, ForwardMessage};
+use crate::wire::key::{Answer, KeyMessage};
+use crate::wire::layout::LayoutMessage;
+use crate::wire::message::{Envelope, Message};
+
+/// The node as a member of its cluster.
+#[derive(Debug)]
+pub(super) struct Cluster {
+    /// The cluster's name.
+    pub(super) name: String,
+    pub(super) me: NodeId,
+    pub(super) life: Life,
+    pub(super) members: Membership,
+    pub(super) lives: Lives,
+    /// Why this node must not serve, if it must not.
+    pub(super) barred: Option<String>,
+    pub(super) notes: Notes,
+    pub(super) formation: Formation,
+    pub(super) unheard: Unheard,
+}
+
+/// How much of what came was not looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unheard {
+    /// Messages refused because of their layout.
+    pub(super) stale_layouts: u64,
+    /// Messages and datagrams of lives that do not count.
+    pub(super) lives_refused: u64,
+    /// Messages and datagrams that could not be read.
+    pub(super) malformed: u64,
+}
+
+/// Why a question is not looked at.
+#[derive(Clone, Copy)]
+pub(super) enum Refusal {
+    /// It was asked under another layout.
+    StaleLayout,
+    /// This node must not serve.
+    Failed,
+}
+
+impl Cluster {
+    /// Reads the node's own records from `engine`.
+    pub(super) fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Cluster> {
+        let formation = Formation::load(config, engine)?;
+        let lives = Lives::load(config, engine)?;
+        Ok(Cluster {
+            name: config.cluster.clone(),
+            me: config.id,
+            life: config.life,
+            members: Membership::new(config),
+            barred: lives.bars(formation.live().map(|(layout, _)| &**layout)),
+            lives,
+            notes: Notes::new(&config.name, &config.cluster),
+            formation,
+            unheard: Unheard::default(),
+        })
+    }
+
+    /// What must hold between steps. Panics when it does not.
+    pub(super) fn invariants(&self) {
+        self.members.invariants();
+        self.lives.invariants();
+        self.formation.invariants();
+    }
+
+    /// What the shards see of it.
+    pub(super) fn view(&self) -> View<'_> {
+        View {
+            life: self.life,
+            barred: self.barred.as_deref(),
+            layout: self.formation.live(),
+            members: &self.members,
+            lives: &self.lives,
+        }
+    }
+
+    /// Whether a life of a peer counts; what it says of its store is noted.
+    pub(super) fn hears(
+        &mut self,
+        from: NodeId,
+        (life, durable): (Life, Lsn),
+        env: &mut impl Env,
+    ) -> bool {
+        if !self.lives.counts(from, life, env.engine().durable()) {
+            sometimes!(env, MessageOfNoLife);
+            self.unheard.lives_refused += 1;
+            return false;
+        }
+        self.lives.hear_end(from, durable);
+        true
+    }
+
+    /// The fence: whatever asks something about a key is looked at only under the layout of this node, and only by a node
+    /// that may serve.
+    pub(super) fn fence(
+        &mut self,
+        message: &Message,
+        layout: LayoutRef,
+        env: &mut impl Env,
+    ) -> Result<Option<Refusal>> {
+        match message {
+            Message::Key(KeyMessage::Ask(_)) | Message::Forward(ForwardMessage::Ask { .. }) => {}
+            // An answer belongs to an operation of this node. Whoever speaks of a layout may have another one.
+            Message::Key(KeyMessage::Answer { .. })
+            | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => {
+                return Ok(None);
+            }
+        }
+        if buggify!(env, StaleLayoutSaid) || !self.formation.on_envelope(layout, env.engine())? {
+            sometimes!(env, LayoutQuestionFenced, self.formation.live().is_none());
+            self.unheard.stale_layouts += 1;
+            return Ok(Some(Refusal::StaleLayout));
+        }
+        Ok(self.barred.is_some().then_some(Refusal::Failed))
+    }
+
+    /// Tells whoever asks that nothing was done for it.
+    pub(super) fn turn_away(
+        &self,
+        to: NodeId,
+        message: &Message,
+        why: Refusal,
+        env: &mut impl Env,
+    ) {
+        let message = match message {
+            Message::Key(KeyMessage::Ask(ask)) => {
+                let answer = match why {
+                    Refusal::StaleLayout => Answer::StaleLayout,
+                    Refusal::Failed => Answer::Failed,
+                };
+                Message::Key(KeyMessage::Answer { op: ask.op, answer })
+            }
+            Message::Forward(ForwardMessage::Ask { op, .. }) => {
+                let answer = match why {
+                    Refusal::StaleLayout => ForwardAnswer::StaleLayout,
+                    Refusal::Failed => ForwardAnswer::Failed,
+                };
+                Message::Forward(ForwardMessage::Answer { op: *op, answer })
+            }
+            Message::Key(KeyMessage::Answer { .. })
+            | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => return,
+        };
+        let layout = self.formation.live().map(|(_, reference)| reference).unwrap_or_default();
+        let durable = env.engine().durable();
+        env.send(to, Envelope { life: self.life, layout, durable, message });
+    }
+
+    /// A peer says something about the layout.
+    pub(super) fn on_layout(
+        &mut self,
+        from: NodeId,
+        message: LayoutMessage,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        match message {
+            LayoutMessage::Offer { .. } if buggify!(env, LayoutOfferIgnored) => Ok(()),
+            LayoutMessage::Offer { layout } => self.formation.on_offer(layout, env.engine()),
+            LayoutMessage::Request => {
+                self.formation.on_request(from, env);
+                Ok(())
+            }
+        }
+    }
+
+    /// A step of the formation, a datagram to everybody, and what is old is forgotten.
+    pub(super) fn tick(&mut self, env: &mut impl Env) -> Result<()> {
+        let now = env.mono();
+        self.formation.tick(&self.members, env)?;
+        let durable = env.engine().durable();
+        let live = self.formation.live().is_some();
+        self.members.tick(self.formation.endorsement(durable), live, &self.lives, env);
+        let members = self.formation.members();
+        self.members.forget_strangers(&members, now);
+        if !members.is_empty() {
+            let peers = self.members.peers();
+            self.lives.retain(|node| members.contains(&node) || peers.contains_key(&node));
+        }
+        self.notes.forget(now);
+        self.look_at_myself(env)
+    }
+
+    /// Writes of the node's own records that are not durable yet.
+    pub(super) fn waits_for(&self, durable: Lsn) -> impl Iterator<Item = Lsn> + use<> {
+        let waits = [self.formation.waits_for(durable), self.lives.waits_for(durable)];
+        waits.into_iter().flatten()
+    }
+
+    /// Says goodbye; `false` when there is nobody to say it to.
+    pub(super) fn leave(&mut self, env: &mut impl Env) -> bool {
+        let endorsed = self.formation.endorsement(env.engine().durable());
+        self.members.leave(endorsed, self.formation.live().is_some(), &self.lives, env)
+    }
+}

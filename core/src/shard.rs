@@ -1,0 +1,313 @@
+//! A shard: everything that a node knows and does about the keys of one engine.
+//!
+//! It has the local copy of its keys, the requests it coordinates, what waits for its disk, and the records that cannot be read.
+//! What is true of the node as a whole it is shown, read-only, in each call (`View`).
+//!
+//! Invariants: a shard has no way to another shard, and decides nothing about the cluster; nothing that promises durability
+//! leaves before the write it speaks of is durable. A node has one shard so far. With several, a request and a question belong
+//! to the shard of their key's token, and an answer to the shard whose operation it names.
+
+mod maintenance;
+
+mod parking;
+
+mod healing;
+
+mod serve;
+
+mod picture;
+
+use std::collections::VecDeque;
+use std::io;
+
+use self::maintenance::Maintenance;
+use crate::budget::Shares;
+use crate::buggify;
+use crate::cluster::view::View;
+use crate::config::{MESSAGE_BYTES_MAX, NodeConfig};
+use crate::engine::{Engine, ReadTicket};
+use crate::env::{Mono, Wall};
+use crate::error::Result;
+use crate::held::{Held, Release};
+use crate::id::{Lsn, NodeId, OpId, SyncId};
+use crate::parked::{ColdReads, Parked};
+use crate::repair::rotten::Rotten;
+use crate::replica::Replica;
+use crate::request::answers::Surroundings;
+use crate::request::coordinator::Coordinator;
+use crate::request::forwards::Forwards;
+use crate::request::operation::Asker;
+use crate::sometimes;
+use crate::status::Counters;
+use crate::step::Env;
+use crate::wire::client::{Reply, Request};
+use crate::wire::forward::{ForwardAnswer, ForwardMessage};
+use crate::wire::key::{Ask, KeyMessage, KeyRef};
+use crate::wire::layout::LayoutMessage;
+use crate::wire::message::{Envelope, Message};
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    me: NodeId,
+    replica: Replica,
+    held: Held,
+    coordinator: Coordinator,
+    forwards: Forwards,
+    /// Messages to send, to this node itself too, so that a coordinator treats all replicas alike.
+    out: VecDeque<(NodeId, Message)>,
+    /// Dots that wait for a cold read which has not been started.
+    cold: Vec<(KeyRef, ReadTicket, OpId)>,
+    /// Dots that wait for a record which cannot be read.
+    unreadable: Vec<(KeyRef, OpId)>,
+    cold_reads: ColdReads,
+    rotten: Rotten,
+    maintenance: Maintenance,
+    counters: Counters,
+}
+
+impl Shard {
+    /// A shard on an open store. Reads its own records from `engine`.
+    pub fn load(config: &NodeConfig, engine: &mut dyn Engine, now: Mono) -> Result<Shard> {
+        let shares = Shares::of(config.memory_bytes_max);
+        Ok(Shard {
+            me: config.id,
+            replica: Replica::load(config, engine)?,
+            held: Held::new(shares.held),
+            coordinator: Coordinator::new(config),
+            forwards: Forwards::default(),
+            out: VecDeque::new(),
+            cold: Vec::new(),
+            unreadable: Vec::new(),
+            cold_reads: ColdReads::new(shares.parked),
+            rotten: Rotten::new(config.id, config.life),
+            maintenance: Maintenance::new(now),
+            counters: Counters::default(),
+        })
+    }
+
+    /// When it has something to do.
+    #[must_use]
+    pub fn next_deadline(&self) -> Mono {
+        let timers = [self.coordinator.next_deadline(), self.held.next_deadline()];
+        timers.into_iter().flatten().fold(self.maintenance.next, Mono::min)
+    }
+
+    /// Whether nothing is in flight and nothing waits for the disk.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.coordinator.is_empty() && self.held.is_empty()
+    }
+
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(self.out.is_empty(), "every message has been sent or served");
+        self.replica.invariants();
+        self.held.invariants();
+        self.coordinator.invariants();
+        self.cold_reads.invariants();
+        for gauge in [self.cold_reads.gauge(), self.held.gauge(), self.coordinator.gauge()] {
+            assert!(gauge.used <= gauge.max + MESSAGE_BYTES_MAX, "a budget is kept: {gauge:?}");
+        }
+    }
+
+    /// A client of this node asks, or a peer passes the request of one on.
+    pub fn begin(
+        &mut self,
+        asker: Asker,
+        request: Request,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let (coordinator, mut around) = self.split(view);
+        coordinator.begin(asker, request, &mut around, env)
+    }
+
+    /// A peer, or this node itself, asks or answers something about a key. It has passed the fence.
+    pub fn on_key(
+        &mut self,
+        from: NodeId,
+        message: KeyMessage,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        match message {
+            KeyMessage::Ask(ask) => self.serve(from, ask, view, env),
+            KeyMessage::Answer { op, answer } if self.rotten.asked(op) => {
+                self.on_rotten_answer(from, op, &answer, view, env)
+            }
+            KeyMessage::Answer { op, answer } => {
+                let (coordinator, mut around) = self.split(view);
+                coordinator.on_answer(from, (op, answer), &mut around, env)
+            }
+        }
+    }
+
+    /// Whether a request that is passed on arrives for the first time: it is taken on once.
+    pub fn takes_on(&mut self, from: NodeId, op: OpId, env: &impl Env) -> bool {
+        let is_new = self.forwards.take_on(from, op);
+        sometimes!(env, ForwardRepeated, !is_new);
+        is_new
+    }
+
+    /// A peer passes a request on, or says what has become of one. It has passed the fence.
+    pub fn on_forward(
+        &mut self,
+        from: NodeId,
+        message: ForwardMessage,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        match message {
+            ForwardMessage::Ask { op, .. } if buggify!(env, ForwardRefused) => {
+                let reply = Reply::unavailable("the primary refuses what is passed on to it");
+                let answer = ForwardAnswer::Refused { reply };
+                let message = Message::Forward(ForwardMessage::Answer { op, answer });
+                self.out.push_back((from, message));
+                Ok(())
+            }
+            ForwardMessage::Ask { op, request } => {
+                self.begin(Asker::Peer(from, op), request, view, env)
+            }
+            ForwardMessage::Answer { op, answer } => {
+                let (coordinator, mut around) = self.split(view);
+                coordinator.on_forward_answer(from, (op, answer), &mut around, env)
+            }
+        }
+    }
+
+    /// Ends the requests that are late, and asks again where nobody answered.
+    pub fn tick_requests(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        let (coordinator, mut around) = self.split(view);
+        coordinator.tick(&mut around, env)
+    }
+
+    /// This node's own clock counts as far as those of its peers allow, while it hears any.
+    pub fn trust(&mut self, peers_wall: Option<Wall>, now: Mono) {
+        self.replica.trust(peers_wall, now);
+    }
+
+    /// Makes sure that a write of the node's own records becomes durable.
+    pub fn wait_for(&mut self, lsn: Lsn) {
+        self.held.until(lsn, Release::Nothing);
+    }
+
+    /// Starts a sync, when something waits for one and it is time.
+    pub fn start_sync(&mut self, env: &mut impl Env) -> Result<()> {
+        let now = env.mono();
+        sometimes!(env, CrowdWaitedForASync, self.held.next_deadline().is_some_and(|at| at > now));
+        if buggify!(env, SyncPutOff) {
+            return Ok(());
+        }
+        let released = self.held.start(now, env.engine())?;
+        self.release(released);
+        Ok(())
+    }
+
+    /// A sync ended. `Err`: it failed, and the node must stop.
+    pub fn on_synced(
+        &mut self,
+        id: SyncId,
+        result: io::Result<()>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let released = self.held.synced(id, result, env.engine())?;
+        self.maintenance.synced(env.mono());
+        sometimes!(env, SyncCoveredSeveral, released.len() > 1);
+        sometimes!(env, SyncLeftSomeWaiting, !self.held.is_empty());
+        self.release(released);
+        Ok(())
+    }
+
+    /// Takes no more requests.
+    pub fn stop(&mut self, env: &impl Env) {
+        sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
+        self.coordinator.stop();
+    }
+
+    /// Answers whatever is in flight with what is known of it.
+    pub fn abandon(&mut self, view: View<'_>, env: &mut impl Env) {
+        let (coordinator, mut around) = self.split(view);
+        coordinator.abandon(&mut around, env);
+    }
+
+    /// The last thing before the store is closed. `Err`: it must not be marked as closed cleanly.
+    pub fn settle_store(&mut self, engine: &mut dyn Engine) -> Result<()> {
+        self.replica.settle(engine)
+    }
+
+    /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.
+    pub fn settle(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        loop {
+            for (key, ticket, op) in std::mem::take(&mut self.cold) {
+                sometimes!(env, ColdIssue);
+                self.park(key, ticket, Parked::Issue(op), env)?;
+            }
+            self.put_off_dots(view, env);
+            let Some((to, message)) = self.out.pop_front() else {
+                return Ok(());
+            };
+            if to != self.me {
+                self.send(to, message, view, env)?;
+                continue;
+            }
+            match message {
+                Message::Key(message) => self.on_key(to, message, view, env)?,
+                Message::Forward(message) => self.on_forward(to, message, view, env)?,
+                Message::Layout(_) => unreachable!("a shard says nothing about layouts"),
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        to: NodeId,
+        message: Message,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let layout = view.layout.map(|(_, reference)| reference).unwrap_or_default();
+        let durable = env.engine().durable();
+        let asks = asks(&message);
+        let left = env.send(to, Envelope { life: view.life, layout, durable, message });
+        let Some(op) = asks.filter(|_| !left) else {
+            return Ok(());
+        };
+        let (coordinator, mut around) = self.split(view);
+        coordinator.on_not_sent(to, op, &mut around, env)
+    }
+
+    fn release(&mut self, released: Vec<Release>) {
+        for release in released {
+            match release {
+                Release::Send(to, message) => self.out.push_back((to, message)),
+                Release::Reserved(reservation) => self.replica.clock_reserved(reservation),
+                Release::Nothing => {}
+            }
+        }
+    }
+
+    fn split<'a>(&'a mut self, view: View<'a>) -> (&'a mut Coordinator, Surroundings<'a>) {
+        let around = Surroundings {
+            view,
+            replica: &mut self.replica,
+            held: &mut self.held,
+            out: &mut self.out,
+            cold: &mut self.cold,
+            unreadable: &mut self.unreadable,
+            counters: &mut self.counters,
+        };
+        (&mut self.coordinator, around)
+    }
+}
+
+/// The operation of this node that a message asks something for.
+const fn asks(message: &Message) -> Option<OpId> {
+    match message {
+        Message::Key(KeyMessage::Ask(Ask { op, .. }))
+        | Message::Forward(ForwardMessage::Ask { op, .. }) => Some(*op),
+        Message::Key(KeyMessage::Answer { .. })
+        | Message::Forward(ForwardMessage::Answer { .. })
+        | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => None,
+    }
+}

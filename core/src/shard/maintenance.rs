@@ -1,0 +1,70 @@
+//! What a shard's engine does in the background: a bounded step of it now and then, and the pause between two of them.
+
+use super::Shard;
+use crate::buggify;
+use crate::cluster::view::View;
+use crate::engine::Engine;
+use crate::env::Mono;
+use crate::error::Result;
+use crate::held::Release;
+use crate::step::Env;
+
+/// How often the engine may do some background work, in milliseconds.
+const MAINTAIN_MS: u64 = 50;
+/// How much of it, in bytes.
+const MAINTAIN_BYTES: u64 = 1 << 20;
+
+/// When the engine works next.
+#[derive(Debug)]
+pub(super) struct Maintenance {
+    pub(super) next: Mono,
+    /// Whether it goes on when the next sync has ended.
+    waits: bool,
+}
+
+impl Maintenance {
+    /// The first is due.
+    pub(super) const fn new(now: Mono) -> Maintenance {
+        Maintenance { next: now, waits: false }
+    }
+
+    /// A sync has ended, which may be what it waited for.
+    pub(super) fn synced(&mut self, now: Mono) {
+        if std::mem::take(&mut self.waits) {
+            self.next = self.next.min(now.plus_ms(1));
+        }
+    }
+}
+
+impl Shard {
+    /// Lets the engine work, when it is time.
+    pub fn maintain(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        let now = env.mono();
+        if now < self.maintenance.next {
+            return Ok(());
+        }
+        flush(env.engine())?;
+        let budget = if buggify!(env, MaintainBudgetOfOne) { 1 } else { MAINTAIN_BYTES };
+        let progress = env.engine().maintain(budget)?;
+        // When something waits already, a sync comes by itself; if it does not cover this, the next turn asks again.
+        if let Some(lsn) = progress.waits_for.filter(|_| self.held.is_empty()) {
+            self.held.until(lsn, Release::Nothing);
+        }
+        let more = progress.more || buggify!(env, MaintainAtOnce);
+        self.maintenance.waits = progress.waits_for.is_some();
+        self.maintenance.next = now.plus_ms(if more { 1 } else { MAINTAIN_MS });
+        self.tick_rotten(view, env);
+        if buggify!(env, MaintainPutOff) {
+            self.maintenance.next = now.plus_ms(10 * MAINTAIN_MS);
+        }
+        Ok(())
+    }
+}
+
+/// Hands over what has been written. A full disk takes it later.
+fn flush(engine: &mut dyn Engine) -> Result<()> {
+    match engine.flush() {
+        Err(error) if !error.is_refusal() => Err(error),
+        _ => Ok(()),
+    }
+}

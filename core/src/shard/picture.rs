@@ -1,0 +1,69 @@
+//! What a shard says of itself for the picture of its node.
+
+use super::Shard;
+use crate::engine::{Engine, EngineStats};
+use crate::status::{Counters, MemoryStatus};
+
+impl Shard {
+    /// How many requests are in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> u64 {
+        self.coordinator.len() as u64
+    }
+
+    /// What it holds in memory.
+    #[must_use]
+    pub fn memory(&self) -> MemoryStatus {
+        MemoryStatus {
+            held: self.held.gauge(),
+            parked: self.cold_reads.gauge(),
+            in_flight: self.coordinator.gauge(),
+            ..MemoryStatus::default()
+        }
+    }
+
+    /// Clients' keys here: those that have a value, and those that are deleted.
+    #[must_use]
+    pub fn keys(&self, stats: &EngineStats) -> (u64, u64) {
+        self.replica.keys(stats)
+    }
+
+    /// Keys whose records cannot be read, as far as they have been met.
+    #[must_use]
+    pub fn damaged_keys(&self) -> u64 {
+        self.rotten.len() as u64
+    }
+
+    /// The counters, with those of the replica.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            actors_replaced: self.replica.actors_replaced(),
+            records_healed: self.rotten.healed(),
+            ..self.counters
+        }
+    }
+
+    /// What is wrong although the node serves, for people.
+    #[must_use]
+    pub fn troubles(&self, engine: &dyn Engine) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if engine.is_nearly_full() {
+            troubles.push(
+                "the disk is nearly full: values are refused, deletes and reads go on".to_owned(),
+            );
+        }
+        match self.rotten.len() {
+            0 => {}
+            1 => troubles.push("1 record cannot be read, and is being replaced".to_owned()),
+            n => troubles.push(format!("{n} records cannot be read, and are being replaced")),
+        }
+        if self.rotten.lack_copies() {
+            troubles.push(
+                "of some records that cannot be read too few good copies answer on other nodes"
+                    .to_owned(),
+            );
+        }
+        troubles
+    }
+}

@@ -1,0 +1,100 @@
+//! How a shard answers a coordinator, perhaps its own: from the local copy, at once, when a write is durable, or after a cold
+//! read.
+
+use super::Shard;
+use crate::buggify;
+use crate::cluster::view::View;
+use crate::error::Result;
+use crate::id::{Lsn, NodeId, OpId};
+use crate::layout::keyspace;
+use crate::parked::Parked;
+use crate::replica::Trouble;
+use crate::sometimes;
+use crate::step::Env;
+use crate::wire::key::{Answer, Ask, KeyMessage, Question};
+use crate::wire::message::Message;
+
+impl Shard {
+    /// Serves a coordinator's question about a key from the local copy.
+    pub(super) fn serve(
+        &mut self,
+        from: NodeId,
+        ask: Ask,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let op = ask.op;
+        if buggify!(env, QuestionRefused) {
+            self.tell(from, op, Answer::Failed);
+            return Ok(());
+        }
+        match self.consult(&ask, view, env) {
+            Ok((answer, None)) => self.tell(from, op, answer),
+            Ok((answer, Some(lsn))) => {
+                if !self.held.answer(lsn, from, op, answer) {
+                    sometimes!(env, NoRoomToHold);
+                    self.tell(from, op, Answer::Failed);
+                }
+            }
+            Err(Trouble::Cold(ticket)) => {
+                sometimes!(env, ColdQuestion);
+                let key = ask.key.clone();
+                self.park(key, ticket, Parked::Ask(from, ask), env)?;
+            }
+            Err(Trouble::Failed(error)) => {
+                self.note_rotten(&ask.key, &error, env);
+                self.tell(from, op, Answer::Failed);
+            }
+            Err(Trouble::Fatal(error)) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// The answer of the local copy, and the write that must be durable before it may leave.
+    fn consult(
+        &mut self,
+        Ask { key, question, .. }: &Ask,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<(Answer, Option<Lsn>), Trouble> {
+        let (answer, lsn, is_read) = match question {
+            Question::Query => {
+                let (clock, highest) = self.replica.query(key, env.engine())?;
+                return Ok((Answer::Query { clock, highest }, None));
+            }
+            Question::Read { digest_only } => {
+                let loaded = self.replica.read(key, env.engine())?;
+                let answer = if *digest_only && !buggify!(env, StateInsteadOfDigest) {
+                    Answer::Digest { digest: loaded.state.digest() }
+                } else {
+                    Answer::State { state: loaded.state }
+                };
+                (answer, loaded.lsn, true)
+            }
+            Question::Merge { state } => {
+                let Some((layout, _)) = view.layout else {
+                    return Ok((Answer::StaleLayout, None));
+                };
+                let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
+                (Answer::MergeAck, self.replica.merge(key, partition, state, env)?, false)
+            }
+            Question::Holds { outline } => {
+                let loaded = self.replica.read(key, env.engine())?;
+                let holds = outline.is_within(&loaded.state);
+                sometimes!(env, RepeatedMergeLacked, !holds);
+                if !holds {
+                    return Ok((Answer::Lacks, None));
+                }
+                (Answer::MergeAck, loaded.lsn, false)
+            }
+        };
+        let durable = env.engine().durable();
+        sometimes!(env, ReadNotDurableYet, is_read && lsn > durable);
+        Ok((answer, (lsn > durable).then_some(lsn)))
+    }
+
+    /// Answers a question.
+    pub(super) fn tell(&mut self, to: NodeId, op: OpId, answer: Answer) {
+        self.out.push_back((to, Message::Key(KeyMessage::Answer { op, answer })));
+    }
+}
