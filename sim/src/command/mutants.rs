@@ -8,6 +8,9 @@ use rondo_sim::mutants::{self, HANDFUL, Limits, Mutant, Outcome, Results, Row, W
 
 use super::duration;
 
+/// How long the tests of a planted bug may take: much longer than they do, for one that hangs.
+const TEST_TIME: Duration = Duration::from_secs(600);
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Only those whose name fits; `*` stands for any text.
@@ -25,6 +28,9 @@ pub(crate) struct Args {
     /// Only look whether every patch has its prose and fits the code; end with 1 when one does not.
     #[arg(long, conflicts_with_all = ["table", "handful"])]
     check: bool,
+    /// Run no seeds: look whether the tests of `core` and `engines` notice the bugs that are in these.
+    #[arg(long, conflicts_with_all = ["table", "handful", "check"])]
+    tests: bool,
     /// Run nothing: write the table of what is known into docs/internals/simulation.md.
     #[arg(long, conflicts_with = "handful")]
     table: bool,
@@ -41,6 +47,9 @@ impl Args {
         let mut results = Results::load(&root.join("sim/mutants/results.json"))?;
         if self.table {
             return write_table(&root, &workshop, &all, &results).map(|()| 0);
+        }
+        if self.tests {
+            return self.tests(&root, &workshop, &all).map(|()| 0);
         }
         if self.handful {
             return self.handful(&workshop, &all);
@@ -68,9 +77,31 @@ impl Args {
         Ok(code)
     }
 
+    /// Rows are kept beside the others, in a file of their own.
+    fn tests(&self, root: &Path, workshop: &Workshop, all: &[Mutant]) -> Result<(), String> {
+        let mut results = Results::load(&tests_file(root))?;
+        let wanted = all.iter().filter(|mutant| mutants::fits(&self.only, &mutant.name));
+        for mutant in wanted.filter(|mutant| mutant.is_tested()) {
+            let key = workshop.key_of_tests(mutant)?;
+            if results.get(&mutant.name).is_some_and(|row| row.key == key) {
+                continue;
+            }
+            let row = workshop.test(mutant, TEST_TIME)?;
+            let by = row.oracle.as_deref().unwrap_or_default();
+            println!("{}: {} {by}", mutant.name, row.outcome.words());
+            let is_known = |name: &str| all.iter().any(|one| one.name == name);
+            results.keep(&mutant.name, row, is_known)?;
+        }
+        Ok(())
+    }
+
     const fn limits(&self) -> Limits {
         Limits { seeds_max: self.seeds_max, budget: self.budget }
     }
+}
+
+fn tests_file(root: &Path) -> PathBuf {
+    root.join("sim/mutants/tests.json")
 }
 
 fn check(workshop: &Workshop, all: &[Mutant]) -> u8 {
@@ -92,7 +123,8 @@ fn write_table(
     let failed = |what: &str, error| format!("{} cannot be {what}: {error}", file.display());
     let document = fs::read_to_string(&file).map_err(|error| failed("read", error))?;
     let current = |mutant: &Mutant, row: &Row| is_current(workshop, mutant, Some(row));
-    let table = mutants::render(all, results, current);
+    let tests = Results::load(&tests_file(root))?;
+    let table = mutants::render(all, results, &tests, current);
     let document = mutants::insert(&document, &table)
         .map_err(|error| format!("{}: {error}", file.display()))?;
     fs::write(&file, document).map_err(|error| failed("written", error))

@@ -91,6 +91,12 @@ impl Mutant {
         crates
     }
 
+    /// Whether the tests of its crates alone are expected to notice it: it is in what has no network and no client.
+    #[must_use]
+    pub fn is_tested(&self) -> bool {
+        self.crates().iter().all(|name| ["core", "engines"].contains(name))
+    }
+
     /// Whether it was written before any of its kind was run.
     #[must_use]
     pub fn is_blind(&self) -> bool {

@@ -6,11 +6,13 @@ use super::{Mutant, Outcome, Results, Row};
 const BEGIN: &str = "<!-- planted bugs: rondo-sim mutants --table writes what follows -->";
 const END: &str = "<!-- planted bugs: end -->";
 
-/// The summary and a row for each planted bug. `is_current` says whether a row still speaks of the code as it is.
+/// The summary and a row for each planted bug. `tests` is what the tests alone said; `is_current` says whether a row of `results` still
+/// speaks of the code as it is.
 #[must_use]
 pub fn render(
     mutants: &[Mutant],
     results: &Results,
+    tests: &Results,
     is_current: impl Fn(&Mutant, &Row) -> bool,
 ) -> String {
     let rows: Vec<(&Mutant, Option<&Row>)> =
@@ -20,6 +22,7 @@ pub fn render(
     if !blind.is_empty() {
         text += &format!("\n\nOf them, blind: {}. {}", blind.len(), summary(&blind));
     }
+    text += &noticed(mutants, tests);
     let is_old = |&&(mutant, row): &&(&Mutant, Option<&Row>)| {
         row.is_some_and(|row| !is_current(mutant, row))
     };
@@ -27,10 +30,29 @@ pub fn render(
         0 => {}
         old => text += &format!("\n\n{old} rows are of an earlier state of the crate they change."),
     }
-    text += "\n\n| planted bug | outcome | oracle | seeds to the first failure | seeds that fail | shrunk to |\n";
-    text += "|---|---|---|---|---|---|\n";
+    text += "\n\n| planted bug | outcome | oracle | seeds to the first failure | seeds that fail | shrunk to | `cargo test` |\n";
+    text += "|---|---|---|---|---|---|---|\n";
     for (mutant, row) in rows {
-        text += &line(mutant, row);
+        text += &line(mutant, row, tests.get(&mutant.name));
+    }
+    text
+}
+
+/// How many the tests alone notice, by crate.
+fn noticed(mutants: &[Mutant], tests: &Results) -> String {
+    let mut text = String::new();
+    for name in ["core", "engines"] {
+        let of = mutants.iter().filter(|mutant| mutant.crates() == [name]);
+        let rows: Vec<&Row> = of.filter_map(|mutant| tests.get(&mutant.name)).collect();
+        let count = |outcome| rows.iter().filter(|row| row.outcome == outcome).count();
+        let (caught, survived) = (count(Outcome::Caught), count(Outcome::Survived));
+        let run = caught + survived;
+        if run > 0 {
+            let percent = percent(caught, run);
+            text += &format!(
+                "\n\n`cargo test -p {name}` alone notices {caught} of {run} in `{name}` ({percent} %)."
+            );
+        }
     }
     text
 }
@@ -81,9 +103,14 @@ fn percent(part: usize, whole: usize) -> usize {
     (part * 100 + whole / 2).checked_div(whole).unwrap_or(0)
 }
 
-fn line(mutant: &Mutant, row: Option<&Row>) -> String {
+fn line(mutant: &Mutant, row: Option<&Row>, test: Option<&Row>) -> String {
+    let test = test.map_or("", |row| match row.outcome {
+        Outcome::Caught => "notices",
+        Outcome::Survived => "does not",
+        Outcome::DoesNotApply | Outcome::DoesNotBuild => "",
+    });
     let Some(row) = row else {
-        return format!("| `{}` | not run yet | | | | |\n", mutant.name);
+        return format!("| `{}` | not run yet | | | | | {test} |\n", mutant.name);
     };
     let oracle = row.oracle.as_deref().unwrap_or_default();
     let first = row.first.map(|first| first.to_string()).unwrap_or_default();
@@ -95,7 +122,10 @@ fn line(mutant: &Mutant, row: Option<&Row>) -> String {
     let outcome = row.outcome.words();
     let shrunk = row.shrunk.map(|it| format!("{} + {}", it.faults, it.operations));
     let shrunk = shrunk.unwrap_or_default();
-    format!("| `{}` | {outcome} | {oracle} | {first} | {fails} | {shrunk} |\n", mutant.name)
+    format!(
+        "| `{}` | {outcome} | {oracle} | {first} | {fails} | {shrunk} | {test} |\n",
+        mutant.name
+    )
 }
 
 /// `document` with `table` between its marks.
@@ -143,21 +173,27 @@ mod tests {
             results.keep(name, row, |_| true).expect("written");
         }
         let mutants = ["b", "blind-a", "c", "d", "e"].map(mutant);
-        let table = render(&mutants, &results, |_, row| row.key == "k");
+        let mut tests = Results::load(&directory.path().join("t.json")).expect("empty");
+        for (name, outcome) in [("b", Outcome::Caught), ("c", Outcome::Survived)] {
+            tests.keep(name, Row::new("k".to_owned(), outcome), |_| true).expect("written");
+        }
+        let table = render(&mutants, &results, &tests, |_, row| row.key == "k");
         insta::assert_snapshot!(table, @r"
         5 planted bugs. 3 were run: 2 caught (67 %), 1 of them within 200 seeds (33 %), the middle one after 700 seeds; 1 survived. The first failures of 2 were shrunk, in the median to 2 faults and 700 operations in 1.5 s. 1 do not fit the code any more. 1 have not been run yet.
 
         Of them, blind: 1. 1 were run: 1 caught (100 %), 1 of them within 200 seeds (100 %), the middle one after 3 seeds; 0 survived. The first failures of 1 were shrunk, in the median to 2 faults and 3 operations in 1.5 s.
 
+        `cargo test -p core` alone notices 1 of 2 in `core` (50 %).
+
         1 rows are of an earlier state of the crate they change.
 
-        | planted bug | outcome | oracle | seeds to the first failure | seeds that fail | shrunk to |
-        |---|---|---|---|---|---|
-        | `b` | caught | coverage | 700 | 0 of 200 | 2 + 700 |
-        | `blind-a` | caught | coverage | 3 | 40 of 200 | 2 + 3 |
-        | `c` | survived |  |  | 0 of 5000 |  |
-        | `d` | does not apply |  |  |  |  |
-        | `e` | not run yet | | | | |
+        | planted bug | outcome | oracle | seeds to the first failure | seeds that fail | shrunk to | `cargo test` |
+        |---|---|---|---|---|---|---|
+        | `b` | caught | coverage | 700 | 0 of 200 | 2 + 700 | notices |
+        | `blind-a` | caught | coverage | 3 | 40 of 200 | 2 + 3 |  |
+        | `c` | survived |  |  | 0 of 5000 |  | does not |
+        | `d` | does not apply |  |  |  |  |  |
+        | `e` | not run yet | | | | |  |
         ");
     }
 

@@ -73,10 +73,22 @@ impl Workshop {
     /// # Errors
     /// Git's.
     pub fn key(&self, mutant: &Mutant) -> Result<String, String> {
-        let trees: Result<Vec<String>, String> = mutant
-            .crates()
-            .into_iter()
-            .map(|name| git(&self.root, &["rev-parse", &format!("HEAD:{name}/src")]))
+        self.key_of(mutant, &["src"])
+    }
+
+    /// The key of a bug's row among those of `test`: with the tests of its crates.
+    ///
+    /// # Errors
+    /// Git's.
+    pub fn key_of_tests(&self, mutant: &Mutant) -> Result<String, String> {
+        self.key_of(mutant, &["src", "tests"])
+    }
+
+    fn key_of(&self, mutant: &Mutant, folders: &[&str]) -> Result<String, String> {
+        let crates = mutant.crates();
+        let paths = crates.iter().flat_map(|name| folders.iter().map(move |of| (name, of)));
+        let trees: Result<Vec<String>, String> = paths
+            .map(|(name, of)| git(&self.root, &["rev-parse", &format!("HEAD:{name}/{of}")]))
             .collect();
         Ok(key(&mutant.text, trees?.iter().map(String::as_str)))
     }
@@ -115,6 +127,45 @@ impl Workshop {
         Ok(row)
     }
 
+    /// Runs the tests of the crates that a planted bug is in, and nothing else, until one fails. The row names that one in the place of
+    /// an oracle.
+    ///
+    /// # Errors
+    /// As `examine`.
+    pub fn test(&self, mutant: &Mutant, time: Duration) -> Result<Row, String> {
+        let key = self.key_of_tests(mutant)?;
+        self.refresh()?;
+        if git(&self.copy, &["apply", "--recount", "-C1", &self.patch(mutant)]).is_err() {
+            return Ok(Row::new(key, Outcome::DoesNotApply));
+        }
+        let mut build = self.cargo_test(mutant, time);
+        let built = build.arg("--no-run").stdout(Stdio::null()).status();
+        if !built.map_err(|error| format!("cargo cannot be started: {error}"))?.success() {
+            return Ok(Row::new(key, Outcome::DoesNotBuild));
+        }
+        let output = self.cargo_test(mutant, time).output();
+        let output = output.map_err(|error| format!("cargo cannot be started: {error}"))?;
+        let mut row = Row::new(key, Outcome::Survived);
+        if !output.status.success() {
+            row.outcome = Outcome::Caught;
+            row.oracle = Some(first_failed(&String::from_utf8_lossy(&output.stdout)));
+        }
+        Ok(row)
+    }
+
+    /// `timeout` ends the tests too, which may hang, and not only the one that started them.
+    fn cargo_test(&self, mutant: &Mutant, time: Duration) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg(time.as_secs().max(1).to_string()).args(["cargo", "test"]);
+        for name in mutant.crates() {
+            command.args(["-p", name]);
+        }
+        command.current_dir(&self.copy).env("CARGO_TARGET_DIR", &self.target);
+        command.env("CARGO_PROFILE_TEST_DEBUG", "false").env("CARGO_INCREMENTAL", "1");
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
     /// Shrinks a seed on which the bug that was built last shows; `None` when that fails, as when the process dies.
     fn shrink(&self, mutant: &Mutant, seed: u64) -> Option<Shrunk> {
         let mut command = Command::new(self.target.join("release/rondo-sim"));
@@ -151,6 +202,18 @@ impl Workshop {
             None => Err("the build was interrupted".to_owned()),
         }
     }
+}
+
+/// The first failed test that the output of `cargo test` names. Scripts are many to a test: the first of them says more.
+fn first_failed(output: &str) -> String {
+    let script = |line: &str| {
+        let (path, _) = line.split_once("/tests/scripts/")?.1.split_once(".txt: ")?;
+        Some(path.to_owned())
+    };
+    let test =
+        |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    let first = output.lines().find_map(script).or_else(|| output.lines().find_map(test));
+    first.unwrap_or_else(|| "the tests did not end".to_owned())
 }
 
 fn git(directory: &Path, arguments: &[&str]) -> Result<String, String> {
@@ -250,6 +313,16 @@ mod tests {
         assert_eq!(told(failed), seed(Some("coverage")));
         assert_eq!(told(r#"{"seeds":200,"failed":3}"#), Told::Other);
         assert_eq!(told("what is this"), Told::Other);
+    }
+
+    #[test]
+    fn the_first_failed_script_or_test_is_named() {
+        let output = "test a ... ok\ntest b::c ... FAILED\ntest d ... FAILED\n";
+        assert_eq!(first_failed(output), "b::c");
+        let output =
+            format!("{output}\n/r/core/tests/scripts/fence/a-read.txt: line 3: expect x\n");
+        assert_eq!(first_failed(&output), "fence/a-read");
+        assert_eq!(first_failed("test a ... ok\n"), "the tests did not end");
     }
 
     /// What is seen of a script that stands for the simulator.
