@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use rondo_core::engine::{
-    Batch, Change, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
+    Batch, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
 };
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
@@ -52,7 +52,7 @@ pub(crate) struct SlowEngine {
 impl SlowEngine {
     /// Another engine with all that is in this one.
     pub(crate) fn copy(&self) -> SlowEngine {
-        SlowEngine::of(self.inner.clone(), self.written)
+        SlowEngine { room: self.room, ..SlowEngine::of(self.inner.clone(), self.written) }
     }
 
     /// Another engine with what is durable in this one.
@@ -100,8 +100,7 @@ impl Engine for SlowEngine {
     }
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
         let what = words::batch(batch);
-        let gives_back = batch.changes.iter().all(|change| matches!(change, Change::Delete { .. }));
-        if self.room == Room::None && !gives_back {
+        if self.room == Room::None {
             self.notes.push(format!("has no room to store {what}"));
             return Err(Error::Full("the disk is full"));
         }

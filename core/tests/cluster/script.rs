@@ -242,6 +242,15 @@ fn is_there(found: bool, otherwise: &str) -> Result<(), String> {
     if found { Ok(()) } else { Err(otherwise.to_owned()) }
 }
 
+fn room(word: &str) -> Result<Room, String> {
+    match word {
+        "none" => Ok(Room::None),
+        "little" => Ok(Room::Little),
+        "enough" => Ok(Room::Enough),
+        other => Err(format!("{other} is no room")),
+    }
+}
+
 /// What goes wrong, and what is mended.
 fn spoil(stage: &mut Stage, call: &Call) -> Result<bool, String> {
     match call.name {
@@ -268,14 +277,7 @@ fn spoil(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         }
         "rot" => stage.engine(call.node(0)?).rotten = true,
         "mend" => stage.engine(call.node(0)?).rotten = false,
-        "room" => {
-            stage.engine(call.node(0)?).room = match call.word(1)? {
-                "none" => Room::None,
-                "little" => Room::Little,
-                "enough" => Room::Enough,
-                other => return Err(format!("{other} is no room")),
-            }
-        }
+        "room" => stage.engine(call.node(0)?).room = room(call.word(1)?)?,
         _ => return Ok(false),
     }
     Ok(true)
@@ -354,7 +356,7 @@ fn live(
             let start = stage.directory(call.node(0)?, false, Actors::Fresh);
             kept.insert(call.word(1)?.to_owned(), start);
         }
-        // `start n1 [from=COPY] [beside=n4] [boot=] [session=] [place=] [actors=]`: a process of n1 starts, where the one before
+        // `start n1 [from=COPY] [beside=n4] [boot=] [session=] [place=] [actors=] [room=]`: a process of n1 starts, where the one before
         // it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
         "start" => {
             let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
@@ -378,6 +380,10 @@ fn live(
                 Some("jump") => Actors::Jump,
                 Some("fresh") => Actors::Fresh,
                 Some(other) => return Err(format!("{other} is nothing that becomes of actors")),
+            };
+            start.engine.get_mut().room = match call.options.remove("room") {
+                None => Room::default(),
+                Some(word) => room(word)?,
             };
             start.place = call.take("place")?.unwrap_or(start.place);
             let last = start.earlier.first().map_or(0, |life| life.0);
