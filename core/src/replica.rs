@@ -39,7 +39,8 @@ const DATA_KIND: u8 = 1;
 /// All keyspaces of equal N and engine are one group; there is one so far.
 const GROUP: u16 = 0;
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
-const CLOCK_KEY: &[u8] = b"\0clock";
+/// The engine key of the time up to which the node has reserved readings for its hybrid clock; see `reservation`.
+pub const CLOCK_KEY: &[u8] = b"\0clock";
 /// How many keys show nothing because all their versions are deletions. In the batch of the write that changes it, so
 /// that it is right after any crash; a write that changes it not costs nothing.
 const DELETED_KEY: &[u8] = b"\0deleted";
@@ -127,7 +128,7 @@ impl Replica {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
             for (key, record) in page.records.iter().take_while(|(key, _)| key[0] == OWN_KIND) {
                 if key == CLOCK_KEY {
-                    reservation = Hlc(own_number(&record.head)?);
+                    reservation = self::reservation(&record.head)?;
                 } else if key == DELETED_KEY {
                     deleted = Some(own_number(&record.head)?);
                 } else {
@@ -565,6 +566,11 @@ fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
 fn number(key: &'static [u8], number: u64) -> Change {
     let head = Bytes::copy_from_slice(&number.to_be_bytes());
     Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new() }
+}
+
+/// What the record of `CLOCK_KEY` says.
+pub fn reservation(head: &Bytes) -> Result<Hlc> {
+    own_number(head).map(Hlc)
 }
 
 fn own_number(head: &Bytes) -> Result<u64> {

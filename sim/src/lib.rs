@@ -13,15 +13,7 @@ pub mod check;
 
 pub mod rt;
 
-pub mod driver;
-
-pub mod executor;
-
-pub mod alarms;
-
 pub mod draw;
-
-pub mod mutants;
 
 pub mod rng;
 
@@ -29,92 +21,26 @@ pub mod fault;
 
 pub mod scenario;
 
-pub mod catalogue;
-
 pub mod generator;
 
-pub mod clock;
+pub mod carry;
 
-pub mod net;
-
-pub mod ending;
-
-pub mod failing;
-
-pub mod streams;
-
-pub mod ledger;
-
-pub mod disk;
-
-pub mod probes;
-
-pub mod marks;
-
-pub mod shadow;
-
-pub mod tap;
-
-pub mod agenda;
+pub mod device;
 
 pub mod history;
 
-pub mod describe;
-
-pub mod trace;
-
-pub mod client;
-
-pub mod stand_in;
+pub mod watch;
 
 pub mod world;
 
-pub mod witness;
-
-pub mod fullness;
-
-pub mod calls;
-
-pub mod kill;
-
-pub mod copies;
-
-pub mod wire;
-
-pub mod port;
-
-pub mod store;
-
-pub mod live_copies;
-
 pub mod node;
-
-pub mod heal;
-
-pub mod strike;
-
-pub mod drive;
-
-pub mod inquiry;
-
-pub mod survivors;
-
-pub mod rest;
-
-pub mod finale;
-
-pub mod verdict;
 
 pub mod oracle;
 
-pub mod staleness;
-
 pub mod run;
-
-pub mod campaign;
 
 pub mod shrink;
 
 pub mod report;
 
-pub mod html;
+pub mod mutants;

@@ -14,13 +14,13 @@ use rondo_sim::fault::partitions::Cut;
 use rondo_sim::fault::power::{Fate, PowerLoss};
 use rondo_sim::fault::processes::{CrashLoop, Move, Restart, SlowCpu};
 use rondo_sim::fault::{Fault, Kind, Said, Trigger};
+use rondo_sim::oracle::verdict::Verdict;
 use rondo_sim::rt::Time;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::{
     Action, Away, Cluster, Disks, Links, Operation, Outside, Over, Scenario, Shape, Skew, VERSION,
 };
-use rondo_sim::trace::Line;
-use rondo_sim::verdict::Verdict;
+use rondo_sim::watch::trace::Line;
 
 /// When the faults of these scenarios strike that wait for nothing, in milliseconds.
 const AT_MS: u64 = 3_000;
@@ -190,7 +190,7 @@ fn damage_is_noticed_and_repaired() {
                 Trigger::OnSyncPending { node: 0, n: 20 },
                 PowerLoss { nodes: vec![0], fate: Fate::TornPages, down_ms: 100 }.into(),
             )],
-            |outcome| outcome.writes_lost > 0,
+            |outcome| outcome.disks.writes_lost > 0,
         ),
     ]);
 }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use rondo_sim::driver::Driver;
+use rondo_sim::carry::driver::Driver;
 use rondo_sim::generator;
+use rondo_sim::oracle::verdict::Verdict;
 use rondo_sim::report;
 use rondo_sim::run;
 use rondo_sim::scenario::Scenario;
-use rondo_sim::verdict::Verdict;
 
 fn report_of(seed: u64) -> String {
     let scenario = generator::scenario(seed);

@@ -1,12 +1,12 @@
 //! The product's links on simulated streams: what a link says from its first byte to its next life, and what each fault
 //! of a stream does to a running cluster.
 
-use rondo_sim::driver::Driver;
+use rondo_sim::carry::driver::Driver;
 use rondo_sim::fault::{Said, Trigger};
+use rondo_sim::oracle::verdict::Verdict;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
-use rondo_sim::trace::Line;
-use rondo_sim::verdict::Verdict;
+use rondo_sim::watch::trace::Line;
 use serde_json::{Value, json};
 
 /// When faults strike, in milliseconds: the cluster has been ready for a while.

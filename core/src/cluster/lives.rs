@@ -34,12 +34,12 @@ use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
 use crate::layout::Layout;
 use crate::wire::member::{Counted, Gossip};
 
-/// The engine key of the lives that count.
-const LIVES_KEY: &[u8] = b"\0lives";
+/// The engine key of the lives that count; see `counts`.
+pub const LIVES_KEY: &[u8] = b"\0lives";
 /// The engine key of the place where this store was last known to count.
 const PLACE_KEY: &[u8] = b"\0place";
 /// The engine key of the reason why this store counts no more.
-const DENIED_KEY: &[u8] = b"\0denied";
+pub const DENIED_KEY: &[u8] = b"\0denied";
 /// Datagrams of a life that does not count, before people are told.
 const INSISTS: u32 = 4;
 /// One life in a record: node, boot, session.
@@ -405,6 +405,12 @@ fn decode(head: &Bytes) -> Result<BTreeMap<NodeId, Known>> {
         ))
     };
     Ok(lives.iter().filter_map(life).collect())
+}
+
+/// Whether a record of `LIVES_KEY` counts this life of a node.
+#[must_use]
+pub fn counts(head: &Bytes, node: NodeId, life: Life) -> bool {
+    decode(head).is_ok_and(|known| known.get(&node).is_some_and(|known| known.life == life))
 }
 
 fn number(head: &Bytes) -> Result<u128> {

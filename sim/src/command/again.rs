@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use rondo_sim::driver::Driver;
+use rondo_sim::carry::driver::Driver;
 use rondo_sim::run::Outcome;
 use serde_json::Value;
 

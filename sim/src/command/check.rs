@@ -9,7 +9,7 @@ use rondo_sim::check::format::{Recorded, jepsen_edn, jepsen_log, kv_edn};
 use rondo_sim::check::history::{NEVER, What};
 use rondo_sim::check::model::Text;
 use rondo_sim::check::{self, STATES_MAX, Verdict};
-use rondo_sim::verdict;
+use rondo_sim::oracle::verdict;
 
 /// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 1 << 30;

@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rondo_sim::driver::Driver;
+use rondo_sim::carry::driver::Driver;
+use rondo_sim::oracle::verdict::Verdict;
 use rondo_sim::run;
-use rondo_sim::verdict::Verdict;
 
 use super::{load, tell, verdict_line};
 

@@ -1,8 +1,8 @@
 //! `coverage`: how often each site in the product's code was reached; one that never was is a failure.
 
-use rondo_sim::campaign;
-use rondo_sim::driver::Driver;
-use rondo_sim::probes::Coverage;
+use rondo_sim::carry::driver::Driver;
+use rondo_sim::run::campaign;
+use rondo_sim::watch::probes::Coverage;
 
 use super::run::range;
 

@@ -1,6 +1,6 @@
 //! `faults`: every kind of trouble that the generator makes.
 
-use rondo_sim::catalogue;
+use rondo_sim::scenario::catalogue;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}

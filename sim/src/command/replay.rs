@@ -1,8 +1,8 @@
 //! `replay`: one scenario twice, every event of the first, and whether the second was the same.
 
-use rondo_sim::driver::Driver;
+use rondo_sim::carry::driver::Driver;
+use rondo_sim::oracle::verdict::NOT_DETERMINISTIC;
 use rondo_sim::run;
-use rondo_sim::verdict::NOT_DETERMINISTIC;
 
 use super::{load, tell, verdict_line};
 

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use rondo_sim::driver::Driver;
-use rondo_sim::html;
+use rondo_sim::carry::driver::Driver;
 use rondo_sim::report;
+use rondo_sim::report::html;
 use rondo_sim::run;
 
 use super::load;

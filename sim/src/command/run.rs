@@ -6,14 +6,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rondo_sim::campaign;
-use rondo_sim::driver::Driver;
-use rondo_sim::html;
-use rondo_sim::probes::Coverage;
+use rondo_sim::carry::driver::Driver;
+use rondo_sim::oracle::verdict::{NOT_DETERMINISTIC, Verdict};
 use rondo_sim::report;
+use rondo_sim::report::html;
+use rondo_sim::run::campaign;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
-use rondo_sim::verdict::{NOT_DETERMINISTIC, Verdict};
+use rondo_sim::watch::probes::Coverage;
 use serde_json::json;
 
 use super::again::Again;

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rondo_sim::driver::Driver;
+use rondo_sim::carry::driver::Driver;
+use rondo_sim::oracle::verdict::NOT_DETERMINISTIC;
 use rondo_sim::run::{self, Outcome};
 use rondo_sim::scenario::Scenario;
 use rondo_sim::shrink::{self, Limits};
-use rondo_sim::verdict::NOT_DETERMINISTIC;
 use serde_json::Value;
 use serde_json::json;
 

@@ -20,7 +20,7 @@ mod workshop;
 use std::fs;
 use std::path::Path;
 
-use crate::driver::Driver;
+use crate::carry::driver::Driver;
 
 pub use results::{Outcome, RATE_SEEDS, Results, Row, Shrunk};
 pub use table::{insert, render};

@@ -1,9 +1,9 @@
 //! After the heal, and one read of each key at `all`, all primaries of a key hold the very same state.
 
-use crate::describe;
 use crate::history::{Final, Stamp};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
+use crate::watch::describe;
 
 const NAME: &str = "convergence";
 

@@ -3,7 +3,7 @@
 use crate::history::{Attempt, Op};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
-use crate::verdict::Verdict;
+use crate::oracle::verdict::Verdict;
 
 const NAME: &str = "deadlines";
 

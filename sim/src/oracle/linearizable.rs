@@ -13,7 +13,7 @@ use crate::check::zones::{Conflict, Zones};
 use crate::history::Stamp;
 use crate::oracle::Violation;
 use crate::oracle::index::{Fact, Index, Kind, NOBODY, OfKey, Told};
-use crate::verdict::Verdict;
+use crate::oracle::verdict::Verdict;
 
 const NAME: &str = "linearizable";
 /// How many states the search for one key may remember.

@@ -7,7 +7,7 @@
 use crate::history::{Served, Stamp};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
-use crate::verdict::Verdict;
+use crate::oracle::verdict::Verdict;
 
 const NAME: &str = "liveness";
 /// How long a client may have to repeat a call, in milliseconds.

@@ -3,6 +3,8 @@
 //! Oracles know no faults and no clocks, and faults know no oracles. Each has a test that it fires on a bad
 //! history made by hand, and one that it keeps silent on a good one.
 
+pub mod verdict;
+
 mod meets;
 
 pub mod index;
@@ -70,7 +72,7 @@ pub(crate) mod made;
 
 use crate::history::{Breach, History, Promise, Stamp};
 use crate::oracle::index::Index;
-use crate::verdict::Verdict;
+use crate::oracle::verdict::Verdict;
 
 /// A promise that was broken, with the evidence.
 #[derive(Clone, PartialEq, Eq, Debug)]

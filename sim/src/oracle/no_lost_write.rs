@@ -27,7 +27,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         }
         for (place, fact) in of.facts.iter().enumerate().filter(|(_, fact)| fact.happened()) {
             let is_acked = fact.acked() < Stamp::NEVER
-                && !(index.history.has_rotted && fact.level == Level::One);
+                && !(index.history.lives.has_rotted && fact.level == Level::One);
             if is_acked && gone[place].0 == Stamp::NEVER && !is_there[place] {
                 let (key, id, level) = (of.key, fact.id, fact.level);
                 let what = format!("k{key}: op {id}, acknowledged at {level}, is gone at the end");

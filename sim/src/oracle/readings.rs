@@ -16,7 +16,7 @@ use crate::oracle::index::Index;
 const NAME: &str = "readings";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    let mut wrong = epochs(&index.history.boots);
+    let mut wrong = epochs(&index.history.lives.boots);
     let mut issued: BTreeMap<u32, Vec<Issued<'_>>> = BTreeMap::new();
     for (&(key, dot), all) in &index.history.sightings {
         for seen in all {
@@ -121,7 +121,7 @@ impl Pushed {
 mod tests {
     use rondo_core::version::hlc::Hlc;
 
-    use crate::history::History;
+    use crate::history::{History, Lives};
     use crate::oracle::made::Made;
 
     use super::*;
@@ -178,7 +178,8 @@ mod tests {
     fn a_boot_epoch_that_does_not_rise_is_found() {
         let boot = |node, stamp, epoch| Boot { node, stamp: Stamp(stamp), epoch };
         let boots = vec![boot(0, 1, 1), boot(1, 2, 1), boot(0, 3, 2), boot(0, 4, 2)];
-        let found = told(&History { boots, ..History::default() });
+        let found =
+            told(&History { lives: Lives { boots, ..Lives::default() }, ..History::default() });
         assert_eq!(found, ["n0 boots with epoch 2, after 2"]);
     }
 }

@@ -14,9 +14,9 @@ use rondo_core::layout::keyspace::Level;
 use crate::history::{Answer, Attempt, Op, Place};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
+use crate::oracle::verdict::Verdict;
 use crate::rt::Time;
 use crate::scenario::Over;
-use crate::verdict::Verdict;
 
 const NAME: &str = "ready";
 /// For how long all has to have been well before, in milliseconds.
@@ -28,7 +28,7 @@ const BESIDE_MAX: usize = 50;
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let history = index.history;
-    let Some(deadline_ms) = history.plain_deadline_ms.filter(|_| history.troubles.is_empty())
+    let Some(deadline_ms) = history.terms.plain_deadline_ms.filter(|_| history.troubles.is_empty())
     else {
         return Vec::new();
     };
@@ -95,12 +95,12 @@ impl Judge<'_> {
     /// Whether as many primaries as the level asks for, and the links between them and the node, were well until `until`.
     fn has_enough(&self, op: &Op, attempt: &Attempt, until: Time) -> bool {
         let (Some(primaries), Some(quorums)) =
-            (self.primaries.get(&op.key), self.index.history.quorums)
+            (self.primaries.get(&op.key), self.index.history.terms.quorums)
         else {
             return false;
         };
         let from = Time(attempt.called_at.0.saturating_sub(Time::at_ms(SETTLED_MS).0));
-        let spells = self.index.history.spells.iter();
+        let spells = self.index.history.lives.spells.iter();
         let wrong: Vec<Place> = spells
             .filter(|spell| spell.from <= until && spell.until >= from)
             .map(|spell| spell.place)
@@ -147,9 +147,9 @@ mod tests {
         made.put(0, 9_000, Some(9_001)).refused();
         (0..3).for_each(|node| made.ends(0, node, &[(0, 7, 1)]));
         let mut history = made.history();
-        history.quorums = Some(Quorums { n: 3, r: 2, w: 2 });
+        history.terms.quorums = Some(Quorums { n: 3, r: 2, w: 2 });
         history.healed = crate::history::Stamp(20_000);
-        history.plain_deadline_ms = Some(1_000);
+        history.terms.plain_deadline_ms = Some(1_000);
         history
     }
 
@@ -160,7 +160,7 @@ mod tests {
             until: Time::at_ms(until),
         };
         let mut history = refused();
-        history.spells = spells.iter().map(spell).collect();
+        history.lives.spells = spells.iter().map(spell).collect();
         check(&Index::of(&history)).len()
     }
 
@@ -189,13 +189,14 @@ mod tests {
     #[test]
     fn luck_of_the_links_and_a_success_are_no_matter() {
         let mut history = refused();
-        history.plain_deadline_ms = None;
+        history.terms.plain_deadline_ms = None;
         assert_eq!(check(&Index::of(&history)), []);
         let mut made = Made::default();
         made.put(0, 3_000, Some(3_010));
         made.put(0, 9_000, Some(9_800));
         (0..3).for_each(|node| made.ends(0, node, &[(0, 7, 1)]));
-        let history = History { plain_deadline_ms: Some(1_000), ..made.history() };
+        let mut history = made.history();
+        history.terms.plain_deadline_ms = Some(1_000);
         assert_eq!(check(&Index::of(&history)), []);
     }
 }

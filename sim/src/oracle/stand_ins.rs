@@ -13,7 +13,7 @@ const NAME: &str = "stand-ins";
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let ops = index.history.ops.iter().enumerate();
     let mut wrong: Vec<Violation> =
-        ops.flat_map(|(id, op)| served(&index.history.stood_in, id, op)).collect();
+        ops.flat_map(|(id, op)| served(&index.history.lives.stood_in, id, op)).collect();
     for (&(key, dot), all) in &index.history.sightings {
         let issued = all.iter().filter(|seen| seen.issuer >= STAND_INS);
         wrong.extend(issued.map(|seen| {
@@ -62,7 +62,8 @@ mod tests {
         let copy = |from, until| {
             move |history: &mut History| {
                 let node = history.ops[0].attempts[0].node;
-                history.stood_in = vec![StoodIn { node, from: Stamp(from), until: Stamp(until) }];
+                history.lives.stood_in =
+                    vec![StoodIn { node, from: Stamp(from), until: Stamp(until) }];
             }
         };
         assert_eq!(told(copy(2, 50)), ["k0: op 0 was served by n0, a copy"]);

@@ -129,7 +129,7 @@ impl Lives<'_> {
             return true;
         };
         let is_next = |stamp: Stamp| stamp > seen.stamp;
-        let boots = self.history.boots.iter().filter(|boot| boot.node == seen.issuer);
+        let boots = self.history.lives.boots.iter().filter(|boot| boot.node == seen.issuer);
         let Some(over) = boots.map(|boot| boot.stamp).find(|&stamp| is_next(stamp)) else {
             return true;
         };
@@ -182,7 +182,7 @@ mod tests {
             made.put(0, 1, Some(2)).dot(7, 2 * LIFE_DOTS + 1);
             made.put(0, 4, Some(5)).dot(7, LIFE_DOTS + 1);
             let mut history = made.history();
-            history.boots.push(Boot { node: 0, stamp: Stamp(6), epoch: 2 });
+            history.lives.boots.push(Boot { node: 0, stamp: Stamp(6), epoch: 2 });
             if is_kept {
                 let kept = clock(7, LIFE_DOTS + 1);
                 history.kept.push(Kept { key: 0, node: 0, stamp: Stamp(5), clock: kept });

@@ -1,0 +1,212 @@
+//! What nodes did and held, as those who watch them saw it.
+
+use rondo_core::id::RequestId;
+use rondo_core::layout::Quorums;
+use rondo_core::version::dvv::{VersionSet, VersionVector};
+use rondo_core::version::hlc::Hlc;
+
+pub use crate::fault::Place;
+use crate::history::Stamp;
+use crate::rt::Time;
+
+/// The lives of nodes, and what was wrong meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Lives {
+    /// The lives of nodes, in order of time.
+    pub boots: Vec<Boot>,
+    /// When a copy was in the place of a node's newest directory.
+    pub stood_in: Vec<StoodIn>,
+    /// What was wrong with nodes and links, and when.
+    pub spells: Vec<Spell>,
+    /// Whether damage has struck a disk that nobody repaired as long as its node ran.
+    pub has_rotted: bool,
+}
+
+/// A life of a node begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Boot {
+    /// The node.
+    pub node: u32,
+    /// When.
+    pub stamp: Stamp,
+    /// The boot epoch that its directory was opened with.
+    pub epoch: u64,
+}
+
+/// For some time a copy was in the place of a node's newest directory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoodIn {
+    /// The node.
+    pub node: u32,
+    /// Since when.
+    pub from: Stamp,
+    /// Until when.
+    pub until: Stamp,
+}
+
+/// For some time something was wrong here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spell {
+    /// Where.
+    pub place: Place,
+    /// Since when.
+    pub from: Time,
+    /// Until when.
+    pub until: Time,
+}
+
+/// A message at one end of a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// When it arrived; the event before, for one that was sent.
+    pub stamp: Stamp,
+    /// (from, to).
+    pub link: (u32, u32),
+    /// A hash of its bytes.
+    pub hash: u64,
+    /// Whether it came out of the link.
+    pub has_arrived: bool,
+}
+
+/// A version with its dot.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The request that wrote it.
+    pub request: RequestId,
+    /// Its HLC.
+    pub hlc: Hlc,
+    /// Whether it deletes.
+    pub tombstone: bool,
+    /// The hash of its content.
+    pub digest: u64,
+    /// When it was first seen.
+    pub stamp: Stamp,
+    /// The node that stored it first: it issued the dot, because nothing leaves a node that was not stored there.
+    pub issuer: u32,
+    /// When another node first stored it; `Stamp::NEVER` when none did.
+    pub shown: Stamp,
+    /// Where it was first seen, for people.
+    pub place: String,
+}
+
+/// From some moment on a node knows these dots of a key, whatever happens to its power.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Kept {
+    /// The key.
+    pub key: u32,
+    /// The node.
+    pub node: u32,
+    /// The last event before.
+    pub stamp: Stamp,
+    /// The dots.
+    pub clock: VersionVector,
+}
+
+/// A key's state at one of its primaries at the end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Final {
+    /// The key.
+    pub key: u32,
+    /// The node.
+    pub node: u32,
+    /// What it holds.
+    pub state: VersionSet,
+}
+
+/// A node's live layout.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LayoutView {
+    /// The node.
+    pub node: u32,
+    /// The layout's version.
+    pub version: u64,
+    /// Its digest.
+    pub digest: String,
+    /// Effective n, R and W.
+    pub quorums: Quorums,
+    /// What was asked for.
+    pub wanted: Quorums,
+    /// The owners of each partition; `None` for one that is no node of this world.
+    pub owners: Vec<Vec<Option<u32>>>,
+}
+
+/// A promise of a single node that was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Breach {
+    /// The node.
+    pub node: u32,
+    /// When it showed.
+    pub stamp: Stamp,
+    /// Which promise.
+    pub of: Promise,
+    /// The evidence.
+    pub what: String,
+}
+
+/// What a single node promises.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Promise {
+    /// Its store is a prefix of what was written, with everything that was durable.
+    Prefix,
+    /// Its clock is never further ahead than the drift bound allows.
+    ClockBound,
+    /// What it knows of a key never shrinks.
+    Memory,
+    /// Nothing that it keeps grows without end.
+    Bounds,
+    /// A token opens for the key that it was made for, and for no other.
+    Tokens,
+    /// What it keeps in memory stays below its budgets.
+    Ceiling,
+    /// Its own thread waits for no device.
+    Waits,
+}
+
+/// Something that must not happen to a node, or to the cluster once it is healed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// A node panicked.
+    Panic {
+        /// The node.
+        node: u32,
+        /// The panic's text.
+        text: String,
+    },
+    /// A node ended with an error, or could not start.
+    Error {
+        /// The node.
+        node: u32,
+        /// The error.
+        text: String,
+    },
+    /// The healed cluster did not do in time what it had to.
+    Stuck(String),
+}
+
+/// A part of the cluster that had to go on alone, and what came of it.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Survivors {
+    /// The nodes that were left.
+    pub nodes: Vec<u32>,
+    /// Since when.
+    pub began: Time,
+    /// Calls, each with its first success.
+    pub served: Vec<Served>,
+    /// Keys whose copies at these nodes had to become equal.
+    pub equal: Vec<Served>,
+}
+
+/// Something that had to come to pass.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Served {
+    /// What, in a word.
+    pub what: &'static str,
+    /// The key.
+    pub key: u32,
+    /// The node that was asked, where one was.
+    pub node: u32,
+    /// Since when it was tried.
+    pub since: Time,
+    /// When it came to pass; `None` when it did not.
+    pub at: Option<Time>,
+}

@@ -1,0 +1,183 @@
+//! A node's way out: what it sends goes to the simulated network, or into the product's links.
+//!
+//! A port belongs to one life of its node. What a life sends that is over goes nowhere.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::env::{Address, Network, Outbound};
+use rondo_core::id::{Life, NodeId};
+use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
+use rondo_net::links::Links;
+
+use crate::carry::net::Sent;
+use crate::fault::{Said, Trigger};
+use crate::node::wire::{self, WireRuntime};
+use crate::rt;
+use crate::watch::describe;
+use crate::world::{Event, Shared, World};
+
+/// One life's way out.
+pub struct Port {
+    /// The world.
+    pub shared: Shared,
+    /// Whose it is.
+    pub node: u32,
+    /// The life that it belongs to.
+    pub epoch: u32,
+    /// Who decides about rare paths.
+    pub watch: Arc<dyn Watch>,
+    /// The product's links, where these carry the messages.
+    pub links: Option<Links<WireRuntime>>,
+}
+
+impl Probe for Port {
+    const PROBED: bool = true;
+
+    fn fires(&self, site: Buggify) -> bool {
+        self.watch.fires(site)
+    }
+
+    fn met(&self, site: Sometimes) {
+        self.watch.met(site);
+    }
+}
+
+impl Port {
+    /// Hands bytes to the network, and whatever arrives to the agenda.
+    ///
+    /// Copies are made on one connection, which does not outlive its receiver's process: so both are for the life that
+    /// the receiver has now. A single message may wait for the next connection.
+    fn carry(
+        &self,
+        to: u32,
+        said: impl Fn() -> Said,
+        bytes: usize,
+        event: impl Fn(Option<u32>) -> Event,
+    ) {
+        let mut guard = self.shared.lock();
+        let world = &mut *guard;
+        let link = (self.node, to);
+        let said = (world.carry.listens || world.carry.net.listens()).then(said);
+        let arrivals =
+            world.carry.net.send(&mut world.dice, Sent { at: rt::now(), link, bytes, said });
+        world.trace_sent(link, &arrivals, || event(None));
+        let life = (arrivals.len() > 1).then_some(world.nodes[to as usize].process.epoch);
+        for at in arrivals {
+            world.agenda.push(at, event(life));
+        }
+        count(world, link, said);
+    }
+
+    /// Hands a message to the product's links.
+    fn hand_over(&self, to: u32, message: &Outbound) {
+        let mut guard = self.shared.lock();
+        let world = &mut *guard;
+        let link = (self.node, to);
+        let bytes = Bytes::from(message.parts.concat());
+        wire::handed_over(world, link, message.class, &bytes);
+        let said =
+            (world.carry.listens || world.carry.net.listens()).then(|| describe::said(&bytes));
+        if let Some(until) = said.and_then(|said| world.carry.net.holds(link, said)) {
+            world.carry.streams.hold(link, until);
+        }
+        count(world, link, said);
+    }
+
+    /// A datagram as it arrives: with a flipped bit where a fault says so.
+    fn corrupted(&self, to: u32, bytes: Bytes) -> Bytes {
+        let mut guard = self.shared.lock();
+        let world = &mut *guard;
+        let Some(bit) = world.carry.net.corrupts(&mut world.dice, (self.node, to), bytes.len())
+        else {
+            return bytes;
+        };
+        let mut bytes = bytes.to_vec();
+        bytes[(bit / 8) as usize] ^= 1 << (bit % 8);
+        Bytes::from(bytes)
+    }
+
+    /// The way to a node, when nobody else listens at its address.
+    fn route_to(&self, peer: NodeId) -> Option<u32> {
+        let world = self.shared.lock();
+        let address = world.nodes[self.node as usize].process.routes.get(&peer)?;
+        match self.links {
+            // They dial there, and find out.
+            Some(_) => World::once_at(address),
+            None => world.at(address).filter(|&to| world.nodes[to as usize].data.id == Some(peer)),
+        }
+    }
+
+    /// Whether the life that this port belongs to goes on.
+    fn lives(&self) -> bool {
+        self.shared.lock().nodes[self.node as usize].process.epoch == self.epoch
+    }
+}
+
+/// Counts a message of a kind, where some fault waits for one.
+fn count(world: &mut World, (from, to): (u32, u32), said: Option<Said>) {
+    if let Some(kind) = said.filter(|_| world.carry.listens) {
+        let n = world.carry.messages.entry((kind, from, to)).or_default();
+        *n += 1;
+        let is_it = Trigger::OnMessage { kind, from, to, n: *n };
+        world.trigger(|when| when == is_it);
+    }
+}
+
+impl Network for Port {
+    fn send(&self, peer: NodeId, message: Outbound) -> bool {
+        let Some(to) = self.route_to(peer).filter(|_| self.lives()) else {
+            return false;
+        };
+        if let Some(links) = &self.links {
+            self.hand_over(to, &message);
+            return links.send(peer, &message);
+        }
+        if self.shared.lock().carry.net.refuses((self.node, to)) {
+            self.shared.lock().carry.net.counts.cut += 1;
+            return false;
+        }
+        let class = message.class;
+        let bytes = Bytes::from(message.parts.concat());
+        let from = self.node;
+        let said = || describe::said(&bytes);
+        self.carry(to, said, bytes.len(), |life| {
+            let bytes = bytes.clone();
+            Event::Deliver { from, to, life, class, bytes }
+        });
+        true
+    }
+
+    fn is_connected(&self, peer: NodeId) -> bool {
+        if let Some(links) = &self.links {
+            return links.is_connected(peer);
+        }
+        let to = self.route_to(peer);
+        let world = self.shared.lock();
+        let refused = |to| {
+            world.carry.net.refuses((self.node, to)) || world.carry.net.refuses((to, self.node))
+        };
+        to.is_some_and(|to| !refused(to))
+    }
+
+    fn datagram(&self, to: &Address, bytes: Bytes) {
+        let at = self.shared.lock().at(to);
+        let Some(to) = at.filter(|_| self.lives()) else {
+            return;
+        };
+        let from = self.node;
+        let bytes = self.corrupted(to, bytes);
+        let event = |_| Event::Datagram { from, to, bytes: bytes.clone() };
+        self.carry(to, || Said::Datagram, bytes.len(), event);
+    }
+
+    fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
+        if World::once_at(address).is_some() {
+            let routes = &mut self.shared.lock().nodes[self.node as usize].process.routes;
+            routes.insert(node, address.clone());
+            if let Some(links) = &self.links {
+                links.route(node, life, name, address);
+            }
+        }
+    }
+}

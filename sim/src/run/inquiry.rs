@@ -1,0 +1,99 @@
+//! What the end of a run asks of a cluster: calls of a client that has seen nothing yet, and the states in the engines.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use rondo_core::engine::Engine;
+use rondo_core::error::Error;
+use rondo_core::id::{KeyspaceId, NodeId};
+use rondo_core::layout::keyspace::{self, Level};
+use rondo_core::replica;
+use rondo_core::status::LayoutStatus;
+use rondo_core::version::dvv::VersionSet;
+use rondo_core::wire::state::decode_state;
+
+use crate::rt;
+use crate::run::drive::pump;
+use crate::scenario::{Action, Operation};
+use crate::world::client;
+use crate::world::{Event, Shared, World};
+
+/// How long what was in flight may take to end, in milliseconds.
+const SETTLE_MS: u64 = 60_000;
+
+/// Lets the world go on for so long, or until `enough`; answers whether it was enough.
+pub async fn until(shared: &Shared, ms: u64, enough: impl Fn(&World) -> bool) -> bool {
+    pump(shared, rt::now().plus_ms(ms), enough).await
+}
+
+/// Lets everything that clients wait for end; answers whether it did.
+pub async fn settled(shared: &Shared) -> bool {
+    until(shared, SETTLE_MS, |world| {
+        world.clients.waiting.is_empty() && world.clients.calls_ahead == 0
+    })
+    .await
+}
+
+/// A client that has done nothing before the heal calls a node; answers the operation's id.
+pub fn submit(world: &mut World, level: Level, action: Action, key: u32, node: u32) -> usize {
+    let at_us = rt::now().0 / 1_000;
+    let client = world.scenario.clients();
+    let op = world.clients.operations.len();
+    world.clients.operations.push(Operation {
+        at_us,
+        client,
+        node,
+        key,
+        level,
+        action,
+        named: false,
+        same_id_as: None,
+        attempt: 1,
+        retries: Vec::new(),
+        bytes: 0,
+        vanishes_ms: 0,
+    });
+    world.clients.calls_ahead += 1;
+    world.agenda.push(rt::now(), Event::Call { op, attempt: 0 });
+    op
+}
+
+/// The nodes, of these, that keep a key.
+#[must_use]
+pub fn owners(world: &World, layout: &LayoutStatus, key: u32, among: &[u32]) -> Vec<u32> {
+    let token = keyspace::token(KeyspaceId(1), &client::key(key));
+    let partition = keyspace::partition(token, layout.partitions);
+    let roles = layout.owners[usize::from(partition.0)].iter();
+    let owners: Vec<NodeId> = roles.map(|&role| layout.roles[usize::from(role)].node).collect();
+    let keeps =
+        |node: &u32| world.nodes[*node as usize].data.id.is_some_and(|id| owners.contains(&id));
+    among.iter().copied().filter(keeps).collect()
+}
+
+/// All keys in the engine of a node that is up, with their states. A record of the node's own that has rotted is passed over: it
+/// is in memory, and no client's.
+pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, String> {
+    let told = |error: Error| format!("its engine cannot be read: {error}");
+    let Some(mut engine) = world.nodes[node as usize].data.tap.clone() else {
+        return Err("it is down".to_owned());
+    };
+    let mut states = BTreeMap::new();
+    let mut from = Some(Bytes::new());
+    while let Some(at) = from {
+        let page = match engine.scan_from(&at, 1_024, 1 << 20) {
+            Err(Error::Corrupt { .. }) if at.first() == Some(&0) => {
+                from = Some([&at[..], &[0]].concat().into());
+                continue;
+            }
+            page => page.map_err(told)?,
+        };
+        for (key, record) in &page.records {
+            if let Some(key) = replica::parse_data_key(key) {
+                let state = decode_state(&record.head, &record.body).map_err(told)?;
+                states.insert(key.key, state);
+            }
+        }
+        from = page.next;
+    }
+    Ok(states)
+}

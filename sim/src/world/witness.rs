@@ -1,0 +1,214 @@
+//! Who watches the stores: what each node writes and calls durable goes into the history, and a store that is opened
+//! again is held against its model.
+//!
+//! No version leaves a node before it was stored there, so every version that ever existed is seen. Nothing here
+//! touches a node's own disk: a store that is opened again is looked at in a copy of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
+use rondo_core::engine::{Batch, Change, Engine};
+use rondo_core::id::Lsn;
+use rondo_core::replica;
+use rondo_core::version::dvv::VersionSet;
+use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::state::decode_state;
+
+use crate::history::{Breach, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble};
+use crate::watch::describe;
+use crate::watch::shadow::{self, Known};
+use crate::watch::tap::{Observer, Seen};
+use crate::world::client;
+use crate::world::{Node, Shared, World};
+
+/// What is told of a node's engine goes into the history.
+#[must_use]
+pub fn observer(shared: &Shared, node: u32) -> Observer {
+    let shared = shared.clone();
+    Arc::new(move |seen: Seen<'_>| {
+        let mut world = shared.lock();
+        match seen {
+            Seen::Writes(batch) => writes(&mut world, node, batch),
+            Seen::Wrote(lsn) => world.nodes[node as usize].data.shadow.wrote(lsn),
+            Seen::Durable(lsn) => durable(&mut world, node, lsn),
+            Seen::Maintains(is_inside) => {
+                world.nodes[node as usize].device.fuse.is_inside(is_inside)
+            }
+        }
+    })
+}
+
+/// A store that is opened again, by a copy of it: is it one that its node may have after its last life?
+pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
+    let content = match shadow::content(engine) {
+        Ok(content) => content,
+        Err(error) => {
+            let what = format!("its store was opened and cannot be read: {error}");
+            return breach(world, node, Promise::Prefix, what);
+        }
+    };
+    let mark = content.get(replica::CLOCK_KEY).map(|(head, _)| replica::reservation(head));
+    let mark = mark.and_then(Result::ok).unwrap_or_default();
+    let known: Known = content
+        .iter()
+        .filter_map(|(key, (head, body))| {
+            let number = client::key_number(&replica::parse_data_key(key)?.key)?;
+            Some((number, decode_state(head, body).ok()?.clock()))
+        })
+        .collect();
+    let machine = &mut world.nodes[node as usize];
+    machine.data.shadow.holds_mark(mark);
+    machine.data.shadow.knows(known);
+    if let Err(what) = machine.data.shadow.opened(&content) {
+        breach(world, node, Promise::Prefix, what);
+    }
+}
+
+fn keeps(world: &mut World, node: u32, known: Known) {
+    // What a stand-in keeps goes with it.
+    if world.teller(node) != node {
+        return;
+    }
+    let stamp = Stamp(world.hash().0);
+    let kept = known.into_iter().map(|(key, clock)| Kept { key, node, stamp, clock });
+    world.history.kept.extend(kept);
+}
+
+fn writes(world: &mut World, node: u32, batch: &Batch) {
+    let mut known = Known::new();
+    for change in &batch.changes {
+        let Change::Put { key, head, body } = change else {
+            continue;
+        };
+        if &key[..] == replica::CLOCK_KEY {
+            marks(world, node, head);
+        }
+        let number = replica::parse_data_key(key).and_then(|of| client::key_number(&of.key));
+        let Some(number) = number else {
+            continue;
+        };
+        match decode_state(head, &Bytes::from(body.concat())) {
+            Ok(state) => {
+                known.push((number, state.clock()));
+                stores(world, node, number, &state);
+            }
+            Err(error) => {
+                let text = format!("it stored a record that cannot be read: {error}");
+                world.trouble(node, Trouble::Error { node, text });
+            }
+        }
+    }
+    world.nodes[node as usize].device.written_bytes +=
+        batch.changes.iter().map(bytes_of).sum::<u64>();
+    let shrunk = world.nodes[node as usize].data.shadow.writes(batch, known);
+    // What takes the place of a rotten record is what the others know.
+    let failing = &world.nodes[node as usize].device.failing;
+    let is_rotten = failing.is_rotten() || failing.was_misled();
+    if let Some(key) = shrunk.filter(|_| !is_rotten) {
+        let what = format!("what it stores of k{key} knows less than what was there");
+        breach(world, node, Promise::Memory, what);
+    }
+}
+
+/// Of a change, what its engine has to write down.
+fn bytes_of(change: &Change) -> u64 {
+    let bytes = match change {
+        Change::Put { key, head, body } => {
+            key.len() + head.len() + body.iter().map(Bytes::len).sum::<usize>()
+        }
+        Change::Delete { key } => key.len(),
+    };
+    bytes as u64
+}
+
+fn stores(world: &mut World, node: u32, number: u32, state: &VersionSet) {
+    let stamp = world.note("store", node, &state.digest().to_le_bytes(), || {
+        format!("k{number} {}", describe::state(state))
+    });
+    let teller = world.teller(node);
+    world.history.sight(number, state, (teller, stamp), || match teller == node {
+        true => format!("stored by n{node}"),
+        false => format!("stored by a stand-in of n{}", teller - STAND_INS),
+    });
+}
+
+fn durable(world: &mut World, node: u32, lsn: Lsn) {
+    let known = world.nodes[node as usize].data.shadow.durable(lsn);
+    keeps(world, node, known);
+}
+
+/// A node reserves times up to `mark` for its clock: never more than the drift bound ahead of what its own clock has shown,
+/// or of what an earlier life had reserved.
+fn marks(world: &mut World, node: u32, head: &Bytes) {
+    let Ok(mark) = replica::reservation(head) else {
+        return;
+    };
+    let machine = &mut world.nodes[node as usize];
+    let (before, held) = machine.data.shadow.marks(mark);
+    if let Some(what) = wrong_mark(mark, machine.clock.highest_shown().0, before, held) {
+        breach(world, node, Promise::ClockBound, what);
+    }
+}
+
+/// What is wrong with a mark, after a wall clock that has shown `shown_ms` and never more.
+fn wrong_mark(mark: Hlc, shown_ms: u64, before: Hlc, held: Hlc) -> Option<String> {
+    if mark < held {
+        return Some(format!("it reserves times up to {mark}, but had reserved them up to {held}"));
+    }
+    let bound = (shown_ms + DRIFT_MS_MAX).max(before.wall_ms()) + HLC_RESERVE_MS + 1;
+    let by = mark.wall_ms().saturating_sub(bound);
+    (by > 0).then(|| format!("it reserves times up to {mark}, {by} ms beyond the bound"))
+}
+
+/// A node has broken a promise of its own.
+pub fn breach(world: &mut World, node: u32, of: Promise, what: String) {
+    let stamp = world.note("breach", node, &[], || what.clone());
+    world.history.breaches.push(Breach { node, stamp, of, what });
+}
+
+/// Every node's live layout, as far as it has one.
+#[must_use]
+pub fn layouts(world: &World) -> Vec<LayoutView> {
+    let number = |id| world.nodes.iter().position(|node| node.data.id == Some(id));
+    let view = |(node, machine): (usize, &Node)| {
+        let layout = machine.process.status.as_ref()?.layout.as_ref()?;
+        let named = |&owner: &u16| {
+            let role = layout.roles.get(usize::from(owner))?;
+            number(role.node).map(|node| node as u32)
+        };
+        let owners = layout.owners.iter().map(|of| of.iter().map(named).collect()).collect();
+        Some(LayoutView {
+            node: node as u32,
+            version: layout.version,
+            digest: layout.digest.clone(),
+            quorums: layout.quorums,
+            wanted: layout.wanted,
+            owners,
+        })
+    };
+    world.nodes.iter().enumerate().filter_map(view).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_may_be_ahead_by_the_drift_bound_and_the_reserve_or_follow_an_earlier_one() {
+        let ahead = |mark, shown, before| wrong_mark(mark, shown, before, Hlc(0));
+        let (shown, most) = (1_000_000, DRIFT_MS_MAX + HLC_RESERVE_MS + 1);
+        let mark = |ahead_ms: u64| Hlc((shown + ahead_ms) << 16);
+        assert_eq!(ahead(mark(most), shown, Hlc(0)), None);
+        let told = ahead(mark(most + 7), shown, Hlc(0)).expect("too far ahead");
+        assert!(told.ends_with("7 ms beyond the bound"), "{told}");
+        assert_eq!(ahead(mark(most + 7), shown, mark(most)), None, "an earlier life was there");
+    }
+
+    #[test]
+    fn a_mark_below_the_one_that_the_store_holds_is_wrong() {
+        let told = wrong_mark(Hlc(5 << 16), 9, Hlc(0), Hlc(6 << 16)).expect("it went back");
+        assert!(told.contains("but had reserved them"), "{told}");
+        assert_eq!(wrong_mark(Hlc(6 << 16), 9, Hlc(0), Hlc(6 << 16)), None);
+    }
+}
