@@ -120,7 +120,6 @@ impl Coordinator {
             return Ok(());
         }
         let Some(operation) = self.operations.get_mut(id.seq) else {
-            sometimes!(env, StaleReplyIgnored);
             return Ok(());
         };
         let next = operation.phase.on_forward_answer(from, answer);
