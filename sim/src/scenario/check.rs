@@ -3,8 +3,8 @@
 use rondo_core::probe::Buggify;
 
 use crate::scenario::{
-    Action, Away, Cluster, HEAL_AT_MS_MAX, ITEMS_MAX, NODES_MAX, Operation, Outside,
-    Scenario, Skew, VALUE_BYTES_MAX, VERSION,
+    Action, Away, Cluster, HEAL_AT_MS_MAX, ITEMS_MAX, NODES_MAX, Operation, Outside, Scenario,
+    Skew, VALUE_BYTES_MAX, VERSION,
 };
 
 impl Scenario {
