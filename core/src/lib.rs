@@ -22,6 +22,8 @@ pub mod engine;
 
 pub mod layout;
 
+pub mod quorum;
+
 pub mod wire;
 
 pub mod status;

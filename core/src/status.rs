@@ -6,6 +6,7 @@ use crate::budget::{Gauge, Memory};
 use crate::engine::EngineStats;
 use crate::id::{NodeId, PartitionId};
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
+use crate::quorum::{self, Reach};
 use crate::wire::client::Reply;
 
 /// A node as it sees itself and its cluster.
@@ -21,7 +22,8 @@ pub struct Status {
     pub boot: u64,
     /// Milliseconds since it started.
     pub uptime_ms: u64,
-    /// Whether it serves requests; otherwise `waiting` says why not.
+    /// Whether it serves requests: R and W of the primaries of some keys are reached, and it may serve. Otherwise `waiting` says
+    /// why not; which keys it can serve says `served`.
     pub ready: bool,
     /// What is missing before it is ready, for people.
     pub waiting: Vec<String>,
@@ -145,16 +147,19 @@ impl Served {
     /// Counts the partitions of `layout`, when `reached` says which nodes are.
     #[must_use]
     pub fn new(layout: &Layout, reached: impl Fn(NodeId) -> bool) -> Served {
-        let Quorums { n, r, w } = layout.quorums();
-        let up = |partition: u16| {
-            layout.primaries(PartitionId(partition)).filter(|&node| reached(node)).count()
-        };
-        let all = 0..layout.partitions();
-        Served {
-            partitions: u64::from(layout.partitions()),
-            quorum: all.clone().filter(|&p| up(p) >= usize::from(r.max(w))).count() as u64,
-            whole: all.filter(|&p| up(p) == usize::from(n)).count() as u64,
+        let all = (0..layout.partitions()).map(PartitionId);
+        let mut served = Served { partitions: u64::from(layout.partitions()), quorum: 0, whole: 0 };
+        for reach in all.map(|partition| quorum::reach(layout, partition, &reached)) {
+            served.quorum += u64::from(reach != Reach::TooFew);
+            served.whole += u64::from(reach == Reach::Whole);
         }
+        served
+    }
+
+    /// Those with too few.
+    #[must_use]
+    pub const fn lacking(&self) -> u64 {
+        self.partitions - self.quorum
     }
 }
 

@@ -268,6 +268,7 @@ fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
             false => LayoutMessage::Request,
         }),
     };
+    let (layout, durable) = (layout_ref(u)?, Lsn(u.arbitrary()?));
     Ok(Envelope { life: life(u)?, layout, durable, message })
 }
 

@@ -53,7 +53,7 @@ impl Said {
             return self.before(status);
         }
         let served = status.served?;
-        let missing = served.partitions - served.quorum;
+        let missing = served.lacking();
         match (self.lost, missing > 0 || !status.ready) {
             (None, true) => {
                 self.lost = Some(now);

@@ -32,6 +32,7 @@ use crate::engine::{Batch, Change, Engine};
 use crate::error::{Error, Result};
 use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
 use crate::layout::Layout;
+use crate::quorum;
 use crate::wire::member::{Counted, Gossip};
 
 /// The engine key of the lives that count; see `counts`.
@@ -361,8 +362,8 @@ impl Lives {
             return Vec::new();
         };
         let parts = layout.to_parts();
-        let (n, w) = (usize::from(parts.quorums.n), usize::from(parts.quorums.w));
-        let needed = (n + 1).saturating_sub(w).min(n.saturating_sub(1));
+        let n = usize::from(parts.quorums.n);
+        let needed = quorum::others_to_make_good(parts.quorums).min(n.saturating_sub(1));
         let silent = |node: &&NodeId| **node != self.me && !self.counted_by.contains(node);
         let mut lacks = BTreeSet::new();
         if n == 1 {

@@ -212,3 +212,165 @@ impl Cluster {
         self.members.leave(endorsed, self.formation.live().is_some(), &self.lives, env)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Actors, Durability, MEMORY_BYTES_USUAL};
+    use crate::engine::MemoryEngine;
+    use crate::env::{Address, Mono, Wall};
+    use crate::id::{ClientTag, KeyspaceId, OpId, RequestId};
+    use crate::probe::Probe;
+    use crate::version::dvv::VersionSet;
+    use crate::version::outline::Outline;
+    use crate::wire::client::{Action, Reply, Request};
+    use crate::wire::key::{Ask, KeyRef, Question};
+    use crate::wire::member::Gossip;
+
+    const PEER: NodeId = NodeId(2);
+
+    #[derive(Default)]
+    struct World {
+        engine: MemoryEngine,
+        sent: Vec<(NodeId, Message)>,
+    }
+
+    impl Probe for World {}
+
+    impl Env for World {
+        fn mono(&self) -> Mono {
+            Mono(0)
+        }
+        fn wall(&self) -> Wall {
+            Wall(1_000_000)
+        }
+        fn random(&mut self) -> u64 {
+            7
+        }
+        fn engine(&mut self) -> &mut dyn Engine {
+            &mut self.engine
+        }
+        fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
+            self.sent.push((to, envelope.message));
+            true
+        }
+        fn is_connected(&self, _: NodeId) -> bool {
+            true
+        }
+        fn datagram(&mut self, _: &Address, _: &Gossip) {}
+        fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
+        fn reply(&mut self, _: ClientTag, _: Reply) {}
+    }
+
+    fn config() -> NodeConfig {
+        NodeConfig {
+            id: NodeId(1),
+            name: "n1".to_owned(),
+            life: Life::default(),
+            earlier: Vec::new(),
+            place: 0,
+            actors: Actors::Fresh,
+            cluster: "c".to_owned(),
+            peer_address: Address::default(),
+            client_address: Address::default(),
+            seeds: Vec::new(),
+            bootstrap_expect: 1,
+            partitions: 1,
+            replicas: 3,
+            read_quorum: 2,
+            write_quorum: 2,
+            weight: 1,
+            zone: String::new(),
+            deadline_ms: 1_000,
+            hedge_ms: 10,
+            resend_ms: 100,
+            heartbeat_ms: 100,
+            dead_ms: 1_000,
+            durability: Durability::Batch,
+            memory_bytes_max: MEMORY_BYTES_USUAL,
+        }
+    }
+
+    fn op() -> OpId {
+        OpId { seq: 5, ..OpId::default() }
+    }
+
+    /// Whatever asks something about a key.
+    fn asks() -> Vec<Message> {
+        let questions = [
+            Question::Query,
+            Question::Read { digest_only: true },
+            Question::Merge { state: VersionSet::default() },
+            Question::Holds { outline: Outline::default() },
+        ];
+        let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+        let ask = |question| KeyMessage::Ask(Ask { op: op(), key: key.clone(), question });
+        let request = Request {
+            id: RequestId(7),
+            named: false,
+            attempt: 1,
+            source: 0,
+            keyspace: "default".into(),
+            key: "k".into(),
+            level: None,
+            deadline_ms: None,
+            action: Action::Get,
+        };
+        let mut asks: Vec<Message> = questions.map(ask).map(Message::Key).into();
+        asks.push(Message::Forward(ForwardMessage::Ask { op: op(), request }));
+        asks
+    }
+
+    /// What a node answers to all of them, sent under `layout`.
+    fn answers(cluster: &mut Cluster, layout: LayoutRef, world: &mut World) -> Vec<Message> {
+        for message in asks() {
+            if let Some(why) = cluster.fence(&message, layout, world).expect("no disk fails") {
+                cluster.turn_away(PEER, &message, why, world);
+            }
+        }
+        let sent = world.sent.drain(..);
+        sent.inspect(|(to, _)| assert_eq!(*to, PEER)).map(|(_, message)| message).collect()
+    }
+
+    #[test]
+    fn nothing_that_asks_about_a_key_passes_the_fence_under_another_layout_or_at_a_barred_node() {
+        let mut world = World::default();
+        let mut cluster = Cluster::load(&config(), &mut world.engine).expect("an empty store");
+        let other = LayoutRef { digest: 1, ..LayoutRef::default() };
+        let told = answers(&mut cluster, other, &mut world);
+        let stale = Message::Key(KeyMessage::Answer { op: op(), answer: Answer::StaleLayout });
+        assert_eq!(told[..4], [stale.clone(), stale.clone(), stale.clone(), stale]);
+        let answer = ForwardAnswer::StaleLayout;
+        assert_eq!(told[4..], [Message::Forward(ForwardMessage::Answer { op: op(), answer })]);
+        assert_eq!(cluster.unheard.stale_layouts, 5);
+
+        // Alone it forms its layout at the first tick.
+        cluster.tick(&mut world).expect("no disk fails");
+        cluster.tick(&mut world).expect("no disk fails");
+        let (_, live) = cluster.formation.live().expect("a node that expects itself alone");
+        assert_eq!(answers(&mut cluster, live, &mut world), [], "all may pass");
+        cluster.barred = Some("an old copy".to_owned());
+        let told = answers(&mut cluster, live, &mut world);
+        let failed = Message::Key(KeyMessage::Answer { op: op(), answer: Answer::Failed });
+        assert_eq!((told.len(), &told[0]), (5, &failed));
+    }
+
+    #[test]
+    fn answers_and_what_is_said_of_layouts_need_no_layout() {
+        let mut world = World::default();
+        let mut cluster = Cluster::load(&config(), &mut world.engine).expect("an empty store");
+        let reply = Reply::unavailable("why");
+        let free = [
+            Message::Key(KeyMessage::Answer { op: op(), answer: Answer::MergeAck }),
+            Message::Forward(ForwardMessage::Answer {
+                op: op(),
+                answer: ForwardAnswer::Done { reply },
+            }),
+            Message::Layout(LayoutMessage::Request),
+        ];
+        let other = LayoutRef { digest: 1, ..LayoutRef::default() };
+        for message in free {
+            assert!(cluster.fence(&message, other, &mut world).expect("no disk fails").is_none());
+        }
+    }
+}

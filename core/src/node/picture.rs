@@ -4,6 +4,8 @@ use super::Node;
 use super::cluster::Unheard;
 use crate::engine::Engine;
 use crate::env::Mono;
+use crate::id::NodeId;
+use crate::layout::{Layout, Quorums};
 use crate::status::{Counters, LayoutStatus, MemberStatus, Served, Status};
 
 impl Node {
@@ -12,21 +14,24 @@ impl Node {
     pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
         let mut waiting = self.cluster.formation.waiting(&self.cluster.members, now);
         let layout = self.cluster.formation.live().map(|(layout, _)| layout);
-        if let Some(layout) = layout {
-            let alive = layout.roles().iter();
-            let alive = alive.filter(|role| self.cluster.members.is_alive(role.node, now)).count();
-            if alive < layout.roles().len() / 2 + 1 {
-                waiting.push(format!(
-                    "{alive} of {} nodes are up: too few for a quorum",
-                    layout.roles().len()
-                ));
+        let reached = |node| self.cluster.members.is_alive(node, now);
+        let served = layout.map(|layout| Served::new(layout, reached));
+        let mut troubles = self.shard.troubles(engine);
+        match (layout, served) {
+            (Some(layout), Some(served)) if served.quorum == 0 => {
+                waiting.push(too_few(layout, reached));
             }
+            (_, Some(served)) if served.lacking() > 0 => troubles.push(format!(
+                "{} of {} partitions have too few replicas up to be read and written at quorum",
+                served.lacking(),
+                served.partitions
+            )),
+            _ => {}
         }
         waiting.extend(self.cluster.barred.clone());
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
         }
-        let reached = |node| self.cluster.members.is_alive(node, now);
         let stats = engine.stats();
         let (keys, deleted_keys) = self.shard.keys(&stats);
         Status {
@@ -53,8 +58,8 @@ impl Node {
                 .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
-            troubles: self.shard.troubles(engine),
-            served: layout.map(|layout| Served::new(layout, reached)),
+            troubles,
+            served,
             keys,
             deleted_keys,
             engine: stats,
@@ -95,4 +100,14 @@ impl Node {
         members.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
         members
     }
+}
+
+/// Why no key can be served, for people.
+fn too_few(layout: &Layout, is_up: impl Fn(NodeId) -> bool) -> String {
+    let up = layout.roles().iter().filter(|role| is_up(role.node)).count();
+    let Quorums { n, r, w } = layout.quorums();
+    format!(
+        "{up} of {} nodes are up: no key has R={r} and W={w} of its {n} replicas",
+        layout.roles().len()
+    )
 }

@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::env::Mono;
 use crate::id::{Life, NodeId, OpId, PartitionId};
 use crate::layout::{Layout, keyspace};
+use crate::quorum;
 use crate::version::dvv::VersionSet;
 use crate::wire::key::{Ask, KeyMessage, KeyRef, Question};
 use crate::wire::message::Message;
@@ -190,8 +191,7 @@ impl Rotten {
             return None;
         }
         heal.state.merge(state);
-        let quorums = layout.quorums();
-        let needed = usize::from(quorums.n).saturating_sub(usize::from(quorums.w)) + 1;
+        let needed = quorum::others_to_make_good(layout.quorums());
         let is_enough = heal.answered.len() >= needed && heal.failures >= FAILURES;
         is_enough.then(|| Replacement { key: key.clone(), partition, state: heal.state.clone() })
     }

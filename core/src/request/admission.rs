@@ -73,8 +73,8 @@ pub fn prospects(
     let nodes = facts.primaries.nodes();
     let alive = nodes.iter().filter(|&&node| members.is_alive(node, now)).count();
     let needed = match facts.request.action {
-        Action::Get => facts.read_needs().max(facts.write_needs()),
-        Action::Put { .. } | Action::Delete { .. } => facts.write_needs(),
+        Action::Get => facts.needs.to_answer(),
+        Action::Put { .. } | Action::Delete { .. } => facts.needs.to_write(),
     };
     if alive < needed {
         return Err(Reply::unavailable(format!(

@@ -10,6 +10,7 @@ use crate::env::Mono;
 use crate::error::Result;
 use crate::id::{NodeId, OpId};
 use crate::layout::keyspace;
+use crate::quorum::{Needs, Primaries};
 use crate::request::admission;
 use crate::request::answers::{Surroundings, answer, refuse, turn_away};
 use crate::request::attempts::{Attempt, Earlier};
@@ -21,7 +22,6 @@ use crate::request::operations::Operation;
 use crate::request::passing::Passing;
 use crate::request::phase::Phase;
 use crate::request::put::{self, PutRound};
-use crate::request::quorum::Primaries;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::client::{Reply, Request};
@@ -151,7 +151,7 @@ impl Coordinator {
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
         let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
-        let quorums = layout.quorums();
+        let needs = Needs::at(level, layout.quorums());
         let primaries = Primaries::new(layout.primaries(partition));
         let layout = reference;
         Ok(move |request| Facts {
@@ -161,7 +161,7 @@ impl Coordinator {
             partition,
             policy,
             level,
-            quorums,
+            needs,
             layout,
             primaries,
             started,
@@ -215,7 +215,7 @@ impl Coordinator {
         if buggify!(env, RemoteAskedFirst) {
             order.reverse();
         }
-        let mut round = ReadRound::new(aim);
+        let mut round = ReadRound::new(aim, &facts);
         let next = round.begin(&facts, &order);
         let phase = Phase::Read(Box::new(round));
         self.open(asker, facts, (phase, next, self.patience.hedge_ms), around, env)

@@ -14,14 +14,15 @@ use crate::error::{Error, Result};
 use crate::id::{Life, NodeId, OpId};
 use crate::replica::Trouble;
 use crate::request::answers::{Surroundings, answer};
+use crate::request::asking::{again, send_on};
 use crate::request::attempts::Attempts;
-use crate::request::operation::{Facts, Next, Patience};
+use crate::request::operation::{Next, Patience};
 use crate::request::operations::{Operation, Operations};
 use crate::request::phase::{Phase, meet_read, meet_timeout};
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::client::Reply;
-use crate::wire::forward::{ForwardAnswer, ForwardMessage};
+use crate::wire::forward::ForwardAnswer;
 use crate::wire::key::Answer;
 use crate::wire::message::Message;
 use crate::wire::state::weight;
@@ -310,53 +311,6 @@ impl Coordinator {
             answer(waiting.asker, reply.clone(), around, env);
         }
     }
-}
-
-/// Asks again, and says when the next time will be. Who has got a request that was passed on is not asked again; found
-/// dead, it is not waited for.
-fn again(
-    operation: &mut Operation,
-    resend_ms: u64,
-    around: &Surroundings<'_>,
-    env: &impl Env,
-) -> Next {
-    let now = env.mono();
-    sometimes!(env, ReadHedged, matches!(operation.phase, Phase::Read(_)));
-    sometimes!(env, QuestionAskedAgain, matches!(operation.phase, Phase::Put(_)));
-    if let Phase::Forwarded(passing) = &operation.phase {
-        operation.again = now.plus_ms(resend_ms);
-        let is_lost = passing.to().is_none_or(|node| !around.view.members.is_alive(node, now));
-        sometimes!(env, ForwardLostItsPrimary, is_lost);
-        return if is_lost { Next::End(operation.facts.unknown()) } else { Next::Wait };
-    }
-    let resend_ms = if buggify!(env, ResendEarly) { resend_ms / 10 + 1 } else { resend_ms };
-    let resend_ms = if buggify!(env, ResendLate) { resend_ms * 10 } else { resend_ms };
-    operation.again = now.plus_ms(operation.pause_ms(resend_ms));
-    operation.phase.unanswered(&operation.facts)
-}
-
-/// Sends a request to the next primary; `Err` when nobody is left to try.
-fn send_on(
-    facts: &Facts,
-    phase: &mut Phase,
-    around: &mut Surroundings<'_>,
-    env: &impl Env,
-) -> Result<(), Reply> {
-    let Phase::Forwarded(passing) = phase else {
-        return Ok(());
-    };
-    let now = env.mono();
-    let members = around.view.members;
-    let alive = |node| members.is_alive(node, now);
-    let Some(to) = passing.next(facts, alive, buggify!(env, ForwardToTheLast)) else {
-        return Err(passing.nobody());
-    };
-    let mut request = facts.request.clone();
-    request.level = Some(facts.level);
-    request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));
-    let message = ForwardMessage::Ask { op: facts.id, request };
-    around.out.push_back((to, Message::Forward(message)));
-    Ok(())
 }
 
 /// The local copy refused to issue: nothing has happened.

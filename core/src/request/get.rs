@@ -14,10 +14,10 @@
 use smallvec::SmallVec;
 
 use crate::layout::keyspace::{Level, Policy};
+use crate::quorum::{Members, Tally};
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::put;
-use crate::request::quorum::{Members, Tally};
 use crate::request::spread::Spread;
 use crate::version::context::Context;
 use crate::version::dvv::{Version, VersionSet};
@@ -38,7 +38,10 @@ struct Told {
 pub struct ReadRound {
     asked: Members,
     told: SmallVec<[Told; 3]>,
-    refused: Members,
+    /// Who has told, a digest or a state, and who could not.
+    tellers: Tally,
+    /// Who has told a whole state.
+    wholes: Tally,
     /// They differ: everybody is asked for the whole state.
     whole: bool,
     write_back: Option<Spread>,
@@ -58,11 +61,12 @@ pub enum Aim {
 impl ReadRound {
     /// A read that has asked nobody.
     #[must_use]
-    pub fn new(aim: Aim) -> ReadRound {
+    pub fn new(aim: Aim, facts: &Facts) -> ReadRound {
         ReadRound {
             asked: Members::default(),
             told: SmallVec::new(),
-            refused: Members::default(),
+            tellers: facts.needs.readers(),
+            wholes: facts.needs.readers(),
             whole: false,
             write_back: None,
             aim,
@@ -87,8 +91,7 @@ impl ReadRound {
 
     /// The first questions: to those in `order` (positions, the best first), as many as are needed.
     pub fn begin(&mut self, facts: &Facts, order: &[usize]) -> Next {
-        let count = facts.read_needs().max(facts.write_needs());
-        let asks = order.iter().take(count).enumerate().map(|(i, &at)| {
+        let asks = order.iter().take(facts.needs.to_answer()).enumerate().map(|(i, &at)| {
             self.asked.add(at);
             (at, read(i > 0))
         });
@@ -98,6 +101,8 @@ impl ReadRound {
     /// A primary told its whole state.
     pub fn on_state(&mut self, at: usize, state: VersionSet, facts: &Facts) -> Next {
         let digest = state.digest();
+        self.tellers.yes(at);
+        self.wholes.yes(at);
         match self.told.iter_mut().find(|told| told.at == at) {
             Some(told) => (told.digest, told.state) = (digest, Some(state)),
             None => self.told.push(Told { at, digest, state: Some(state) }),
@@ -107,7 +112,8 @@ impl ReadRound {
 
     /// A primary told the digest of its state.
     pub fn on_digest(&mut self, at: usize, digest: u64, facts: &Facts) -> Next {
-        if self.told.iter().all(|told| told.at != at) {
+        if !self.tellers.has(at) {
+            self.tellers.yes(at);
             self.told.push(Told { at, digest, state: None });
         }
         self.advance(facts)
@@ -130,15 +136,13 @@ impl ReadRound {
 
     /// A primary could not answer; another may.
     pub fn on_failed(&mut self, at: usize, facts: &Facts) -> Next {
-        self.refused.add(at);
-        let nodes = facts.primaries.nodes().len();
-        let refused = (0..nodes).filter(|&at| self.refused.has(at) && !self.has_told(at)).count();
-        if self.write_back.is_none() && nodes - refused < facts.read_needs() {
+        self.tellers.no(at);
+        if self.write_back.is_none() && self.tellers.hopeless() {
             return Next::End(self.timed_out(facts));
         }
         // Only those nobody has asked: one that fails at once would be asked without end.
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
-        let fresh = (0..nodes).filter(|&at| self.asked.add(at));
+        let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
         Next::Ask(fresh.map(|at| (at, read(!whole))).collect())
     }
 
@@ -179,12 +183,17 @@ impl ReadRound {
         match self.aim {
             // A search that found no dot proves nothing: the earlier attempt may still arrive.
             Aim::Write(_) => facts.unknown(),
-            Aim::State => facts.too_few(self.told.len(), facts.read_needs()),
+            Aim::State => facts.too_few(&self.tellers),
         }
     }
 
-    fn has_told(&self, at: usize) -> bool {
-        self.told.iter().any(|told| told.at == at)
+    /// Who holds, as far as it has been told, the state of this digest.
+    fn holders(&self, digest: u64, facts: &Facts) -> Tally {
+        let mut holders = facts.needs.holders();
+        for told in self.told.iter().filter(|told| told.digest == digest) {
+            holders.yes(told.at);
+        }
+        holders
     }
 
     /// Goes on as far as what was told allows.
@@ -198,7 +207,7 @@ impl ReadRound {
             return Next::End(reply);
         }
         let whole_states = || self.told.iter().filter_map(|told| told.state.as_ref());
-        if self.told.len() < facts.read_needs() {
+        if !self.tellers.met() {
             return Next::Wait;
         }
         let Some(first) = whole_states().next() else {
@@ -209,14 +218,14 @@ impl ReadRound {
         }
         let digest = first.digest();
         if self.told.iter().all(|told| told.digest == digest) {
-            if self.told.len() >= facts.write_needs() {
+            if self.holders(digest, facts).met() {
                 let (reply, found) = self.answer(first, facts);
                 self.found = found;
                 return Next::End(reply);
             }
             return Next::Wait;
         }
-        if whole_states().count() < facts.read_needs() {
+        if !self.wholes.met() {
             if self.whole {
                 return Next::Wait;
             }
@@ -236,11 +245,7 @@ impl ReadRound {
             let why = "the key's replicas hold more together than one record can; overwrite it";
             return Next::End(Reply::unavailable(why).lasting());
         }
-        let mut holders = Tally::new(facts.write_needs(), facts.primaries.nodes().len());
-        let digest = merged.digest();
-        for told in self.told.iter().filter(|told| told.digest == digest) {
-            holders.yes(told.at);
-        }
+        let holders = self.holders(merged.digest(), facts);
         self.write_back = Some(Spread::new(merged, holders));
         match self.advance(facts) {
             Next::Wait => Next::Ask(self.unanswered(facts)),

@@ -1,12 +1,10 @@
 //! One client request on its coordinator: a put with its query round, a get with its write-back.
 //!
-//! `quorum` counts who has answered, `operation` is what all requests share, `fingerprint` and `attempts` remember what
+//! `operation` is what all requests share, `fingerprint` and `attempts` remember what
 //! clients named, `put` and `get` are the two protocols, `spread` is
 //! what they share, `forwards` and `passing` the two ends of passing a request on,
 //! `phase` is where a request stands, `admission` says who may begin, `operations` is the table of all in flight,
-//! `answers` tells the outcome, `coordinator` runs them, and `begin` is how they come in.
-
-pub mod quorum;
+//! `answers` tells the outcome, `asking` asks again and passes on, `coordinator` runs them, and `begin` is how they come in.
 
 pub mod operation;
 
@@ -31,6 +29,8 @@ pub mod admission;
 pub mod operations;
 
 pub mod answers;
+
+pub mod asking;
 
 pub mod coordinator;
 

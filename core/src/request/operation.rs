@@ -3,9 +3,9 @@
 use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::id::{ClientTag, NodeId, OpId, PartitionId};
+use crate::layout::LayoutRef;
 use crate::layout::keyspace::{Level, Policy};
-use crate::layout::{LayoutRef, Quorums};
-use crate::request::quorum::Primaries;
+use crate::quorum::{Needs, Primaries, Tally};
 use crate::wire::client::{Reply, Request};
 use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use crate::wire::message::Message;
@@ -34,8 +34,8 @@ pub struct Facts {
     pub policy: Policy,
     /// The level asked for.
     pub level: Level,
-    /// The effective n, R and W.
-    pub quorums: Quorums,
+    /// How many of its primaries take part.
+    pub needs: Needs,
     /// The layout it began under and ends under.
     pub layout: LayoutRef,
     /// The key's primaries.
@@ -85,26 +85,6 @@ impl Patience {
 }
 
 impl Facts {
-    /// How many primaries must answer a read.
-    #[must_use]
-    pub fn read_needs(&self) -> usize {
-        match self.level {
-            Level::One => 1,
-            Level::Quorum => usize::from(self.quorums.r),
-            Level::All => self.primaries.nodes().len(),
-        }
-    }
-
-    /// How many primaries must hold a write, and what a read answers.
-    #[must_use]
-    pub fn write_needs(&self) -> usize {
-        match self.level {
-            Level::One => 1,
-            Level::Quorum => usize::from(self.quorums.w),
-            Level::All => self.primaries.nodes().len(),
-        }
-    }
-
     /// The message that asks a primary something for this request.
     #[must_use]
     pub fn ask(&self, question: Question) -> Message {
@@ -120,7 +100,7 @@ impl Facts {
     /// The outcome of a write that may have happened, although nobody has said so.
     #[must_use]
     pub fn unknown(&self) -> Reply {
-        let needed = u8::try_from(self.write_needs()).unwrap_or(u8::MAX);
+        let needed = u8::try_from(self.needs.to_write()).unwrap_or(u8::MAX);
         Reply::Indeterminate { acks: 0, needed }
     }
 
@@ -132,7 +112,8 @@ impl Facts {
 
     /// The outcome of a question that too few answered.
     #[must_use]
-    pub fn too_few(&self, answered: usize, needed: usize) -> Reply {
+    pub fn too_few(&self, answers: &Tally) -> Reply {
+        let (answered, needed) = (answers.count(), answers.needed());
         let nodes = self.primaries.nodes().len();
         let are = are(needed);
         Reply::unavailable(format!(

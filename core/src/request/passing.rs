@@ -5,8 +5,8 @@
 //! issue a second dot (<https://github.com/basho/riak_kv/issues/1046>). Nothing has happened before it has left.
 
 use crate::id::NodeId;
+use crate::quorum::Members;
 use crate::request::operation::Facts;
-use crate::request::quorum::Members;
 use crate::wire::client::Reply;
 
 /// A request that is passed on.

@@ -16,10 +16,10 @@ use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
 use crate::own_actors::Heard;
+use crate::quorum::Tally;
 use crate::replica::{Covers, Replica, Trouble};
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
-use crate::request::quorum::Tally;
 use crate::request::spread::Spread;
 use crate::sometimes;
 use crate::step::Env;
@@ -68,7 +68,7 @@ impl PutRound {
     /// A put that has asked nobody.
     #[must_use]
     pub fn new(facts: &Facts) -> PutRound {
-        let tally = Tally::new(facts.read_needs(), facts.primaries.nodes().len());
+        let tally = facts.needs.readers();
         PutRound::Query(Query {
             tally,
             clock: VersionVector::default(),
@@ -127,7 +127,7 @@ impl PutRound {
         if !query.tally.hopeless() {
             return Next::Wait;
         }
-        Next::End(facts.too_few(query.tally.count(), query.tally.needed()))
+        Next::End(facts.too_few(&query.tally))
     }
 
     /// A primary does not hold the dot.
@@ -176,7 +176,7 @@ impl PutRound {
     #[must_use]
     pub fn timed_out(&self, facts: &Facts) -> Reply {
         match self {
-            PutRound::Query(query) => facts.too_few(query.tally.count(), query.tally.needed()),
+            PutRound::Query(query) => facts.too_few(&query.tally),
             PutRound::Write(write) => {
                 let tally = write.spread.holders();
                 let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
@@ -214,7 +214,7 @@ impl PutRound {
         }
         let version = |hlc| version(&facts.request, hlc);
         let issued = replica.issue(&facts.key, facts.partition, covers, &heard, version, env)?;
-        let mut spread = Spread::new(issued.state, Tally::new(facts.write_needs(), nodes.len()));
+        let mut spread = Spread::new(issued.state, facts.needs.holders());
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Question)> = others.map(|at| spread.bring(at)).collect();
         held.until(issued.lsn, Release::Send(me, facts.answer(Answer::MergeAck)));

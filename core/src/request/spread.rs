@@ -4,8 +4,8 @@
 //! outline; only one that says it lacks it is sent the state again. So a stall, in which everybody is silent, is not made
 //! worse by what is repeated (the metastable failures of Bronson, Aghayev, Charapko, Zhu, HotOS 2021).
 
+use crate::quorum::{Members, Tally};
 use crate::request::operation::Facts;
-use crate::request::quorum::{Members, Tally};
 use crate::version::dvv::VersionSet;
 use crate::version::outline::Outline;
 use crate::wire::key::Question;

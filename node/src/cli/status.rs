@@ -356,8 +356,7 @@ mod tests {
 
     #[test]
     fn two_of_three_nodes_that_answer_503_make_the_data_unavailable() {
-        let off =
-            json!({ "ready": false, "waiting": ["1 of 3 nodes is up: too few for a quorum"] });
+        let off = json!({ "ready": false, "waiting": ["1 of 3 nodes are up: no key has R=2 and W=2 of its 3 replicas"] });
         let mut slow = node("beta", "alive", off.clone());
         slow["member"]["state"] = json!("deaf");
         slow["status"]["clock_ahead_ms"] = json!(-1_200);

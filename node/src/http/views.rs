@@ -127,7 +127,7 @@ fn ready(status: Option<&Status>) -> Answer {
         "checks": {
             "engine": true,
             "layout": status.layout.is_some(),
-            "quorum": status.ready,
+            "quorum": status.served.is_some_and(|served| served.quorum > 0),
         },
         "waiting": status.waiting,
         "notes": status.notes,

@@ -1,0 +1,60 @@
+//! What a request asks of others after it has begun: a question again, when nobody answers, and the next primary to take a
+//! write on, when one cannot be reached or did nothing.
+
+use crate::buggify;
+use crate::request::answers::Surroundings;
+use crate::request::operation::{Facts, Next};
+use crate::request::operations::Operation;
+use crate::request::phase::Phase;
+use crate::sometimes;
+use crate::step::Env;
+use crate::wire::client::Reply;
+use crate::wire::forward::ForwardMessage;
+use crate::wire::message::Message;
+
+/// Asks again, and says when the next time will be. Who has got a request that was passed on is not asked again; found
+/// dead, it is not waited for.
+pub fn again(
+    operation: &mut Operation,
+    resend_ms: u64,
+    around: &Surroundings<'_>,
+    env: &impl Env,
+) -> Next {
+    let now = env.mono();
+    sometimes!(env, ReadHedged, matches!(operation.phase, Phase::Read(_)));
+    sometimes!(env, QuestionAskedAgain, matches!(operation.phase, Phase::Put(_)));
+    if let Phase::Forwarded(passing) = &operation.phase {
+        operation.again = now.plus_ms(resend_ms);
+        let is_lost = passing.to().is_none_or(|node| !around.view.members.is_alive(node, now));
+        sometimes!(env, ForwardLostItsPrimary, is_lost);
+        return if is_lost { Next::End(operation.facts.unknown()) } else { Next::Wait };
+    }
+    let resend_ms = if buggify!(env, ResendEarly) { resend_ms / 10 + 1 } else { resend_ms };
+    let resend_ms = if buggify!(env, ResendLate) { resend_ms * 10 } else { resend_ms };
+    operation.again = now.plus_ms(operation.pause_ms(resend_ms));
+    operation.phase.unanswered(&operation.facts)
+}
+
+/// Sends a request to the next primary; `Err` when nobody is left to try.
+pub fn send_on(
+    facts: &Facts,
+    phase: &mut Phase,
+    around: &mut Surroundings<'_>,
+    env: &impl Env,
+) -> Result<(), Reply> {
+    let Phase::Forwarded(passing) = phase else {
+        return Ok(());
+    };
+    let now = env.mono();
+    let members = around.view.members;
+    let alive = |node| members.is_alive(node, now);
+    let Some(to) = passing.next(facts, alive, buggify!(env, ForwardToTheLast)) else {
+        return Err(passing.nobody());
+    };
+    let mut request = facts.request.clone();
+    request.level = Some(facts.level);
+    request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));
+    let message = ForwardMessage::Ask { op: facts.id, request };
+    around.out.push_back((to, Message::Forward(message)));
+    Ok(())
+}

@@ -1,0 +1,201 @@
+//! A shard alone: what it does of a request depends on its own store and on what it is shown of its node, and on nothing else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::cluster::lives::Lives;
+use rondo_core::cluster::membership::Membership;
+use rondo_core::cluster::view::View;
+use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::engine::{Engine, MemoryEngine};
+use rondo_core::env::{Address, Mono, Wall};
+use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId, SessionId};
+use rondo_core::layout::keyspace::Keyspace;
+use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::probe::Probe;
+use rondo_core::request::operation::Asker;
+use rondo_core::shard::Shard;
+use rondo_core::step::Env;
+use rondo_core::wire::client::{Action, Reply, Request};
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::layout::encode_layout;
+use rondo_core::wire::member::Gossip;
+use rondo_core::wire::message::{Envelope, Message};
+
+const PEER: NodeId = NodeId(2);
+
+/// The store of one shard, and what left it.
+#[derive(Default)]
+struct World {
+    engine: MemoryEngine,
+    random: u64,
+    replies: Vec<Reply>,
+    sent: Vec<(NodeId, Envelope)>,
+}
+
+impl Probe for World {}
+
+impl Env for World {
+    fn mono(&self) -> Mono {
+        Mono(0)
+    }
+    fn wall(&self) -> Wall {
+        Wall(1_000_000)
+    }
+    fn random(&mut self) -> u64 {
+        self.random += 1;
+        self.random
+    }
+    fn engine(&mut self) -> &mut dyn Engine {
+        &mut self.engine
+    }
+    fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
+        self.sent.push((to, envelope));
+        true
+    }
+    fn is_connected(&self, _: NodeId) -> bool {
+        true
+    }
+    fn datagram(&mut self, _: &Address, _: &Gossip) {}
+    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
+    fn reply(&mut self, _: ClientTag, reply: Reply) {
+        self.replies.push(reply);
+    }
+}
+
+/// What a shard is shown.
+struct Shown {
+    layout: Arc<Layout>,
+    members: Membership,
+    lives: Lives,
+}
+
+impl Shown {
+    /// A node that is a cluster alone.
+    fn new() -> Shown {
+        let role = Role { node: NodeId(1), name: "n1".to_owned(), weight: 1, zone: String::new() };
+        let wanted = Quorums { n: 1, r: 1, w: 1 };
+        let layout = Layout::first(1, wanted, vec![role], vec![Keyspace::default_keyspace()]);
+        Shown {
+            layout: Arc::new(layout),
+            members: Membership::new(&config()),
+            lives: Lives::load(&config(), &mut MemoryEngine::new()).expect("an empty store"),
+        }
+    }
+
+    fn reference(&self) -> LayoutRef {
+        self.layout.reference(&encode_layout(&self.layout))
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            life: config().life,
+            barred: None,
+            layout: Some((&self.layout, self.reference())),
+            members: &self.members,
+            lives: &self.lives,
+        }
+    }
+}
+
+fn shard(world: &mut World) -> Shard {
+    Shard::load(&config(), &mut world.engine, Mono(0)).expect("an empty store")
+}
+
+/// The outcome of a request, when everything that it waits for has ended.
+fn outcome(shard: &mut Shard, action: Action, view: View<'_>, world: &mut World) -> Reply {
+    let request = Request {
+        id: RequestId(7),
+        named: false,
+        attempt: 1,
+        source: 0,
+        keyspace: "default".into(),
+        key: Bytes::from_static(b"k"),
+        level: None,
+        deadline_ms: None,
+        action,
+    };
+    shard.begin(Asker::Client(ClientTag(1)), request, view, world).expect("no disk fails");
+    shard.settle(view, world).expect("no disk fails");
+    shard.start_sync(world).expect("no disk fails");
+    shard.settle(view, world).expect("no disk fails");
+    shard.invariants();
+    world.replies.pop().expect("every request is answered")
+}
+
+fn put() -> Action {
+    Action::Put { value: "v".into(), content_type: Bytes::new(), context: None }
+}
+
+#[test]
+fn two_shards_of_one_node_know_nothing_of_each_other() {
+    let shown = Shown::new();
+    let (mut first, mut second) = (World::default(), World::default());
+    let (mut one, mut other) = (shard(&mut first), shard(&mut second));
+    let stored = outcome(&mut one, put(), shown.view(), &mut first);
+    assert!(matches!(stored, Reply::Stored { .. }), "{stored:?}");
+    let found = outcome(&mut one, Action::Get, shown.view(), &mut first);
+    assert!(matches!(found, Reply::Found { .. }), "{found:?}");
+    let absent = outcome(&mut other, Action::Get, shown.view(), &mut second);
+    assert!(matches!(absent, Reply::NotFound { .. }), "{absent:?}");
+    assert!(first.sent.is_empty() && second.sent.is_empty(), "neither says anything to anybody");
+}
+
+#[test]
+fn a_shard_goes_by_what_it_is_shown_in_each_call() {
+    let shown = Shown::new();
+    let mut world = World::default();
+    let mut shard = shard(&mut world);
+    let barred = View { barred: Some("this copy is an old one"), ..shown.view() };
+    let reply = outcome(&mut shard, put(), barred, &mut world);
+    assert_eq!(reply, Reply::unavailable("this copy is an old one").lasting());
+    let reply = outcome(&mut shard, put(), View { layout: None, ..shown.view() }, &mut world);
+    assert!(matches!(reply, Reply::Unavailable { passes: true, .. }), "{reply:?}");
+    let reply = outcome(&mut shard, put(), shown.view(), &mut world);
+    assert!(matches!(reply, Reply::Stored { .. }), "nothing of it stays: {reply:?}");
+}
+
+#[test]
+fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
+    let shown = Shown::new();
+    let mut world = World::default();
+    let mut shard = shard(&mut world);
+    let op = OpId { seq: 5, ..OpId::default() };
+    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let ask = Ask { op, key, question: Question::Read { digest_only: false } };
+    shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
+    shard.settle(shown.view(), &mut world).expect("no disk fails");
+    let (to, envelope) = world.sent.pop().expect("it answers");
+    assert_eq!((to, envelope.life, envelope.layout), (PEER, config().life, shown.reference()));
+    let answer = Answer::State { state: Default::default() };
+    assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, answer }));
+}
+
+fn config() -> NodeConfig {
+    NodeConfig {
+        id: NodeId(1),
+        name: "n1".to_owned(),
+        life: Life { boot: BootEpoch(1), session: SessionId(1) },
+        earlier: Vec::new(),
+        place: 0,
+        actors: Actors::Fresh,
+        cluster: "c".to_owned(),
+        peer_address: Address::default(),
+        client_address: Address::default(),
+        seeds: Vec::new(),
+        bootstrap_expect: 1,
+        partitions: 1,
+        replicas: 3,
+        read_quorum: 2,
+        write_quorum: 2,
+        weight: 1,
+        zone: String::new(),
+        deadline_ms: 1_000,
+        hedge_ms: 10,
+        resend_ms: 100,
+        heartbeat_ms: 100,
+        dead_ms: 1_000,
+        durability: Durability::Batch,
+        memory_bytes_max: MEMORY_BYTES_USUAL,
+    }
+}
