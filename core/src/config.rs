@@ -50,6 +50,8 @@ pub const ENGINE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 32;
 pub const RANGE_KEYS_MAX: usize = 1024;
 /// What one step of a range delete reads of keys and heads, in bytes; one key and its head may go beyond it.
 pub const RANGE_BYTES_MAX: usize = 1 << 20;
+/// The last changes that the memory engine can tell once more; Bitcask has what it has on its disk.
+pub const MEMORY_LOG_CHANGES_MAX: usize = 4096;
 /// The longest causal context token, encoded, in bytes.
 pub const CONTEXT_BYTES_MAX: usize = 4 << 10;
 /// The longest node name or keyspace name, in bytes.

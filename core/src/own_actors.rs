@@ -141,7 +141,9 @@ impl OwnActors {
                 self.actors.insert(partition, own);
                 Some(self.record(partition, own))
             }
-            Actors::Jump | Actors::Fresh => Some(Change::Delete { key: record_key(partition) }),
+            Actors::Jump | Actors::Fresh => {
+                Some(Change::Delete { key: record_key(partition), delta: 0 })
+            }
         })
     }
 
@@ -176,7 +178,7 @@ impl OwnActors {
     /// The partition's actor issues no more.
     pub fn give_up(&mut self, partition: PartitionId) -> Option<Change> {
         self.actors.remove(&partition)?;
-        Some(Change::Delete { key: record_key(partition) })
+        Some(Change::Delete { key: record_key(partition), delta: 0 })
     }
 
     /// The record of an actor.
@@ -185,7 +187,12 @@ impl OwnActors {
         let Own { actor, base } = own;
         let numbers = [actor.0.to_be_bytes(), base.to_be_bytes()].concat();
         let head = [&numbers[..], &self.place.to_be_bytes()].concat();
-        Change::Put { key: record_key(partition), head: Bytes::from(head), body: SmallVec::new() }
+        Change::Put {
+            key: record_key(partition),
+            head: Bytes::from(head),
+            body: SmallVec::new(),
+            delta: 0,
+        }
     }
 }
 

@@ -293,7 +293,7 @@ impl Replica {
             changes.push(change);
         }
         changes.push(match state.is_empty() {
-            true => Change::Delete { key: data_key(key) },
+            true => Change::Delete { key: data_key(key), delta: 0 },
             false => store(key, state)?,
         });
         self.write(key, changes, env).map(drop)
@@ -560,12 +560,12 @@ fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
     if !state.fits() || head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
         return Err(Error::Full("the key's versions do not fit in one record"));
     }
-    Ok(Change::Put { key: data_key(key), head, body })
+    Ok(Change::Put { key: data_key(key), head, body, delta: 0 })
 }
 
 fn number(key: &'static [u8], number: u64) -> Change {
     let head = Bytes::copy_from_slice(&number.to_be_bytes());
-    Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new() }
+    Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new(), delta: 0 }
 }
 
 /// What the record of `CLOCK_KEY` says.

@@ -82,7 +82,7 @@ impl World {
 
     /// A power loss takes a write that had been told to others.
     fn lose(&mut self, key: &KeyRef) {
-        let changes = [Change::Delete { key: data_key(key) }].into_iter().collect();
+        let changes = [Change::Delete { key: data_key(key), delta: 0 }].into_iter().collect();
         self.engine.write(&Batch { changes }).unwrap();
     }
 }
@@ -297,6 +297,7 @@ fn a_record_that_cannot_be_read_is_replaced_and_its_actor_given_up() {
         key: data_key(&key("k")),
         head: Bytes::from_static(b"\xff\xff"),
         body: [].into_iter().collect(),
+        delta: 0,
     };
     world.engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
     let unreadable = replica.read(&key("k"), &mut world.engine);

@@ -72,7 +72,7 @@ fn put(engine: &mut dyn Engine, keys: u64, bytes: usize, order: impl Fn(u64) -> 
     for n in 0..keys {
         let key = Bytes::copy_from_slice(&key(order(n)));
         let body = [value.clone()].into_iter().collect();
-        let change = Change::Put { key, head: Bytes::new(), body };
+        let change = Change::Put { key, head: Bytes::new(), body, delta: 0 };
         engine.write(&Batch { changes: [change].into_iter().collect() }).expect("it writes");
     }
     engine.flush().expect("it flushes");

@@ -144,7 +144,8 @@ mod tests {
 
     fn put(store: &mut Store<MemDisk>) {
         let key = Bytes::from_static(b"k");
-        let change = Change::Put { key: key.clone(), head: key, body: [].into_iter().collect() };
+        let change =
+            Change::Put { key: key.clone(), head: key, body: [].into_iter().collect(), delta: 0 };
         store.engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
     }
 

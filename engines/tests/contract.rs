@@ -13,7 +13,8 @@ use proptest::test_runner::FileFailurePersistence;
 use rand_chacha::ChaCha8Rng;
 use rand_core::{RngCore, SeedableRng};
 use rondo_core::engine::{
-    Batch, Change, Compared, Engine, Lookup, MemoryEngine, Opened, Opening, Scale,
+    Batch, Change, Compared, Engine, LogPlace, Logged, Lookup, MemoryEngine, Opened, Opening,
+    Replay, Scale,
 };
 use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::error::{Error, Result};
@@ -40,6 +41,8 @@ enum Step {
     DeleteRange(u8, u8, usize),
     /// Deletes the first key if it has its head, or one that it never has, and writes the second with it.
     DeleteIfEqual(u8, bool, u8),
+    /// Replays the last writes, so many, in pages of so many bytes.
+    Replay(u64, u64),
     /// Closes and opens again.
     Reopen,
     /// The process ends; the operating system lives on.
@@ -57,6 +60,8 @@ fn steps(max: usize) -> impl Strategy<Value = Vec<Step>> {
         1 => (0..KEYS, 1_usize..5).prop_map(|(key, limit)| Step::Scan(key, limit)),
         1 => (0..KEYS, 0..KEYS, 1_usize..5).prop_map(|(from, to, limit)| Step::DeleteRange(from, to, limit)),
         1 => (0..KEYS, any::<bool>(), 0..KEYS).prop_map(|(key, is_equal, with)| Step::DeleteIfEqual(key, is_equal, with)),
+        1 => (0_u64..40, prop_oneof![Just(0_u64), Just(500), Just(1 << 20)])
+            .prop_map(|(back, bytes)| Step::Replay(back, bytes)),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
     ];
@@ -116,13 +121,15 @@ fn key(n: u8) -> Bytes {
 
 /// A value that names its key and the write it comes from.
 fn change(serial: u64, n: u8, len: Option<u16>) -> Change {
+    // Some say nothing to whoever replays them.
+    let delta = if serial.is_multiple_of(3) { 0 } else { !serial };
     match len {
-        None => Change::Delete { key: key(n) },
+        None => Change::Delete { key: key(n), delta },
         Some(len) => {
             let first = Bytes::from(format!("{serial}:{n}:"));
             let rest = Bytes::from(vec![b'a' + (serial % 26) as u8; usize::from(len)]);
             let head = Bytes::from(format!("head {serial}"));
-            Change::Put { key: key(n), head, body: [first, rest].into_iter().collect() }
+            Change::Put { key: key(n), head, body: [first, rest].into_iter().collect(), delta }
         }
     }
 }
@@ -142,6 +149,22 @@ fn snapshot(engine: &mut dyn Engine) -> Result<Snapshot> {
             None => return Ok(found),
         }
     }
+}
+
+/// All that is told of the log behind a place; `None` when it is gone.
+fn replayed(engine: &mut dyn Engine, from: LogPlace, bytes: u64) -> Result<Option<Vec<Logged>>> {
+    let (mut all, mut from) = (Vec::new(), Some(from));
+    while let Some(at) = from {
+        match engine.replay(at, bytes)? {
+            Replay::Page { changes, next } => {
+                assert!(next.is_none_or(|next| next.after >= at.after && next != at), "{next:?}");
+                all.extend(changes);
+                from = next;
+            }
+            Replay::Gone => return Ok(None),
+        }
+    }
+    Ok(Some(all))
 }
 
 /// An engine beside its model, and the model's state after each batch.
@@ -213,6 +236,7 @@ impl Pair {
                 }
                 assert_eq!(self.engine.delete_range(&from, &to, *limit)?, expected);
             }
+            Step::Replay(back, bytes) => self.replay(*back, *bytes)?,
             Step::DeleteIfEqual(n, is_equal, with) => self.delete_if_equal(*n, *is_equal, *with)?,
             Step::Reopen => {
                 self.disk.forbid_waiting(false);
@@ -238,11 +262,24 @@ impl Pair {
             _ => Bytes::from_static(b"a head that nobody has"),
         };
         let with = Batch { changes: [change(self.serial, with, Some(9))].into_iter().collect() };
-        let expected = self.model.delete_if_equal(&key(n), &head, &with)?;
+        let expected = self.model.delete_if_equal(&key(n), &head, self.serial, &with)?;
         if matches!(expected, Compared::Deleted(_)) {
             self.history.push(snapshot(&mut self.model)?);
         }
-        assert_eq!(self.engine.delete_if_equal(&key(n), &head, &with)?, expected);
+        assert_eq!(self.engine.delete_if_equal(&key(n), &head, self.serial, &with)?, expected);
+        Ok(())
+    }
+
+    fn replay(&mut self, back: u64, bytes: u64) -> Result<()> {
+        let from = LogPlace::after(Lsn((self.history.len() as u64 - 1).saturating_sub(back)));
+        let expected = replayed(&mut self.model, from, u64::MAX)?.expect("it remembers so many");
+        match replayed(&mut *self.engine, from, bytes)? {
+            Some(found) => assert_eq!(found, expected),
+            None => assert!(
+                self.disk.content("store/0000000001.data").is_none(),
+                "without a compaction all of it is there"
+            ),
+        }
         Ok(())
     }
 
@@ -693,8 +730,9 @@ fn a_compaction_brings_nothing_back() {
     }
 }
 
+/// A record without a delta, so that its key lies where the header ends.
 fn put_key(engine: &mut dyn Engine, n: u8) -> Lsn {
-    engine.write(&Batch { changes: [change(1, n, Some(300))].into_iter().collect() }).unwrap()
+    engine.write(&Batch { changes: [change(3, n, Some(300))].into_iter().collect() }).unwrap()
 }
 
 fn sync_all(disk: &MemDisk, engine: &mut dyn Engine) {

@@ -22,7 +22,8 @@ fn open(disk: &MemDisk) -> Result<(Bitcask<MemDisk>, Opened)> {
 
 fn put(key: &'static str, value: String) -> Batch {
     let body = [Bytes::from(value)].into_iter().collect();
-    let change = Change::Put { key: Bytes::from(key), head: Bytes::from_static(b"h"), body };
+    let change =
+        Change::Put { key: Bytes::from(key), head: Bytes::from_static(b"h"), body, delta: 0 };
     Batch { changes: [change].into_iter().collect() }
 }
 
@@ -612,7 +613,7 @@ fn a_store_says_that_its_disk_is_nearly_full_before_it_is() {
     }
     assert!(engine.is_nearly_full() && written.len() > 8, "{}", written.len());
     for key in written {
-        let change = Change::Delete { key: Bytes::from(key) };
+        let change = Change::Delete { key: Bytes::from(key), delta: 0 };
         engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
     }
     sync(&disk, &mut engine, 6_000).unwrap();

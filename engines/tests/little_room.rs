@@ -60,12 +60,12 @@ fn batch(change: Change) -> Batch {
 fn put(engine: &mut Bitcask<MemDisk>, key: &str) -> Result<()> {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let body = [Bytes::from(vec![b'x'; 9_000])].into_iter().collect();
-    engine.write(&batch(Change::Put { head: key.clone(), key, body })).map(drop)
+    engine.write(&batch(Change::Put { head: key.clone(), key, body, delta: 0 })).map(drop)
 }
 
 fn delete(engine: &mut Bitcask<MemDisk>, key: &str) -> Result<()> {
     let key = Bytes::copy_from_slice(key.as_bytes());
-    engine.write(&batch(Change::Delete { key })).map(drop)
+    engine.write(&batch(Change::Delete { key, delta: 0 })).map(drop)
 }
 
 /// Writes values until there is little room; answers how many.

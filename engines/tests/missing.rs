@@ -34,7 +34,7 @@ fn sync(disk: &MemDisk, engine: &mut Started) {
 
 fn write(disk: &MemDisk, engine: &mut Started, key: &'static str, len: usize) {
     let (key, body) = (Bytes::from(key), [vec![b'x'; len].into()].into_iter().collect());
-    let change = Change::Put { head: key.clone(), key, body };
+    let change = Change::Put { head: key.clone(), key, body, delta: 0 };
     engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
     sync(disk, engine);
 }

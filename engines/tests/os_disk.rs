@@ -93,6 +93,7 @@ fn bitcask_lives_on_it() {
         key: key.clone(),
         head: key.clone(),
         body: [key.clone()].into_iter().collect(),
+        delta: 0,
     };
     let lsn = engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
     assert_eq!(engine.start_sync(SyncId(1)).unwrap(), Some(lsn));

@@ -31,7 +31,7 @@ fn key(n: usize) -> Bytes {
 
 fn put(key: Bytes, head: &'static str, len: usize) -> Batch {
     let body = [Bytes::from(vec![b'x'; len])].into_iter().collect();
-    let change = Change::Put { key, head: Bytes::from(head), body };
+    let change = Change::Put { key, head: Bytes::from(head), body, delta: 0 };
     Batch { changes: [change].into_iter().collect() }
 }
 
@@ -166,7 +166,7 @@ fn a_key_is_deleted_if_its_head_is_the_one_that_was_seen() {
         engine.write(&put(key(1), "one", 10)).unwrap();
         let epoch = put(Bytes::from_static(b"\0epoch"), "2", 0);
         let ask = |engine: &mut dyn Engine, n, head: &[u8]| {
-            engine.delete_if_equal(&key(n), head, &epoch).unwrap()
+            engine.delete_if_equal(&key(n), head, 0, &epoch).unwrap()
         };
         for other in [&b"on"[..], b"one ", b"", b"two"] {
             assert_eq!(ask(&mut *engine, 1, other), Compared::Differs, "{kind}");
@@ -180,7 +180,7 @@ fn a_key_is_deleted_if_its_head_is_the_one_that_was_seen() {
         assert_eq!(ask(&mut *engine, 1, b"one"), Compared::Differs, "{kind}: it is gone");
         engine.write(&put(key(1), "one", 10)).unwrap();
         let with = put(key(1), "two", 0);
-        let found = engine.delete_if_equal(&key(1), b"one", &with).unwrap();
+        let found = engine.delete_if_equal(&key(1), b"one", 0, &with).unwrap();
         assert!(matches!(found, Compared::Deleted(_)));
         assert_eq!(engine.get(&key(1)).unwrap(), Lookup::Miss, "{kind}: the deletion comes last");
     }
@@ -193,13 +193,13 @@ fn a_head_that_is_not_in_memory_is_waited_for_and_nothing_is_deleted_before() {
     write(&mut *engine, 1, LONG);
     engine.flush().unwrap();
     disk.set_cold_hook(|_, _, _| true);
-    let found = engine.delete_if_equal(&key(1), b"head", &Batch::default()).unwrap();
+    let found = engine.delete_if_equal(&key(1), b"head", 0, &Batch::default()).unwrap();
     let Compared::Cold(ticket) = found else { panic!("{found:?}") };
     assert_eq!(engine.stats().records, 1);
     engine.start_read(ReadId(1), ticket).unwrap();
     assert!(matches!(disk.run_pending()[..], [DiskDone::Read { .. }]));
     disk.clear_hooks();
-    let found = engine.delete_if_equal(&key(1), b"head", &Batch::default()).unwrap();
+    let found = engine.delete_if_equal(&key(1), b"head", 0, &Batch::default()).unwrap();
     assert!(matches!(found, Compared::Deleted(_)), "{found:?}");
     assert_eq!(engine.get(&key(1)).unwrap(), Lookup::Miss);
 }

@@ -264,7 +264,7 @@ impl World {
             match change.lens {
                 None => {
                     map.remove(&key);
-                    batch.changes.push(Change::Delete { key });
+                    batch.changes.push(Change::Delete { key, delta: 0 });
                 }
                 Some((head, body)) => {
                     let fill = (lsn.0 as u8).wrapping_mul(31).wrapping_add(at as u8);
@@ -279,6 +279,7 @@ impl World {
                         key,
                         head,
                         body: pieces.into_iter().collect(),
+                        delta: 0,
                     });
                 }
             }

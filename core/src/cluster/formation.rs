@@ -360,8 +360,12 @@ fn make_live(endorsed: &mut Endorsed, engine: &mut dyn Engine) -> Result<()> {
 }
 
 fn single(key: &'static [u8], head: Bytes) -> Batch {
-    let change =
-        Change::Put { key: Bytes::from_static(key), head, body: smallvec::SmallVec::new() };
+    let change = Change::Put {
+        key: Bytes::from_static(key),
+        head,
+        body: smallvec::SmallVec::new(),
+        delta: 0,
+    };
     Batch { changes: [change].into_iter().collect() }
 }
 

@@ -420,7 +420,8 @@ fn number(head: &Bytes) -> Result<u128> {
 }
 
 fn single(key: &'static [u8], head: Bytes) -> Batch {
-    let change = Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new() };
+    let change =
+        Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new(), delta: 0 };
     Batch { changes: [change].into_iter().collect() }
 }
 

@@ -15,9 +15,15 @@
 //! A head names all versions of its key, each with the length and the digest of its value, so equal heads mean equal records. Two
 //! heads that say the same in other bytes are unequal; then nothing is deleted, which is the safe side.
 //!
+//! **A replay is whole or refused.** The log tells of each write which keys it changed, in order and without a gap, as far back as
+//! the engine still has it; it does not tell what it wrote, which may be overwritten since. So what is kept up to date
+//! beside the engine, and stored with the write that it includes, is brought up to date by the writes after that one, or else is
+//! made anew by a scan. Each change carries eight bytes for that, which mean nothing to an engine.
+//!
 //! After a crash an engine holds a prefix of its writes, batch by batch, that contains everything that
 //! was durable. It never serves a record that fails its checksum.
 
+use std::collections::BTreeSet;
 use std::io;
 
 use bytes::Bytes;
@@ -71,12 +77,38 @@ pub enum Change {
         head: Bytes,
         /// The body, in pieces that are stored one after another.
         body: SmallVec<[Bytes; 2]>,
+        /// What a replay tells of this change, besides its key; 0 for nothing. Meant for how it moves a leaf of a hash tree.
+        delta: u64,
     },
     /// Removes a key; no error when it is not there.
     Delete {
         /// The key.
         key: Bytes,
+        /// As that of a put.
+        delta: u64,
     },
+}
+
+impl Change {
+    /// A put of which a replay tells the key alone.
+    #[must_use]
+    pub const fn put(key: Bytes, head: Bytes, body: SmallVec<[Bytes; 2]>) -> Change {
+        Change::Put { key, head, body, delta: 0 }
+    }
+
+    /// A deletion of which a replay tells the key alone.
+    #[must_use]
+    pub const fn delete(key: Bytes) -> Change {
+        Change::Delete { key, delta: 0 }
+    }
+
+    /// The key that it changes.
+    #[must_use]
+    pub const fn key(&self) -> &Bytes {
+        match self {
+            Change::Put { key, .. } | Change::Delete { key, .. } => key,
+        }
+    }
 }
 
 /// Changes that are all there or all gone after a crash, in order.
@@ -84,6 +116,68 @@ pub enum Change {
 pub struct Batch {
     /// The changes.
     pub changes: SmallVec<[Change; 2]>,
+}
+
+impl Batch {
+    /// The changes that matter, in order: of several of one key only the last, so that a key and an Lsn together name one
+    /// change.
+    #[must_use]
+    pub fn last_of_each_key(&self) -> SmallVec<[&Change; 4]> {
+        let mut changes: SmallVec<[&Change; 4]> = SmallVec::new();
+        let mut seen = BTreeSet::new();
+        for change in self.changes.iter().rev() {
+            if self.changes.len() == 1 || seen.insert(change.key()) {
+                changes.push(change);
+            }
+        }
+        changes.reverse();
+        changes
+    }
+}
+
+/// A place in the log, between two writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogPlace {
+    /// The last write before it.
+    pub after: Lsn,
+    /// Where the engine looks first; opaque to everyone else, and good for one life of the engine.
+    pub near: u64,
+}
+
+impl LogPlace {
+    /// The place behind a write.
+    #[must_use]
+    pub const fn after(after: Lsn) -> LogPlace {
+        LogPlace { after, near: 0 }
+    }
+}
+
+/// A change, as the log tells it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Logged {
+    /// The write it belongs to.
+    pub lsn: Lsn,
+    /// The key.
+    pub key: Bytes,
+    /// Whether it was a deletion.
+    pub is_delete: bool,
+    /// The delta that it was written with.
+    pub delta: u64,
+}
+
+/// A part of the log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Replay {
+    /// The changes of whole writes, in order and without a gap from the place that was asked for; of several of one key in
+    /// one write, the last.
+    Page {
+        /// The changes. There may be none although there is more.
+        changes: Vec<Logged>,
+        /// Where the next part begins; `None` at the end of the log.
+        next: Option<LogPlace>,
+    },
+    /// The log does not reach back so far, or never came so far.
+    Gone,
 }
 
 /// One page of a scan in key order.
@@ -224,25 +318,33 @@ pub trait Engine: Send {
             },
             Err(error) => return Err(error),
         };
-        let changes: SmallVec<[Change; 2]> =
-            keys.into_iter().map(|key| Change::Delete { key }).collect();
+        let changes: SmallVec<[Change; 2]> = keys.into_iter().map(Change::delete).collect();
         let keys = changes.len();
         let lsn = if keys > 0 { Some(self.write(&Batch { changes })?) } else { None };
         Ok(Erased { keys, lsn, next })
     }
-    /// Deletes `key`, after the changes `with` and in one batch with them, if its head is `head`, byte for byte. The newest
+    /// Deletes `key` with `delta`, after the changes `with` and in one batch with them, if its head is `head`, byte for byte. The newest
     /// write counts, durable or not. Nothing comes between the comparison and the write.
-    fn delete_if_equal(&mut self, key: &Bytes, head: &[u8], with: &Batch) -> Result<Compared> {
+    fn delete_if_equal(
+        &mut self,
+        key: &Bytes,
+        head: &[u8],
+        delta: u64,
+        with: &Batch,
+    ) -> Result<Compared> {
         match self.head(key)? {
             Lookup::Hit(found) if found.head == head => {
                 let mut batch = with.clone();
-                batch.changes.push(Change::Delete { key: key.clone() });
+                batch.changes.push(Change::Delete { key: key.clone(), delta });
                 self.write(&batch).map(Compared::Deleted)
             }
             Lookup::Hit(_) | Lookup::Miss => Ok(Compared::Differs),
             Lookup::Cold(ticket) => Ok(Compared::Cold(ticket)),
         }
     }
+    /// What was written behind a place in the log, visible and not only what is durable: about `bytes_max` bytes of the log
+    /// are looked at, and never less than one write. `Corrupt`: a part that should be there cannot be read.
+    fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay>;
     /// One bounded step of background work, at most about `budget` bytes.
     fn maintain(&mut self, budget: u64) -> Result<Progress>;
     /// Keys whose records were found to be damaged by the start or by background work, each told once. What a read finds, it answers.

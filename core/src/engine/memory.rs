@@ -3,16 +3,18 @@
 //! It loses everything with its process, and its opening says that it keeps nothing; everything it holds counts as durable
 //! at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
 use bytes::Bytes;
 
+use crate::config::MEMORY_LOG_CHANGES_MAX;
 use crate::error::{Error, Result};
 use crate::id::{Lsn, ReadId, SyncId};
 
 use super::contract::{
-    Batch, Change, Engine, EngineStats, Lookup, Page, Progress, ReadTicket, Record,
+    Batch, Change, Engine, EngineStats, LogPlace, Logged, Lookup, Page, Progress, ReadTicket,
+    Record, Replay,
 };
 use super::opened::{Opened, Opening};
 
@@ -24,6 +26,10 @@ const NAME: &str = "memory";
 pub struct MemoryEngine {
     records: BTreeMap<Bytes, Record>,
     lsn: Lsn,
+    /// The last changes, of whole writes.
+    log: VecDeque<Logged>,
+    /// The last write that is not in `log` any more.
+    log_after: Lsn,
     reads: u64,
     writes: u64,
 }
@@ -40,6 +46,25 @@ impl MemoryEngine {
     pub fn open(how: &Opening) -> (Self, Opened) {
         let opened = Opened { engine: NAME, salt: how.salt, ..Opened::default() };
         (Self::new(), opened)
+    }
+
+    /// Remembers what a replay tells of a write, and forgets the oldest ones.
+    fn log(&mut self, batch: &Batch) {
+        let lsn = self.lsn;
+        self.log.extend(batch.last_of_each_key().into_iter().map(|change| match change {
+            Change::Put { key, delta, .. } => {
+                Logged { lsn, key: key.clone(), is_delete: false, delta: *delta }
+            }
+            Change::Delete { key, delta } => {
+                Logged { lsn, key: key.clone(), is_delete: true, delta: *delta }
+            }
+        }));
+        while self.log.len() > MEMORY_LOG_CHANGES_MAX {
+            self.log_after = self.log.front().map_or(self.lsn, |oldest| oldest.lsn);
+            while self.log.front().is_some_and(|oldest| oldest.lsn <= self.log_after) {
+                self.log.pop_front();
+            }
+        }
     }
 
     fn scan(&self, from: &[u8], limit: usize, max: usize, part: fn(&Record) -> Record) -> Page {
@@ -77,16 +102,20 @@ impl Engine for MemoryEngine {
     }
 
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
+        if batch.changes.is_empty() {
+            return Ok(self.lsn);
+        }
         self.lsn.0 += 1;
         self.writes += batch.changes.len() as u64;
+        self.log(batch);
         for change in &batch.changes {
             match change {
-                Change::Put { key, head, body } => {
+                Change::Put { key, head, body, .. } => {
                     let record =
                         Record { lsn: self.lsn, head: head.clone(), body: body.concat().into() };
                     self.records.insert(key.clone(), record);
                 }
-                Change::Delete { key } => {
+                Change::Delete { key, .. } => {
                     self.records.remove(key);
                 }
             }
@@ -117,6 +146,22 @@ impl Engine for MemoryEngine {
     fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
         let head = |record: &Record| Record { body: Bytes::new(), ..record.clone() };
         Ok(self.scan(from, limit, bytes_max, head))
+    }
+
+    fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay> {
+        if from.after < self.log_after || from.after > self.lsn {
+            return Ok(Replay::Gone);
+        }
+        let (mut changes, mut bytes): (Vec<Logged>, u64) = (Vec::new(), 0);
+        for logged in self.log.iter().filter(|logged| logged.lsn > from.after) {
+            let last = changes.last().map(|last| last.lsn);
+            if bytes >= bytes_max && last.is_some_and(|last| last < logged.lsn) {
+                return Ok(Replay::Page { changes, next: last.map(LogPlace::after) });
+            }
+            bytes += logged.key.len() as u64;
+            changes.push(logged.clone());
+        }
+        Ok(Replay::Page { changes, next: None })
     }
 
     fn maintain(&mut self, _: u64) -> Result<Progress> {

@@ -8,8 +8,8 @@ mod opened;
 mod memory;
 
 pub use self::contract::{
-    Batch, Change, Compared, Engine, EngineStats, Erased, Lookup, Page, Progress, ReadTicket,
-    Record,
+    Batch, Change, Compared, Engine, EngineStats, Erased, LogPlace, Logged, Lookup, Page, Progress,
+    ReadTicket, Record, Replay,
 };
 pub use self::memory::MemoryEngine;
 pub use self::opened::{Lost, Opened, Opening, Scale};

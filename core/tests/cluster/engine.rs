@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::Bytes;
 use rondo_core::engine::{
-    Batch, Engine, EngineStats, Lookup, MemoryEngine, Page, Progress, ReadTicket,
+    Batch, Engine, EngineStats, LogPlace, Lookup, MemoryEngine, Page, Progress, ReadTicket, Replay,
 };
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
@@ -136,6 +136,10 @@ impl Engine for SlowEngine {
     }
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
         self.inner.scan_from(from, limit, bytes_max)
+    }
+
+    fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay> {
+        self.inner.replay(from, bytes_max)
     }
 
     fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {

@@ -384,6 +384,7 @@ impl Stage {
             key: Bytes::from_static(b"\0clock"),
             head: Bytes::copy_from_slice(&mark.0.to_be_bytes()),
             body: Default::default(),
+            delta: 0,
         };
         engine.write(&Batch { changes: [change].into_iter().collect() }).expect("memory");
         engine.notes.clear();

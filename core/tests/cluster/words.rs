@@ -148,11 +148,11 @@ pub(crate) fn node(node: &NodeId) -> String {
 /// What a batch stores: clients' keys with their states, and the node's own records by name.
 pub(crate) fn batch(batch: &Batch) -> String {
     let change = |change: &Change| match change {
-        Change::Put { key, head, body } => match parse_data_key(key) {
+        Change::Put { key, head, body, .. } => match parse_data_key(key) {
             Some(of) => format!("{} {}", text(&of.key), record(head, &body.concat().into())),
             None => own(key),
         },
-        Change::Delete { key } => match parse_data_key(key) {
+        Change::Delete { key, .. } => match parse_data_key(key) {
             Some(of) => format!("nothing of {}", text(&of.key)),
             None => format!("no {}", own(key)),
         },

@@ -36,9 +36,7 @@ use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
 use super::keydir::Place;
-use super::record::{
-    self, DELETE, END, FILE_HEADER, FileHeader, HEADER, Header, Kind, LAST, MARK, Parts,
-};
+use super::record::{self, DELETE, END, FILE_HEADER, FileHeader, Header, Kind, LAST, MARK, Parts};
 use super::table::Entry;
 use super::walk::{Item, Walk};
 use super::{Background, Bitcask, DataFile, Keys, hint};
@@ -409,13 +407,15 @@ impl<D: Disk> Bitcask<D> {
                 Some(Item::Record { offset, header, bytes }) => {
                     let (offset, len) = (offset as u32, bytes.len() as u32);
                     let old = Place { file: input, offset, len };
-                    let key = &bytes[HEADER..HEADER + header.key_len];
+                    let key = header.key(bytes);
                     if self.is_kept(compaction, old, &header, key) {
-                        let head = &bytes[HEADER + header.key_len..header.body_at()];
+                        let head = &bytes[header.key_at() + header.key_len..header.body_at()];
                         let body = [Bytes::copy_from_slice(&bytes[header.body_at()..])];
                         let flags = LAST | header.flags & DELETE;
                         let lsn = header.lsn;
-                        let parts = Parts { lsn, index: 0, flags, key, head, body: &body };
+                        // Deltas are told by logs alone.
+                        let delta = 0;
+                        let parts = Parts { lsn, index: 0, flags, delta, key, head, body: &body };
                         self.keep(&parts, old, (number, start), &mut copied);
                     }
                 }
@@ -473,7 +473,7 @@ impl<D: Disk> Bitcask<D> {
             let is_alive = || self.keydir.find(self.fingerprint(key)).any(|place| place == old);
             if entry.deleted && self.is_tombstone_needed(compaction, input, entry.lsn) {
                 let (lsn, flags) = (entry.lsn, LAST | DELETE);
-                let parts = Parts { lsn, index: 0, flags, key, head: &[], body: &[] };
+                let parts = Parts { lsn, index: 0, flags, delta: 0, key, head: &[], body: &[] };
                 self.keep(&parts, old, to, copied);
             } else if !entry.deleted && is_alive() {
                 copied.damaged = true;

@@ -269,7 +269,7 @@ struct Record<'a> {
 
 impl Record<'_> {
     fn key(&self) -> &[u8] {
-        &self.bytes[record::HEADER..record::HEADER + self.header.key_len]
+        self.header.key(self.bytes)
     }
 
     fn end(&self) -> u64 {

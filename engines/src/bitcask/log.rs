@@ -24,7 +24,9 @@ use smallvec::SmallVec;
 
 use super::hint::Summary;
 use super::keydir::Place;
-use super::record::{self, DELETE, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK_LEN, Parts};
+use super::record::{
+    self, DELETE, DELTA_LEN, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK_LEN, Parts,
+};
 use super::sync::note;
 use super::table::{Entry, Table};
 use super::{
@@ -95,12 +97,10 @@ impl<D: Disk> Bitcask<D> {
         let room = self.make_room(size_of_batch(batch));
         self.poison_on_error(room)?;
         let lsn = self.lsn + 1;
-        let changes = last_of_each_key(batch);
+        let changes = batch.last_of_each_key();
         // All reads first: when one fails, nothing has happened.
-        let place = |change: &&Change| {
-            let (key, ..) = parts_of(change);
-            self.find_place(self.fingerprint(key), key)
-        };
+        let place =
+            |change: &&Change| self.find_place(self.fingerprint(change.key()), change.key());
         let places = changes.iter().map(place).collect::<Result<SmallVec<[_; 4]>>>()?;
         for (index, (change, old)) in changes.iter().zip(places).enumerate() {
             let last = if index + 1 == changes.len() { LAST } else { 0 };
@@ -125,7 +125,8 @@ impl<D: Disk> Bitcask<D> {
         let flags = last | if deleted { DELETE } else { 0 };
         let number = self.active.number;
         let active = self.files.get_mut(&number).expect("the active file is a file");
-        let parts = Parts { lsn, index, flags, key, head, body };
+        let delta = delta_of(change);
+        let parts = Parts { lsn, index, flags, delta, key, head, body };
         let (buffer, offset) = (&mut self.active.buffer, active.end as u32);
         let len = record::encode(buffer, active.seed, active.end, &parts) as u32;
         active.end += u64::from(len);
@@ -487,33 +488,25 @@ pub(super) fn start_log<D: Disk>(
     Ok((active, DataFile::empty(file, Kind::Log, seed)))
 }
 
-/// The changes that matter, in order: of several of one key only the last, so that a key and an Lsn
-/// together name one record.
-fn last_of_each_key(batch: &Batch) -> SmallVec<[&Change; 4]> {
-    let mut changes: SmallVec<[&Change; 4]> = SmallVec::new();
-    let mut seen = BTreeSet::new();
-    for change in batch.changes.iter().rev() {
-        if batch.changes.len() == 1 || seen.insert(parts_of(change).0) {
-            changes.push(change);
-        }
-    }
-    changes.reverse();
-    changes
-}
-
 fn size_of_batch(batch: &Batch) -> usize {
     let size = |change: &Change| {
         let (key, head, body) = parts_of(change);
-        HEADER + key.len() + head.len() + body.iter().map(Bytes::len).sum::<usize>()
+        let fixed = HEADER + if delta_of(change) == 0 { 0 } else { DELTA_LEN };
+        fixed + key.len() + head.len() + body.iter().map(Bytes::len).sum::<usize>()
     };
     batch.changes.iter().map(size).sum()
 }
 
 fn parts_of(change: &Change) -> (&[u8], &[u8], &[Bytes]) {
     match change {
-        Change::Put { key, head, body } => (key, head, body),
-        Change::Delete { key } => (key, &[], &[]),
+        Change::Put { key, head, body, .. } => (key, head, body),
+        Change::Delete { key, .. } => (key, &[], &[]),
     }
+}
+
+fn delta_of(change: &Change) -> u64 {
+    let (Change::Put { delta, .. } | Change::Delete { delta, .. }) = *change;
+    delta
 }
 
 fn copy_bytes<D: Disk>(disk: &D, from: &D::File, to: &str, len: u64) -> Result<()> {

@@ -144,7 +144,8 @@ impl<D: Disk> Bitcask<D> {
             let read = self.disk.read_at(&file.file, &mut bytes, u64::from(place.offset))?;
             let header = if read == len { Header::decode(&bytes) } else { None };
             let header = header.ok_or_else(|| self.corrupt(place, "no record is there"))?;
-            if bytes[HEADER..].starts_with(key) && header.key_len == key.len() {
+            let has_key = bytes.get(header.key_at()..).is_some_and(|rest| rest.starts_with(key));
+            if has_key && header.key_len == key.len() {
                 return Ok(true);
             }
             if len >= header.body_at() || len == place.len as usize {
@@ -210,10 +211,10 @@ impl<D: Disk> Bitcask<D> {
             if fits { Ok((header, whole)) } else { Err("the record is not the one expected") }
         });
         let (header, whole) = checked.map_err(|what| self.corrupt(place, what))?;
-        let key_end = HEADER + header.key_len;
+        let key_end = header.key_at() + header.key_len;
         let body = if whole { bytes.slice(header.body_at()..header.len()) } else { Bytes::new() };
         let head = bytes.slice(key_end..header.body_at());
-        Ok((bytes.slice(HEADER..key_end), Record { lsn: Lsn(header.lsn), head, body }))
+        Ok((bytes.slice(header.key_at()..key_end), Record { lsn: Lsn(header.lsn), head, body }))
     }
 
     fn file(&self, place: Place) -> Result<&DataFile<D::File>> {

@@ -50,6 +50,8 @@ mod room;
 
 mod compaction;
 
+mod replay;
+
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -58,7 +60,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::engine::{
-    Batch, Engine, EngineStats, Lookup, Opened, Opening, Page, Progress, ReadTicket,
+    Batch, Engine, EngineStats, LogPlace, Lookup, Opened, Opening, Page, Progress, ReadTicket,
+    Replay,
 };
 use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
@@ -288,6 +291,11 @@ impl<D: Disk> Engine for Bitcask<D> {
     fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
         self.check_sound()?;
         self.scan(from, limit, bytes_max, lookup::Part::Head)
+    }
+
+    fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay> {
+        self.flush()?;
+        self.replay_from(from, bytes_max)
     }
 
     fn is_nearly_full(&self) -> bool {

@@ -8,7 +8,7 @@
 //! | at | size | what |
 //! |---|---|---|
 //! | 0 | 7 | `rondobc` |
-//! | 7 | 1 | format version, 2 |
+//! | 7 | 1 | format version, 3; 2 is read too |
 //! | 8 | 1 | kind: 1 log, 2 compacted |
 //! | 9 | 3 | zero |
 //! | 12 | 4 | the file's number, as in its name |
@@ -17,23 +17,25 @@
 //! | 32 | 8 | the Lsn that was known durable when the file was made |
 //! | 40 | 4 | CRC-32 of bytes 0..40 |
 //!
-//! Record, 28 bytes and key, head, body:
+//! Record, 28 bytes, perhaps a delta, and key, head, body:
 //!
 //! | at | size | what |
 //! |---|---|---|
-//! | 0 | 4 | CRC-32 of bytes 4..28, key and head, started from the file's seed and the record's place |
+//! | 0 | 4 | CRC-32 of bytes 4..28, delta, key and head, started from the file's seed and the record's place |
 //! | 4 | 4 | CRC-32 of the body |
 //! | 8 | 8 | Lsn of the batch |
 //! | 16 | 4 | length of the body |
 //! | 20 | 3 | length of the head |
-//! | 23 | 1 | flags: 1 delete, 2 last of its batch, 4 mark, 8 end |
+//! | 23 | 1 | flags: 1 delete, 2 last of its batch, 4 mark, 8 end, 16 a delta follows |
 //! | 24 | 2 | length of the key |
 //! | 26 | 2 | place in its batch, from 0 |
-//! | 28 | | key, head, body |
+//! | 28 | 0 or 8 | delta; there when it is flagged |
+//! | | | key, head, body |
 //!
 //! The seed is a hash of the file number with the store's salt, and the place is where in the file the record starts: bytes of
 //! another place, file or store, and bytes that a client made to look like a record, are not taken for one. (Version 1
-//! left the place out; a block that a device had read from elsewhere in the same file was believed.) Two checksums let
+//! left the place out; a block that a device had read from elsewhere in the same file was believed. Version 2 is this one
+//! without deltas.) Two checksums let
 //! the versions of a key be read and trusted without its values. A mark has no key, and its head is the
 //! Lsn known durable when it was written (8 bytes); a mark that is also flagged `end` is the last
 //! record of a finished compacted file.
@@ -48,13 +50,18 @@ pub(super) const HEADER: usize = 28;
 pub(super) const MARK_LEN: usize = HEADER + 8;
 /// The longest record in bytes: nothing longer is taken for one.
 pub(super) const RECORD_BYTES_MAX: usize =
-    HEADER + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + BODY_BYTES_MAX;
-pub(super) const VERSION: u8 = 2;
+    HEADER + DELTA_LEN + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + BODY_BYTES_MAX;
+pub(super) const VERSION: u8 = 3;
+/// The oldest version that is read.
+const VERSION_MIN: u8 = 2;
 
 pub(super) const DELETE: u8 = 1;
 pub(super) const LAST: u8 = 2;
 pub(super) const MARK: u8 = 4;
 pub(super) const END: u8 = 8;
+const DELTA: u8 = 16;
+/// The length of a delta in bytes.
+pub(super) const DELTA_LEN: usize = 8;
 
 const MAGIC: &[u8; 7] = b"rondobc";
 
@@ -104,6 +111,8 @@ pub(super) struct Parts<'a> {
     pub(super) lsn: u64,
     pub(super) index: u16,
     pub(super) flags: u8,
+    /// What a replay tells of the change; 0 takes no room.
+    pub(super) delta: u64,
     pub(super) key: &'a [u8],
     pub(super) head: &'a [u8],
     pub(super) body: &'a [Bytes],
@@ -139,7 +148,7 @@ impl FileHeader {
         if !intact {
             return Err(BadHeader::Damaged);
         }
-        if bytes[7] != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&bytes[7]) {
             return Err(BadHeader::Other(bytes[7]));
         }
         let kind = match bytes[8] {
@@ -174,8 +183,8 @@ impl Header {
             && header.body_len <= BODY_BYTES_MAX
             && header.head_len <= HEAD_BYTES_MAX
             && header.key_len <= ENGINE_KEY_BYTES_MAX
-            && header.flags & !(DELETE | LAST | MARK | END) == 0
-            && (header.flags & MARK == 0 || header.head_len == 8);
+            && header.flags & !(DELETE | LAST | MARK | END | DELTA) == 0
+            && (!header.has(MARK) || header.head_len == 8 && !header.has(DELTA));
         possible.then_some(header)
     }
 
@@ -186,7 +195,22 @@ impl Header {
 
     /// Where the body starts: the end of what the first checksum covers.
     pub(super) fn body_at(&self) -> usize {
-        HEADER + self.key_len + self.head_len
+        self.key_at() + self.key_len + self.head_len
+    }
+
+    /// Where the key starts.
+    pub(super) fn key_at(&self) -> usize {
+        HEADER + if self.has(DELTA) { DELTA_LEN } else { 0 }
+    }
+
+    /// The key of the record at the start of `bytes`.
+    pub(super) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.key_at()..self.key_at() + self.key_len]
+    }
+
+    /// The delta of the record at the start of `bytes`.
+    pub(super) fn delta(&self, bytes: &[u8]) -> u64 {
+        if self.has(DELTA) { u64_at(bytes, HEADER) } else { 0 }
     }
 
     pub(super) fn has(&self, flag: u8) -> bool {
@@ -204,7 +228,9 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>
     let start = buffer.len();
     let body_len: usize = parts.body.iter().map(Bytes::len).sum();
     let body_crc = if body_len == 0 { 0 } else { crc_of(parts.body) };
-    let lens = parts.head.len() as u32 | u32::from(parts.flags) << 24;
+    let has_delta = parts.delta != 0;
+    let flags = parts.flags | if has_delta { DELTA } else { 0 };
+    let lens = parts.head.len() as u32 | u32::from(flags) << 24;
     let mut header = [0; HEADER];
     header[4..8].copy_from_slice(&body_crc.to_le_bytes());
     header[8..16].copy_from_slice(&parts.lsn.to_le_bytes());
@@ -213,6 +239,9 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>
     header[24..26].copy_from_slice(&(parts.key.len() as u16).to_le_bytes());
     header[26..28].copy_from_slice(&parts.index.to_le_bytes());
     buffer.extend_from_slice(&header);
+    if has_delta {
+        buffer.extend_from_slice(&parts.delta.to_le_bytes());
+    }
     buffer.extend_from_slice(parts.key);
     buffer.extend_from_slice(parts.head);
     let crc = seeded(placed(seed, at), &buffer[start + 4..]);
@@ -233,8 +262,9 @@ pub(super) fn encode_mark(
 ) -> usize {
     let head = durable.to_le_bytes();
     let lsn = durable.max(1);
-    let flags = MARK | flags;
-    encode(buffer, seed, at, &Parts { lsn, index: 0, flags, key: &[], head: &head, body: &[] })
+    let (flags, delta) = (MARK | flags, 0);
+    let parts = Parts { lsn, index: 0, flags, delta, key: &[], head: &head, body: &[] };
+    encode(buffer, seed, at, &parts)
 }
 
 /// Checks header, key and head of the record at the start of `bytes`, which were read at `at`. The body may be missing.

@@ -43,10 +43,7 @@ impl<D: Disk> Bitcask<D> {
 
     /// Whether a batch has to wait until compactions have given space back. The node's own records may use the reserve.
     pub(super) fn has_to_wait(&self, batch: &Batch) -> bool {
-        let is_own = |change: &Change| {
-            let (Change::Put { key, .. } | Change::Delete { key }) = change;
-            key.first() == Some(&0)
-        };
+        let is_own = |change: &Change| change.key().first() == Some(&0);
         self.is_reserved && !batch.changes.iter().all(is_own)
     }
 

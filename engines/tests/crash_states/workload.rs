@@ -195,7 +195,7 @@ impl Life {
         while let Some(at) = from {
             let first = self.state().range(at.clone()..).next().map(|(key, _)| key.clone());
             if let Some(key) = &first {
-                let state = after(self.state(), &[Change::Delete { key: key.clone() }]);
+                let state = after(self.state(), &[Change::Delete { key: key.clone(), delta: 0 }]);
                 self.history.push((None, state));
             }
             let erased = self.engine.delete_range(&at, b"c", 1)?;
@@ -213,11 +213,11 @@ impl Life {
         let head = self.state().get(&key).map(|(head, _)| head.clone());
         let with = put("b", serial, 0);
         if head.is_some() {
-            let changes = [with.clone(), Change::Delete { key: key.clone() }];
+            let changes = [with.clone(), Change::Delete { key: key.clone(), delta: 0 }];
             self.history.push((None, after(self.state(), &changes)));
         }
         let batch = Batch { changes: [with].into_iter().collect() };
-        match self.engine.delete_if_equal(&key, head.as_deref().unwrap_or(b"none"), &batch)? {
+        match self.engine.delete_if_equal(&key, head.as_deref().unwrap_or(b"none"), 0, &batch)? {
             Compared::Deleted(lsn) => {
                 let last = self.history.last_mut().filter(|_| head.is_some());
                 last.expect("only a key that is there is equal").0 = Some(lsn);
@@ -269,10 +269,10 @@ pub(crate) fn after(content: &Content, changes: &[Change]) -> Content {
     let mut content = content.clone();
     for change in changes {
         match change {
-            Change::Put { key, head, body } => {
+            Change::Put { key, head, body, .. } => {
                 content.insert(key.clone(), (head.clone(), body.concat().into()));
             }
-            Change::Delete { key } => drop(content.remove(key)),
+            Change::Delete { key, .. } => drop(content.remove(key)),
         }
     }
     content
@@ -285,9 +285,10 @@ pub(crate) fn put(key: &'static str, serial: usize, filler: usize) -> Change {
         key: Bytes::from_static(key.as_bytes()),
         head: Bytes::from(format!("h{serial}")),
         body: [Bytes::from(body)].into_iter().collect(),
+        delta: 0,
     }
 }
 
 pub(crate) fn delete(key: &'static str) -> Change {
-    Change::Delete { key: Bytes::from_static(key.as_bytes()) }
+    Change::Delete { key: Bytes::from_static(key.as_bytes()), delta: 0 }
 }

@@ -187,13 +187,13 @@ impl Store {
             batch.changes.push(match words[..] {
                 ["put", key, value] => {
                     let body = [owned(value)].into_iter().collect();
-                    Change::Put { key: owned(key), head: Bytes::new(), body }
+                    Change::Put { key: owned(key), head: Bytes::new(), body, delta: 0 }
                 }
                 ["put", key, value, times] => {
                     let body = [value.repeat(number(times)?).into()].into_iter().collect();
-                    Change::Put { key: owned(key), head: Bytes::new(), body }
+                    Change::Put { key: owned(key), head: Bytes::new(), body, delta: 0 }
                 }
-                ["delete", key] => Change::Delete { key: owned(key) },
+                ["delete", key] => Change::Delete { key: owned(key), delta: 0 },
                 _ => return Err(format!("{change} is no change")),
             });
         }

@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 const FILE_HEADER: usize = 44;
 const RECORD_HEADER: usize = 28;
 const FLAG_MARK: u8 = 4;
+const FLAG_DELTA: u8 = 16;
 
 /// What a disk says.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -113,13 +114,14 @@ impl Record {
         let (head, flags) = ((lengths & 0xFF_FFFF) as usize, (lengths >> 24) as u8);
         let key = usize::from(u16::from_le_bytes([bytes[at + 24], bytes[at + 25]]));
         let is_mark = flags & FLAG_MARK != 0;
-        let body_at = at + RECORD_HEADER + key + head;
+        let delta = if flags & FLAG_DELTA == 0 { 0 } else { 8 };
+        let body_at = at + RECORD_HEADER + delta + key + head;
         let is_possible = lsn > 0
-            && flags < 16
+            && flags < 32
             && body <= BODY_BYTES_MAX
             && head <= HEAD_BYTES_MAX
             && key <= ENGINE_KEY_BYTES_MAX
-            && (!is_mark || head == 8)
+            && (!is_mark || head == 8 && delta == 0)
             && body_at + body <= bytes.len();
         if !is_possible {
             return None;
@@ -161,7 +163,7 @@ mod tests {
         for n in 1..=3 {
             let key = Bytes::from(format!("k{n}"));
             let body = [Bytes::from(vec![b'v'; 100])].into_iter().collect();
-            let change = Change::Put { key: key.clone(), head: key, body };
+            let change = Change::Put { key: key.clone(), head: key, body, delta: 0 };
             engine.write(&Batch { changes: [change].into_iter().collect() }).expect("written");
             assert!(engine.start_sync(SyncId(n)).expect("started").is_some());
             for done in disk.run_pending() {

@@ -163,16 +163,16 @@ impl Shadow {
 
 fn key_of(change: &Change) -> &Bytes {
     match change {
-        Change::Put { key, .. } | Change::Delete { key } => key,
+        Change::Put { key, .. } | Change::Delete { key, .. } => key,
     }
 }
 
 fn apply(content: &mut Content, change: Change) {
     match change {
-        Change::Put { key, head, body } => {
+        Change::Put { key, head, body, .. } => {
             content.insert(key, (head, body.concat().into()));
         }
-        Change::Delete { key } => {
+        Change::Delete { key, .. } => {
             content.remove(&key);
         }
     }
@@ -201,7 +201,7 @@ mod tests {
     fn put(key: &'static str, value: &'static str) -> Batch {
         let (key, head) = (Bytes::from(key), Bytes::from(value));
         Batch {
-            changes: [Change::Put { key, head, body: smallvec::SmallVec::new() }]
+            changes: [Change::Put { key, head, body: smallvec::SmallVec::new(), delta: 0 }]
                 .into_iter()
                 .collect(),
         }

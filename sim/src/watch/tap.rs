@@ -5,7 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Engine, EngineStats, Lookup, Page, Progress, ReadTicket};
+use rondo_core::engine::{
+    Batch, Engine, EngineStats, LogPlace, Lookup, Page, Progress, ReadTicket, Replay,
+};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
 
@@ -107,6 +109,10 @@ impl Engine for Tap {
 
     fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
         self.engine().scan_heads(from, limit, bytes_max)
+    }
+
+    fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay> {
+        self.engine().replay(from, bytes_max)
     }
 
     fn maintain(&mut self, budget: u64) -> Result<Progress> {

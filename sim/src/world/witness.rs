@@ -78,7 +78,7 @@ fn keeps(world: &mut World, node: u32, known: Known) {
 fn writes(world: &mut World, node: u32, batch: &Batch) {
     let mut known = Known::new();
     for change in &batch.changes {
-        let Change::Put { key, head, body } = change else {
+        let Change::Put { key, head, body, .. } = change else {
             continue;
         };
         if &key[..] == replica::CLOCK_KEY {
@@ -114,10 +114,10 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
 /// Of a change, what its engine has to write down.
 fn bytes_of(change: &Change) -> u64 {
     let bytes = match change {
-        Change::Put { key, head, body } => {
+        Change::Put { key, head, body, .. } => {
             key.len() + head.len() + body.iter().map(Bytes::len).sum::<usize>()
         }
-        Change::Delete { key } => key.len(),
+        Change::Delete { key, .. } => key.len(),
     };
     bytes as u64
 }
