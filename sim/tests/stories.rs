@@ -32,7 +32,7 @@ fn the_report_of_a_run_with_cuts_in_memory() {
 
 #[test]
 fn the_report_of_a_run_with_stale_reads_on_bitcask() {
-    insta::assert_snapshot!(report_of(131));
+    insta::assert_snapshot!(report_of(161));
 }
 
 #[test]
