@@ -228,7 +228,10 @@ impl Counters {
             Reply::Unavailable { .. } => self.unavailable += 1,
             Reply::Indeterminate { .. } => self.indeterminate += 1,
             Reply::Overloaded { .. } => self.overloaded += 1,
-            _ => {}
+            Reply::Stored { .. }
+            | Reply::Found { .. }
+            | Reply::NotFound { .. }
+            | Reply::BadRequest { .. } => {}
         }
     }
 }

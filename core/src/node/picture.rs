@@ -17,16 +17,9 @@ impl Node {
         let reached = |node| self.cluster.members.is_alive(node, now);
         let served = layout.map(|layout| Served::new(layout, reached));
         let mut troubles = self.shard.troubles(engine);
-        match (layout, served) {
-            (Some(layout), Some(served)) if served.quorum == 0 => {
-                waiting.push(too_few(layout, reached));
-            }
-            (_, Some(served)) if served.lacking() > 0 => troubles.push(format!(
-                "{} of {} partitions have too few replicas up to be read and written at quorum",
-                served.lacking(),
-                served.partitions
-            )),
-            _ => {}
+        if let (Some(layout), Some(served)) = (layout, served) {
+            waiting.extend((served.quorum == 0).then(|| none_served(layout, reached)));
+            troubles.extend((served.quorum > 0).then(|| lacking(served)).flatten());
         }
         waiting.extend(self.cluster.barred.clone());
         if self.stop_by.is_some() {
@@ -103,11 +96,48 @@ impl Node {
 }
 
 /// Why no key can be served, for people.
-fn too_few(layout: &Layout, is_up: impl Fn(NodeId) -> bool) -> String {
+fn none_served(layout: &Layout, is_up: impl Fn(NodeId) -> bool) -> String {
     let up = layout.roles().iter().filter(|role| is_up(role.node)).count();
     let Quorums { n, r, w } = layout.quorums();
     format!(
         "{up} of {} nodes are up: no key has R={r} and W={w} of its {n} replicas",
         layout.roles().len()
     )
+}
+
+/// That some keys cannot be served, for people.
+fn lacking(served: Served) -> Option<String> {
+    let (lacking, all) = (served.lacking(), served.partitions);
+    (lacking > 0).then(|| {
+        format!("{lacking} of {all} partitions have too few replicas up to be read and written at quorum")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Role;
+    use crate::layout::keyspace::Keyspace;
+
+    #[test]
+    fn what_is_served_is_told_by_r_and_w_of_keys_and_not_by_a_majority() {
+        let role = |node| Role {
+            node: NodeId(node),
+            name: node.to_string(),
+            weight: 1,
+            zone: String::new(),
+        };
+        let wanted = Quorums { n: 3, r: 2, w: 2 };
+        let roles = (1..=6).map(role).collect();
+        let layout = Layout::first(64, wanted, roles, vec![Keyspace::default_keyspace()]);
+        let served = |up: u128| Served::new(&layout, |node| node.0 <= up);
+        assert_eq!((served(6).whole, lacking(served(6))), (64, None));
+        let (two, five) = (served(2), served(5));
+        assert!(two.quorum > 0 && two.lacking() > 0, "two of six serve what lies on both: {two:?}");
+        assert_eq!(lacking(five), None, "one may always be away");
+        assert!(lacking(two).is_some_and(|line| line.contains("of 64 partitions")));
+        assert_eq!(served(1).quorum, 0);
+        let line = none_served(&layout, |node| node.0 == 1);
+        assert_eq!(line, "1 of 6 nodes are up: no key has R=2 and W=2 of its 3 replicas");
+    }
 }
