@@ -142,13 +142,6 @@ pub enum Actors {
     Fresh,
 }
 
-/// When a write is acknowledged.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Durability {
-    /// After a sync, shared by all requests in flight.
-    Batch,
-}
-
 /// What differs from node to node. Every field is chosen by the caller: there are no defaults here.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeConfig {
@@ -196,8 +189,6 @@ pub struct NodeConfig {
     pub heartbeat_ms: u64,
     /// A peer not heard of for this long is taken for dead, in milliseconds.
     pub dead_ms: u64,
-    /// When a write is acknowledged.
-    pub durability: Durability,
     /// What the node may hold in memory, in bytes, its engine's index and caches apart: at least
     /// `MEMORY_BYTES_MIN`. See `budget`.
     pub memory_bytes_max: usize,

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert_eq, proptest};
 use rondo_core::config::{
-    Actors, Durability, LIFE_DOTS, MEMORY_BYTES_USUAL, NodeConfig, RUNS_MAX, issue_runs_max,
+    Actors, LIFE_DOTS, MEMORY_BYTES_USUAL, NodeConfig, RUNS_MAX, issue_runs_max,
 };
 use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
@@ -111,7 +111,6 @@ fn config(boot: u64, actors: Actors) -> NodeConfig {
         resend_ms: 100,
         heartbeat_ms: 100,
         dead_ms: 1_000,
-        durability: Durability::Batch,
         memory_bytes_max: MEMORY_BYTES_USUAL,
     }
 }

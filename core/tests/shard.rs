@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rondo_core::cluster::lives::Lives;
 use rondo_core::cluster::membership::Membership;
 use rondo_core::cluster::view::View;
-use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{Actors, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId, SessionId};
@@ -195,7 +195,6 @@ fn config() -> NodeConfig {
         resend_ms: 100,
         heartbeat_ms: 100,
         dead_ms: 1_000,
-        durability: Durability::Batch,
         memory_bytes_max: MEMORY_BYTES_USUAL,
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rondo_core::budget::Memory;
-use rondo_core::config::{Durability, NodeConfig};
+use rondo_core::config::NodeConfig;
 use rondo_core::env::Address;
 use rondo_core::host::{self, Ended, Parts};
 use rondo_core::inbox::Inbox;
@@ -156,7 +156,6 @@ fn node_config(
         resend_ms: RESEND_MS,
         heartbeat_ms: HEARTBEAT_MS,
         dead_ms: DEAD_MS,
-        durability: Durability::Batch,
         memory_bytes_max: settings.memory_bytes_max,
     }
 }

@@ -432,7 +432,7 @@ fn turn<T>(all: &[T], beat: u64, max: usize) -> impl Iterator<Item = &T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Durability, MEMORY_BYTES_USUAL};
+    use crate::config::MEMORY_BYTES_USUAL;
     use crate::engine::{Engine, MemoryEngine};
     use crate::id::{ClientTag, Life, Lsn};
     use crate::probe::Probe;
@@ -501,7 +501,6 @@ mod tests {
             resend_ms: 100,
             heartbeat_ms: 100,
             dead_ms: 1_000,
-            durability: Durability::Batch,
             memory_bytes_max: MEMORY_BYTES_USUAL,
         }
     }

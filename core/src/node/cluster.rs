@@ -216,7 +216,7 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Actors, Durability, MEMORY_BYTES_USUAL};
+    use crate::config::{Actors, MEMORY_BYTES_USUAL};
     use crate::engine::MemoryEngine;
     use crate::env::{Address, Mono, Wall};
     use crate::id::{ClientTag, KeyspaceId, OpId, RequestId};
@@ -286,7 +286,6 @@ mod tests {
             resend_ms: 100,
             heartbeat_ms: 100,
             dead_ms: 1_000,
-            durability: Durability::Batch,
             memory_bytes_max: MEMORY_BYTES_USUAL,
         }
     }

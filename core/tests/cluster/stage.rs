@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use rondo_core::config::{Actors, Durability, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{Actors, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, RequestId, SessionId};
@@ -546,7 +546,6 @@ pub(crate) fn usual(nodes: usize) -> NodeConfig {
         resend_ms: 100,
         heartbeat_ms: 100,
         dead_ms: 1_000_000,
-        durability: Durability::Batch,
         memory_bytes_max: MEMORY_BYTES_USUAL,
     }
 }

@@ -30,6 +30,9 @@ impl Item<'_> {
     }
 }
 
+/// A header, when that is sound, and what is not.
+type Unsound = (Option<Header>, &'static str);
+
 /// A place in a file.
 pub(super) struct Walk<'a, D: Disk> {
     disk: &'a D,
@@ -94,8 +97,7 @@ impl<'a, D: Disk> Walk<'a, D> {
     }
 
     /// The sound record at `at`, or why there is none, with its header when that is sound.
-    #[allow(clippy::type_complexity, reason = "used twice, in this file")]
-    fn record_at(&mut self, at: u64) -> io::Result<Result<Header, (Option<Header>, &'static str)>> {
+    fn record_at(&mut self, at: u64) -> io::Result<Result<Header, Unsound>> {
         let seed = self.seed;
         let fixed = self.bytes(at, HEADER)?;
         if fixed.len() < HEADER {

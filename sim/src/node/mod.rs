@@ -17,7 +17,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use rondo_core::budget::Memory;
-use rondo_core::config::{Actors, Durability, NodeConfig};
+use rondo_core::config::{Actors, NodeConfig};
 use rondo_core::host::{self, Ended, Parts};
 use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
@@ -351,7 +351,6 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         resend_ms: cluster.resend_ms,
         heartbeat_ms: cluster.heartbeat_ms,
         dead_ms: cluster.dead_ms,
-        durability: Durability::Batch,
         memory_bytes_max: memory_bytes(cluster),
     }
 }
