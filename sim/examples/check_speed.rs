@@ -7,9 +7,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use rondo_sim::check::history::{Event, NEVER, Value, What};
-use rondo_sim::check::model::mixed;
-use rondo_sim::check::{STATES_MAX, Verdict, registers};
+use rondo_sim::check::{Event, NEVER, STATES_MAX, Value, Verdict, What, mixed, registers};
 
 const OPERATIONS: u64 = 1_000_000;
 const CLIENTS: u64 = 50;

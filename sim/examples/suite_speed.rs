@@ -15,7 +15,7 @@ use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
-use rondo_sim::check::model::mixed;
+use rondo_sim::check::mixed;
 use rondo_sim::history::{Answer, Attempt, End, Final, History, Op, Seen, Stamp, value};
 use rondo_sim::oracle;
 use rondo_sim::oracle::index::Index;

@@ -17,7 +17,7 @@ const ATTEMPT_STEPS_MAX: u64 = 20_000;
 
 /// The smallest contradiction that can be found among the operations `ids` of a key that is not linearizable.
 #[must_use]
-pub fn smallest<M: Model>(model: &M, events: &[Event], key: u32, ids: &[u32]) -> Evidence {
+pub(super) fn smallest<M: Model>(model: &M, events: &[Event], key: u32, ids: &[u32]) -> Evidence {
     let mut kept = Kept { model, events, ids: ids.to_vec(), free: Vec::new(), steps: STEPS_MAX };
     let last = kept.cut();
     kept.weaken();

@@ -5,7 +5,7 @@
 //! equal moments order nothing.
 
 /// A moment. Zero is before everything.
-pub type Moment = u64;
+pub(super) type Moment = u64;
 
 /// The end of what never ended: it may take effect at any time after its call, or never.
 pub const NEVER: Moment = u64::MAX;
@@ -78,7 +78,7 @@ impl Event {
 
 /// The events' indices, key by key, in their order.
 #[must_use]
-pub fn by_key(events: &[Event]) -> Vec<Vec<u32>> {
+pub(super) fn by_key(events: &[Event]) -> Vec<Vec<u32>> {
     let keys = events.iter().map(|event| event.key as usize + 1).max().unwrap_or(0);
     let mut counts = vec![0; keys];
     for event in events {

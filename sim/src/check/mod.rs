@@ -4,25 +4,28 @@
 //! which takes no search, by `search` otherwise. Searches take turns, and their turns grow, so a key whose order is
 //! hard to find cannot hide one that is plainly wrong. Nothing here knows of the simulated world.
 
-pub mod history;
+mod history;
 
-pub mod model;
+mod model;
 
-pub mod zones;
+mod zones;
 
-pub mod search;
+mod search;
 
-pub mod evidence;
+mod evidence;
 
 pub mod format;
 
 #[cfg(test)]
 mod agree;
 
-use crate::check::history::{Event, Value, by_key};
-use crate::check::model::{Model, Register};
-use crate::check::search::Search;
-use crate::check::zones::Zones;
+pub use history::{Event, NEVER, Value, What};
+pub use model::{Register, Text, mixed};
+pub use search::{Mixed, Search};
+pub use zones::{Conflict, Zones};
+
+use crate::check::history::by_key;
+use crate::check::model::Model;
 
 /// The steps of a search's first turn, and how much longer each turn is than the last one.
 const FIRST_TURN: u64 = 10_000;

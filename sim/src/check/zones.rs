@@ -36,7 +36,7 @@ pub enum Conflict {
 type Mark = (Moment, u32);
 
 /// No operation: the beginning.
-pub const BEGINNING: u32 = u32::MAX;
+pub(super) const BEGINNING: u32 = u32::MAX;
 
 const NONE: u32 = u32::MAX;
 

@@ -6,9 +6,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use rondo_sim::check::format::{Recorded, jepsen_edn, jepsen_log, kv_edn};
-use rondo_sim::check::history::{NEVER, What};
-use rondo_sim::check::model::Text;
-use rondo_sim::check::{self, STATES_MAX, Verdict};
+use rondo_sim::check::{self, NEVER, STATES_MAX, Text, Verdict, What};
 use rondo_sim::oracle::verdict;
 
 /// The largest file that is read.

@@ -198,9 +198,8 @@ impl Attempt {
 /// The value that operation `id` of `client` writes, `bytes` long at least. No other operation writes it.
 #[must_use]
 pub fn value(id: usize, client: u32, bytes: usize) -> Bytes {
-    let mut text = format!("{id}.c{client}.");
-    while text.len() < bytes {
-        text.push('~');
-    }
+    let mut text = format!("{id}.c{client}.").into_bytes();
+    let long = text.len().max(bytes);
+    text.resize(long, b'~');
     Bytes::from(text)
 }

@@ -16,7 +16,7 @@ use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::Run;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::check::search::Mixed;
+use crate::check::Mixed;
 use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
 use crate::oracle::meets::Meets;
 use crate::scenario::Action;

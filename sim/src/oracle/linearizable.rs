@@ -7,9 +7,7 @@
 //! labels come from the system under test: a violation that rests on one counts only when it is one without labels too,
 //! where all deletes write the same absence, which may take the checker's search.
 
-use crate::check;
-use crate::check::history::{Event, NEVER, Value, What};
-use crate::check::zones::{Conflict, Zones};
+use crate::check::{self, Conflict, Event, NEVER, Value, What, Zones};
 use crate::history::Stamp;
 use crate::oracle::Violation;
 use crate::oracle::index::{Fact, Index, Kind, NOBODY, OfKey, Told};
@@ -147,8 +145,7 @@ fn deleter(of: &OfKey, told: &Told) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    use crate::check::model::Register;
-    use crate::check::search::Search;
+    use crate::check::{Register, Search};
     use crate::draw::{Dice, Draw, Stream};
     use crate::history::History;
     use crate::oracle::made::Made;
