@@ -116,7 +116,7 @@ impl<F> Compaction<F> {
 impl<D: Disk> Bitcask<D> {
     /// One step of whatever is to be done.
     pub(super) fn background_step(&mut self, budget: u64) -> Result<Progress> {
-        if self.errand.is_some() {
+        if self.syncing.errand.is_some() {
             // It is covered by a sync that starts now, whatever is durable already.
             return Ok(self.waiting());
         }
@@ -142,8 +142,8 @@ impl<D: Disk> Bitcask<D> {
             Err(error) => return Err(error),
         };
         let waits_for = match &self.background {
-            _ if self.errand.is_some() => Some(Lsn(self.durable)),
-            Some(Background::Compaction(compaction)) => compaction.waits_for(self.durable),
+            _ if self.syncing.errand.is_some() => Some(Lsn(self.syncing.durable)),
+            Some(Background::Compaction(compaction)) => compaction.waits_for(self.syncing.durable),
             _ => None,
         };
         sometimes!(self.disk, CompactionWaitedForASync, waits_for.is_some());
@@ -151,7 +151,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     pub(super) fn waiting(&self) -> Progress {
-        Progress { waits_for: Some(Lsn(self.durable)), ..Progress::default() }
+        Progress { waits_for: Some(Lsn(self.syncing.durable)), ..Progress::default() }
     }
 
     /// One step of what is under way. After an error that passes it is as it was.
@@ -171,7 +171,7 @@ impl<D: Disk> Bitcask<D> {
                 match &background {
                     Background::Hint(number, _) if matches!(&error, Error::Disk(error) if passes(error)) =>
                     {
-                        self.hints_wait = true;
+                        self.room.hints_wait = true;
                         self.disk.remove(&self.path(*number, "hint-new"))?;
                     }
                     _ => self.background = Some(background),
@@ -202,7 +202,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn plan(&mut self) -> Result<Option<Background<D::File>>> {
-        let hint = match std::mem::take(&mut self.hints_wait) {
+        let hint = match std::mem::take(&mut self.room.hints_wait) {
             true => None,
             false => match self.start_hint(false) {
                 Err(Error::Disk(error)) if passes(&error) => None,
@@ -253,7 +253,8 @@ impl<D: Disk> Bitcask<D> {
         let small_files = files.iter().filter(|(_, file)| small(file)).count();
         let too_many = small_files > SMALL_FILES_MAX;
         // While deletes have to wait, any part is. All files together leave no tombstone that would be compacted again.
-        let is_much = self.is_reserved || dead.saturating_mul(100) >= percent.saturating_mul(all);
+        let is_much =
+            self.room.is_reserved || dead.saturating_mul(100) >= percent.saturating_mul(all);
         let worth = dead > 0 && dead >= self.options.compact_dead_bytes_min && is_much;
         let worth = worth || (dead > 0 && buggify!(self.disk, CompactionForLittle));
         if !worth && !too_many {
@@ -262,7 +263,7 @@ impl<D: Disk> Bitcask<D> {
         // The youngest files are left alone while little in them is dead.
         let idle = |file: &DataFile<D::File>| file.dead() * 200 < percent * file.end;
         let is_left = |file: &DataFile<D::File>| idle(file) && !(too_many && small(file));
-        while !self.is_reserved && files.last().is_some_and(|(_, file)| is_left(file)) {
+        while !self.room.is_reserved && files.last().is_some_and(|(_, file)| is_left(file)) {
             files.pop();
         }
         if buggify!(self.disk, CompactionOfOneFile) {
@@ -277,7 +278,7 @@ impl<D: Disk> Bitcask<D> {
         compaction: &mut Compaction<D::File>,
         budget: u64,
     ) -> Result<Option<u64>> {
-        let durable = self.durable;
+        let durable = self.syncing.durable;
         match &mut compaction.phase {
             Phase::Copy(output) if compaction.inputs.is_empty() || compaction.is_full => {
                 let output = *output;
@@ -335,7 +336,7 @@ impl<D: Disk> Bitcask<D> {
         let input = compaction.inputs[0];
         let number = match output {
             Some(number) => number,
-            None => self.next_number,
+            None => self.names.next_number,
         };
         let copied = self.copy(compaction, input, number, budget)?;
         let mut output = output;
@@ -350,13 +351,13 @@ impl<D: Disk> Bitcask<D> {
         }
         let bytes = copied.read + copied.buffer.len() as u64;
         compaction.offset = copied.offset;
-        compaction.superseded_by = self.lsn;
+        compaction.superseded_by = self.syncing.lsn;
         compaction.phase = Phase::Copy(output);
         if copied.damaged {
             let file = self.files.get_mut(&input).expect("an input is a file");
             file.damaged |= copied.rotten.is_empty();
             for (offset, key) in &copied.rotten {
-                file.note_rotten(*offset, key, &mut self.untold);
+                file.note_rotten(*offset, key, &mut self.leftovers.untold);
             }
             compaction.inputs.clear();
         } else if copied.input_ended {
@@ -434,7 +435,7 @@ impl<D: Disk> Bitcask<D> {
         let (number, start) = to;
         let (key, lsn, deleted) = (parts.key, parts.lsn, parts.flags & DELETE != 0);
         let at = start + copied.buffer.len() as u64;
-        let seed = record::seed(self.salt, number);
+        let seed = record::seed(self.names.salt, number);
         let len = record::encode(&mut copied.buffer, seed, at, parts) as u32;
         let offset = at as u32;
         copied.entries.push((key.into(), Entry { lsn, offset, len, deleted }));
@@ -517,13 +518,13 @@ impl<D: Disk> Bitcask<D> {
     fn start_output(&mut self, number: u32) -> Result<()> {
         let path = self.path(number, "merge");
         let file = self.disk.open(&path, Open::New)?;
-        let (kind, salt, durable) = (Kind::Compacted, self.salt, self.durable);
+        let (kind, salt, durable) = (Kind::Compacted, self.names.salt, self.syncing.durable);
         let header = FileHeader { kind, number, salt, base: 0, durable };
         if let Err(error) = self.disk.write_at(&file, &[&header.encode()], 0) {
             self.disk.remove(&path)?;
             return Err(error.into());
         }
-        self.next_number += 1;
+        self.names.next_number += 1;
         let seed = record::seed(salt, number);
         self.files.insert(number, DataFile::empty(file, kind, seed));
         Ok(())
@@ -576,7 +577,7 @@ impl<D: Disk> Bitcask<D> {
         let writer = hint::Writer::create(&*self.disk, &path, self.files[&number].seed)?;
         let file = self.files.get_mut(&number).expect("an output is a file");
         let mut buffer = Vec::new();
-        record::encode_mark(&mut buffer, file.seed, file.end, self.durable, END);
+        record::encode_mark(&mut buffer, file.seed, file.end, self.syncing.durable, END);
         self.disk.write_at(&file.file, &[&buffer], file.end)?;
         file.end += buffer.len() as u64;
         compaction.is_full = false;

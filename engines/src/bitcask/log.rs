@@ -89,14 +89,14 @@ impl<D: Disk> Bitcask<D> {
     /// Appends a batch to the buffer and points the keydir to it.
     pub(super) fn append(&mut self, batch: &Batch) -> Result<Lsn> {
         if batch.changes.is_empty() {
-            return Ok(Lsn(self.lsn));
+            return Ok(Lsn(self.syncing.lsn));
         }
         if self.has_to_wait(batch) {
             return Err(NO_ROOM);
         }
         let room = self.make_room(size_of_batch(batch));
         self.poison_on_error(room)?;
-        let lsn = self.lsn + 1;
+        let lsn = self.syncing.lsn + 1;
         let changes = batch.last_of_each_key();
         // All reads first: when one fails, nothing has happened.
         let place =
@@ -106,8 +106,8 @@ impl<D: Disk> Bitcask<D> {
             let last = if index + 1 == changes.len() { LAST } else { 0 };
             self.append_change(lsn, index as u16, last, change, old);
         }
-        self.lsn = lsn;
-        self.writes += batch.changes.len() as u64;
+        self.syncing.lsn = lsn;
+        self.counts.writes += batch.changes.len() as u64;
         Ok(Lsn(lsn))
     }
 
@@ -143,11 +143,11 @@ impl<D: Disk> Bitcask<D> {
             }
             (Some(old), true) => {
                 self.keydir.remove(fingerprint, old);
-                self.own_records -= own;
+                self.counts.own_records -= own;
             }
             (None, false) => {
                 self.keydir.insert(fingerprint, place);
-                self.own_records += own;
+                self.counts.own_records += own;
             }
             (None, true) => {}
         }
@@ -188,12 +188,14 @@ impl<D: Disk> Bitcask<D> {
             self.rotate_or_go_on(size as u64)?;
         }
         let early = buggify!(self.disk, BufferWrittenEarly);
-        if self.active.buffer.len() + size > self.options.buffer_bytes_max || early || self.is_full
+        if self.active.buffer.len() + size > self.options.buffer_bytes_max
+            || early
+            || self.room.is_full
         {
             self.write_buffer()?;
         }
-        let again = self.durable > 0 && buggify!(self.disk, MarkRepeated);
-        if self.active.buffer.is_empty() && (self.durable > self.marked || again) {
+        let again = self.syncing.durable > 0 && buggify!(self.disk, MarkRepeated);
+        if self.active.buffer.is_empty() && (self.syncing.durable > self.syncing.marked || again) {
             sometimes!(self.disk, MarkWritten);
             self.append_mark();
         }
@@ -203,8 +205,8 @@ impl<D: Disk> Bitcask<D> {
     fn append_mark(&mut self) {
         let active = self.files.get_mut(&self.active.number).expect("the active file is a file");
         let (buffer, seed, at) = (&mut self.active.buffer, active.seed, active.end);
-        active.end += record::encode_mark(buffer, seed, at, self.durable, 0) as u64;
-        self.marked = self.durable;
+        active.end += record::encode_mark(buffer, seed, at, self.syncing.durable, 0) as u64;
+        self.syncing.marked = self.syncing.durable;
     }
 
     /// Hands the buffer to the operating system in one write.
@@ -216,7 +218,8 @@ impl<D: Disk> Bitcask<D> {
         let file = &self.files[&active.number].file;
         let end = active.flushed + active.buffer.len() as u64;
         let step = self.options.allocate_bytes;
-        let skipped = self.is_full || self.is_low || buggify!(self.disk, AllocationSkipped);
+        let skipped =
+            self.room.is_full || self.room.is_low || buggify!(self.disk, AllocationSkipped);
         if step > 0 && end > active.allocated && !skipped {
             let ahead = end.next_multiple_of(step);
             match self.disk.allocate(file, ahead) {
@@ -229,15 +232,15 @@ impl<D: Disk> Bitcask<D> {
         // A part of it may be in the file now: behind the end, where a cut takes it off.
         let written = self.disk.write_at(file, &[&active.buffer], active.flushed);
         active.allocated = active.allocated.max(end);
-        note(&mut self.dirty, active.number);
-        self.is_full = matches!(&written, Err(error) if passes(error));
-        sometimes!(self.disk, DiskFull, self.is_full);
+        note(&mut self.syncing.dirty, active.number);
+        self.room.is_full = matches!(&written, Err(error) if passes(error));
+        sometimes!(self.disk, DiskFull, self.room.is_full);
         written.map_err(|error| if passes(&error) { NO_ROOM } else { error.into() })?;
         active.flushed = end;
-        self.since_look += active.buffer.len() as u64;
+        self.room.since_look += active.buffer.len() as u64;
         active.buffer.clear();
-        self.handed_over = self.lsn;
-        if self.since_look >= LOOK_BYTES || self.is_low {
+        self.syncing.handed_over = self.syncing.lsn;
+        if self.room.since_look >= LOOK_BYTES || self.room.is_low {
             self.look_at_space();
         }
         Ok(())
@@ -245,11 +248,11 @@ impl<D: Disk> Bitcask<D> {
 
     /// Makes the first active file when there was no room for it at the start. No file is compacted away before its header is durable.
     fn start_late_log(&mut self) -> Result<()> {
-        let number = self.next_number;
+        let number = self.names.next_number;
         let (active, file) = start_log(self, number)?;
-        self.next_number += 1;
+        self.names.next_number += 1;
         let mut files: Vec<D::File> = vec![file.file.clone()];
-        files.extend(self.errand.take().into_iter().flat_map(|errand| errand.files));
+        files.extend(self.syncing.errand.take().into_iter().flat_map(|errand| errand.files));
         self.send_errand(files, true);
         self.active = active;
         self.files.insert(number, file);
@@ -280,14 +283,14 @@ impl<D: Disk> Bitcask<D> {
     pub(super) fn rotate(&mut self) -> Result<()> {
         self.write_buffer()?;
         self.cut_active()?;
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.names.next_number;
+        self.names.next_number += 1;
         let (active, file) = start_log(self, number)?;
         self.files.insert(number, file);
         self.active = active;
-        self.marked = self.marked.max(self.durable);
-        note(&mut self.dirty, number);
-        self.names_dirty = true;
+        self.syncing.marked = self.syncing.marked.max(self.syncing.durable);
+        note(&mut self.syncing.dirty, number);
+        self.syncing.names_dirty = true;
         Ok(())
     }
 
@@ -297,7 +300,7 @@ impl<D: Disk> Bitcask<D> {
         if active.allocated > active.flushed {
             self.disk.set_len(&self.files[&active.number].file, active.flushed)?;
             active.allocated = active.flushed;
-            note(&mut self.dirty, active.number);
+            note(&mut self.syncing.dirty, active.number);
         }
         Ok(())
     }
@@ -315,17 +318,17 @@ impl<D: Disk> Bitcask<D> {
 
     fn close_whole(&mut self) -> Result<()> {
         self.make_durable()?;
-        if self.durable > self.marked {
+        if self.syncing.durable > self.syncing.marked {
             self.append_mark();
         }
         self.write_buffer()?;
         self.cut_active()?;
         self.make_durable()?;
         if buggify!(self.disk, HintSkippedAtClose) {
-            return Ok(self.disk.sync_dir(&self.dir)?);
+            return Ok(self.disk.sync_dir(&self.names.dir)?);
         }
         self.write_hints()?;
-        Ok(self.disk.sync_dir(&self.dir)?)
+        Ok(self.disk.sync_dir(&self.names.dir)?)
     }
 
     /// Copies everything into another directory: links to what does not change, and bytes of the
@@ -364,7 +367,7 @@ impl<D: Disk> Bitcask<D> {
             entries,
             tombstones: file.tombstones,
             damaged: file.damaged,
-            marked: self.durable,
+            marked: self.syncing.durable,
         }
     }
 
@@ -416,9 +419,9 @@ impl<D: Disk> Bitcask<D> {
         let wanted = self.files.iter().find(|&(&number, file)| {
             let written = number == self.active.number && !with_active;
             // A hint says what is durable. It shall say so of the next file too, which could not be missed otherwise.
-            let waits = !with_active && number >= self.listed_below && has_next;
+            let waits = !with_active && number >= self.names.listed_below && has_next;
             let until = file.lsn_max + u64::from(waits);
-            !file.is_sealed() && !written && until <= self.durable && !compacting(number)
+            !file.is_sealed() && !written && until <= self.syncing.durable && !compacting(number)
         });
         let Some((&number, file)) = wanted else {
             return Ok(None);
@@ -474,9 +477,9 @@ pub(super) fn start_log<D: Disk>(
     let header = FileHeader {
         kind: Kind::Log,
         number,
-        salt: bitcask.salt,
-        base: bitcask.lsn,
-        durable: bitcask.durable,
+        salt: bitcask.names.salt,
+        base: bitcask.syncing.lsn,
+        durable: bitcask.syncing.durable,
     };
     if let Err(error) = disk.write_at(&file, &[&header.encode()], 0) {
         disk.remove(&path)?;
@@ -484,7 +487,7 @@ pub(super) fn start_log<D: Disk>(
     }
     let flushed = FILE_HEADER as u64;
     let active = Active { number, buffer: Vec::new(), flushed, allocated: flushed };
-    let seed = record::seed(bitcask.salt, number);
+    let seed = record::seed(bitcask.names.salt, number);
     Ok((active, DataFile::empty(file, Kind::Log, seed)))
 }
 

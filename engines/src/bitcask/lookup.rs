@@ -65,7 +65,8 @@ impl<D: Disk> Bitcask<D> {
 
     pub(super) fn start_cold_read(&self, id: ReadId, ticket: ReadTicket) -> Result<()> {
         let number = ticket.file as u32;
-        let grave = || self.graves.iter().find(|(n, _)| *n == number).map(|(_, file)| file);
+        let grave =
+            || self.leftovers.graves.iter().find(|(n, _)| *n == number).map(|(_, file)| file);
         let file = self.files.get(&number).map(|file| &file.file).or_else(grave);
         let file = file.ok_or(Error::Full("the record has moved; look the key up again"))?;
         let offset = ticket.offset & 0xFFFF_FFFF;
@@ -83,7 +84,7 @@ impl<D: Disk> Bitcask<D> {
 
     /// File and offset have 32 bits each; above them are the halves of a second hash of the key.
     fn ticket(&self, place: Place, key: &[u8]) -> ReadTicket {
-        let check = xxh3_64_with_seed(key, !self.salt);
+        let check = xxh3_64_with_seed(key, !self.names.salt);
         ReadTicket {
             file: u64::from(place.file) | check >> 32 << 32,
             offset: u64::from(place.offset) | check << 32,
@@ -201,7 +202,7 @@ impl<D: Disk> Bitcask<D> {
 
     /// Checks a record, whole or without its body, and answers its key and content.
     fn parse(&self, place: Place, bytes: &Bytes) -> Result<(Bytes, Record)> {
-        let seed = record::seed(self.salt, place.file);
+        let seed = record::seed(self.names.salt, place.file);
         let checked = record::check_head(seed, u64::from(place.offset), bytes).and_then(|header| {
             let whole = bytes.len() >= header.len();
             if whole {

@@ -101,21 +101,38 @@ const GRAVES_MAX: usize = 4;
 /// A Bitcask in one directory of a disk.
 pub struct Bitcask<D: Disk> {
     disk: Arc<D>,
-    dir: String,
     options: Options,
-    /// The store's salt: of its files where there are any.
-    salt: u64,
+    names: Names,
     keydir: Keydir,
-    /// How many keys in the keydir start with a zero byte.
-    own_records: u64,
     files: BTreeMap<u32, DataFile<D::File>>,
     active: Active,
+    syncing: Syncing<D::File>,
+    background: Option<Background<D::File>>,
+    room: Room,
+    leftovers: Leftovers<D::File>,
+    /// After a failure, and after the end: nothing more is done.
+    poisoned: bool,
+    counts: Counts,
+}
+
+/// Where the files are, and how they are called.
+struct Names {
+    dir: String,
+    /// The store's salt: of its files where there are any.
+    salt: u64,
     next_number: u32,
     /// Files with lower numbers were there when the store had been opened: a data directory may have listed them.
     listed_below: u32,
     /// The last log that is listed or noted.
     noted_log: u32,
+}
+
+/// How far writes have come on their way to the device.
+struct Syncing<F> {
+    /// The last write.
     lsn: u64,
+    /// The last write of which the operating system has all.
+    handed_over: u64,
     durable: u64,
     /// The highest durable Lsn that the log names.
     marked: u64,
@@ -123,29 +140,41 @@ pub struct Bitcask<D: Disk> {
     dirty: Vec<u32>,
     /// Whether names were made that no sync has been started for.
     names_dirty: bool,
-    /// The last write of which the operating system has all.
-    handed_over: u64,
-    sync: Option<Sync>,
-    background: Option<Background<D::File>>,
+    running: Option<Sync>,
     /// What background work waits for.
-    errand: Option<Errand<D::File>>,
-    /// Whether the last write found no room.
+    errand: Option<Errand<F>>,
+    /// What background work has written and not asked a sync for, in bytes.
+    ahead: u64,
+}
+
+/// What is known of the room on the disk.
+#[derive(Default)]
+struct Room {
+    /// Whether the last write found none.
     is_full: bool,
-    /// Whether there was less room than `Options::low_water_bytes` when it was looked at last.
+    /// Whether there was less than `Options::low_water_bytes` when it was looked at last.
     is_low: bool,
     /// Whether what was left then is for compactions.
     is_reserved: bool,
-    /// Whether there was no room for a hint: compactions come first.
+    /// Whether there was none for a hint: compactions come first.
     hints_wait: bool,
-    /// Bytes handed over since then.
+    /// Bytes handed over since it was looked at.
     since_look: u64,
-    /// What background work has written and not asked a sync for, in bytes.
-    ahead: u64,
-    graves: VecDeque<(u32, D::File)>,
+}
+
+/// What has been removed or lost and is still of use to somebody.
+struct Leftovers<F> {
+    /// Removed files that stay open.
+    graves: VecDeque<(u32, F)>,
     /// Keys of rotten records that nobody has been told of.
     untold: Vec<Bytes>,
-    poisoned: bool,
-    closed: bool,
+}
+
+/// What people are shown.
+#[derive(Default)]
+struct Counts {
+    /// How many keys in the keydir start with a zero byte.
+    own_records: u64,
     reads: u64,
     writes: u64,
     syncs: u64,
@@ -208,16 +237,16 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn path(&self, number: u32, extension: &str) -> String {
-        file_path(&self.dir, number, extension)
+        file_path(&self.names.dir, number, extension)
     }
 
     fn fingerprint(&self, key: &[u8]) -> u32 {
-        (self.options.fingerprint)(key, self.salt)
+        (self.options.fingerprint)(key, self.names.salt)
     }
 
     /// Answers `Poisoned` after a failure.
     fn check_sound(&self) -> Result<()> {
-        if self.poisoned || self.closed { Err(Error::Poisoned) } else { Ok(()) }
+        if self.poisoned { Err(Error::Poisoned) } else { Ok(()) }
     }
 
     /// After an error nothing in memory is sure to be on disk, except after a refusal: then nothing has happened.
@@ -230,13 +259,13 @@ impl<D: Disk> Bitcask<D> {
 impl<D: Disk> Engine for Bitcask<D> {
     fn head(&mut self, key: &[u8]) -> Result<Lookup> {
         self.check_sound()?;
-        self.reads += 1;
+        self.counts.reads += 1;
         self.look_up(key, lookup::Part::Head)
     }
 
     fn get(&mut self, key: &[u8]) -> Result<Lookup> {
         self.check_sound()?;
-        self.reads += 1;
+        self.counts.reads += 1;
         self.look_up(key, lookup::Part::All)
     }
 
@@ -268,7 +297,7 @@ impl<D: Disk> Engine for Bitcask<D> {
             // What was handed over before can be made durable.
             _ => {}
         }
-        if self.sync.is_some() {
+        if self.syncing.running.is_some() {
             return Err(Error::Busy("a sync is under way; wait for it"));
         }
         Ok(self.begin_sync(id))
@@ -280,7 +309,7 @@ impl<D: Disk> Engine for Bitcask<D> {
     }
 
     fn durable(&self) -> Lsn {
-        Lsn(self.durable)
+        Lsn(self.syncing.durable)
     }
 
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
@@ -310,7 +339,7 @@ impl<D: Disk> Engine for Bitcask<D> {
     }
 
     fn take_damaged(&mut self) -> Vec<Bytes> {
-        std::mem::take(&mut self.untold)
+        std::mem::take(&mut self.leftovers.untold)
     }
 
     fn checkpoint(&mut self, dir: &str) -> Result<Lsn> {
@@ -318,24 +347,34 @@ impl<D: Disk> Engine for Bitcask<D> {
         let result = self.make_durable();
         self.poison_on_error(result)?;
         self.copy_to(dir)?;
-        Ok(Lsn(self.lsn))
+        Ok(Lsn(self.syncing.lsn))
     }
 
     fn invariants(&self) {
-        if self.poisoned || self.closed {
+        if self.poisoned {
             return;
         }
-        assert!(self.durable <= self.lsn && self.handed_over <= self.lsn, "writes come in order");
-        assert!(self.marked <= self.durable, "the log names only what is durable");
-        assert!(self.dirty.is_sorted(), "older files are synced first");
+        assert!(
+            self.syncing.durable <= self.syncing.lsn
+                && self.syncing.handed_over <= self.syncing.lsn,
+            "writes come in order"
+        );
+        assert!(self.syncing.marked <= self.syncing.durable, "the log names only what is durable");
+        assert!(self.syncing.dirty.is_sorted(), "older files are synced first");
         let has_active = self.files.contains_key(&self.active.number);
         assert!(has_active || self.active.number == NO_FILE, "the file that is written is one");
-        assert!(self.files.keys().all(|&number| number < self.next_number), "numbers are new");
+        assert!(
+            self.files.keys().all(|&number| number < self.names.next_number),
+            "numbers are new"
+        );
         for file in self.files.values() {
             assert!(file.live <= file.end, "no more is alive than there is");
-            assert!(file.lsn_max <= self.lsn, "no file is ahead of the log");
+            assert!(file.lsn_max <= self.syncing.lsn, "no file is ahead of the log");
         }
-        assert!(self.graves.len() <= GRAVES_MAX && self.untold.len() <= UNTOLD_MAX, "bounds hold");
+        assert!(
+            self.leftovers.graves.len() <= GRAVES_MAX && self.leftovers.untold.len() <= UNTOLD_MAX,
+            "bounds hold"
+        );
     }
 
     fn stats(&self) -> EngineStats {
@@ -347,7 +386,7 @@ impl<D: Disk> Engine for Bitcask<D> {
         EngineStats {
             name: NAME,
             records: self.keydir.len(),
-            own_records: self.own_records,
+            own_records: self.counts.own_records,
             tombstones: sum(|file| file.tombstones),
             live_bytes: sum(|file| file.live),
             dead_bytes: sum(DataFile::dead),
@@ -355,16 +394,16 @@ impl<D: Disk> Engine for Bitcask<D> {
             files: self.files.len() as u64,
             index_bytes: self.keydir.bytes() + tables.sum::<u64>(),
             damaged: sum(|file| file.rotten.len() as u64),
-            reads: self.reads,
-            writes: self.writes,
-            syncs: self.syncs,
+            reads: self.counts.reads,
+            writes: self.counts.writes,
+            syncs: self.counts.syncs,
         }
     }
 
     fn close(&mut self) -> Result<()> {
         self.check_sound()?;
         let result = self.close_log();
-        self.closed = true;
+        self.poisoned = true;
         self.poison_on_error(result)
     }
 }

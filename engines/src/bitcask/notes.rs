@@ -26,10 +26,10 @@ impl<D: Disk> Bitcask<D> {
     /// Notes that there is the file that is written, once its name is durable, which it is when something in it is.
     pub(super) fn note_log(&mut self) -> Result<()> {
         let number = self.active.number;
-        let is_due = |file: &DataFile<D::File>| file.lsn_min <= self.durable;
-        if number > self.noted_log && self.files.get(&number).is_some_and(is_due) {
+        let is_due = |file: &DataFile<D::File>| file.lsn_min <= self.syncing.durable;
+        if number > self.names.noted_log && self.files.get(&number).is_some_and(is_due) {
             self.note_made(&[number])?;
-            self.noted_log = number;
+            self.names.noted_log = number;
         }
         Ok(())
     }
@@ -37,7 +37,7 @@ impl<D: Disk> Bitcask<D> {
     /// Notes which files will be removed. It may be tried again.
     pub(super) fn note_removals(&self, numbers: impl Iterator<Item = u32>) -> Result<()> {
         for number in numbers {
-            if number < self.listed_below {
+            if number < self.names.listed_below {
                 self.make_note(number, "gone")?;
             }
             match self.disk.remove(&self.path(number, "made")) {
@@ -61,11 +61,11 @@ impl<D: Disk> Bitcask<D> {
         self.disk.remove(&self.path(number, "hint"))?;
         self.send_errand(Vec::new(), true);
         if let Some(file) = self.files.remove(&number) {
-            self.graves.push_back((number, file.file));
+            self.leftovers.graves.push_back((number, file.file));
         }
         let most = if self.has_little_room() { 1 } else { GRAVES_MAX };
-        while self.graves.len() > most {
-            self.graves.pop_front();
+        while self.leftovers.graves.len() > most {
+            self.leftovers.graves.pop_front();
         }
         Ok(())
     }
@@ -78,7 +78,7 @@ impl<D: Disk> Bitcask<D> {
             self.disk.remove(&self.path(*number, "hint"))?;
         }
         if !numbers.is_empty() {
-            self.disk.sync_dir(&self.dir)?;
+            self.disk.sync_dir(&self.names.dir)?;
         }
         Ok(())
     }

@@ -38,7 +38,10 @@ use super::order::{Order, Source, Stop};
 use super::record::{self, BadHeader, END, FILE_HEADER, FileHeader, Kind, MARK};
 use super::table::{Entry, Table};
 use super::walk::{Item, Walk};
-use super::{Active, Bitcask, DataFile, Keys, NAME, NO_FILE, Options, file_path, log, make_dir};
+use super::{
+    Active, Bitcask, Counts, DataFile, Keys, Leftovers, NAME, NO_FILE, Names, Options, Room,
+    Syncing, file_path, log, make_dir,
+};
 
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
@@ -105,21 +108,21 @@ pub(super) fn open<D: Disk>(
     let has_tails = !tails.is_empty();
     tails.into_iter().try_for_each(|tail| bitcask.settle(tail))?;
     if has_tails {
-        bitcask.disk.sync_dir(&bitcask.dir)?;
+        bitcask.disk.sync_dir(&bitcask.names.dir)?;
     }
-    bitcask.lsn = follow.durable.max(follow.last);
-    bitcask.durable = bitcask.lsn;
-    bitcask.marked = bitcask.lsn;
-    bitcask.handed_over = bitcask.lsn;
+    bitcask.syncing.lsn = follow.durable.max(follow.last);
+    bitcask.syncing.durable = bitcask.syncing.lsn;
+    bitcask.syncing.marked = bitcask.syncing.lsn;
+    bitcask.syncing.handed_over = bitcask.syncing.lsn;
     bitcask.write_hints()?;
     bitcask.start_first_log()?;
     bitcask.remove_empty(&empty)?;
-    bitcask.listed_below = bitcask.next_number;
-    bitcask.noted_log = bitcask.active.number;
+    bitcask.names.listed_below = bitcask.names.next_number;
+    bitcask.names.noted_log = bitcask.active.number;
     bitcask.fill_keydir()?;
     bitcask.look_at_space();
     opened.torn_bytes = follow.torn;
-    opened.last = Lsn(bitcask.lsn);
+    opened.last = Lsn(bitcask.syncing.lsn);
     opened.files = bitcask.data_files();
     Ok((bitcask, opened))
 }
@@ -131,40 +134,37 @@ fn new_bitcask<D: Disk>(
     salt: u64,
     next_number: u32,
 ) -> Bitcask<D> {
-    Bitcask {
-        disk,
+    let names = Names {
         dir: dir.to_owned(),
-        options,
         salt,
-        keydir: Keydir::new(),
-        own_records: 0,
-        files: BTreeMap::new(),
-        active: Active { number: NO_FILE, buffer: Vec::new(), flushed: 0, allocated: 0 },
         next_number,
         listed_below: next_number,
         noted_log: NO_FILE,
+    };
+    let syncing = Syncing {
         lsn: 0,
+        handed_over: 0,
         durable: 0,
         marked: 0,
         dirty: Vec::new(),
         names_dirty: false,
-        handed_over: 0,
-        sync: None,
-        background: None,
+        running: None,
         errand: None,
-        is_full: false,
-        is_low: false,
-        is_reserved: false,
-        hints_wait: false,
-        since_look: 0,
         ahead: 0,
-        graves: VecDeque::new(),
-        untold: Vec::new(),
+    };
+    Bitcask {
+        disk,
+        options,
+        names,
+        keydir: Keydir::new(),
+        files: BTreeMap::new(),
+        active: Active { number: NO_FILE, buffer: Vec::new(), flushed: 0, allocated: 0 },
+        syncing,
+        background: None,
+        room: Room::default(),
+        leftovers: Leftovers { graves: VecDeque::new(), untold: Vec::new() },
         poisoned: false,
-        closed: false,
-        reads: 0,
-        writes: 0,
-        syncs: 0,
+        counts: Counts::default(),
     }
 }
 
@@ -269,7 +269,7 @@ impl<D: Disk> Bitcask<D> {
         follow: &mut Follow,
         opened: &mut Opened,
     ) -> Result<(DataFile<D::File>, Option<Tail>)> {
-        let seed = record::seed(self.salt, found.number);
+        let seed = record::seed(self.names.salt, found.number);
         let kind = match found.header {
             Some(header) => header.kind,
             None if self.has_end(&found, seed)? => Kind::Compacted,
@@ -373,13 +373,13 @@ impl<D: Disk> Bitcask<D> {
         } else {
             return;
         };
-        opened.lost.push(Lost { file: self.dir.clone(), offset: 0, what: missing });
+        opened.lost.push(Lost { file: self.names.dir.clone(), offset: 0, what: missing });
     }
 
     /// Makes the first active file; its header, which names all that was recovered, is durable. Where there is no room for it
     /// the store can be read all the same, and the first write tries again.
     fn start_first_log(&mut self) -> Result<()> {
-        let number = self.next_number;
+        let number = self.names.next_number;
         let (active, file) = match log::start_log(self, number) {
             Err(Error::Full(_)) => {
                 sometimes!(self.disk, OpenedOnAFullDisk);
@@ -387,9 +387,9 @@ impl<D: Disk> Bitcask<D> {
             }
             other => other?,
         };
-        self.next_number += 1;
+        self.names.next_number += 1;
         self.disk.sync_now(&file.file)?;
-        self.disk.sync_dir(&self.dir)?;
+        self.disk.sync_dir(&self.names.dir)?;
         self.active = active;
         self.files.insert(number, file);
         Ok(())
@@ -416,7 +416,7 @@ impl<D: Disk> Bitcask<D> {
             },
         })?;
         self.keydir = keydir;
-        self.own_records = own_records;
+        self.counts.own_records = own_records;
         for (number, bytes) in live {
             self.add_live(number, bytes as i64);
         }

@@ -21,7 +21,7 @@ impl<D: Disk> Bitcask<D> {
     /// One page of the log behind a place. Everything is handed over.
     pub(super) fn replay_from(&self, from: LogPlace, bytes_max: u64) -> Result<Replay> {
         let after = from.after.0;
-        if after == self.lsn {
+        if after == self.syncing.lsn {
             return Ok(Replay::Page { changes: Vec::new(), next: None });
         }
         let Some((number, file)) = self.log_with(after + 1) else {
@@ -47,7 +47,7 @@ impl<D: Disk> Bitcask<D> {
                 changes.push(Logged { lsn: Lsn(header.lsn), key, is_delete, delta });
                 last = header.lsn;
             }
-            if header.has(LAST) && walk.offset() - begun >= bytes_max && last < self.lsn {
+            if header.has(LAST) && walk.offset() - begun >= bytes_max && last < self.syncing.lsn {
                 let near = u64::from(number) << 32 | walk.offset();
                 return Ok(Replay::Page {
                     changes,
@@ -58,7 +58,7 @@ impl<D: Disk> Bitcask<D> {
         if !sequence.is_at(file.lsn_max) {
             return Err(self.broken(number, walk.offset()));
         }
-        let next = (last < self.lsn).then_some(LogPlace::after(Lsn(last)));
+        let next = (last < self.syncing.lsn).then_some(LogPlace::after(Lsn(last)));
         Ok(Replay::Page { changes, next })
     }
 

@@ -21,30 +21,30 @@ const RESERVED_SIXTEENTHS: u64 = 13;
 impl<D: Disk> Bitcask<D> {
     /// Sees how much room is left. A disk that does not say has enough.
     pub(super) fn look_at_space(&mut self) {
-        self.since_look = 0;
+        self.room.since_look = 0;
         let low = self.options.low_water_bytes;
         if low > 0 {
             let free = self.disk.space().map_or(u64::MAX, |space| space.free);
-            self.is_low = free < low;
+            self.room.is_low = free < low;
             // What a compaction has taken of the reserve it gives back.
             let lent = match &self.background {
                 Some(Background::Compaction(compaction)) => compaction.output(),
                 _ => None,
             };
             let lent = lent.and_then(|number| self.files.get(&number)).map_or(0, |file| file.end);
-            self.is_reserved = free.saturating_add(lent) < low / 16 * RESERVED_SIXTEENTHS;
-            sometimes!(self.disk, DiskNearlyFull, self.is_low);
+            self.room.is_reserved = free.saturating_add(lent) < low / 16 * RESERVED_SIXTEENTHS;
+            sometimes!(self.disk, DiskNearlyFull, self.room.is_low);
         }
     }
 
     pub(super) const fn has_little_room(&self) -> bool {
-        self.is_low || self.is_full
+        self.room.is_low || self.room.is_full
     }
 
     /// Whether a batch has to wait until compactions have given space back. The node's own records may use the reserve.
     pub(super) fn has_to_wait(&self, batch: &Batch) -> bool {
         let is_own = |change: &Change| change.key().first() == Some(&0);
-        self.is_reserved && !batch.changes.iter().all(is_own)
+        self.room.is_reserved && !batch.changes.iter().all(is_own)
     }
 
     /// The oldest of these files, as far as nothing points to them and nothing in them hides what remains.
@@ -66,12 +66,12 @@ impl<D: Disk> Bitcask<D> {
     /// that it is tried again.
     pub(super) fn end_log_for_room(&mut self) -> Result<Progress> {
         // They take room. A read that was announced before looks its key up again.
-        self.graves.clear();
+        self.leftovers.graves.clear();
         self.look_at_space();
         let number = self.active.number;
         if !self.has_little_room()
             || number == NO_FILE
-            || self.sync.is_some()
+            || self.syncing.running.is_some()
             || !self.pays(&self.files[&number])
         {
             return Ok(Progress::default());

@@ -36,42 +36,42 @@ pub(super) struct Errand<F> {
 impl<D: Disk> Bitcask<D> {
     /// Starts a sync of all that has been handed to the operating system, unless that is durable.
     pub(super) fn begin_sync(&mut self, id: SyncId) -> Option<Lsn> {
-        if self.durable == self.handed_over && self.errand.is_none() {
+        if self.syncing.durable == self.syncing.handed_over && self.syncing.errand.is_none() {
             sometimes!(self.disk, NothingToSync);
             return None;
         }
-        let files = std::mem::take(&mut self.dirty);
-        let mut has_names = std::mem::take(&mut self.names_dirty);
+        let files = std::mem::take(&mut self.syncing.dirty);
+        let mut has_names = std::mem::take(&mut self.syncing.names_dirty);
         // A file that a compaction has removed meanwhile was durable, and is durable elsewhere.
         let there = |number| self.files.get(number).map(|file| file.file.clone());
         let mut handles: Vec<D::File> = files.iter().filter_map(there).collect();
         sometimes!(self.disk, SyncCoveredTwoFiles, files.len() > 1);
-        if let Some(errand) = &mut self.errand {
+        if let Some(errand) = &mut self.syncing.errand {
             handles.extend(errand.files.iter().cloned());
             errand.sync = Some(id);
             has_names |= errand.has_names;
         }
-        let dirs = if has_names { vec![self.dir.clone()] } else { Vec::new() };
+        let dirs = if has_names { vec![self.names.dir.clone()] } else { Vec::new() };
         self.disk.start_sync(id, handles, dirs);
-        self.sync = Some(Sync { id, lsn: self.handed_over, files, has_names });
-        Some(Lsn(self.handed_over))
+        self.syncing.running = Some(Sync { id, lsn: self.syncing.handed_over, files, has_names });
+        Some(Lsn(self.syncing.handed_over))
     }
 
     /// The sync under way has ended.
     pub(super) fn end_sync(&mut self, id: SyncId, result: io::Result<()>) -> Result<Lsn> {
-        match self.sync.take() {
+        match self.syncing.running.take() {
             Some(sync) if sync.id == id => {
                 let result = result.map_err(Error::Disk);
                 self.poison_on_error(result)?;
-                self.syncs += 1;
-                self.durable = self.durable.max(sync.lsn);
-                if self.errand.as_ref().is_some_and(|errand| errand.sync == Some(id)) {
-                    self.errand = None;
+                self.counts.syncs += 1;
+                self.syncing.durable = self.syncing.durable.max(sync.lsn);
+                if self.syncing.errand.as_ref().is_some_and(|errand| errand.sync == Some(id)) {
+                    self.syncing.errand = None;
                 }
-                Ok(Lsn(self.durable))
+                Ok(Lsn(self.syncing.durable))
             }
             other => {
-                self.sync = other;
+                self.syncing.running = other;
                 Err(Error::Malformed("this sync was not started here"))
             }
         }
@@ -79,14 +79,14 @@ impl<D: Disk> Bitcask<D> {
 
     /// Background work goes on when these files, and then the names in the directory, are durable.
     pub(super) fn send_errand(&mut self, files: Vec<D::File>, has_names: bool) {
-        self.ahead = 0;
-        self.errand = Some(Errand { files, has_names, sync: None });
+        self.syncing.ahead = 0;
+        self.syncing.errand = Some(Errand { files, has_names, sync: None });
     }
 
     /// Background work has written so many more bytes into a file. It may have to wait.
     pub(super) fn write_ahead(&mut self, file: &D::File, bytes: u64) {
-        self.ahead += bytes;
-        if self.ahead >= AHEAD_BYTES_MAX {
+        self.syncing.ahead += bytes;
+        if self.syncing.ahead >= AHEAD_BYTES_MAX {
             self.send_errand(vec![file.clone()], false);
         }
     }
@@ -100,8 +100,8 @@ impl<D: Disk> Bitcask<D> {
     /// Makes everything durable that the operating system has, names included, and waits for it.
     pub(super) fn wait_for_device(&mut self) -> Result<()> {
         // What a sync under way covers is not durable yet either.
-        let under_way = self.sync.iter().flat_map(|sync| &sync.files);
-        let mut numbers: Vec<u32> = under_way.chain(&self.dirty).copied().collect();
+        let under_way = self.syncing.running.iter().flat_map(|sync| &sync.files);
+        let mut numbers: Vec<u32> = under_way.chain(&self.syncing.dirty).copied().collect();
         numbers.dedup();
         for number in numbers {
             // A file that a compaction removed meanwhile was durable elsewhere before.
@@ -109,14 +109,14 @@ impl<D: Disk> Bitcask<D> {
                 self.disk.sync_now(&file.file)?;
             }
         }
-        let under_way = self.sync.as_ref().is_some_and(|sync| sync.has_names);
-        let asked_for = self.errand.as_ref().is_some_and(|errand| errand.has_names);
-        if self.names_dirty || under_way || asked_for {
-            self.disk.sync_dir(&self.dir)?;
+        let under_way = self.syncing.running.as_ref().is_some_and(|sync| sync.has_names);
+        let asked_for = self.syncing.errand.as_ref().is_some_and(|errand| errand.has_names);
+        if self.syncing.names_dirty || under_way || asked_for {
+            self.disk.sync_dir(&self.names.dir)?;
         }
-        self.dirty.clear();
-        self.names_dirty = false;
-        self.durable = self.handed_over;
+        self.syncing.dirty.clear();
+        self.syncing.names_dirty = false;
+        self.syncing.durable = self.syncing.handed_over;
         Ok(())
     }
 }
