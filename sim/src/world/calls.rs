@@ -16,12 +16,22 @@ use crate::world::fullness;
 use crate::world::witness;
 use crate::world::{Event, Shared, World};
 
+/// What a slow link carries in a millisecond, in bytes.
+const SLOW_LINK_BYTES_MS: u64 = 256;
 /// How long after its deadline an operation may end, in milliseconds: what a clock drifts by until then.
 const SLACK_MS: u64 = 20;
 /// The same when the node's alarm rings late now and then.
 const LATE_SLACK_MS: u64 = 150;
 /// The same on a node whose time or processor is meddled with.
 const BENT_SLACK_MS: u64 = 500;
+
+/// How much longer than the cluster's deadline an operation may take, in milliseconds: a client that asks after the heal waits for
+/// the largest value to cross a slow link, since a read that is given up too early begins anew.
+fn patience_ms(world: &World, op: usize) -> u64 {
+    let drawn = &world.scenario.operations;
+    let largest = drawn.iter().map(|operation| u64::from(operation.bytes)).max();
+    if op < drawn.len() { 0 } else { largest.unwrap_or(0) / SLOW_LINK_BYTES_MS }
+}
 
 /// A client sends an attempt.
 pub fn call(shared: &Shared, op: usize, attempt: usize) {
@@ -38,7 +48,7 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     let change = attempt.checked_sub(1).and_then(|retry| operation.retries[retry].change);
     let deadline_ms = match change {
         Some(Change::Deadline(ms)) => ms,
-        _ => world.scenario.cluster.deadline_ms,
+        _ => world.scenario.cluster.deadline_ms + patience_ms(world, op),
     };
     world.op(op);
     let called = world.note("call", node, &[attempt as u8], || {
