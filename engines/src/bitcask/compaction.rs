@@ -47,6 +47,9 @@ const SMALL_FILES_MAX: usize = 32;
 /// Hints are read this many blocks at a time when damage is looked up.
 const BLOCKS_AT_ONCE: usize = 16;
 
+/// So many files are noted in one step: each costs a call or two of the disk.
+const NOTES_MAX: usize = 8;
+
 /// A compaction under way.
 pub(super) struct Compaction<F> {
     /// Files to copy, oldest first; of the first one, from `offset` on.
@@ -70,8 +73,8 @@ enum Phase<F> {
     Hint(u32, hint::Writer<F>),
     /// The output is durable and has its hint: it gets its name.
     Name(u32),
-    /// Noting what has been made and what will be removed: what has been copied.
-    Note,
+    /// Noting what has been made and what will be removed: what has been copied. So many are noted.
+    Note(usize),
     /// Removing them.
     Remove,
 }
@@ -94,7 +97,7 @@ struct Copied {
 impl<F> Compaction<F> {
     /// What has to be durable before anything can be done.
     fn waits_for(&self, durable: u64) -> Option<Lsn> {
-        let waits = matches!(self.phase, Phase::Note) && self.superseded_by > durable;
+        let waits = matches!(self.phase, Phase::Note(_)) && self.superseded_by > durable;
         waits.then_some(Lsn(self.superseded_by))
     }
 
@@ -108,7 +111,7 @@ impl<F> Compaction<F> {
         match &self.phase {
             Phase::Copy(output) => *output == Some(number),
             Phase::Hint(output, _) | Phase::Name(output) => *output == number,
-            Phase::Note | Phase::Remove => false,
+            Phase::Note(_) | Phase::Remove => false,
         }
     }
 }
@@ -305,14 +308,20 @@ impl<D: Disk> Bitcask<D> {
             Phase::Name(number) => {
                 self.disk.rename(&self.path(*number, "merge"), &self.path(*number, "data"))?;
                 self.send_errand(Vec::new(), true);
-                compaction.phase = Phase::Note;
+                compaction.phase = Phase::Note(0);
             }
-            Phase::Note if durable < compaction.superseded_by => {}
-            Phase::Note => {
-                self.note_made(&compaction.outputs)?;
-                self.note_removals(compaction.consumed.iter().copied())?;
-                self.send_errand(Vec::new(), true);
-                compaction.phase = Phase::Remove;
+            Phase::Note(_) if durable < compaction.superseded_by => {}
+            Phase::Note(noted) => {
+                let (from, until, made) = (*noted, *noted + NOTES_MAX, compaction.outputs.len());
+                self.note_made(&compaction.outputs[from.min(made)..until.min(made)])?;
+                let (from, to) = (from.saturating_sub(made), until.saturating_sub(made));
+                self.note_removals(compaction.consumed.iter().copied().take(to).skip(from))?;
+                if until < made + compaction.consumed.len() {
+                    compaction.phase = Phase::Note(until);
+                } else {
+                    self.send_errand(Vec::new(), true);
+                    compaction.phase = Phase::Remove;
+                }
             }
             Phase::Remove => match compaction.consumed.pop_front() {
                 Some(number) => self.remove_file(number)?,
@@ -569,7 +578,7 @@ impl<D: Disk> Bitcask<D> {
         output: Option<u32>,
     ) -> Result<()> {
         let Some(number) = output else {
-            compaction.phase = Phase::Note;
+            compaction.phase = Phase::Note(0);
             return Ok(());
         };
         // First what may fail.

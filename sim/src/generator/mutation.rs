@@ -50,6 +50,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "late-forward",
     "live-copy-beside",
     "live-copy-put-back",
+    "many-files-noted",
     "many-lives",
     "mark-in-an-older-log",
     "merge-ends-in-zeroes",
