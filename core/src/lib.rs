@@ -53,3 +53,11 @@ pub mod shard;
 pub mod node;
 
 pub mod host;
+
+// What tests inside the crate share with those in `tests/`, which know it by this name.
+#[cfg(test)]
+extern crate self as rondo_core;
+
+#[cfg(test)]
+#[path = "../tests/fixtures/node_config.rs"]
+mod node_config;

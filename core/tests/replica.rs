@@ -1,11 +1,12 @@
 //! The local copy of a node over several lives: an actor whose dots may be lost issues no more, not even after
 //! a clean end. What a cold read may bring is told in `cluster/stories.rs`.
 
+#[path = "fixtures/node_config.rs"]
+mod node_config;
+
 use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert_eq, proptest};
-use rondo_core::config::{
-    Actors, LIFE_DOTS, MEMORY_BYTES_USUAL, NodeConfig, RUNS_MAX, issue_runs_max,
-};
+use rondo_core::config::{Actors, LIFE_DOTS, NodeConfig, RUNS_MAX, issue_runs_max};
 use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::error::Error;
@@ -23,6 +24,8 @@ use rondo_core::wire::key::KeyRef;
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::Envelope;
 use rondo_core::wire::state::decode_state;
+
+use self::node_config::node_config;
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -88,31 +91,8 @@ impl World {
 }
 
 fn config(boot: u64, actors: Actors) -> NodeConfig {
-    NodeConfig {
-        id: NodeId(1),
-        name: "n1".to_owned(),
-        life: Life { boot: BootEpoch(boot), session: SessionId(1) },
-        earlier: Vec::new(),
-        place: 0,
-        actors,
-        cluster: "c".to_owned(),
-        peer_address: Address::default(),
-        client_address: Address::default(),
-        seeds: Vec::new(),
-        bootstrap_expect: 1,
-        partitions: 1,
-        replicas: 3,
-        read_quorum: 2,
-        write_quorum: 2,
-        weight: 1,
-        zone: String::new(),
-        deadline_ms: 1_000,
-        hedge_ms: 10,
-        resend_ms: 100,
-        heartbeat_ms: 100,
-        dead_ms: 1_000,
-        memory_bytes_max: MEMORY_BYTES_USUAL,
-    }
+    let life = Life { boot: BootEpoch(boot), session: SessionId(1) };
+    NodeConfig { life, actors, ..node_config() }
 }
 
 fn key(name: &'static str) -> KeyRef {

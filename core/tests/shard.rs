@@ -1,15 +1,17 @@
 //! A shard alone: what it does of a request depends on its own store and on what it is shown of its node, and on nothing else.
 
+#[path = "fixtures/node_config.rs"]
+mod node_config;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::cluster::lives::Lives;
 use rondo_core::cluster::membership::Membership;
 use rondo_core::cluster::view::View;
-use rondo_core::config::{Actors, MEMORY_BYTES_USUAL, NodeConfig};
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::id::{BootEpoch, ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId, SessionId};
+use rondo_core::id::{ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId};
 use rondo_core::layout::keyspace::Keyspace;
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::probe::Probe;
@@ -21,6 +23,8 @@ use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::layout::encode_layout;
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::{Envelope, Message};
+
+use self::node_config::node_config;
 
 const PEER: NodeId = NodeId(2);
 
@@ -78,8 +82,8 @@ impl Shown {
         let layout = Layout::first(1, wanted, vec![role], vec![Keyspace::default_keyspace()]);
         Shown {
             layout: Arc::new(layout),
-            members: Membership::new(&config()),
-            lives: Lives::load(&config(), &mut MemoryEngine::new()).expect("an empty store"),
+            members: Membership::new(&node_config()),
+            lives: Lives::load(&node_config(), &mut MemoryEngine::new()).expect("an empty store"),
         }
     }
 
@@ -89,7 +93,7 @@ impl Shown {
 
     fn view(&self) -> View<'_> {
         View {
-            life: config().life,
+            life: node_config().life,
             barred: None,
             layout: Some((&self.layout, self.reference())),
             members: &self.members,
@@ -99,7 +103,7 @@ impl Shown {
 }
 
 fn shard(world: &mut World) -> Shard {
-    Shard::load(&config(), &mut world.engine, Mono(0)).expect("an empty store")
+    Shard::load(&node_config(), &mut world.engine, Mono(0)).expect("an empty store")
 }
 
 /// The outcome of a request, when everything that it waits for has ended.
@@ -166,35 +170,7 @@ fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
     shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
     shard.settle(shown.view(), &mut world).expect("no disk fails");
     let (to, envelope) = world.sent.pop().expect("it answers");
-    assert_eq!((to, envelope.life, envelope.layout), (PEER, config().life, shown.reference()));
+    assert_eq!((to, envelope.life, envelope.layout), (PEER, node_config().life, shown.reference()));
     let answer = Answer::State { state: Default::default() };
     assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, answer }));
-}
-
-fn config() -> NodeConfig {
-    NodeConfig {
-        id: NodeId(1),
-        name: "n1".to_owned(),
-        life: Life { boot: BootEpoch(1), session: SessionId(1) },
-        earlier: Vec::new(),
-        place: 0,
-        actors: Actors::Fresh,
-        cluster: "c".to_owned(),
-        peer_address: Address::default(),
-        client_address: Address::default(),
-        seeds: Vec::new(),
-        bootstrap_expect: 1,
-        partitions: 1,
-        replicas: 3,
-        read_quorum: 2,
-        write_quorum: 2,
-        weight: 1,
-        zone: String::new(),
-        deadline_ms: 1_000,
-        hedge_ms: 10,
-        resend_ms: 100,
-        heartbeat_ms: 100,
-        dead_ms: 1_000,
-        memory_bytes_max: MEMORY_BYTES_USUAL,
-    }
 }

@@ -68,7 +68,7 @@ const MANIFEST_BANS: [(&str, &[&str]); 4] = [
 type Rule = fn(&File, &Repository) -> Vec<Finding>;
 
 /// (what must hold, its check, a path and a text that break it)
-const RULES: [(&str, Rule, &str, &str); 17] = [
+const RULES: [(&str, Rule, &str, &str); 18] = [
     ("a file opens with what it is about", head, "net/src/a.rs", "use std::fmt;\n//! Late.\n"),
     (
         "a module uses only modules above it",
@@ -99,6 +99,12 @@ const RULES: [(&str, Rule, &str, &str); 17] = [
         concat!("# A\n\nsee /wo", "rk/x\n"),
     ),
     ("links lead somewhere", links, "docs/a.md", "# A\n\n[b](nowhere/b.md)\n"),
+    (
+        "a test that a page names is there",
+        named_tests,
+        "docs/a.md",
+        concat!("# A\n\n`this_test_is_", "not_there`\n"),
+    ),
     ("the map names every file", mapped, "net/src/unknown.rs", "//! On no map.\n"),
     ("a page has one title", titles, "docs/a.md", "Text first.\n\n# A\n\n# B\n"),
 ];
@@ -559,6 +565,29 @@ fn links(file: &File, all: &Repository) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// A name of four words or more in a page is a test's.
+fn named_tests(file: &File, all: &Repository) -> Vec<Finding> {
+    if !file.path.ends_with(".md") {
+        return Vec::new();
+    }
+    let is_test = |name: &str| {
+        let words = name.split('_');
+        words.clone().count() >= 4
+            && words
+                .flat_map(str::bytes)
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let is_there = |name: &str| {
+        // One that ends with `_` stands for all that begin with it.
+        let named = format!("fn {name}{}", if name.ends_with('_') { "" } else { "(" });
+        all.files.iter().any(|file| file.is_rust() && file.text.contains(&named))
+    };
+    let named = prose(&file.text)
+        .flat_map(|(at, line)| line.split('`').skip(1).step_by(2).map(move |name| (at, name)));
+    let gone = named.filter(|(_, name)| is_test(name) && !is_there(name));
+    gone.map(|(at, name)| (at, format!("there is no {name}"))).collect()
 }
 
 /// Where every file of a crate has its place: the simulator has a map of its own.

@@ -695,7 +695,7 @@ fn a_checkpoint_is_a_store() {
 }
 
 /// Values in one file, their deletions in the next, and what replaced others not yet synced.
-fn workload_of_a_merge() -> Vec<Step> {
+fn workload_of_a_compaction() -> Vec<Step> {
     let mut steps: Vec<Step> = (0..4).map(|n| Step::Write(vec![(n, Some(330))])).collect();
     steps.extend((0..3).map(|n| Step::Write(vec![(n, None), (n + 5, Some(330))])));
     steps.push(Step::Reopen);
@@ -712,7 +712,7 @@ fn workload_of_a_merge() -> Vec<Step> {
 /// basho/bitcask#82, exhaustively: at each operation, with each subset of what was not synced.
 #[test]
 fn a_compaction_brings_nothing_back() {
-    let steps = workload_of_a_merge();
+    let steps = workload_of_a_compaction();
     let mut compacted = Pair::new(MemDisk::new(), BITCASK).unwrap();
     steps.iter().for_each(|step| compacted.step(step).unwrap());
     assert!(compacted.disk.content("store/0000000001.data").is_none(), "the compaction has run");

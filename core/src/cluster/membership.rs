@@ -432,9 +432,9 @@ fn turn<T>(all: &[T], beat: u64, max: usize) -> impl Iterator<Item = &T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MEMORY_BYTES_USUAL;
     use crate::engine::{Engine, MemoryEngine};
     use crate::id::{ClientTag, Life, Lsn};
+    use crate::node_config::node_config;
     use crate::probe::Probe;
     use crate::wire::client::Reply;
     use crate::wire::message::Envelope;
@@ -482,26 +482,9 @@ mod tests {
             id,
             name: id.short(),
             life: life(3),
-            earlier: Vec::new(),
-            place: 0,
-            actors: crate::config::Actors::Fresh,
-            cluster: "c".to_owned(),
             peer_address: Address(id.short()),
-            client_address: Address::default(),
-            seeds: Vec::new(),
             bootstrap_expect: 2,
-            partitions: 1,
-            replicas: 3,
-            read_quorum: 2,
-            write_quorum: 2,
-            weight: 1,
-            zone: String::new(),
-            deadline_ms: 1_000,
-            hedge_ms: 10,
-            resend_ms: 100,
-            heartbeat_ms: 100,
-            dead_ms: 1_000,
-            memory_bytes_max: MEMORY_BYTES_USUAL,
+            ..node_config()
         }
     }
 

@@ -216,10 +216,10 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Actors, MEMORY_BYTES_USUAL};
     use crate::engine::MemoryEngine;
     use crate::env::{Address, Mono, Wall};
     use crate::id::{ClientTag, KeyspaceId, OpId, RequestId};
+    use crate::node_config::node_config;
     use crate::probe::Probe;
     use crate::version::dvv::VersionSet;
     use crate::version::outline::Outline;
@@ -260,34 +260,6 @@ mod tests {
         fn datagram(&mut self, _: &Address, _: &Gossip) {}
         fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
         fn reply(&mut self, _: ClientTag, _: Reply) {}
-    }
-
-    fn config() -> NodeConfig {
-        NodeConfig {
-            id: NodeId(1),
-            name: "n1".to_owned(),
-            life: Life::default(),
-            earlier: Vec::new(),
-            place: 0,
-            actors: Actors::Fresh,
-            cluster: "c".to_owned(),
-            peer_address: Address::default(),
-            client_address: Address::default(),
-            seeds: Vec::new(),
-            bootstrap_expect: 1,
-            partitions: 1,
-            replicas: 3,
-            read_quorum: 2,
-            write_quorum: 2,
-            weight: 1,
-            zone: String::new(),
-            deadline_ms: 1_000,
-            hedge_ms: 10,
-            resend_ms: 100,
-            heartbeat_ms: 100,
-            dead_ms: 1_000,
-            memory_bytes_max: MEMORY_BYTES_USUAL,
-        }
     }
 
     fn op() -> OpId {
@@ -334,7 +306,7 @@ mod tests {
     #[test]
     fn nothing_that_asks_about_a_key_passes_the_fence_under_another_layout_or_at_a_barred_node() {
         let mut world = World::default();
-        let mut cluster = Cluster::load(&config(), &mut world.engine).expect("an empty store");
+        let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let other = LayoutRef { digest: 1, ..LayoutRef::default() };
         let told = answers(&mut cluster, other, &mut world);
         let stale = Message::Key(KeyMessage::Answer { op: op(), answer: Answer::StaleLayout });
@@ -357,7 +329,7 @@ mod tests {
     #[test]
     fn answers_and_what_is_said_of_layouts_need_no_layout() {
         let mut world = World::default();
-        let mut cluster = Cluster::load(&config(), &mut world.engine).expect("an empty store");
+        let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let reply = Reply::unavailable("why");
         let free = [
             Message::Key(KeyMessage::Answer { op: op(), answer: Answer::MergeAck }),

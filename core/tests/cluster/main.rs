@@ -1,6 +1,9 @@
 //! Small clusters, told as transcripts: what clients ask, what nodes say to each other, what the disks do. The nodes are
 //! stepped by hand; nothing here has a clock, a socket or a thread.
 
+#[path = "../fixtures/node_config.rs"]
+mod node_config;
+
 mod words;
 
 mod engine;

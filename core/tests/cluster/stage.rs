@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use rondo_core::config::{Actors, MEMORY_BYTES_USUAL, NodeConfig};
+use rondo_core::config::{Actors, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, RequestId, SessionId};
@@ -23,6 +23,7 @@ use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::{self, Envelope};
 
 use crate::engine::SlowEngine;
+use crate::node_config::node_config;
 use crate::words;
 
 /// What the clocks of the stage show at its beginning, in milliseconds.
@@ -526,27 +527,11 @@ pub(crate) fn usual(nodes: usize) -> NodeConfig {
     NodeConfig {
         id: NodeId(0),
         name: String::new(),
-        life: Life { boot: BootEpoch(1), session: SessionId(1) },
-        earlier: Vec::new(),
-        place: 0,
-        actors: Actors::Fresh,
         cluster: "story".to_owned(),
-        peer_address: Address(String::new()),
-        client_address: Address(String::new()),
         seeds: if nodes > 1 { vec![Address("n1".to_owned())] } else { Vec::new() },
         bootstrap_expect: nodes,
-        partitions: 1,
-        replicas: 3,
-        read_quorum: 2,
-        write_quorum: 2,
-        weight: 1,
-        zone: String::new(),
-        deadline_ms: 1_000,
-        hedge_ms: 10,
-        resend_ms: 100,
-        heartbeat_ms: 100,
         dead_ms: 1_000_000,
-        memory_bytes_max: MEMORY_BYTES_USUAL,
+        ..node_config()
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a node's engine has to hold: a model beside it, fed with every batch and every promise of durability.
 //!
 //! After a crash an engine holds a prefix of its writes, batch by batch, that contains everything that it had called durable
-//! (`core/src/engine.rs`). So the model keeps what is durable apart from the batches after it, and a store that is opened again must
-//! equal the one followed by some of the others, in order. What was not promised and survived once may still be lost
+//! (`core/src/engine/contract.rs`). So the model keeps what is durable apart from the batches after it, and a store that is opened
+//! again must equal the one followed by some of the others, in order. What was not promised and survived once may still be lost
 //! the next time, so it stays apart. Damage changes nothing of that: an engine that opens in spite of it holds one of those
 //! states, and one that does not is opened when the damage is undone.
 
