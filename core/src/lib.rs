@@ -32,15 +32,13 @@ pub mod inbox;
 
 pub mod step;
 
-pub mod cluster;
+pub mod member;
+
+pub mod formation;
 
 pub mod held;
 
 pub mod parked;
-
-pub mod own_actors;
-
-pub mod queried;
 
 pub mod replica;
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert, proptest};
 use rondo_core::config::LIFE_DOTS;
 use rondo_core::id::{ActorId, RequestId};
-use rondo_core::own_actors::Own;
+use rondo_core::replica::actors::Own;
 use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 

@@ -13,9 +13,12 @@ use rondo_core::error::Error;
 use rondo_core::id::{
     ActorId, BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
 };
-use rondo_core::own_actors::Heard;
 use rondo_core::probe::Probe;
-use rondo_core::replica::{Covers, Issued, Replica, Trouble, data_key};
+use rondo_core::replica::Replica;
+use rondo_core::replica::actors::Heard;
+use rondo_core::replica::issue::{Covers, Issued};
+use rondo_core::replica::keys::data_key;
+use rondo_core::replica::read::Trouble;
 use rondo_core::step::Env;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};

@@ -6,14 +6,14 @@ mod node_config;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::cluster::lives::Lives;
-use rondo_core::cluster::membership::Membership;
-use rondo_core::cluster::view::View;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId};
 use rondo_core::layout::keyspace::Keyspace;
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::member::lives::Lives;
+use rondo_core::member::membership::Membership;
+use rondo_core::member::view::View;
 use rondo_core::probe::Probe;
 use rondo_core::request::operation::Asker;
 use rondo_core::shard::Shard;

@@ -4,16 +4,16 @@
 //! shard sees it: it was asked under the layout of this node, by a life that counts, and this node may serve.
 
 use crate::buggify;
-use crate::cluster::formation::Formation;
-use crate::cluster::lives::Lives;
-use crate::cluster::membership::Membership;
-use crate::cluster::notes::Notes;
-use crate::cluster::view::View;
 use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::formation::Formation;
 use crate::id::{Life, Lsn, NodeId};
 use crate::layout::LayoutRef;
+use crate::member::lives::Lives;
+use crate::member::membership::Membership;
+use crate::member::notes::Notes;
+use crate::member::view::View;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};

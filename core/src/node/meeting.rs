@@ -2,10 +2,10 @@
 //! say of this node's own life decides whether it serves.
 
 use super::cluster::Cluster;
-use crate::cluster::lives::Judgement;
-use crate::cluster::notes::Note;
 use crate::env::Address;
 use crate::error::Result;
+use crate::member::lives::Judgement;
+use crate::member::notes::Note;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::member::{Counted, Gossip, Introduction};

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use crate::budget::Gauge;
-use crate::cluster::membership::Membership;
 use crate::config::{
     CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, KEY_BYTES_MAX,
     REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
@@ -15,6 +14,7 @@ use crate::env::Mono;
 use crate::id::NodeId;
 use crate::layout::keyspace::{Keyspace, Level};
 use crate::layout::{Layout, LayoutRef};
+use crate::member::membership::Membership;
 use crate::replica::Replica;
 use crate::request::operation::{Facts, are};
 use crate::wire::client::{Action, Reply, Request};

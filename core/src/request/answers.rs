@@ -5,10 +5,10 @@
 
 use std::collections::VecDeque;
 
-use crate::cluster::view::View;
 use crate::engine::ReadTicket;
 use crate::held::Held;
 use crate::id::{NodeId, OpId};
+use crate::member::view::View;
 use crate::replica::Replica;
 use crate::request::operation::Asker;
 use crate::sometimes;

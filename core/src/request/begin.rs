@@ -4,12 +4,12 @@
 //! the attempt at hand.
 
 use crate::buggify;
-use crate::cluster::membership::Membership;
 use crate::config::{ASKERS_MAX, DEADLINE_MS_MAX};
 use crate::env::Mono;
 use crate::error::Result;
 use crate::id::{NodeId, OpId};
 use crate::layout::keyspace;
+use crate::member::membership::Membership;
 use crate::quorum::{Needs, Primaries};
 use crate::request::admission;
 use crate::request::answers::{Surroundings, answer, refuse, turn_away};

@@ -12,7 +12,7 @@ use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Life, NodeId, OpId};
-use crate::replica::Trouble;
+use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, send_on};
 use crate::request::attempts::Attempts;

@@ -3,7 +3,7 @@
 //! 1. *Query round* (levels `quorum` and `all`): R primaries, at `all` every one whatever R is, tell which dots they know
 //!    and the highest HLC. It writes nothing and waits for no disk. A client's context narrows what is overwritten but does
 //!    not skip it. When this node's own actor has many gaps the round goes on until all have answered, or until questions are
-//!    repeated: see `own_actors`.
+//!    repeated: see `replica::actors`.
 //! 2. *Event*: one dot, above every HLC seen, written here and sent at once to the other primaries, while the
 //!    local sync runs. It leaves before it is durable here because after an unclean end its number is not used again.
 //! 3. *Write round*: done when W distinct primaries hold it durably.
@@ -15,9 +15,11 @@ use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
-use crate::own_actors::Heard;
 use crate::quorum::Tally;
-use crate::replica::{Covers, Replica, Trouble};
+use crate::replica::Replica;
+use crate::replica::actors::Heard;
+use crate::replica::issue::Covers;
+use crate::replica::read::Trouble;
 use crate::request::attempts::Written;
 use crate::request::operation::{Facts, Next};
 use crate::request::spread::Spread;

@@ -1,11 +1,12 @@
 //! How a shard meets rotten records: who is told, who waits, and what takes their place.
 
 use super::Shard;
-use crate::cluster::view::View;
 use crate::error::{Error, Result};
 use crate::id::{NodeId, OpId};
+use crate::member::view::View;
 use crate::parked::Parked;
-use crate::replica::{self, Trouble};
+use crate::replica::keys::parse_data_key;
+use crate::replica::read::Trouble;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::key::{Answer, KeyRef};
@@ -51,7 +52,7 @@ impl Shard {
     pub(super) fn tick_rotten(&mut self, view: View<'_>, env: &mut impl Env) {
         let now = env.mono();
         for key in env.engine().take_damaged() {
-            if let Some(key) = replica::parse_data_key(&key) {
+            if let Some(key) = parse_data_key(&key) {
                 self.rotten.found(&key, now);
             }
         }

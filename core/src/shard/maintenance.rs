@@ -2,11 +2,11 @@
 
 use super::Shard;
 use crate::buggify;
-use crate::cluster::view::View;
 use crate::engine::Engine;
 use crate::env::Mono;
 use crate::error::Result;
 use crate::held::Release;
+use crate::member::view::View;
 use crate::step::Env;
 
 /// How often the engine may do some background work, in milliseconds.

@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use super::Shard;
 use crate::buggify;
-use crate::cluster::view::View;
 use crate::engine::ReadTicket;
 use crate::error::Result;
 use crate::id::{NodeId, OpId, ReadId};
+use crate::member::view::View;
 use crate::parked::{ColdRead, Parked, Parking};
 use crate::sometimes;
 use crate::step::Env;

@@ -3,12 +3,12 @@
 
 use super::Shard;
 use crate::buggify;
-use crate::cluster::view::View;
 use crate::error::Result;
 use crate::id::{Lsn, NodeId, OpId};
 use crate::layout::keyspace;
+use crate::member::view::View;
 use crate::parked::Parked;
-use crate::replica::Trouble;
+use crate::replica::read::Trouble;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::key::{Answer, Ask, KeyMessage, Question};

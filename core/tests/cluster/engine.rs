@@ -9,7 +9,7 @@ use rondo_core::engine::{
 };
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
-use rondo_core::replica::parse_data_key;
+use rondo_core::replica::keys::parse_data_key;
 
 use crate::words;
 

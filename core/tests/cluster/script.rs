@@ -12,7 +12,7 @@ use rondo_core::engine::Engine;
 use rondo_core::id::{KeyspaceId, LayoutVersion, RequestId};
 use rondo_core::layout::LayoutRef;
 use rondo_core::layout::keyspace::Level;
-use rondo_core::replica::data_key;
+use rondo_core::replica::keys::data_key;
 use rondo_core::step::Input;
 use rondo_core::version::context::Context;
 use rondo_core::wire::client::{Action, Reply, Request};

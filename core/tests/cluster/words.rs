@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change};
 use rondo_core::id::NodeId;
-use rondo_core::replica::parse_data_key;
+use rondo_core::replica::keys::parse_data_key;
 use rondo_core::version::dvv::{Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::runs::{Run, Runs};
 use rondo_core::wire::client::{Action, Reply, Request};

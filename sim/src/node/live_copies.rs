@@ -5,8 +5,8 @@
 //! the copy itself included; then it says so itself, and everybody may start. What it sent before may still be on its way to a
 //! peer that knows nothing any more: that is lost.
 
-use rondo_core::cluster::lives;
 use rondo_core::inbox::Ask;
+use rondo_core::member::lives;
 use rondo_core::status::Status;
 use rondo_engines::mem_disk::MemDisk;
 

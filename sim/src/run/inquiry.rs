@@ -7,7 +7,7 @@ use rondo_core::engine::Engine;
 use rondo_core::error::Error;
 use rondo_core::id::{KeyspaceId, NodeId};
 use rondo_core::layout::keyspace::{self, Level};
-use rondo_core::replica;
+use rondo_core::replica::keys;
 use rondo_core::status::LayoutStatus;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::wire::state::decode_state;
@@ -88,7 +88,7 @@ pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, S
             page => page.map_err(told)?,
         };
         for (key, record) in &page.records {
-            if let Some(key) = replica::parse_data_key(key) {
+            if let Some(key) = keys::parse_data_key(key) {
                 let state = decode_state(&record.head, &record.body).map_err(told)?;
                 states.insert(key.key, state);
             }

@@ -8,8 +8,8 @@
 
 use std::io;
 
-use rondo_core::cluster::lives;
 use rondo_core::env::{Disk as _, Open};
+use rondo_core::member::lives;
 use rondo_engines::mem_disk::MemDisk;
 
 use crate::fault::directories::Replacement;

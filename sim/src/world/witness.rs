@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rondo_core::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::id::Lsn;
-use rondo_core::replica;
+use rondo_core::replica::keys;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::state::decode_state;
@@ -48,12 +48,12 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
             return breach(world, node, Promise::Prefix, what);
         }
     };
-    let mark = content.get(replica::CLOCK_KEY).map(|(head, _)| replica::reservation(head));
+    let mark = content.get(keys::CLOCK_KEY).map(|(head, _)| keys::reservation(head));
     let mark = mark.and_then(Result::ok).unwrap_or_default();
     let known: Known = content
         .iter()
         .filter_map(|(key, (head, body))| {
-            let number = client::key_number(&replica::parse_data_key(key)?.key)?;
+            let number = client::key_number(&keys::parse_data_key(key)?.key)?;
             Some((number, decode_state(head, body).ok()?.clock()))
         })
         .collect();
@@ -81,10 +81,10 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
         let Change::Put { key, head, body, .. } = change else {
             continue;
         };
-        if &key[..] == replica::CLOCK_KEY {
+        if &key[..] == keys::CLOCK_KEY {
             marks(world, node, head);
         }
-        let number = replica::parse_data_key(key).and_then(|of| client::key_number(&of.key));
+        let number = keys::parse_data_key(key).and_then(|of| client::key_number(&of.key));
         let Some(number) = number else {
             continue;
         };
@@ -141,7 +141,7 @@ fn durable(world: &mut World, node: u32, lsn: Lsn) {
 /// A node reserves times up to `mark` for its clock: never more than the drift bound ahead of what its own clock has shown,
 /// or of what an earlier life had reserved.
 fn marks(world: &mut World, node: u32, head: &Bytes) {
-    let Ok(mark) = replica::reservation(head) else {
+    let Ok(mark) = keys::reservation(head) else {
         return;
     };
     let machine = &mut world.nodes[node as usize];

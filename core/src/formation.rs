@@ -16,7 +16,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::buggify;
-use crate::cluster::membership::Membership;
 use crate::config::NodeConfig;
 use crate::engine::{Batch, Change, Engine};
 use crate::env::Mono;
@@ -24,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::id::{Life, Lsn, NodeId};
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
+use crate::member::membership::Membership;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::layout::{LayoutMessage, decode_layout, encode_layout};

@@ -11,12 +11,12 @@
 //! - Whatever was acknowledged or shown is durable at a primary, which tells it.
 //! - A number that no primary knew when it answered can come to one later only from somebody who had it. The first such message
 //!   comes from a life of the owner before this one. A replica drops those once it has counted this life,
-//!   which it does before it answers it: see `cluster::lives` and `Node::on_read_done`.
+//!   which it does before it answers it: see `member::lives` and `Node::on_read_done`.
 //! - This life's own numbers are above `base`.
 //!
 //! Invariants: a number is issued by one life only; one that some peer knows above what this node may have issued so far means
 //! that another copy of the store issues too, or that this one has lost data of this life: the actor is given up.
-//! Left out: a store that went back at the very place where it lay, when its peers do not know: see `cluster::lives`.
+//! Left out: a store that went back at the very place where it lay, when its peers do not know: see `member::lives`.
 
 use std::collections::BTreeMap;
 

@@ -5,10 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::cluster::lives::Lives;
-use crate::cluster::membership::Membership;
 use crate::id::Life;
 use crate::layout::{Layout, LayoutRef};
+use crate::member::lives::Lives;
+use crate::member::membership::Membership;
 
 /// What is true of the whole node.
 #[derive(Clone, Copy)]

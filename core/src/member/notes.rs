@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::lives::Judgement;
-use crate::cluster::membership::{Membership, Peer};
 use crate::env::{Address, Mono};
 use crate::id::{BootEpoch, Life, NodeId};
 use crate::layout::LayoutRef;
+use crate::member::lives::Judgement;
+use crate::member::membership::{Membership, Peer};
 use crate::wire::member::Gossip;
 
 /// So many notes are kept; the latest ones.

@@ -18,11 +18,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::buggify;
-use crate::cluster::lives::Lives;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
 use crate::id::{BootEpoch, NodeId};
 use crate::layout::LayoutRef;
+use crate::member::lives::Lives;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::member::{Counted, Gossip, Introduction};

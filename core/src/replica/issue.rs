@@ -1,0 +1,171 @@
+//! Issuing a version: one dot, above everything that the query round and the local copy know.
+//!
+//! Invariants: a dot is issued once; its HLC is above every HLC known of the key; the key, the actor and the clock's reservation
+//! that it needs are one batch; a refused write leaves the actor and the clock's reservation as they were.
+
+use smallvec::SmallVec;
+
+use super::actors::{Heard, Own};
+use super::keys::{CLOCK_KEY, number};
+use super::read::{Loaded, Trouble};
+use super::{NEARLY_FULL, Replica, is_deleted, store};
+use crate::buggify;
+use crate::config::{SIBLINGS_MAX, issue_runs_max, state_bytes_max};
+use crate::error::{Error, Result};
+use crate::id::{ActorId, Lsn, PartitionId};
+use crate::sometimes;
+use crate::step::Env;
+use crate::version::dvv::{Dot, Version, VersionSet, VersionVector};
+use crate::version::hlc::{Hlc, HybridClock};
+use crate::wire::key::KeyRef;
+
+/// A write of this node's own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// The new dot.
+    pub dot: Dot,
+    /// Its time.
+    pub hlc: Hlc,
+    /// The key's state with it, which the other replicas must merge.
+    pub state: VersionSet,
+    /// What the writer knows after it.
+    pub known: VersionVector,
+    /// The local write.
+    pub lsn: Lsn,
+    /// The hybrid clock's reservation that is part of the write. While it is not durable the dot must stay here.
+    pub reservation: Option<Hlc>,
+}
+
+/// What a write means to overwrite.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Covers {
+    /// This, and no more: a client's context.
+    Only(VersionVector),
+    /// This, and whatever is here at the moment of the event: a blind write of a `Newest` keyspace.
+    AndLocal(VersionVector),
+}
+
+impl Replica {
+    /// Whether a write of the key should wait until all its primaries have answered: this node's own actor has so many
+    /// gaps that they must be closed.
+    #[must_use]
+    pub fn wants_all(&self, partition: PartitionId, heard: &Heard) -> bool {
+        !heard.is_all() && self.actors.get(partition).is_some_and(|own| own.wants_closing(heard))
+    }
+
+    /// Issues a dot for a write of a key that this node is a primary of. Its HLC is above the highest that anybody told of
+    /// and above everything here. When all primaries have answered, the gaps in what is known of this node's own earlier lives
+    /// are closed: see `replica::actors`.
+    pub fn issue(
+        &mut self,
+        key: &KeyRef,
+        partition: PartitionId,
+        covers: Covers,
+        heard: &Heard,
+        version: impl FnOnce(Hlc) -> Version,
+        env: &mut impl Env,
+    ) -> Result<Issued, Trouble> {
+        let Loaded { mut state, .. } = self.read_to_write(key, env.engine())?;
+        let mut known = match covers {
+            Covers::Only(context) => context,
+            Covers::AndLocal(mut context) => {
+                context.join(&state.clock());
+                context
+            }
+        };
+        let (own, fresh) = self.own_actor(partition, &known, heard, &state, env);
+        let actor = own.actor;
+        if heard.is_all() {
+            let nowhere = own.nowhere(&known, &heard.clock, &state);
+            sometimes!(env, GapsClosed, !nowhere.is_empty());
+            known.learn(actor, &nowhere);
+        }
+        let wall = self.wall(env);
+        let was_deleted = is_deleted(&state);
+        let hlc = self.clock.tick_above(heard.highest.max(state.highest_hlc()), wall);
+        state.discard(&known);
+        let dot = state.event(actor, own.base, version(hlc));
+        check_bounds(&state, heard.replicas)?;
+        let is_value =
+            state.versions().any(|(other, version)| other == dot && !version.value.is_empty());
+        if is_value && env.engine().is_nearly_full() {
+            return Err(NEARLY_FULL.into());
+        }
+        sometimes!(env, KeyBroughtBack, was_deleted && !is_deleted(&state));
+        sometimes!(
+            env,
+            TombstoneOverNothing,
+            is_deleted(&state) && dot.n == 1 && known.entries().is_empty()
+        );
+        sometimes!(env, DotAboveTheClock, hlc > self.clock.last());
+        sometimes!(env, ClockBehindItsLastReading, Hlc::at(wall).wall_ms() < hlc.wall_ms());
+        sometimes!(env, ClockCounted, hlc.0 & 0xffff != 0);
+        sometimes!(env, ActorJumped, own.base > 0 && dot.n == own.base + 1);
+        sometimes!(env, ActorBorn, self.actors.get(partition).is_none());
+
+        let reservation = self.clock.reservation(self.clock.last());
+        let again = reservation.is_none() && buggify!(env, ReservationRepeated);
+        // Never a lower one than one that is on its way to the disk.
+        let reservation = if again {
+            HybridClock::new(Hlc(0)).reservation(self.clock.last())
+        } else {
+            reservation
+        };
+        let mut changes = SmallVec::new();
+        changes.push(store(key, &state)?);
+        if fresh {
+            changes.push(self.actors.record(partition, own));
+        }
+        if let Some(reservation) = reservation {
+            changes.push(number(CLOCK_KEY, reservation.0));
+        }
+        let deleted = self.count_deleted(was_deleted, &state, &mut changes);
+        let lsn = self.write(key, changes, env)?;
+        self.deleted = deleted;
+        self.actors.set(partition, own);
+        let known = state.known_to_writer(&known, dot);
+        Ok(Issued { dot, hlc, state, known, lsn, reservation })
+    }
+
+    /// The actor to issue with, and whether it is new. The one there stays until the new one is stored in its place: the write
+    /// may be refused.
+    fn own_actor(
+        &mut self,
+        partition: PartitionId,
+        known: &VersionVector,
+        heard: &Heard,
+        state: &VersionSet,
+        env: &mut impl Env,
+    ) -> (Own, bool) {
+        let own = self.actors.to_issue(partition, known, &heard.clock, state);
+        // A store replaces an actor a few times in its life, and nothing takes the old ones out of a clock: not until it is full.
+        let runs = state.runs().max(heard.clock.runs());
+        let is_rare = 2 * runs < issue_runs_max(heard.replicas.max(1));
+        if let Some(own) = own.filter(|_| !(is_rare && buggify!(env, ActorReplaced))) {
+            return (own, false);
+        }
+        self.actors_replaced += u64::from(self.actors.get(partition).is_some());
+        (Own { actor: ActorId(env.random()), base: 0 }, true)
+    }
+}
+
+/// What one of so many coordinators lets a key grow to: a merge of what all of them accepted fits in a record and a message.
+fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
+    let bytes: usize = state.versions().map(|(_, version)| version.value.len()).sum();
+    if state.versions().count() > SIBLINGS_MAX {
+        return Err(Error::Full(
+            "the key has too many siblings; read it and write with its context",
+        ));
+    }
+    if state.runs() > issue_runs_max(replicas.max(1)) {
+        return Err(Error::Full(
+            "the key's clock is full: N of N replicas must answer a write at level quorum or all to make room",
+        ));
+    }
+    if bytes > state_bytes_max(replicas) {
+        return Err(Error::Full(
+            "the key's siblings are too large; read it and write with its context",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The engine keys of a replica's records, and those of its records that are plain numbers.
+//!
+//! `0 | name` is a record of the node's own, `1 | group u16 | token u64 | keyspace u32 | key` a client's key (integers big endian),
+//! so that a partition is one contiguous range.
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::engine::Change;
+use crate::error::{Error, Result};
+use crate::id::{KeyspaceId, Token};
+use crate::layout::keyspace;
+use crate::version::hlc::Hlc;
+use crate::wire::key::KeyRef;
+
+pub(super) const OWN_KIND: u8 = 0;
+const DATA_KIND: u8 = 1;
+/// All keyspaces of equal N and engine are one group; there is one so far.
+const GROUP: u16 = 0;
+const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
+/// The engine key of the time up to which the node has reserved readings for its hybrid clock; see `reservation`.
+pub const CLOCK_KEY: &[u8] = b"\0clock";
+/// How many keys show nothing because all their versions are deletions. In the batch of the write that changes it, so
+/// that it is right after any crash; a write that changes it not costs nothing.
+pub(super) const DELETED_KEY: &[u8] = b"\0deleted";
+
+/// The engine key of a client's key.
+#[must_use]
+pub fn data_key(key: &KeyRef) -> Bytes {
+    let Token(token) = keyspace::token(key.keyspace, &key.key);
+    let mut bytes = Vec::with_capacity(DATA_PREFIX_BYTES + key.key.len());
+    bytes.push(DATA_KIND);
+    bytes.extend_from_slice(&GROUP.to_be_bytes());
+    bytes.extend_from_slice(&token.to_be_bytes());
+    bytes.extend_from_slice(&key.keyspace.0.to_be_bytes());
+    bytes.extend_from_slice(&key.key);
+    bytes.into()
+}
+
+/// The client's key in an engine key; `None` for the node's own records.
+#[must_use]
+pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
+    if bytes.len() < DATA_PREFIX_BYTES || bytes[0] != DATA_KIND {
+        return None;
+    }
+    let keyspace = bytes[11..DATA_PREFIX_BYTES].try_into().map(u32::from_be_bytes).ok()?;
+    Some(KeyRef { keyspace: KeyspaceId(keyspace), key: bytes.slice(DATA_PREFIX_BYTES..) })
+}
+
+pub(super) fn number(key: &'static [u8], number: u64) -> Change {
+    let head = Bytes::copy_from_slice(&number.to_be_bytes());
+    Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new(), delta: 0 }
+}
+
+/// What the record of `CLOCK_KEY` says.
+pub fn reservation(head: &Bytes) -> Result<Hlc> {
+    own_number(head).map(Hlc)
+}
+
+pub(super) fn own_number(head: &Bytes) -> Result<u64> {
+    let bytes = head[..].try_into();
+    bytes.map(u64::from_be_bytes).map_err(|_| Error::Malformed("an own record is not a number"))
+}
