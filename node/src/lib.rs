@@ -18,24 +18,8 @@ pub mod log_lines;
 
 pub mod http;
 
-pub mod descriptors;
-
 pub mod client;
 
-pub mod banner;
-
-pub mod seeds;
-
-pub mod trial_disk;
-
-pub mod store;
-
-pub mod preflight;
-
-pub mod readiness;
-
-pub mod watch;
-
-pub mod serve;
+pub mod start;
 
 pub mod cli;

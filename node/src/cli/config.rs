@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 use crate::cli::table::{table, text};
 use crate::cli::{Output, print, settings};
 use crate::failure::{Failure, Result};
-use crate::preflight::Preflight;
 use crate::settings::flags::Flags;
 use crate::settings::sources::{Origin, Texts};
 use crate::settings::{Settings, join_port};
-use crate::store;
+use crate::start::preflight::Preflight;
+use crate::start::store;
 
 /// The settings of a node.
 #[derive(Subcommand, Debug)]

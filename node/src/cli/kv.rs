@@ -16,7 +16,7 @@ use crate::cli::{Client, Output, print, print_bytes};
 use crate::client::{Answer, Ask, problem};
 use crate::failure::{Failure, Result};
 use crate::http::answer::{CONTEXT, SIBLINGS};
-use crate::store;
+use crate::start::store;
 
 /// One key.
 #[derive(Subcommand, Debug)]

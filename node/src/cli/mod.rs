@@ -27,11 +27,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::client::Servers;
 use crate::failure::{Failure, Result};
 use crate::log_lines::LogLines;
-use crate::serve;
 use crate::settings::flags::Flags;
 use crate::settings::log::filter;
 use crate::settings::sources::Texts;
 use crate::settings::{LogFormat, Settings};
+use crate::start::serve;
 
 /// rondo: a replicated key-value store. Alone it starts a node.
 #[derive(Parser, Debug)]

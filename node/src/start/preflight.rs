@@ -22,9 +22,9 @@ use sha2::{Digest, Sha256};
 
 use crate::clock;
 use crate::failure::{Failure, Result};
-use crate::seeds;
 use crate::settings::Settings;
-use crate::store;
+use crate::start::seeds;
+use crate::start::store;
 
 /// The longest secret, in bytes.
 const SECRET_BYTES_MAX: usize = 4096;

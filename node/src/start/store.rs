@@ -22,7 +22,7 @@ use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
-use crate::trial_disk::TrialDisk;
+use crate::start::trial_disk::TrialDisk;
 
 /// The file that a process locks to have the directory for itself.
 const LOCK: &str = "lock";

@@ -21,18 +21,18 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 
-use crate::banner::{Facts, banner};
 use crate::clock::{self, RealClock};
-use crate::descriptors;
 use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::http::server;
-use crate::preflight::{Preflight, cannot_listen, no_peer_port};
-use crate::readiness;
-use crate::seeds;
 use crate::settings::{Settings, join_port};
-use crate::store::{self, Closer, Store};
-use crate::watch::{in_force, watch_notes};
+use crate::start::banner::{Facts, banner};
+use crate::start::descriptors;
+use crate::start::preflight::{Preflight, cannot_listen, no_peer_port};
+use crate::start::readiness;
+use crate::start::seeds;
+use crate::start::store::{self, Closer, Store};
+use crate::start::watch::{in_force, watch_notes};
 
 /// Partitions of a cluster's token space.
 const PARTITIONS: u16 = 256;
