@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn an_engine_is_what_its_line_says() {
-        let how = Opening { salt: 7, scale: Scale::Files(4_096), accept_losses: false };
+        let how =
+            Opening { salt: 7, scale: Scale::Files(4_096), accept_losses: false, held: Vec::new() };
         for kind in EngineKind::ALL {
             assert_eq!(kind.to_string().parse::<EngineKind>().unwrap(), kind);
             let disk = Arc::new(MemDisk::new());

@@ -85,7 +85,8 @@ pub fn open_dir<D: Disk>(disk: &Arc<D>, wanted: &Wanted) -> Result<DataDir<D>, D
 pub fn open_store<D: Disk>(disk: Arc<D>, wanted: &Wanted) -> Result<Store<D>, StoreError> {
     let mut dir = open_dir(&disk, wanted)?;
     let salt = dir.store() as u64;
-    let how = Opening { salt, scale: wanted.scale, accept_losses: false };
+    let held = dir.take_held();
+    let how = Opening { salt, scale: wanted.scale, accept_losses: false, held };
     let (engine, mut opened) =
         wanted.kind.open(disk, DATA_DIR, &how).map_err(StoreError::Engine)?;
     if !opened.lost.is_empty() {

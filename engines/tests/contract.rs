@@ -339,7 +339,11 @@ fn open_in(disk: &MemDisk, dir: &str, how: How) -> Result<(Box<dyn Engine>, Open
     match how {
         How::Any(kind) => {
             let scale = Scale::Eager(FILE_BYTES);
-            kind.open(disk, dir, &Opening { salt: 0x5eed, scale, accept_losses: true })
+            kind.open(
+                disk,
+                dir,
+                &Opening { salt: 0x5eed, scale, accept_losses: true, held: Vec::new() },
+            )
         }
         How::Bitcask(options) => {
             let (engine, opened) = Bitcask::open(disk, dir, options)?;

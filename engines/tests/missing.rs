@@ -1,15 +1,15 @@
-//! A data file that is gone is named at the next start, whichever it is and however the last life ended, and one that a compaction
-//! has removed is not missed.
+//! A data file that is gone, or of which nothing can be read, is named at the next start, whichever it is and however the last
+//! life ended, and one that a compaction has removed is not missed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine, Scale};
-use rondo_core::env::{Disk, DiskDone};
+use rondo_core::env::{Disk, DiskDone, Open};
 use rondo_core::id::{NodeId, SessionId, SyncId};
 use rondo_engines::data_dir::NewIdentity;
 use rondo_engines::kind::EngineKind;
-use rondo_engines::mem_disk::{Fault, MemDisk};
+use rondo_engines::mem_disk::{Fate, Fault, MemDisk, Op};
 use rondo_engines::open::{DATA_DIR as DATA, Wanted, open_store};
 
 type Started = Box<dyn Engine>;
@@ -68,6 +68,31 @@ fn assert_each_is_missed(disk: &MemDisk, when: &str) {
         let error = start(&without).err();
         let error = error.unwrap_or_else(|| panic!("{when}: {file} is gone, and nobody said so"));
         assert!(error.contains("gone") && error.contains(&file), "{when}: {error}");
+    }
+}
+
+/// Nothing of a file can be read, nor of its hint: all its bytes are another file's, or zeroes.
+fn wipe(disk: &MemDisk, file: &str, with: u8) {
+    for path in [file.to_owned(), file.replace(".data", ".hint")] {
+        if let Some(content) = disk.content(&path) {
+            let file = disk.open(&path, Open::Existing).unwrap();
+            disk.write_at(&file, &[&vec![with; content.len()]], 0).unwrap();
+            disk.sync_now(&file).unwrap();
+        }
+    }
+}
+
+/// Of each of these files nothing is left: it is named at the next start, and is still there after it.
+fn assert_each_is_not_taken_for_empty(disk: &MemDisk, files: &[String], when: &str) {
+    for (file, with) in files.iter().flat_map(|file| [(file, 0), (file, 7)]) {
+        let disk = disk.fork();
+        wipe(&disk, file, with);
+        for _ in 0..2 {
+            let error = start(&disk).err();
+            let error =
+                error.unwrap_or_else(|| panic!("{when}: {file} was dropped without a word"));
+            assert!(error.contains(file), "{when}: {error}");
+        }
     }
 }
 
@@ -176,4 +201,52 @@ fn files_that_the_last_life_has_made_are_missed_logs_and_compacted_ones() {
         disk.list(DATA).unwrap().into_iter().filter(|name| name.ends_with(".gone")).count();
     assert!(made > 1 && compacted > 0, "{:?}", disk.list(DATA));
     assert_each_is_missed(&disk, "after rotations and compactions");
+    assert_each_is_not_taken_for_empty(
+        &disk,
+        &data_files(&disk),
+        "after rotations and compactions",
+    );
+    // The directory has listed them, and has removed their notes.
+    let listed = data_files(&disk);
+    drop(start(&disk).unwrap());
+    let there = |name: &str| disk.list(DATA).unwrap().iter().any(|other| other.ends_with(name));
+    assert!(!there(".made") && !there(".gone"), "{:?}", disk.list(DATA));
+    assert_each_is_not_taken_for_empty(&disk, &listed, "after a start");
+}
+
+#[test]
+fn of_a_closed_store_no_file_is_taken_for_empty() {
+    let disk = lived(3);
+    let mut engine = start(&disk).unwrap();
+    write(&disk, &mut engine, "p", 120);
+    engine.close().unwrap();
+    drop(engine);
+    disk.crash_lose_all();
+    drop(start(&disk).unwrap());
+    assert_each_is_not_taken_for_empty(&disk, &data_files(&disk)[..4], "closed, and started again");
+}
+
+/// A power loss may leave a name with nothing behind it, and a life without writes leaves a header or a mark.
+#[test]
+fn a_file_in_which_nothing_was_durable_is_dropped_as_ever() {
+    let disk = MemDisk::new();
+    let mut engine = start(&disk).unwrap();
+    write(&disk, &mut engine, "a", 10);
+    let (key, body) = (Bytes::from("b"), [vec![b'x'; 500].into()].into_iter().collect());
+    let change = Change::Put { head: key.clone(), key, body, delta: 0 };
+    engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
+    drop(engine);
+    disk.crash(&mut |point| match point.op {
+        Op::Create => Fate::Kept,
+        _ => Fate::Lost,
+    });
+    assert_eq!(
+        data_files(&disk).len(),
+        2,
+        "the name of a second log has survived, and nothing in it"
+    );
+    for _ in 0..3 {
+        drop(start(&disk).unwrap());
+        assert!(data_files(&disk).len() <= 2, "{:?}", data_files(&disk));
+    }
 }

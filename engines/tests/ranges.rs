@@ -15,7 +15,8 @@ use rondo_engines::mem_disk::MemDisk;
 const LONG: usize = 20_000;
 
 fn open(kind: EngineKind, disk: &MemDisk) -> Box<dyn Engine> {
-    let how = Opening { salt: 7, scale: Scale::Eager(100_000), accept_losses: false };
+    let how =
+        Opening { salt: 7, scale: Scale::Eager(100_000), accept_losses: false, held: Vec::new() };
     let (engine, opened) = kind.open(Arc::new(disk.clone()), "data", &how).unwrap();
     assert_eq!(opened.lost, []);
     engine

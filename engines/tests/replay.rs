@@ -20,7 +20,8 @@ const START: LogPlace = LogPlace::after(Lsn(0));
 const HEADER: usize = 28;
 
 fn try_open(kind: EngineKind, disk: &MemDisk) -> Result<(Box<dyn Engine>, Opened)> {
-    let how = Opening { salt: 7, scale: Scale::Eager(1500), accept_losses: false };
+    let how =
+        Opening { salt: 7, scale: Scale::Eager(1500), accept_losses: false, held: Vec::new() };
     kind.open(Arc::new(disk.clone()), "data", &how)
 }
 

@@ -109,7 +109,7 @@ impl How {
         match self {
             How::Any(kind) => {
                 let scale = Scale::Eager(900);
-                kind.open(disk, dir, &Opening { salt: 7, scale, accept_losses: true })
+                kind.open(disk, dir, &Opening { salt: 7, scale, accept_losses: true, held: Vec::new() })
             }
             How::Bitcask(options) => {
                 let (engine, opened) = Bitcask::open(disk, dir, options)?;

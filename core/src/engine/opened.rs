@@ -17,7 +17,7 @@ pub enum Scale {
 }
 
 /// How an engine is to be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opening {
     /// A random number of the store. It is used for new stores; older ones know theirs.
     pub salt: u64,
@@ -26,6 +26,10 @@ pub struct Opening {
     /// Whether to go on with what is left when acknowledged data is gone. Else nothing on the disk is touched then, so that
     /// somebody may still repair it, and the engine is of no use.
     pub accept_losses: bool,
+    /// Files that were listed before (`Opened::files`), by their paths, with their lengths then, in bytes. All of that was
+    /// durable: of a file that is still there, and that the engine has not noted as gone, nothing may be missing. Empty when
+    /// nobody lists files.
+    pub held: Vec<(String, u64)>,
 }
 
 /// Acknowledged data that is gone.

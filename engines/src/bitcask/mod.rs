@@ -52,6 +52,8 @@ mod compaction;
 
 mod replay;
 
+mod found;
+
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -80,7 +82,7 @@ use self::table::Table;
 /// As `Bitcask::open`.
 pub fn open<D: Disk>(disk: Arc<D>, dir: &str, how: &Opening) -> Result<(Box<dyn Engine>, Opened)> {
     let options = Options::chosen(how, &*disk);
-    let (engine, opened) = Bitcask::open(disk, dir, options)?;
+    let (engine, opened) = recovery::open(disk, dir, options, &how.held)?;
     Ok((Box::new(engine), opened))
 }
 
@@ -228,7 +230,7 @@ impl<D: Disk> Bitcask<D> {
     /// The disk's, and `UnknownVersion` for files of another version of the format. Damage is no error: see
     /// `Opened::lost` and `Options::accept_losses`.
     pub fn open(disk: Arc<D>, dir: &str, options: Options) -> Result<(Bitcask<D>, Opened)> {
-        recovery::open(disk, dir, options)
+        recovery::open(disk, dir, options, &[])
     }
 
     /// The files with data, the one that is written included, by their paths.

@@ -1,7 +1,7 @@
 //! Opening: from files as a crash left them to a store that takes writes.
 //!
-//! Which bytes are writes that survived, which were never promised and which are lost is decided by `follow`. Here
-//! files are found, read by that rule, and then put in order: what was taken is made durable, what was never
+//! Which files there are is found by `found`; which bytes are writes that survived, which were never promised and which are
+//! lost is decided by `follow`. Here files are read by that rule, and then put in order: what was taken is made durable, what was never
 //! promised is cut off, hints are written, a new file is started, the keydir is filled.
 //!
 //! **Why twice is right.** Nothing is written with a new Lsn before the tail has been cut and synced
@@ -22,38 +22,29 @@
 //! **Losses change nothing.** Files are only looked at until all are known to be whole; what cannot be read now may be
 //! readable after a repair. (Files that were never finished are removed before.)
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rondo_core::engine::{Lost, Opened};
-use rondo_core::env::{Disk, Open};
+use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
-use rondo_core::{buggify, sometimes};
+use rondo_core::sometimes;
 
 use super::follow::{Follow, Loaded, Remains, read_complete, read_unordered};
-use super::hint::Hint;
+use super::found::{self, Directory, Found};
 use super::keydir::{Keydir, Place};
 use super::order::{Order, Source, Stop};
-use super::record::{self, BadHeader, END, FILE_HEADER, FileHeader, Kind, MARK};
+use super::record::{self, END, FILE_HEADER, Kind};
 use super::table::{Entry, Table};
 use super::walk::{Item, Walk};
 use super::{
     Active, Bitcask, Counts, DataFile, Keys, Leftovers, NAME, NO_FILE, Names, Options, Room,
-    Syncing, file_path, log, make_dir,
+    Syncing, log, make_dir,
 };
 
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
-
-/// A data file as it was found.
-struct Found<F> {
-    number: u32,
-    file: F,
-    len: u64,
-    header: Option<FileHeader>,
-    hint: Option<Hint<F>>,
-}
 
 /// What opening has to do with a file whose records were read.
 struct Tail {
@@ -69,11 +60,11 @@ pub(super) fn open<D: Disk>(
     disk: Arc<D>,
     dir: &str,
     options: Options,
+    held: &[(String, u64)],
 ) -> Result<(Bitcask<D>, Opened)> {
     make_dir(&*disk, dir)?;
-    let (numbers, next_number) = clear_remains(&*disk, dir)?;
-    let (found, salt) = find_files(&*disk, dir, &numbers, options.salt)?;
-    let durable = durable_named(&*disk, salt, &found)?;
+    let found = found::look(&*disk, dir, options.salt, held)?;
+    let Directory { files: found, salt, next_number, durable } = found;
     let mut bitcask = new_bitcask(disk, dir, options, salt, next_number);
     let mut follow = Follow::new(durable);
     let mut opened = Opened { engine: NAME, keeps: true, salt, ..Opened::default() };
@@ -168,98 +159,6 @@ fn new_bitcask<D: Disk>(
     }
 }
 
-/// Removes what was being written when the process ended; answers the data files and the first number
-/// that no file has had.
-fn clear_remains<D: Disk>(disk: &D, dir: &str) -> Result<(BTreeSet<u32>, u32)> {
-    let mut numbers = BTreeSet::new();
-    let mut others = Vec::new();
-    let mut next = 1;
-    for name in disk.list(dir)? {
-        let parts = name.split_once('.');
-        let Some((Ok(number), kind)) = parts.map(|(n, kind)| (n.parse::<u32>(), kind)) else {
-            continue;
-        };
-        if number == u32::MAX {
-            return Err(Error::Full("all file numbers of this store are used up"));
-        }
-        next = next.max(number + 1);
-        match kind {
-            "data" => drop(numbers.insert(number)),
-            "hint" => others.push((number, "hint")),
-            "hint-new" => others.push((number, "hint-new")),
-            "merge" => others.push((number, "merge")),
-            _ => {}
-        }
-    }
-    others.retain(|(number, kind)| *kind != "hint" || !numbers.contains(number));
-    for (number, kind) in &others {
-        disk.remove(&file_path(dir, *number, kind))?;
-    }
-    sometimes!(disk, RecoveryRemovedRemains, !others.is_empty());
-    if !others.is_empty() {
-        disk.sync_dir(dir)?;
-    }
-    Ok((numbers, next))
-}
-
-/// Opens data files and their hints, oldest first, and answers the store's salt.
-fn find_files<D: Disk>(
-    disk: &D,
-    dir: &str,
-    numbers: &BTreeSet<u32>,
-    salt: u64,
-) -> Result<(Vec<Found<D::File>>, u64)> {
-    let mut files = Vec::new();
-    for &number in numbers {
-        let file = disk.open(&file_path(dir, number, "data"), Open::Existing)?;
-        let len = disk.len(&file)?;
-        let mut bytes = [0; FILE_HEADER];
-        let read = disk.read_at(&file, &mut bytes, 0)?;
-        let header = match FileHeader::decode(&bytes[..read]) {
-            Ok(header) => Some(header).filter(|header| header.number == number),
-            Err(BadHeader::Damaged) => None,
-            Err(BadHeader::Other(found)) => {
-                return Err(Error::UnknownVersion { what: "a Bitcask data file", found });
-            }
-        };
-        files.push(Found { number, file, len, header, hint: None });
-    }
-    let salt = files.iter().find_map(|file| file.header).map_or(salt, |header| header.salt);
-    for found in &mut files {
-        let path = file_path(dir, found.number, "hint");
-        let hint = Hint::open(disk, &path, record::seed(salt, found.number), found.len)?;
-        // A damaged file is read, and reported, again. Where the header is gone only the hint says that there was something.
-        let is_needed = found.header.is_none();
-        found.hint = hint
-            .filter(|hint| !hint.summary.damaged && (is_needed || !buggify!(disk, HintDistrusted)));
-    }
-    Ok((files, salt))
-}
-
-/// D of the rule.
-fn durable_named<D: Disk>(disk: &D, salt: u64, found: &[Found<D::File>]) -> Result<u64> {
-    let hints = found.iter().filter_map(|found| found.hint.as_ref());
-    let hinted = hints.map(|hint| hint.summary.lsn_max.max(hint.summary.marked)).max();
-    let headed = found.iter().filter_map(|found| found.header).map(|header| header.durable).max();
-    let mut durable = hinted.max(headed).unwrap_or(0);
-    // What is durable only grows, so the newest log names the most. A compacted file is newer than the log that is written on beside it.
-    for found in found.iter().rev().filter(|found| found.hint.is_none()) {
-        let seed = record::seed(salt, found.number);
-        let mut walk = Walk::new(disk, &found.file, seed, 0, found.len);
-        while let Some(item) = walk.next()? {
-            if let Item::Record { header, bytes, .. } = item
-                && header.has(MARK)
-            {
-                durable = durable.max(header.marked(bytes));
-            }
-        }
-        if found.header.is_some_and(|header| header.kind == Kind::Log) {
-            break;
-        }
-    }
-    Ok(durable)
-}
-
 impl<D: Disk> Bitcask<D> {
     /// Takes what survived of one file. Nothing on the disk is changed.
     fn take_file(
@@ -309,6 +208,9 @@ impl<D: Disk> Bitcask<D> {
         file.end = loaded.end.max(FILE_HEADER as u64);
         loaded.records.iter().for_each(|(_, entry)| file.note_lsn(entry.lsn));
         let table = Table::from_records(std::mem::take(&mut loaded.records));
+        if table.len() == 0 && loaded.losses.is_empty() && loaded.end < found.held {
+            loaded.miss(0, "nothing is left of it, and it held data");
+        }
         let known = witness.map_or(0, |hint| hint.summary.entries as usize);
         if loaded.losses.is_empty() && (table.len() as usize) < known {
             let gone = known - table.len() as usize;

@@ -85,8 +85,16 @@ pub struct DataDir<D: Disk> {
     pub clean: bool,
     /// Whether it was not closed, and lies where it lay in the last life that took stock of it.
     stayed: bool,
-    /// A write that was durable in an earlier life.
+    /// What was there in an earlier life.
+    before: Before,
+}
+
+/// What an earlier life has written down of what there was.
+struct Before {
+    /// A write that was durable.
     durable: Lsn,
+    /// The files, with their lengths.
+    files: Vec<(String, u64)>,
 }
 
 impl<D: Disk> DataDir<D> {
@@ -141,7 +149,7 @@ impl<D: Disk> DataDir<D> {
         sealed::write(&*disk, &BOOT, &[&boot_bytes(life, &earlier)])?;
         let NewIdentity { node, store, name, cluster } = identity;
         let dirs = data.iter().map(|dir| (*dir).to_owned()).collect();
-        let durable = known.durable();
+        let before = Before { durable: known.durable(), files: known.into_files() };
         Ok(DataDir {
             disk,
             store,
@@ -154,7 +162,7 @@ impl<D: Disk> DataDir<D> {
             place,
             clean,
             stayed,
-            durable,
+            before,
         })
     }
 
@@ -162,6 +170,13 @@ impl<D: Disk> DataDir<D> {
     #[must_use]
     pub fn store(&self) -> u128 {
         self.store
+    }
+
+    /// The files that an earlier life has listed, by their paths, with their lengths in bytes. Those that its engine has
+    /// removed since are among them.
+    #[must_use]
+    pub fn take_held(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.before.files)
     }
 
     /// What becomes of the actors of earlier lives when the engine has lost nothing.
@@ -183,8 +198,9 @@ impl<D: Disk> DataDir<D> {
         if engine.salt != self.store as u64 {
             return Err(DataDirError::OtherStore);
         }
-        if engine.last < self.durable {
-            return Err(DataDirError::WentBack { last: engine.last, durable: self.durable });
+        let durable = self.before.durable;
+        if engine.last < durable {
+            return Err(DataDirError::WentBack { last: engine.last, durable });
         }
         let now = self.files()?;
         let length = |name: &String| (name.clone(), now.get(name).copied().unwrap_or(0));
@@ -283,6 +299,11 @@ impl Known {
 
     fn durable(&self) -> Lsn {
         self.clean.iter().chain(&self.held).map(|stock| stock.last).max().unwrap_or_default()
+    }
+
+    /// What the latest stock lists.
+    fn into_files(self) -> Vec<(String, u64)> {
+        self.clean.or(self.held).map(|stock| stock.files).unwrap_or_default()
     }
 
     /// The clean mark is good for one life. What it says of the files stays true, and stays.

@@ -20,7 +20,12 @@ pub(crate) struct Subject(pub(crate) EngineKind);
 impl Subject {
     /// Opens the store in a directory, or makes one.
     pub(crate) fn open(self, disk: &MemDisk, dir: &str) -> Result<Opened> {
-        let how = Opening { salt: 0x5eed, scale: Scale::Eager(FILE_BYTES), accept_losses: false };
+        let how = Opening {
+            salt: 0x5eed,
+            scale: Scale::Eager(FILE_BYTES),
+            accept_losses: false,
+            held: Vec::new(),
+        };
         let (engine, opened): (Box<dyn Engine>, _) =
             self.0.open(Arc::new(disk.clone()), dir, &how)?;
         let lost = opened.lost.into_iter().map(|lost| format!("{}: {}", lost.file, lost.what));

@@ -17,6 +17,7 @@ macro_rules! corpus {
 
 /// All of them, sorted by name, but for one that takes seconds (`little-memory-on-a-stalled-disk`).
 const CORPUS: &[(&str, &str)] = &corpus![
+    "a-compacted-file-looks-empty",
     "a-delete-without-what-it-deleted",
     "a-jump-is-not-kept",
     "actors-fill-a-clock",
