@@ -22,16 +22,13 @@ use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 use smallvec::SmallVec;
 
-use super::hint::Summary;
 use super::keydir::Place;
 use super::record::{
     self, DELETE, DELTA_LEN, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK_LEN, Parts,
 };
 use super::sync::note;
 use super::table::{Entry, Table};
-use super::{
-    Active, Bitcask, DataFile, Keys, LOOK_BYTES, NO_FILE, TABLES_MAX, file_path, hint, make_dir,
-};
+use super::{Active, Bitcask, DataFile, Keys, LOOK_BYTES, NO_FILE, TABLES_MAX};
 use crate::refusal::passes;
 
 /// The most bytes of one batch.
@@ -330,139 +327,6 @@ impl<D: Disk> Bitcask<D> {
         self.write_hints()?;
         Ok(self.disk.sync_dir(&self.names.dir)?)
     }
-
-    /// Copies everything into another directory: links to what does not change, and bytes of the
-    /// active file. Everything is durable and in files.
-    pub(super) fn copy_to(&self, dir: &str) -> Result<()> {
-        let disk = &*self.disk;
-        make_dir(disk, dir)?;
-        for (&number, file) in &self.files {
-            if matches!(self.background, Some(super::Background::Compaction(ref compaction)) if compaction.writes(number))
-            {
-                continue;
-            }
-            let path = file_path(dir, number, "data");
-            if number == self.active.number {
-                copy_bytes(disk, &file.file, &path, file.end)?;
-            } else {
-                disk.link(&self.path(number, "data"), &path)?;
-            }
-            if file.is_sealed() {
-                disk.link(&self.path(number, "hint"), &file_path(dir, number, "hint"))?;
-            }
-        }
-        Ok(disk.sync_dir(dir)?)
-    }
-
-    pub(super) fn summary(&self, number: u32) -> Summary {
-        let file = &self.files[&number];
-        let entries = match &file.keys {
-            Keys::Table(table) => table.len(),
-            Keys::Hint(hint) => hint.summary.entries,
-        };
-        Summary {
-            end: file.end,
-            lsn_min: file.lsn_min,
-            lsn_max: file.lsn_max,
-            entries,
-            tombstones: file.tombstones,
-            damaged: file.damaged,
-            marked: self.syncing.durable,
-        }
-    }
-
-    /// Writes the hints of all files that have none, as far as there is room, and waits for them. For the start and the end.
-    pub(super) fn write_hints(&mut self) -> Result<()> {
-        loop {
-            match self.write_hint_at_once() {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(Error::Disk(error)) if passes(&error) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Writes the hint of the oldest durable file that has none; answers the bytes written.
-    fn write_hint_at_once(&mut self) -> Result<u64> {
-        let Some((number, mut writer)) = self.start_hint(true)? else {
-            return Ok(0);
-        };
-        let mut bytes = 0;
-        loop {
-            let step = self.step_hint(number, &mut writer, usize::MAX)?;
-            bytes += step;
-            if step == 0 {
-                break;
-            }
-        }
-        self.disk.sync_now(writer.file())?;
-        self.name_hint(number, &writer)?;
-        Ok(bytes)
-    }
-
-    /// Starts the hint of the oldest durable file that has none; `with_active` when the active file
-    /// is not written any more.
-    pub(super) fn start_hint(
-        &mut self,
-        with_active: bool,
-    ) -> Result<Option<(u32, hint::Writer<D::File>)>> {
-        let busy = match &self.background {
-            Some(super::Background::Hint(number, _)) => Some(*number),
-            _ => None,
-        };
-        let compacting = |number: u32| match &self.background {
-            Some(super::Background::Compaction(compaction)) => compaction.writes(number),
-            _ => false,
-        };
-        let has_next = self.files.get(&self.active.number).is_some_and(|active| !active.is_empty());
-        let wanted = self.files.iter().find(|&(&number, file)| {
-            let written = number == self.active.number && !with_active;
-            // A hint says what is durable. It shall say so of the next file too, which could not be missed otherwise.
-            let waits = !with_active && number >= self.names.listed_below && has_next;
-            let until = file.lsn_max + u64::from(waits);
-            !file.is_sealed() && !written && until <= self.syncing.durable && !compacting(number)
-        });
-        let Some((&number, file)) = wanted else {
-            return Ok(None);
-        };
-        let seed = file.seed;
-        if busy == Some(number) {
-            sometimes!(self.disk, HintBegunAgain);
-            // A hint that is half written is begun again.
-            self.background = None;
-        }
-        let writer = hint::Writer::create(&*self.disk, &self.path(number, "hint-new"), seed)?;
-        Ok(Some((number, writer)))
-    }
-
-    /// Writes about `budget` bytes of a hint; answers the bytes written, 0 when all of it has been. It may be tried again.
-    pub(super) fn step_hint(
-        &self,
-        number: u32,
-        writer: &mut hint::Writer<D::File>,
-        budget: usize,
-    ) -> Result<u64> {
-        match &self.files[&number].keys {
-            Keys::Table(table) if !writer.is_ended() => {
-                let bytes = writer.step(&*self.disk, table, budget)? as u64;
-                if bytes == 0 {
-                    writer.end(&*self.disk, self.summary(number))?;
-                    return Ok(hint::BLOCK as u64);
-                }
-                Ok(bytes)
-            }
-            _ => Ok(0),
-        }
-    }
-
-    /// Gives a hint that is durable its name.
-    pub(super) fn name_hint(&mut self, number: u32, writer: &hint::Writer<D::File>) -> Result<()> {
-        self.disk.rename(&self.path(number, "hint-new"), &self.path(number, "hint"))?;
-        let file = self.files.get_mut(&number).expect("hinted just now");
-        file.keys = Keys::Hint(writer.hint());
-        Ok(())
-    }
 }
 
 /// Makes a log file. After an error it is not there.
@@ -510,20 +374,4 @@ fn parts_of(change: &Change) -> (&[u8], &[u8], &[Bytes]) {
 fn delta_of(change: &Change) -> u64 {
     let (Change::Put { delta, .. } | Change::Delete { delta, .. }) = *change;
     delta
-}
-
-fn copy_bytes<D: Disk>(disk: &D, from: &D::File, to: &str, len: u64) -> Result<()> {
-    let copy = disk.open(to, Open::New)?;
-    let mut buf = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        let wanted = buf.len().min((len - at) as usize);
-        let read = disk.read_at(from, &mut buf[..wanted], at)?;
-        if read < wanted {
-            return Err(Error::Disk(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        disk.write_at(&copy, &[&buf[..read]], at)?;
-        at += read as u64;
-    }
-    Ok(disk.sync_now(&copy)?)
 }

@@ -44,11 +44,17 @@ mod sync;
 
 mod log;
 
+mod hinting;
+
+mod copy;
+
 mod notes;
 
 mod room;
 
 mod compaction;
+
+mod background;
 
 mod replay;
 

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use super::{ChangedFile, Entry, FileChange, Inode, MemDisk, Op, PAGE, SECTOR, State, parent};
+use super::{
+    Asked, ChangedFile, Entry, FileChange, Inode, MemDisk, Op, PAGE, SECTOR, State, parent,
+};
 
 /// An operation that no sync has covered when the power goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +65,7 @@ impl MemDisk {
             match place {
                 Place::Name(at) => {
                     if matches!(fate, Fate::Kept | Fate::Sectors(_) | Fate::Pages(_)) {
-                        state.name_changes[at].apply(&mut state.durable_names);
+                        state.names.changes[at].apply(&mut state.names.durable);
                     }
                 }
                 Place::File(inode, at) => {
@@ -88,13 +90,11 @@ impl MemDisk {
             device: state.device,
             incarnation: state.incarnation + 1,
             power_off: false,
-            operations: state.operations,
+            asked: Asked { operations: state.asked.operations, ..Asked::default() },
             sequence: state.sequence,
             next_inode: state.next_inode,
             inodes: state.inodes.iter().map(|(&inode, file)| (inode, file.fork())).collect(),
             names: state.names.clone(),
-            durable_names: state.durable_names.clone(),
-            name_changes: state.name_changes.clone(),
             ..State::default()
         };
         MemDisk { state: Arc::new(Mutex::new(copy)) }
@@ -113,8 +113,6 @@ impl MemDisk {
         state.sequence = state.sequence.max(from.sequence);
         state.inodes = std::mem::take(&mut from.inodes);
         state.names = std::mem::take(&mut from.names);
-        state.durable_names = std::mem::take(&mut from.durable_names);
-        state.name_changes = std::mem::take(&mut from.name_changes);
     }
 
     /// A crash that loses everything that was not synced.
@@ -150,7 +148,7 @@ impl State {
     /// All operations that no sync has covered, in the order they were made.
     fn unsynced(&self) -> Vec<(String, Op, Place)> {
         let mut found = BTreeMap::new();
-        for (at, change) in self.name_changes.iter().enumerate() {
+        for (at, change) in self.names.changes.iter().enumerate() {
             let path = change.path().to_owned();
             found.insert(change.sequence, (path, change.op.clone(), Place::Name(at)));
         }
@@ -167,23 +165,23 @@ impl State {
         self.incarnation += 1;
         self.power_off = false;
         self.pending.clear();
-        self.name_changes.clear();
+        self.names.changes.clear();
         // A directory that was lost takes everything below it along.
-        let names = std::mem::take(&mut self.durable_names);
+        let names = std::mem::take(&mut self.names.durable);
         for (path, entry) in names {
             // Sorted order has a directory before what is in it.
             let above = parent(&path);
-            if above.is_empty() || self.durable_names.get(above) == Some(&Entry::Dir) {
-                self.durable_names.insert(path, entry);
+            if above.is_empty() || self.names.durable.get(above) == Some(&Entry::Dir) {
+                self.names.durable.insert(path, entry);
             }
         }
-        self.names = self.durable_names.clone();
+        self.names.current = self.names.durable.clone();
         for file in self.inodes.values_mut() {
             file.changes.clear();
             file.current = file.durable.clone();
             file.spoilt.iter_mut().for_each(|spoilt| spoilt.lose_current());
         }
-        for (path, entry) in self.names.clone() {
+        for (path, entry) in self.names.current.clone() {
             if let Entry::File(inode) = entry {
                 self.name_file(inode, &path);
             }

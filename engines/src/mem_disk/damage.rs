@@ -145,8 +145,11 @@ impl MemDisk {
 impl State {
     /// Files whose names are durable and that hold something durable.
     fn files_at_rest(&self) -> Vec<u64> {
-        let named =
-            self.names.iter().filter(|(path, entry)| self.durable_names.get(*path) == Some(*entry));
+        let named = self
+            .names
+            .current
+            .iter()
+            .filter(|(path, entry)| self.names.durable.get(*path) == Some(*entry));
         let inodes = named.filter_map(|(_, entry)| match entry {
             Entry::File(inode) => Some(*inode),
             Entry::Dir => None,

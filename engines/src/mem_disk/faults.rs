@@ -54,22 +54,22 @@ impl MemDisk {
         &self,
         hook: impl FnMut(u64, &str, &Op) -> Option<Fault> + Send + 'static,
     ) {
-        self.state().fault = Some(Box::new(hook));
+        self.state().hooks.fault = Some(Box::new(hook));
     }
 
     /// Asks `hook(path, offset, len)` whether a `try_read_at` would block. It must not use the disk.
     pub fn set_cold_hook(&self, hook: impl FnMut(&str, u64, usize) -> bool + Send + 'static) {
-        self.state().cold = Some(Box::new(hook));
+        self.state().hooks.cold = Some(Box::new(hook));
     }
 
     /// Lets `watch` decide and count at the sites of whatever runs on this disk. It must not use the disk.
     pub fn set_watch(&self, watch: Arc<dyn Watch>) {
-        self.state().watch = Some(watch);
+        self.state().hooks.watch = Some(watch);
     }
 
     /// Whether it panics when somebody waits for a sync: for programs whose thread must never wait for a device.
     pub fn forbid_waiting(&self, is_forbidden: bool) {
-        self.state().forbids_waiting = is_forbidden;
+        self.state().hooks.forbids_waiting = is_forbidden;
     }
 
     /// All files together have at most so many bytes from now on; what would make them more fails.
@@ -80,8 +80,8 @@ impl MemDisk {
     /// Removes both hooks.
     pub fn clear_hooks(&self) {
         let mut state = self.state();
-        state.fault = None;
-        state.cold = None;
+        state.hooks.fault = None;
+        state.hooks.cold = None;
     }
 }
 
@@ -91,13 +91,13 @@ impl State {
             return Some(Fault::PowerOff);
         }
         match op {
-            Op::Sync | Op::SyncDir => self.calls.waits += 1,
-            Op::Read | Op::Write { .. } | Op::Len | Op::Space => self.calls.data += 1,
-            _ => self.calls.names += 1,
+            Op::Sync | Op::SyncDir => self.asked.calls.waits += 1,
+            Op::Read | Op::Write { .. } | Op::Len | Op::Space => self.asked.calls.data += 1,
+            _ => self.asked.calls.names += 1,
         }
-        let number = self.operations;
-        self.operations += 1;
-        self.fault.as_mut().and_then(|hook| hook(number, path, op))
+        let number = self.asked.operations;
+        self.asked.operations += 1;
+        self.hooks.fault.as_mut().and_then(|hook| hook(number, path, op))
     }
 
     pub(super) fn ask_fault(&mut self, inode: u64, op: Op) -> Option<Fault> {

@@ -23,11 +23,11 @@ impl Probe for MemDisk {
     const PROBED: bool = true;
 
     fn fires(&self, site: Buggify) -> bool {
-        self.state().watch.as_ref().is_some_and(|watch| watch.fires(site))
+        self.state().hooks.watch.as_ref().is_some_and(|watch| watch.fires(site))
     }
 
     fn met(&self, site: Sometimes) {
-        if let Some(watch) = &self.state().watch {
+        if let Some(watch) = &self.state().hooks.watch {
             watch.met(site);
         }
     }
@@ -38,7 +38,7 @@ impl Disk for MemDisk {
 
     fn create_dir(&self, dir: &str) -> io::Result<()> {
         let mut state = self.state();
-        if dir.is_empty() || state.names.get(dir) == Some(&Entry::Dir) {
+        if dir.is_empty() || state.names.current.get(dir) == Some(&Entry::Dir) {
             return Ok(());
         }
         state.ask_path(dir, Op::CreateDir)?;
@@ -48,7 +48,7 @@ impl Disk for MemDisk {
                 path.push('/');
             }
             path.push_str(part);
-            match state.names.get(&path) {
+            match state.names.current.get(&path) {
                 Some(Entry::Dir) => {}
                 Some(Entry::File(_)) => return Err(io::ErrorKind::NotADirectory.into()),
                 None => state.change_name(Op::CreateDir, None, Some((path.clone(), Entry::Dir))),
@@ -85,7 +85,7 @@ impl Disk for MemDisk {
         state.ask_path(to, Op::Link)?;
         let inode = state.file_named(from)?;
         state.check_parent(to)?;
-        if state.names.contains_key(to) {
+        if state.names.current.contains_key(to) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         state.change_name(Op::Link, None, Some((to.to_owned(), Entry::File(inode))));
@@ -105,7 +105,7 @@ impl Disk for MemDisk {
         state.ask_path(dir, Op::List)?;
         let inside = |path: &&String| parent(path) == dir;
         let name = |path: &String| path.rsplit('/').next().unwrap_or(path).to_owned();
-        Ok(state.names.keys().filter(inside).map(name).collect())
+        Ok(state.names.current.keys().filter(inside).map(name).collect())
     }
 
     fn sync_dir(&self, dir: &str) -> io::Result<()> {
@@ -145,7 +145,7 @@ impl Disk for MemDisk {
         let state = &mut *guard;
         state.check(file.incarnation)?;
         let path = &state.inodes[&file.inode].path;
-        if state.cold.as_mut().is_some_and(|cold| cold(path, offset, buf.len())) {
+        if state.hooks.cold.as_mut().is_some_and(|cold| cold(path, offset, buf.len())) {
             return Ok(None);
         }
         drop(guard);
@@ -223,21 +223,21 @@ impl MemDisk {
 
 impl State {
     fn wait_for_the_device(&self) {
-        assert!(!self.forbids_waiting, "nobody may wait for the device here");
+        assert!(!self.hooks.forbids_waiting, "nobody may wait for the device here");
     }
 
     /// Makes durable what was named in a directory before operation `until`.
     pub(super) fn sync_dir(&mut self, dir: &str, until: u64) -> io::Result<()> {
         self.ask_path(dir, Op::SyncDir)?;
-        if !dir.is_empty() && self.names.get(dir) != Some(&Entry::Dir) {
+        if !dir.is_empty() && self.names.current.get(dir) != Some(&Entry::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let changes = std::mem::take(&mut self.name_changes);
+        let changes = std::mem::take(&mut self.names.changes);
         for change in changes {
             if change.touches(dir) && change.sequence < until {
-                change.apply(&mut self.durable_names);
+                change.apply(&mut self.names.durable);
             } else {
-                self.name_changes.push(change);
+                self.names.changes.push(change);
             }
         }
         self.collect_garbage();
@@ -274,7 +274,7 @@ impl State {
     }
 
     fn check_parent(&self, path: &str) -> io::Result<()> {
-        match self.names.get(parent(path)) {
+        match self.names.current.get(parent(path)) {
             Some(Entry::Dir) => Ok(()),
             _ if parent(path).is_empty() => Ok(()),
             Some(Entry::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
@@ -284,7 +284,7 @@ impl State {
 
     fn create(&mut self, path: &str) -> io::Result<u64> {
         self.check_parent(path)?;
-        if self.names.contains_key(path) {
+        if self.names.current.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         let inode = self.next_inode;
@@ -296,8 +296,8 @@ impl State {
 
     fn change_name(&mut self, op: Op, gone: Option<String>, come: Option<(String, Entry)>) {
         let change = NameChange { sequence: self.next_sequence(), op, gone, come };
-        change.apply(&mut self.names);
-        self.name_changes.push(change);
+        change.apply(&mut self.names.current);
+        self.names.changes.push(change);
     }
 }
 

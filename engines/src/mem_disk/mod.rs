@@ -137,29 +137,51 @@ pub struct Calls {
 
 #[derive(Default)]
 struct State {
-    calls: Calls,
+    asked: Asked,
     /// Which device it is: a part of where its files lie.
     device: u64,
     incarnation: u64,
     power_off: bool,
-    operations: u64,
     /// Numbers un-synced operations, over all files and names.
     sequence: u64,
     next_inode: u64,
     inodes: BTreeMap<u64, Inode>,
-    names: BTreeMap<String, Entry>,
-    durable_names: BTreeMap<String, Entry>,
-    name_changes: Vec<NameChange>,
+    names: Names,
     pending: Vec<Pending>,
     /// What the last sync made durable: inode, offset, length.
     settled: Vec<(u64, u64, u64)>,
-    /// Whoever waits for a sync panics.
-    forbids_waiting: bool,
     /// How many bytes all files together may have.
     capacity: Option<u64>,
+    hooks: Hooks,
+}
+
+/// What has been asked of it.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    /// All operations so far.
+    operations: u64,
+    /// Those since somebody took them.
+    calls: Calls,
+}
+
+/// The names of files and directories.
+#[derive(Clone, Default)]
+struct Names {
+    /// As they are read now.
+    current: BTreeMap<String, Entry>,
+    durable: BTreeMap<String, Entry>,
+    /// What no sync has covered.
+    changes: Vec<NameChange>,
+}
+
+/// Who is asked, and who only looks on.
+#[derive(Default)]
+struct Hooks {
     fault: Option<FaultHook>,
     cold: Option<ColdHook>,
     watch: Option<Arc<dyn Watch>>,
+    /// Whoever waits for a sync panics.
+    forbids_waiting: bool,
 }
 
 #[derive(Default)]
@@ -212,13 +234,13 @@ impl MemDisk {
     /// Operations so far, reads included: the k-th is number k - 1 for the fault hook.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.state().operations
+        self.state().asked.operations
     }
 
     /// Takes what was asked on the caller's thread since this was called last. Work that was handed over is no part of it.
     #[must_use]
     pub fn take_calls(&self) -> Calls {
-        std::mem::take(&mut self.state().calls)
+        std::mem::take(&mut self.state().asked.calls)
     }
 
     /// Takes the work that was started, in order. Each piece must go to `complete` or `fail`.
@@ -231,7 +253,7 @@ impl MemDisk {
     #[must_use]
     pub fn complete(&self, pending: Pending) -> DiskDone {
         let mut state = self.state();
-        let calls = state.calls;
+        let calls = state.asked.calls;
         let done = match pending.work {
             Work::Sync { id, files, dirs, until } => {
                 state.settled.clear();
@@ -254,7 +276,7 @@ impl MemDisk {
                 DiskDone::Read { id, result }
             }
         };
-        state.calls = calls;
+        state.asked.calls = calls;
         done
     }
 
@@ -290,7 +312,7 @@ impl MemDisk {
     #[must_use]
     pub fn unsynced_count(&self) -> usize {
         let state = self.state();
-        state.name_changes.len() + state.inodes.values().map(|i| i.changes.len()).sum::<usize>()
+        state.names.changes.len() + state.inodes.values().map(|i| i.changes.len()).sum::<usize>()
     }
 
     /// The whole content of a file as it is read now; `None` when there is no such file.
@@ -322,8 +344,8 @@ impl fmt::Debug for MemDisk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
         f.debug_struct("MemDisk")
-            .field("names", &state.names.keys())
-            .field("operations", &state.operations)
+            .field("names", &state.names.current.keys())
+            .field("operations", &state.asked.operations)
             .finish_non_exhaustive()
     }
 }
@@ -402,7 +424,7 @@ impl State {
     }
 
     fn file_named(&self, path: &str) -> io::Result<u64> {
-        match self.names.get(path) {
+        match self.names.current.get(path) {
             Some(Entry::File(inode)) => Ok(*inode),
             Some(Entry::Dir) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
@@ -411,8 +433,8 @@ impl State {
 
     /// Forgets the content of files that have no name, now or after a crash, and are not open.
     fn collect_garbage(&mut self) {
-        let come = self.name_changes.iter().filter_map(|change| change.come.as_ref());
-        let entries = self.names.values().chain(self.durable_names.values());
+        let come = self.names.changes.iter().filter_map(|change| change.come.as_ref());
+        let entries = self.names.current.values().chain(self.names.durable.values());
         let named: BTreeSet<u64> = entries
             .chain(come.map(|(_, entry)| entry))
             .filter_map(|entry| if let Entry::File(inode) = entry { Some(*inode) } else { None })
