@@ -1,6 +1,7 @@
 //! The log told once more: whole from any write that it still has, with the deltas of its changes, also out of files of the
 //! format before; and refused where a part is gone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -227,9 +228,15 @@ fn set_version(disk: &MemDisk, path: &str, version: u8) {
     disk.sync_now(&file).unwrap();
 }
 
-/// Version 2 had no deltas, and is the same apart from that.
+/// The format versions of the data files.
+fn versions(disk: &MemDisk) -> BTreeSet<u8> {
+    data_files(disk).iter().map(|path| disk.content(path).unwrap()[7]).collect()
+}
+
+/// Version 2 had no deltas, and is the same apart from that. A directory of it is opened, read, written to, opened as it is then,
+/// compacted, and opened again.
 #[test]
-fn files_of_the_format_before_are_read_beside_new_ones() {
+fn files_of_the_format_before_are_read_beside_new_ones_and_compacted_into_them() {
     let disk = MemDisk::new();
     let mut engine = open(EngineKind::Bitcask, &disk);
     for n in 1..=20 {
@@ -238,33 +245,47 @@ fn files_of_the_format_before_are_read_beside_new_ones() {
     engine.close().unwrap();
     drop(engine);
     disk.crash_lose_all();
-    let old = data_files(&disk);
-    old.iter().for_each(|path| set_version(&disk, path, 2));
-    for name in disk.list("data").unwrap().iter().filter(|name| name.ends_with(".hint")) {
-        disk.remove(&format!("data/{name}")).unwrap();
-    }
+    data_files(&disk).iter().for_each(|path| set_version(&disk, path, 2));
+    assert_eq!(versions(&disk), [2].into());
     let mut engine = open(EngineKind::Bitcask, &disk);
+    assert_all_there(&mut *engine, 20);
     let told = replay(&mut *engine, START, 99).unwrap().expect("nothing was compacted");
     assert!(told.len() == 40 && told.iter().all(|logged| logged.delta == 0));
     for n in 11..=40 {
         write(&mut *engine, &[put(&format!("k{n:02}"), n)]);
     }
+    engine.close().unwrap();
+    drop(engine);
+    disk.crash_lose_all();
+    assert_eq!(versions(&disk), [2, 3].into());
+    // Once with the hints of both, and once from the files themselves.
+    drop(open(EngineKind::Bitcask, &disk.fork()));
+    for name in disk.list("data").unwrap().iter().filter(|name| name.ends_with(".hint")) {
+        disk.remove(&format!("data/{name}")).unwrap();
+    }
+    let mut engine = open(EngineKind::Bitcask, &disk);
+    assert_all_there(&mut *engine, 40);
     let told = replay(&mut *engine, LogPlace::after(Lsn(19)), 99).unwrap().unwrap();
     let deltas: Vec<u64> = told.iter().map(|logged| logged.delta).collect();
     assert_eq!(deltas, [0, 0].into_iter().chain(11..=40).collect::<Vec<u64>>());
+    for n in 1..=10 {
+        write(&mut *engine, &[put(&format!("k{n:02}"), n)]);
+    }
     maintain_all(&disk, &mut *engine);
+    assert_eq!(versions(&disk), [3].into(), "all that was in old files is dead or copied");
     engine.close().unwrap();
+    drop(engine);
     disk.crash_lose_all();
-    let versions: Vec<u8> =
-        data_files(&disk).iter().map(|path| disk.content(path).unwrap()[7]).collect();
-    assert!(versions.contains(&3), "{versions:?}");
-    let mut engine = open(EngineKind::Bitcask, &disk);
-    for n in 1..=40 {
+    assert_all_there(&mut *open(EngineKind::Bitcask, &disk), 40);
+}
+
+fn assert_all_there(engine: &mut dyn Engine, count: u64) {
+    for n in 1..=count {
         let found = engine.get(format!("k{n:02}").as_bytes()).unwrap();
         let Lookup::Hit(record) = found else { panic!("k{n:02}: {found:?}") };
         assert_eq!((&record.head[..], record.body.len()), (&b"h"[..], 100), "k{n:02}");
     }
-    assert_eq!(engine.stats().records, 40);
+    assert_eq!(engine.stats().records, count);
 }
 
 #[test]
