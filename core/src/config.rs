@@ -11,6 +11,8 @@ pub const VALUE_BYTES_MAX: usize = 1 << 20;
 pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 /// The most replicas of a key.
 pub const REPLICAS_MAX: usize = 12;
+/// How many layouts may be live at a time: one more is committed when the oldest has been dropped.
+pub const LAYOUTS_LIVE_MAX: usize = 4;
 /// The most siblings that one coordinator lets a key have; a write that would make more is refused as `Overloaded`. Those of all
 /// coordinators may come together.
 pub const SIBLINGS_MAX: usize = 64;
@@ -28,8 +30,10 @@ pub const HEAD_BYTES_MAX: usize = 256 << 10;
 pub const STATE_BYTES_MAX: usize = 4 << 20;
 /// The largest body of a record, in bytes: what all coordinators accepted may come together in one.
 pub const BODY_BYTES_MAX: usize = 12 << 20;
-/// What a version takes in a head at most, in bytes: number, HLC, request, whether it deletes, content type, digest, length.
-pub const VERSION_HEAD_BYTES_MAX: usize = 9 + 9 + 17 + 1 + (3 + CONTENT_TYPE_BYTES_MAX) + 9 + 5;
+/// What a version takes in a head at most, in bytes: number, HLC, request, flags, expiry, actor and step
+/// of the version it stands behind, content type, digest, length.
+pub const VERSION_HEAD_BYTES_MAX: usize =
+    9 + 9 + 17 + 1 + 9 + (9 + 5) + (3 + CONTENT_TYPE_BYTES_MAX) + 9 + 5;
 /// What a run with an actor of its own takes in a head at most, in bytes, with the numbers of runs and versions.
 pub const RUN_HEAD_BYTES_MAX: usize = 9 + 3 + 2 * 9 + 3;
 

@@ -84,6 +84,11 @@ impl Outbound {
     }
 }
 
+/// The oldest and the newest protocol between nodes that this program speaks: the generations of messages.
+pub const PROTOCOL_OLDEST: u8 = 1;
+/// See `PROTOCOL_OLDEST`.
+pub const PROTOCOL_NEWEST: u8 = 2;
+
 /// Messages to other nodes: at most once, in any order, perhaps never. What arrives goes into the
 /// inbox of the host.
 pub trait Network: Probe + Send + Sync + 'static {
@@ -93,6 +98,8 @@ pub trait Network: Probe + Send + Sync + 'static {
     /// Whether there is an open link to `node` and one from it, so that it can be asked and can answer. What a link
     /// does not know yet, such as a machine that has just lost its power, it cannot say.
     fn is_connected(&self, node: NodeId) -> bool;
+    /// The protocol that the open link to `node` has agreed on; `PROTOCOL_NEWEST` while there is none, and nothing leaves.
+    fn protocol(&self, node: NodeId) -> u8;
     /// Sends one datagram. An address that does not resolve is a lost datagram.
     fn datagram(&self, to: &Address, bytes: Bytes);
     /// Says that `life` of `node`, which people call `name`, counts and is reached at `address`: links to it are made, and

@@ -22,6 +22,7 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Life, Lsn, NodeId};
 use crate::layout::keyspace::Keyspace;
+use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
 use crate::member::membership::Membership;
 use crate::sometimes;
@@ -41,8 +42,7 @@ const LIVE_KEY: &[u8] = b"\0layout-live";
 /// A layout that this node has endorsed.
 #[derive(Clone, Debug)]
 struct Endorsed {
-    layout: Arc<Layout>,
-    reference: LayoutRef,
+    of: LiveLayout,
     /// The write that stores the endorsement; it counts once it is durable.
     stored: Lsn,
     live: bool,
@@ -101,25 +101,31 @@ impl Formation {
         };
         assert!(!self.unreadable, "an endorsed layout has been read");
         assert_eq!(
-            endorsed.reference.version,
-            endorsed.layout.version(),
+            endorsed.of.reference.version,
+            endorsed.of.layout.version(),
             "a layout has its own name"
         );
         let members = self.members();
         assert!(endorsed.endorsers.is_subset(&members), "only members endorse");
     }
 
-    /// The layout that requests are served under.
+    /// The layouts that requests are served under, the newest last.
     #[must_use]
-    pub fn live(&self) -> Option<(&Arc<Layout>, LayoutRef)> {
-        let endorsed = self.endorsed.as_ref().filter(|endorsed| endorsed.live)?;
-        Some((&endorsed.layout, endorsed.reference))
+    pub fn live(&self) -> &[LiveLayout] {
+        let endorsed = self.endorsed.as_ref().filter(|endorsed| endorsed.live);
+        endorsed.map_or(&[], |endorsed| std::slice::from_ref(&endorsed.of))
+    }
+
+    /// The newest of them.
+    #[must_use]
+    pub fn newest(&self) -> Option<&Layout> {
+        self.live().last().map(|live| &*live.layout)
     }
 
     /// The nodes of the endorsed layout; none while there is none.
     #[must_use]
     pub fn members(&self) -> BTreeSet<NodeId> {
-        let roles = self.endorsed.iter().flat_map(|endorsed| endorsed.layout.roles());
+        let roles = self.endorsed.iter().flat_map(|endorsed| endorsed.of.layout.roles());
         roles.map(|role| role.node).collect()
     }
 
@@ -129,7 +135,7 @@ impl Formation {
         self.endorsed
             .as_ref()
             .filter(|endorsed| endorsed.stored <= durable)
-            .map_or_else(LayoutRef::default, |endorsed| endorsed.reference)
+            .map_or_else(LayoutRef::default, |endorsed| endorsed.of.reference)
     }
 
     /// The write that must become durable before anything goes on, if there is one.
@@ -138,13 +144,13 @@ impl Formation {
         self.endorsed.as_ref().map(|endorsed| endorsed.stored).filter(|&stored| stored > durable)
     }
 
-    /// A coordinator acts under this layout, so it is live: true when it is the one endorsed here.
-    pub fn on_envelope(&mut self, reference: LayoutRef, engine: &mut dyn Engine) -> Result<bool> {
+    /// A coordinator acts under these layouts, so they are live: true when they are those that are endorsed here.
+    pub fn on_asked_under(&mut self, layouts: &LayoutSet, engine: &mut dyn Engine) -> Result<bool> {
         let durable = engine.durable();
         let Some(endorsed) = &mut self.endorsed else {
             return Ok(false);
         };
-        let same = endorsed.reference == reference && endorsed.stored <= durable;
+        let same = *layouts == LayoutSet::one(endorsed.of.reference) && endorsed.stored <= durable;
         if same && !endorsed.live {
             make_live(endorsed, engine)?;
         }
@@ -187,13 +193,13 @@ impl Formation {
             return Ok(());
         }
         let same = |node: &NodeId| {
-            members.peers().get(node).is_some_and(|peer| peer.layout == endorsed.reference)
+            members.peers().get(node).is_some_and(|peer| peer.layout == endorsed.of.reference)
         };
         let new: Vec<NodeId> = members.peers().keys().copied().filter(same).collect();
         let said_live = new.iter().any(|node| members.peers()[node].live);
         endorsed.endorsers.extend(new);
         endorsed.endorsers.insert(self.me);
-        let all = endorsed.layout.roles().iter().all(|r| endorsed.endorsers.contains(&r.node));
+        let all = endorsed.of.layout.roles().iter().all(|r| endorsed.endorsers.contains(&r.node));
         if !endorsed.live && (all || said_live) && !buggify!(env, LayoutLiveLate) {
             sometimes!(env, LayoutSaidToBeLive, !all);
             make_live(endorsed, env.engine())?;
@@ -209,11 +215,11 @@ impl Formation {
     /// Why no layout is live, for people. Empty when one is.
     #[must_use]
     pub fn waiting(&self, members: &Membership, now: Mono) -> Vec<String> {
-        if self.live().is_some() {
+        if self.newest().is_some() {
             return Vec::new();
         }
         if let Some(endorsed) = &self.endorsed {
-            let missing = endorsed.layout.roles().iter();
+            let missing = endorsed.of.layout.roles().iter();
             let missing = missing.filter(|role| !endorsed.endorsers.contains(&role.node));
             let names: Vec<&str> = missing.map(|role| role.name.as_str()).collect();
             return vec![format!("waiting for {} to endorse layout 1", names.join(", "))];
@@ -294,20 +300,21 @@ impl Formation {
     fn adopt(&mut self, layout: Arc<Layout>, stored: Lsn, live: bool) {
         let reference = layout.reference(&encode_layout(&layout));
         let endorsers = BTreeSet::new();
-        self.endorsed = Some(Endorsed { layout, reference, stored, live, endorsers });
+        let of = LiveLayout { layout, reference };
+        self.endorsed = Some(Endorsed { of, stored, live, endorsers });
     }
 
     fn offer(&self, endorsed: &Endorsed) -> Envelope {
-        let layout = Arc::clone(&endorsed.layout);
+        let layout = Arc::clone(&endorsed.of.layout);
         let message = Message::Layout(LayoutMessage::Offer { layout });
-        Envelope { life: self.life, layout: endorsed.reference, durable: Lsn(0), message }
+        Envelope { life: self.life, durable: Lsn(0), message }
     }
 
     fn offer_to_others(&self, members: &Membership, env: &mut impl Env) {
         let Some(endorsed) = &self.endorsed else {
             return;
         };
-        for role in endorsed.layout.roles() {
+        for role in endorsed.of.layout.roles() {
             let lacks = members.peers().get(&role.node);
             if lacks.is_some_and(|peer| peer.layout == LayoutRef::default()) {
                 env.send(role.node, self.offer(endorsed));

@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Lsn, NodeId, OpId, SyncId};
+use crate::layout::live::LayoutSet;
 use crate::version::dvv::VersionSet;
 use crate::version::hlc::Hlc;
 use crate::wire::key::{Answer, KeyMessage};
@@ -101,7 +102,13 @@ impl Held {
     }
 
     /// Keeps an answer until `lsn` is durable. `false`: there is no room, and it was not kept.
-    pub fn answer(&mut self, lsn: Lsn, to: NodeId, op: OpId, mut answer: Answer) -> bool {
+    pub fn answer(
+        &mut self,
+        lsn: Lsn,
+        to: NodeId,
+        (op, layouts): (OpId, LayoutSet),
+        mut answer: Answer,
+    ) -> bool {
         let name = (lsn, to, op, kind(&answer));
         if self.answers.contains(&name) {
             return true;
@@ -123,7 +130,7 @@ impl Held {
         }
         self.answers.insert(name);
         self.states.extend(first);
-        let message = Message::Key(KeyMessage::Answer { op, answer });
+        let message = Message::Key(KeyMessage::Answer { op, layouts, answer });
         self.keep(lsn, Release::Send(to, message), weight);
         true
     }
@@ -234,7 +241,11 @@ const fn kind(answer: &Answer) -> Discriminant {
         Answer::State { .. } => 0,
         Answer::Digest { .. } => 1,
         Answer::MergeAck => 2,
-        Answer::Query { .. } | Answer::Lacks | Answer::Failed | Answer::StaleLayout => 3,
+        Answer::Query { .. }
+        | Answer::Lacks
+        | Answer::Failed
+        | Answer::StaleLayout
+        | Answer::NotCounted => 3,
     }
 }
 
@@ -250,6 +261,10 @@ mod tests {
 
     fn op(seq: u64) -> OpId {
         OpId { seq, ..OpId::default() }
+    }
+
+    fn named(seq: u64) -> (OpId, LayoutSet) {
+        (op(seq), LayoutSet::default())
     }
 
     /// A state with a value of 100 KiB, in memory of its own.
@@ -268,9 +283,9 @@ mod tests {
     #[test]
     fn a_stall_under_one_hot_key_keeps_its_value_once() {
         let mut held = Held::new(ROOM);
-        assert!((0..1_000).all(|seq| held.answer(Lsn(5), NodeId(1), op(seq), read(1))));
+        assert!((0..1_000).all(|seq| held.answer(Lsn(5), NodeId(1), named(seq), read(1))));
         let used = held.gauge().used;
-        assert!(used < 800 << 10, "{used} bytes, and no thousand values");
+        assert!(used < 1 << 20, "{used} bytes, and no thousand values");
         let values: BTreeSet<*const u8> = held
             .up_to(Lsn(5))
             .iter()
@@ -291,11 +306,14 @@ mod tests {
     fn a_question_that_is_repeated_waits_once() {
         let mut held = Held::new(ROOM);
         for _ in 0..100 {
-            assert!(held.answer(Lsn(5), NodeId(1), op(1), read(1)));
-            assert!(held.answer(Lsn(5), NodeId(1), op(1), Answer::MergeAck));
+            assert!(held.answer(Lsn(5), NodeId(1), named(1), read(1)));
+            assert!(held.answer(Lsn(5), NodeId(1), named(1), Answer::MergeAck));
         }
         assert_eq!(held.len(), 2);
-        assert!(held.answer(Lsn(6), NodeId(1), op(1), read(1)), "a later write is another answer");
+        assert!(
+            held.answer(Lsn(6), NodeId(1), named(1), read(1)),
+            "a later write is another answer"
+        );
         assert_eq!(held.up_to(Lsn(5)).len(), 2);
         assert_eq!(held.len(), 1);
     }
@@ -303,14 +321,19 @@ mod tests {
     #[test]
     fn an_answer_that_finds_no_room_is_refused_and_one_may_wait_again_later() {
         let mut held = Held::new(ROOM);
-        let kept = (0..100).filter(|&n| held.answer(Lsn(u64::from(n)), NodeId(1), op(1), read(n)));
+        let kept =
+            (0..100).filter(|&n| held.answer(Lsn(u64::from(n)), NodeId(1), named(1), read(n)));
         assert_eq!(kept.count(), 10);
         let gauge = held.gauge();
         assert!(gauge.peak <= gauge.max && held.has_room(), "{gauge:?}");
-        let large = Message::Key(KeyMessage::Answer { op: op(2), answer: read(99) });
+        let large = Message::Key(KeyMessage::Answer {
+            op: op(2),
+            layouts: LayoutSet::default(),
+            answer: read(99),
+        });
         held.until(Lsn(99), Release::Send(NodeId(2), large));
         assert!(!held.has_room(), "what belongs to a write counts all the same");
         held.up_to(Lsn(4));
-        assert!(held.has_room() && held.answer(Lsn(50), NodeId(1), op(3), read(50)));
+        assert!(held.has_room() && held.answer(Lsn(50), NodeId(1), named(3), read(50)));
     }
 }

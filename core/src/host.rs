@@ -30,6 +30,7 @@ use crate::probe::{Buggify, Probe, Sometimes};
 use crate::sometimes;
 use crate::step::{Env, Input};
 use crate::wire::client::Reply;
+use crate::wire::frame::Generation;
 use crate::wire::member::Gossip;
 use crate::wire::member::{decode_foreign_gossip, decode_gossip, encode_gossip};
 use crate::wire::message;
@@ -265,7 +266,11 @@ impl<N: Network> Env for World<N> {
     }
 
     fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
-        let message = message::encode(&envelope);
+        let Some(message) =
+            message::encode(&envelope, Generation::of_protocol(self.network.protocol(to)))
+        else {
+            return false;
+        };
         if buggify!(self, MessageDropped) {
             return true;
         }

@@ -21,7 +21,7 @@ number! {
     NodeId(u128)
 }
 number! {
-    /// One incarnation of one replica's right to issue dots for one partition: 64 random bits.
+    /// One incarnation of one replica's right to issue dots for one unit: 64 random bits.
     ActorId(u64)
 }
 number! {
@@ -31,6 +31,10 @@ number! {
 number! {
     /// One of the cluster's fixed partitions of the token space, `0..partitions`.
     PartitionId(u16)
+}
+number! {
+    /// A group: all keyspaces of equal N and engine. There is one so far, 0.
+    GroupId(u16)
 }
 number! {
     /// Where a key lies: the first eight bytes of SHA-256(keyspace id, big endian | key).
@@ -68,6 +72,15 @@ number! {
 number! {
     /// One life of a node's process: 64 random bits, drawn at its start.
     SessionId(u64)
+}
+
+/// The unit of replication: the keys of one group's keyspaces that lie in one partition.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Unit {
+    /// The group.
+    pub group: GroupId,
+    /// The partition.
+    pub partition: PartitionId,
 }
 
 /// One life of a node: which time its data directory was opened, and by whom. Two processes on copies of one directory

@@ -118,7 +118,7 @@ impl Node {
     }
 
     fn on_envelope(&mut self, from: NodeId, envelope: Envelope, env: &mut impl Env) -> Result<()> {
-        let Envelope { life, layout, durable, message } = envelope;
+        let Envelope { life, durable, message } = envelope;
         let Node { cluster, shard, .. } = self;
         if !cluster.hears(from, (life, durable), env) {
             return Ok(());
@@ -128,7 +128,7 @@ impl Node {
         {
             return Ok(());
         }
-        if let Some(why) = cluster.fence(&message, layout, env)? {
+        if let Some(why) = cluster.fence(&message, env)? {
             cluster.turn_away(from, &message, why, env);
             return Ok(());
         }

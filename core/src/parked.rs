@@ -123,6 +123,7 @@ mod tests {
 
     use super::*;
     use crate::id::KeyspaceId;
+    use crate::layout::live::LayoutSet;
     use crate::wire::key::Question;
 
     const TICKET: ReadTicket = ReadTicket { file: 1, offset: 0, len: 9 };
@@ -133,7 +134,8 @@ mod tests {
 
     fn question(n: u64) -> Parked {
         let op = OpId { seq: n, ..OpId::default() };
-        Parked::Ask(NodeId(1), Ask { op, key: key(n), question: Question::Query })
+        let layouts = LayoutSet::default();
+        Parked::Ask(NodeId(1), Ask { op, layouts, key: key(n), question: Question::Query })
     }
 
     #[test]

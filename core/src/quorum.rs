@@ -7,16 +7,17 @@
 
 use smallvec::SmallVec;
 
-use crate::config::REPLICAS_MAX;
-use crate::id::{NodeId, PartitionId};
+use crate::config::{LAYOUTS_LIVE_MAX, REPLICAS_MAX};
+use crate::id::{LayoutVersion, NodeId, PartitionId};
 use crate::layout::keyspace::Level;
+use crate::layout::live::LiveLayout;
 use crate::layout::{Layout, Quorums};
 
-const _: () = assert!(REPLICAS_MAX <= 32, "the bits of a set of primaries");
+const _: () = assert!(REPLICAS_MAX * LAYOUTS_LIVE_MAX <= 64, "the bits of a set of primaries");
 
 /// A set of a key's primaries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Members(u32);
+pub struct Members(u64);
 
 impl Members {
     /// Nobody.
@@ -45,28 +46,61 @@ impl Members {
     pub const fn count(self) -> usize {
         self.0.count_ones() as usize
     }
+
+    const fn and(self, other: Members) -> Members {
+        Members(self.0 & other.0)
+    }
+
+    const fn or(self, other: Members) -> Members {
+        Members(self.0 | other.0)
+    }
+
+    const fn without(self, other: Members) -> Members {
+        Members(self.0 & !other.0)
+    }
 }
 
-/// A key's primaries, in order of preference.
+/// A key's primaries, in order of preference: those of every layout that is live, each once.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Primaries(SmallVec<[NodeId; 3]>);
+pub struct Primaries {
+    nodes: SmallVec<[NodeId; 3]>,
+    /// Who of them counts in which layout; the newest last.
+    owners: SmallVec<[Owners; 1]>,
+}
+
+/// A key's owners under one layout.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Owners {
+    version: LayoutVersion,
+    members: Members,
+    quorums: Quorums,
+}
 
 impl Primaries {
-    /// These nodes, which are distinct and at most `REPLICAS_MAX`.
+    /// The owners of a partition under each of these layouts, of which the newest is last and its owners are preferred.
     #[must_use]
-    pub fn new(nodes: impl IntoIterator<Item = NodeId>) -> Primaries {
-        let nodes: SmallVec<[NodeId; 3]> = nodes.into_iter().collect();
-        assert!(
-            nodes.len() <= REPLICAS_MAX,
-            "a layout has at most {REPLICAS_MAX} owners a partition"
-        );
-        Primaries(nodes)
+    pub fn under(live: &[LiveLayout], partition: PartitionId) -> Primaries {
+        assert!(live.len() <= LAYOUTS_LIVE_MAX, "{} layouts are live", live.len());
+        let mut primaries = Primaries::default();
+        for LiveLayout { layout, .. } in live.iter().rev() {
+            let mut members = Members::NONE;
+            for node in layout.primaries(partition) {
+                let at = primaries.position(node).unwrap_or_else(|| {
+                    primaries.nodes.push(node);
+                    primaries.nodes.len() - 1
+                });
+                members.add(at);
+            }
+            let (version, quorums) = (layout.version(), layout.quorums());
+            primaries.owners.insert(0, Owners { version, members, quorums });
+        }
+        primaries
     }
 
     /// Where a node stands among the primaries; `None` when it is none.
     #[must_use]
     pub fn position(&self, node: NodeId) -> Option<usize> {
-        self.0.iter().position(|&primary| primary == node)
+        self.nodes.iter().position(|&primary| primary == node)
     }
 
     /// Whether a node is one of them.
@@ -78,53 +112,88 @@ impl Primaries {
     /// The nodes, in order of preference.
     #[must_use]
     pub fn nodes(&self) -> &[NodeId] {
-        &self.0
+        &self.nodes
+    }
+
+    /// All of them, as a set.
+    const fn all(count: usize) -> Members {
+        Members(if count >= 64 { u64::MAX } else { (1 << count) - 1 })
     }
 }
 
 /// How many of a key's primaries take part in what is asked at one level.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Needs {
-    read: usize,
-    write: usize,
-    out_of: usize,
+    /// Who must tell a reader: the owners of the one layout that reads go to.
+    read: Quorum,
+    /// Who must hold a write, in every layout that is live.
+    write: SmallVec<[Quorum; 1]>,
+}
+
+/// So many of these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Quorum {
+    /// The layout that says so.
+    version: LayoutVersion,
+    members: Members,
+    needed: usize,
+}
+
+impl Quorum {
+    /// Of the owners under one layout, R or W, as `of` says.
+    fn at(level: Level, owners: &Owners, of: impl Fn(Quorums) -> u8) -> Quorum {
+        let Owners { version, members, quorums } = *owners;
+        let needed = match level {
+            Level::One => 1,
+            Level::Quorum => usize::from(of(quorums)),
+            Level::All => members.count(),
+        };
+        Quorum { version, members, needed }
+    }
 }
 
 impl Needs {
-    /// Of a key whose partition has `quorums.n` primaries.
+    /// Of a key with these primaries, of which reads ask the owners of the newest layout that is complete: all are, so far. At
+    /// level `one` one primary of any layout is enough for a write.
     #[must_use]
-    pub fn at(level: Level, quorums: Quorums) -> Needs {
-        let out_of = usize::from(quorums.n);
-        let (read, write) = match level {
-            Level::One => (1, 1),
-            Level::Quorum => (usize::from(quorums.r), usize::from(quorums.w)),
-            Level::All => (out_of, out_of),
+    pub fn at(level: Level, primaries: &Primaries) -> Needs {
+        let newest = primaries.owners.last().expect("a key is asked for under a live layout");
+        let read = Quorum::at(level, newest, |quorums| quorums.r);
+        let write = match level {
+            Level::One => {
+                let members = Primaries::all(primaries.nodes.len());
+                [Quorum { members, ..read }].into_iter().collect()
+            }
+            Level::Quorum | Level::All => {
+                let each = primaries.owners.iter();
+                each.map(|owners| Quorum::at(level, owners, |quorums| quorums.w)).collect()
+            }
         };
-        Needs { read, write, out_of }
+        Needs { read, write }
     }
 
-    /// How many must hold a write.
+    /// How many must hold a write, where most are needed.
     #[must_use]
-    pub const fn to_write(self) -> usize {
-        self.write
-    }
-
-    /// How many must be there for a read: those that tell, and those that hold what it answers.
-    #[must_use]
-    pub fn to_answer(self) -> usize {
-        self.read.max(self.write)
+    pub fn to_write(&self) -> usize {
+        self.write.iter().map(|quorum| quorum.needed).max().unwrap_or(0)
     }
 
     /// Nobody has told yet: as many must as a read needs.
     #[must_use]
-    pub fn readers(self) -> Tally {
-        Tally::new(self.read, self.out_of)
+    pub fn readers(&self) -> Tally {
+        Tally::of([self.read])
     }
 
     /// Nobody holds it yet: as many must as a write needs.
     #[must_use]
-    pub fn holders(self) -> Tally {
-        Tally::new(self.write, self.out_of)
+    pub fn holders(&self) -> Tally {
+        Tally::of(self.write.iter().copied())
+    }
+
+    /// Who must be there for a read: those that tell, and those that hold what it answers.
+    #[must_use]
+    pub fn answerers(&self) -> Tally {
+        Tally::of(self.write.iter().copied().chain([self.read]))
     }
 }
 
@@ -142,11 +211,11 @@ pub enum Reach {
 /// How much of a partition is reached.
 #[must_use]
 pub fn reach(layout: &Layout, partition: PartitionId, is_up: impl Fn(NodeId) -> bool) -> Reach {
-    let needs = Needs::at(Level::Quorum, layout.quorums());
+    let Quorums { n, r, w } = layout.quorums();
     let up = layout.primaries(partition).filter(|&node| is_up(node)).count();
     match up {
-        up if up == needs.out_of => Reach::Whole,
-        up if up >= needs.to_answer() => Reach::Quorum,
+        up if up == usize::from(n) => Reach::Whole,
+        up if up >= usize::from(r.max(w)) => Reach::Quorum,
         _ => Reach::TooFew,
     }
 }
@@ -158,21 +227,34 @@ pub fn others_to_make_good(quorums: Quorums) -> usize {
     usize::from(quorums.n).saturating_sub(usize::from(quorums.w)) + 1
 }
 
-/// Answers to one question that was put to a key's primaries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Answers to one question that was put to a key's primaries. An answer counts once in each layout that its sender owns the key
+/// under, and it is enough when it is enough in every one.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tally {
-    needed: usize,
-    out_of: usize,
+    quorums: SmallVec<[Quorum; 1]>,
     yes: Members,
     no: Members,
 }
 
+/// How the answers stand where they are furthest from enough.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// How many have said yes.
+    pub yes: usize,
+    /// How many must.
+    pub needed: usize,
+    /// How many there are.
+    pub out_of: usize,
+    /// Under which layout, when several are live.
+    pub under: Option<LayoutVersion>,
+}
+
 impl Tally {
-    /// No answers yet; `needed` of `out_of` primaries must say yes.
-    #[must_use]
-    pub fn new(needed: usize, out_of: usize) -> Tally {
-        assert!(needed >= 1 && needed <= out_of, "a quorum is between one and all");
-        Tally { needed, out_of, yes: Members::default(), no: Members::default() }
+    fn of(quorums: impl IntoIterator<Item = Quorum>) -> Tally {
+        let quorums: SmallVec<[Quorum; 1]> = quorums.into_iter().collect();
+        let possible = |quorum: &Quorum| (1..=quorum.members.count()).contains(&quorum.needed);
+        assert!(quorums.iter().all(possible), "a quorum is between one and all: {quorums:?}");
+        Tally { quorums, yes: Members::NONE, no: Members::NONE }
     }
 
     /// The primary at `at` did it. Counts once, however often it says so.
@@ -191,57 +273,101 @@ impl Tally {
         self.yes.has(at)
     }
 
+    /// Whether a yes of the primary at `at` is one of those that are still missing.
+    #[must_use]
+    pub fn lacks(&self, at: usize) -> bool {
+        !self.yes.has(at) && self.unmet().any(|quorum| quorum.members.has(at))
+    }
+
     /// How many have said yes.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.yes.count()
     }
 
-    /// How many must say yes.
+    /// How many have said yes and how many must, under the layout that is furthest from it.
     #[must_use]
-    pub const fn needed(&self) -> usize {
-        self.needed
+    pub fn standing(&self) -> Standing {
+        let several = self.quorums.windows(2).any(|pair| pair[0].version != pair[1].version);
+        let stands = self.quorums.iter().map(|quorum| Standing {
+            yes: self.yes.and(quorum.members).count(),
+            needed: quorum.needed,
+            out_of: quorum.members.count(),
+            under: several.then_some(quorum.version),
+        });
+        let missing = |standing: &Standing| standing.needed.saturating_sub(standing.yes);
+        stands.max_by_key(missing).expect("a tally has a quorum")
     }
 
-    /// Whether enough have said yes.
+    /// Whether enough have said yes, under every layout.
     #[must_use]
-    pub const fn met(&self) -> bool {
-        self.yes.count() >= self.needed
+    pub fn met(&self) -> bool {
+        self.unmet().next().is_none()
     }
 
     /// Whether each has said either.
     #[must_use]
-    pub const fn is_settled(&self) -> bool {
-        ((self.yes.0 | self.no.0).count_ones() as usize) == self.out_of
+    pub fn is_settled(&self) -> bool {
+        let said = self.yes.or(self.no);
+        self.quorums.iter().all(|quorum| quorum.members.without(said).count() == 0)
     }
 
-    /// Whether so many could not that the rest is too few.
+    /// Whether so many could not that the rest is too few, under one of the layouts.
     #[must_use]
-    pub const fn hopeless(&self) -> bool {
-        let refused = self.no.0 & !self.yes.0;
-        self.out_of - (refused.count_ones() as usize) < self.needed
+    pub fn hopeless(&self) -> bool {
+        let refused = self.no.without(self.yes);
+        self.unmet().any(|quorum| quorum.members.without(refused).count() < quorum.needed)
+    }
+
+    fn unmet(&self) -> impl Iterator<Item = &Quorum> {
+        let yes = self.yes;
+        self.quorums.iter().filter(move |quorum| yes.and(quorum.members).count() < quorum.needed)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::layout::Role;
     use crate::layout::keyspace::Keyspace;
+    use crate::layout::{LayoutParts, LayoutRef, Role};
+
+    fn role(node: u128) -> Role {
+        Role { node: NodeId(node), name: node.to_string(), weight: 1, zone: String::new() }
+    }
+
+    /// A layout of one partition with these owners.
+    fn live(version: u64, wanted: Quorums, nodes: impl IntoIterator<Item = u128>) -> LiveLayout {
+        let roles = nodes.into_iter().map(role).collect();
+        let first = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
+        let version = LayoutVersion(version);
+        let parts = LayoutParts { version, ..first.to_parts() };
+        let layout = Arc::new(Layout::from_parts(parts).expect("a sound layout"));
+        LiveLayout { layout, reference: LayoutRef { version, digest: 1 } }
+    }
+
+    fn needs(level: Level, quorums: Quorums) -> Needs {
+        let layout = live(1, quorums, 1..=u128::from(quorums.n));
+        Needs::at(level, &Primaries::under(&[layout], PartitionId(0)))
+    }
+
+    const USUAL: Quorums = Quorums { n: 3, r: 2, w: 2 };
 
     #[test]
     fn an_answer_counts_once_and_w_of_n_is_enough() {
-        let mut tally = Tally::new(2, 3);
+        let mut tally = needs(Level::Quorum, USUAL).holders();
         tally.yes(1);
         tally.yes(1);
         assert!(!tally.met(), "one primary, twice, is one primary");
+        assert!(tally.lacks(0) && !tally.lacks(1));
         tally.yes(2);
-        assert!(tally.met(), "W acks are enough, not W + 1");
+        assert!(tally.met() && !tally.lacks(0), "W acks are enough, not W + 1");
     }
 
     #[test]
     fn refusals_end_the_question_when_the_rest_is_too_few() {
-        let mut tally = Tally::new(2, 3);
+        let mut tally = needs(Level::Quorum, USUAL).holders();
         tally.no(0);
         assert!(!tally.hopeless());
         tally.no(1);
@@ -253,23 +379,48 @@ mod tests {
     #[test]
     fn a_level_says_how_many_of_the_primaries_take_part() {
         let quorums = Quorums { n: 3, r: 1, w: 3 };
-        let needs = |level| Needs::at(level, quorums);
-        let counts = |needs: Needs| (needs.readers().needed(), needs.to_write(), needs.to_answer());
-        assert_eq!(counts(needs(Level::One)), (1, 1, 1));
-        assert_eq!(counts(needs(Level::Quorum)), (1, 3, 3), "what a read answers is held by W");
-        assert_eq!(counts(needs(Level::All)), (3, 3, 3));
+        let counts = |level| {
+            let needs = needs(level, quorums);
+            let needed = |tally: Tally| tally.standing().needed;
+            (needed(needs.readers()), needs.to_write(), needed(needs.answerers()))
+        };
+        assert_eq!(counts(Level::One), (1, 1, 1));
+        assert_eq!(counts(Level::Quorum), (1, 3, 3), "what a read answers is held by W");
+        assert_eq!(counts(Level::All), (3, 3, 3));
         assert_eq!(others_to_make_good(quorums), 1, "each other one has every write");
-        assert_eq!(others_to_make_good(Quorums { w: 2, ..quorums }), 2);
+        assert_eq!(others_to_make_good(USUAL), 2);
+    }
+
+    /// Nodes 1, 2, 3 own the key, and 3, 4, 5 will.
+    #[test]
+    fn while_two_layouts_are_live_a_write_needs_w_in_each_and_a_node_of_both_counts_in_both() {
+        let layouts = [live(1, USUAL, 1..=3), live(2, USUAL, 3..=5)];
+        let primaries = Primaries::under(&layouts, PartitionId(0));
+        assert_eq!(primaries.nodes().len(), 5, "each node once");
+        let at = |node| primaries.position(NodeId(node)).expect("an owner");
+        let needs = Needs::at(Level::Quorum, &primaries);
+        let mut holders = needs.holders();
+        [1, 2].iter().for_each(|&node| holders.yes(at(node)));
+        assert!(!holders.met(), "W of the old owners are no quorum of the new ones");
+        let Standing { yes, needed, under, .. } = holders.standing();
+        assert_eq!((yes, needed, under), (0, 2, Some(LayoutVersion(2))));
+        holders.yes(at(3));
+        assert!(!holders.met() && holders.lacks(at(4)) && !holders.is_settled());
+        holders.yes(at(5));
+        assert!(holders.met(), "1, 2 and 3 of the old, 3 and 5 of the new");
+        let mut readers = needs.readers();
+        [1, 2].iter().for_each(|&node| readers.yes(at(node)));
+        assert!(!readers.met(), "reads go to one layout's owners");
+        let mut refused = needs.holders();
+        [4, 5].iter().for_each(|&node| refused.no(at(node)));
+        assert!(refused.hopeless(), "two of the new owners cannot");
+        let mut one = Needs::at(Level::One, &primaries).holders();
+        one.yes(at(2));
+        assert!(one.met(), "one primary of any layout");
     }
 
     #[test]
     fn what_is_reached_is_counted_by_r_and_w_of_a_partition() {
-        let role = |node| Role {
-            node: NodeId(node),
-            name: node.to_string(),
-            weight: 1,
-            zone: String::new(),
-        };
         let layout = |wanted| {
             let roles = (1..=3).map(role).collect();
             Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()])

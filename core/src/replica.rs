@@ -131,6 +131,12 @@ impl Replica {
         self.clock.last().wall_ms().saturating_sub(theirs)
     }
 
+    /// What the hybrid clock shows now, without a tick: nothing is issued with it.
+    #[must_use]
+    pub fn reading(&self, env: &impl Env) -> Hlc {
+        self.clock.last().max(Hlc::at(self.wall(env)))
+    }
+
     /// This node's own wall, as far as its peers' allow: a jump forward would be kept for ever by the reservation.
     fn wall(&self, env: &impl Env) -> Wall {
         let own = env.wall();

@@ -120,7 +120,7 @@ impl Shard {
         env: &mut impl Env,
     ) -> Result<()> {
         let (coordinator, mut around) = self.split(view);
-        coordinator.begin(asker, request, &mut around, env)
+        coordinator.begin(asker, (request, None), &mut around, env)
     }
 
     /// A peer, or this node itself, asks or answers something about a key. It has passed the fence.
@@ -133,12 +133,12 @@ impl Shard {
     ) -> Result<()> {
         match message {
             KeyMessage::Ask(ask) => self.serve(from, ask, view, env),
-            KeyMessage::Answer { op, answer } if self.rotten.asked(op) => {
+            KeyMessage::Answer { op, answer, .. } if self.rotten.asked(op) => {
                 self.on_rotten_answer(from, op, &answer, view, env)
             }
-            KeyMessage::Answer { op, answer } => {
+            KeyMessage::Answer { op, layouts, answer } => {
                 let (coordinator, mut around) = self.split(view);
-                coordinator.on_answer(from, (op, answer), &mut around, env)
+                coordinator.on_answer(from, (op, &layouts, answer), &mut around, env)
             }
         }
     }
@@ -166,8 +166,9 @@ impl Shard {
                 self.out.push_back((from, message));
                 Ok(())
             }
-            ForwardMessage::Ask { op, request } => {
-                self.begin(Asker::Peer(from, op), request, view, env)
+            ForwardMessage::Ask { op, fixed, request, .. } => {
+                let (coordinator, mut around) = self.split(view);
+                coordinator.begin(Asker::Peer(from, op), (request, Some(fixed)), &mut around, env)
             }
             ForwardMessage::Answer { op, answer } => {
                 let (coordinator, mut around) = self.split(view);
@@ -266,10 +267,9 @@ impl Shard {
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let layout = view.layout.map(|(_, reference)| reference).unwrap_or_default();
         let durable = env.engine().durable();
         let asks = asks(&message);
-        let left = env.send(to, Envelope { life: view.life, layout, durable, message });
+        let left = env.send(to, Envelope { life: view.life, durable, message });
         let Some(op) = asks.filter(|_| !left) else {
             return Ok(());
         };

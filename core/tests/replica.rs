@@ -7,11 +7,12 @@ mod node_config;
 use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert_eq, proptest};
 use rondo_core::config::{Actors, LIFE_DOTS, NodeConfig, RUNS_MAX, issue_runs_max};
-use rondo_core::engine::{Batch, Change, Engine, MemoryEngine, Record};
+use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine, Record};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::error::Error;
 use rondo_core::id::{
-    ActorId, BootEpoch, ClientTag, KeyspaceId, Life, NodeId, PartitionId, RequestId, SessionId,
+    ActorId, BootEpoch, ClientTag, GroupId, KeyspaceId, Life, NodeId, PartitionId, RequestId,
+    SessionId, Unit,
 };
 use rondo_core::probe::Probe;
 use rondo_core::replica::Replica;
@@ -30,7 +31,7 @@ use rondo_core::wire::state::decode_state;
 
 use self::node_config::node_config;
 
-const PARTITION: PartitionId = PartitionId(0);
+const UNIT: Unit = Unit { group: GroupId(0), partition: PartitionId(0) };
 
 /// A store, and numbers that are all different.
 #[derive(Default)]
@@ -77,13 +78,13 @@ impl World {
     fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let version = |hlc| Version::value(hlc, RequestId(1), Bytes::new(), "v".into());
         let covers = Covers::Only(VersionVector::default());
-        replica.issue(key, PARTITION, covers, &Heard::default(), version, self).unwrap()
+        replica.issue(key, UNIT, covers, &Heard::default(), version, self).unwrap()
     }
 
     fn delete(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {
         let covers = Covers::AndLocal(VersionVector::default());
         let version = |hlc| Version::tombstone(hlc, RequestId(2));
-        replica.issue(key, PARTITION, covers, &Heard::default(), version, self).unwrap()
+        replica.issue(key, UNIT, covers, &Heard::default(), version, self).unwrap()
     }
 
     /// A power loss takes a write that had been told to others.
@@ -113,6 +114,31 @@ fn an_actor_lives_on_after_a_clean_end() {
 }
 
 #[test]
+fn an_actor_of_an_older_store_is_found_under_its_partition_and_moved_to_its_unit() {
+    let mut world = World::default();
+    let mut replica = world.start(Actors::Fresh);
+    let first = world.issue(&mut replica, &key("k")).dot;
+    let (now, older) = (b"\0actor/\0\0\0\0".as_slice(), b"\0actor/\0\0".as_slice());
+    let record = match world.engine.get(now).expect("no disk fails") {
+        Lookup::Hit(record) => record,
+        other => panic!("{other:?}"),
+    };
+    let put = Change::Put {
+        key: older.into(),
+        head: record.head,
+        body: [record.body].into_iter().collect(),
+        delta: 0,
+    };
+    let moved_back = [Change::Delete { key: now.into(), delta: 0 }, put];
+    world.engine.write(&Batch { changes: moved_back.into_iter().collect() }).expect("room");
+    let mut replica = world.start(Actors::Continue);
+    let second = world.issue(&mut replica, &key("k")).dot;
+    assert_eq!((second.actor, second.n), (first.actor, first.n + 1));
+    assert!(matches!(world.engine.get(older), Ok(Lookup::Miss)));
+    assert!(matches!(world.engine.get(now), Ok(Lookup::Hit(_))));
+}
+
+#[test]
 fn an_actor_goes_on_above_all_it_may_have_issued_after_an_unclean_end() {
     let mut world = World::default();
     let mut replica = world.start(Actors::Fresh);
@@ -125,7 +151,7 @@ fn an_actor_goes_on_above_all_it_may_have_issued_after_an_unclean_end() {
     let next = world.issue(&mut replica, &key("lost")).dot;
     assert_eq!(next.actor, lost.dot.actor);
     assert!(next.n > lost.dot.n, "a dot was issued twice");
-    replica.merge(&key("lost"), PARTITION, &lost.state, &mut world).unwrap();
+    replica.merge(&key("lost"), UNIT, &lost.state, &mut world).unwrap();
     assert_eq!(replica.actors_replaced(), 0, "what an earlier life has lost is no surprise");
     let mut replica = world.start(Actors::Continue);
     let third = world.issue(&mut replica, &key("k")).dot;
@@ -156,14 +182,14 @@ fn what_no_reader_would_take_is_never_stored() {
         state.discard(&clock);
         state
     };
-    replica.merge(&key("k"), PARTITION, &sparse(0), &mut world).unwrap();
+    replica.merge(&key("k"), UNIT, &sparse(0), &mut world).unwrap();
     let mut other = VersionSet::default();
     other.discard(&VersionVector::new([(ActorId(2 << 40), 1)]));
-    let refused = replica.merge(&key("k"), PARTITION, &other, &mut world);
+    let refused = replica.merge(&key("k"), UNIT, &other, &mut world);
     assert!(matches!(refused, Err(Trouble::Failed(Error::Full(_)))), "{refused:?}");
     let loaded = replica.read(&key("k"), &mut world.engine).expect("it can be read");
     assert_eq!(loaded.state, sparse(0));
-    replica.merge(&key("k"), PARTITION, &sparse(1), &mut world).expect("closes the gaps");
+    replica.merge(&key("k"), UNIT, &sparse(1), &mut world).expect("closes the gaps");
 }
 
 /// Two sides of a network that is cut, each as large as one coordinator lets it grow: they come together.
@@ -178,8 +204,7 @@ fn what_each_coordinator_accepts_comes_together_in_one_record() {
         while refused.is_none() {
             let covers = Covers::AndLocal(VersionVector::default());
             let version = |hlc| Version::tombstone(hlc, RequestId(2));
-            refused =
-                replica.issue(&key("k"), PARTITION, covers, &heard, version, &mut world).err();
+            refused = replica.issue(&key("k"), UNIT, covers, &heard, version, &mut world).err();
             replica = world.start(Actors::Fresh);
         }
         assert!(matches!(refused, Some(Trouble::Failed(Error::Full(_)))), "{refused:?}");
@@ -190,7 +215,7 @@ fn what_each_coordinator_accepts_comes_together_in_one_record() {
     let mut world = World::default();
     let mut replica = world.start(Actors::Fresh);
     for state in &states {
-        replica.merge(&key("k"), PARTITION, state, &mut world).unwrap();
+        replica.merge(&key("k"), UNIT, state, &mut world).unwrap();
     }
     let all = replica.read(&key("k"), &mut world.engine).unwrap().state;
     let context = Context { clock: all.clock(), highest: all.highest_hlc() };
@@ -217,7 +242,7 @@ fn an_actor_that_a_peer_has_outrun_stays_dead_after_a_clean_end() {
     let other = world.issue(&mut replica, &key("other"));
     world.lose(&key("k"));
     world.lose(&key("other"));
-    replica.merge(&key("k"), PARTITION, &told.state, &mut world).unwrap();
+    replica.merge(&key("k"), UNIT, &told.state, &mut world).unwrap();
     assert_eq!(replica.actors_replaced(), 1, "it was seen that dots are lost here");
     let mut replica = world.start(Actors::Continue);
     let next = world.issue(&mut replica, &key("other")).dot;
@@ -255,7 +280,7 @@ proptest! {
                 3 => told.push((key.clone(), peer.delete(&mut other, key).state)),
                 4 => {
                     if let Some((key, delta)) = told.get(at) {
-                        replica.merge(key, PARTITION, delta, &mut world).unwrap();
+                        replica.merge(key, UNIT, delta, &mut world).unwrap();
                     }
                 }
                 _ => replica = world.start([Actors::Continue, Actors::Jump, Actors::Fresh][at % 3]),
@@ -284,7 +309,7 @@ fn a_record_that_cannot_be_read_is_replaced_and_its_actor_given_up() {
     world.engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
     let unreadable = replica.read(&key("k"), &mut world.engine);
     assert!(matches!(unreadable, Err(Trouble::Failed(Error::Corrupt { .. }))), "{unreadable:?}");
-    replica.replace(&key("k"), PARTITION, &known_elsewhere, &mut world).unwrap();
+    replica.replace(&key("k"), UNIT, &known_elsewhere, &mut world).unwrap();
     assert_eq!(replica.read(&key("k"), &mut world.engine).unwrap().state, known_elsewhere);
     let next = world.issue(&mut replica, &key("k"));
     assert_ne!(next.dot.actor, first.dot.actor);

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::id::{ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId};
+use rondo_core::id::{ActorId, ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId};
 use rondo_core::layout::keyspace::Keyspace;
-use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::layout::live::{LayoutSet, LiveLayout};
+use rondo_core::layout::{Layout, Quorums, Role};
 use rondo_core::member::lives::Lives;
 use rondo_core::member::membership::Membership;
 use rondo_core::member::view::View;
@@ -18,6 +19,9 @@ use rondo_core::probe::Probe;
 use rondo_core::request::operation::Asker;
 use rondo_core::shard::Shard;
 use rondo_core::step::Env;
+use rondo_core::version::dvv::{Version, VersionSet, VersionVector};
+use rondo_core::version::hlc::Hlc;
+use rondo_core::version::outline::Outline;
 use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::layout::encode_layout;
@@ -69,7 +73,7 @@ impl Env for World {
 
 /// What a shard is shown.
 struct Shown {
-    layout: Arc<Layout>,
+    layouts: [LiveLayout; 1],
     members: Membership,
     lives: Lives,
 }
@@ -77,25 +81,38 @@ struct Shown {
 impl Shown {
     /// A node that is a cluster alone.
     fn new() -> Shown {
-        let role = Role { node: NodeId(1), name: "n1".to_owned(), weight: 1, zone: String::new() };
-        let wanted = Quorums { n: 1, r: 1, w: 1 };
-        let layout = Layout::first(1, wanted, vec![role], vec![Keyspace::default_keyspace()]);
+        Shown::of([1])
+    }
+
+    /// A cluster of these nodes, all of which own every key.
+    fn of<const N: usize>(nodes: [u128; N]) -> Shown {
+        let role = |node| Role {
+            node: NodeId(node),
+            name: format!("n{node}"),
+            weight: 1,
+            zone: String::new(),
+        };
+        let n = u8::try_from(N).expect("a few");
+        let wanted = Quorums { n, r: n, w: n };
+        let roles = nodes.map(role).into();
+        let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
+        let reference = layout.reference(&encode_layout(&layout));
         Shown {
-            layout: Arc::new(layout),
+            layouts: [LiveLayout { layout: Arc::new(layout), reference }],
             members: Membership::new(&node_config()),
             lives: Lives::load(&node_config(), &mut MemoryEngine::new()).expect("an empty store"),
         }
     }
 
-    fn reference(&self) -> LayoutRef {
-        self.layout.reference(&encode_layout(&self.layout))
+    fn set(&self) -> LayoutSet {
+        LayoutSet::of(&self.layouts)
     }
 
     fn view(&self) -> View<'_> {
         View {
             life: node_config().life,
             barred: None,
-            layout: Some((&self.layout, self.reference())),
+            layouts: &self.layouts,
             members: &self.members,
             lives: &self.lives,
         }
@@ -153,10 +170,38 @@ fn a_shard_goes_by_what_it_is_shown_in_each_call() {
     let barred = View { barred: Some("this copy is an old one"), ..shown.view() };
     let reply = outcome(&mut shard, put(), barred, &mut world);
     assert_eq!(reply, Reply::unavailable("this copy is an old one").lasting());
-    let reply = outcome(&mut shard, put(), View { layout: None, ..shown.view() }, &mut world);
+    let reply = outcome(&mut shard, put(), View { layouts: &[], ..shown.view() }, &mut world);
     assert!(matches!(reply, Reply::Unavailable { passes: true, .. }), "{reply:?}");
     let reply = outcome(&mut shard, put(), shown.view(), &mut world);
     assert!(matches!(reply, Reply::Stored { .. }), "nothing of it stays: {reply:?}");
+}
+
+#[test]
+fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so() {
+    let shown = Shown::of([2]);
+    let mut world = World::default();
+    let mut shard = shard(&mut world);
+    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let mut state = VersionSet::default();
+    let version = Version::tombstone(Hlc(1), RequestId(7));
+    state.put(&VersionVector::default(), ActorId(9), version);
+    let outline = Outline::of(&state);
+    let questions = [
+        Question::Query,
+        Question::Read { digest_only: false },
+        Question::Merge { state },
+        Question::Holds { outline },
+    ];
+    for question in questions {
+        let (op, layouts) = (OpId::default(), shown.set());
+        let ask = Ask { op, layouts: layouts.clone(), key: key.clone(), question };
+        shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
+        shard.settle(shown.view(), &mut world).expect("no disk fails");
+        let (_, envelope) = world.sent.pop().expect("it answers");
+        let answer = KeyMessage::Answer { op, layouts, answer: Answer::NotCounted };
+        assert_eq!(envelope.message, Message::Key(answer));
+    }
+    assert_eq!(world.engine.stats().records, 0, "nothing is stored");
 }
 
 #[test]
@@ -166,11 +211,12 @@ fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
     let mut shard = shard(&mut world);
     let op = OpId { seq: 5, ..OpId::default() };
     let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
-    let ask = Ask { op, key, question: Question::Read { digest_only: false } };
+    let layouts = shown.set();
+    let ask = Ask { op, layouts, key, question: Question::Read { digest_only: false } };
     shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
     shard.settle(shown.view(), &mut world).expect("no disk fails");
     let (to, envelope) = world.sent.pop().expect("it answers");
-    assert_eq!((to, envelope.life, envelope.layout), (PEER, node_config().life, shown.reference()));
-    let answer = Answer::State { state: Default::default() };
-    assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, answer }));
+    assert_eq!((to, envelope.life), (PEER, node_config().life));
+    let (layouts, answer) = (shown.set(), Answer::State { state: Default::default() });
+    assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, layouts, answer }));
 }

@@ -7,13 +7,14 @@ use rondo_core::config::{
     REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX, VALUE_BYTES_MAX, state_bytes_max,
 };
 use rondo_core::id::{ActorId, KeyspaceId, OpId, RequestId};
-use rondo_core::layout::LayoutRef;
+use rondo_core::layout::live::LayoutSet;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
 use rondo_core::wire::client::{Reply, Sibling};
 use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
+use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::message;
 use rondo_core::wire::message::{Envelope, Message};
@@ -44,13 +45,9 @@ fn largest(coordinator: usize, n: usize) -> VersionSet {
 }
 
 fn sent(message: Message) -> Message {
-    let envelope = Envelope {
-        life: Default::default(),
-        layout: LayoutRef::default(),
-        durable: Default::default(),
-        message,
-    };
-    let bytes = Bytes::from(message::encode(&envelope).parts.concat());
+    let envelope = Envelope { life: Default::default(), durable: Default::default(), message };
+    let outbound = message::encode(&envelope, Generation::NEWEST).expect("the newest says all");
+    let bytes = Bytes::from(outbound.parts.concat());
     assert!(bytes.len() <= MESSAGE_BYTES_MAX, "{} bytes", bytes.len());
     message::decode(&bytes).expect("what is sent can be read").message
 }
@@ -73,12 +70,13 @@ fn what_all_coordinators_accepted_fits_together() {
         let op = OpId::default();
         let key = KeyRef { keyspace: KeyspaceId(1), key: vec![b'k'; 4096].into() };
         let state = merged.clone();
-        let ask = Ask { op, key, question: Question::Merge { state } };
+        let layouts = LayoutSet::default();
+        let ask = Ask { op, layouts, key, question: Question::Merge { state } };
         let merge = Message::Key(KeyMessage::Ask(ask));
         assert_eq!(sent(merge.clone()), merge);
 
         let siblings = merged.versions().map(|(_, version)| Sibling {
-            version: version.hlc,
+            version: version.stamp(ActorId(1)),
             digest: version.digest,
             content_type: version.content_type.clone(),
             value: version.value.clone(),

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use hmac::{Hmac, Mac};
 use rondo_core::config::NAME_BYTES_MAX;
+use rondo_core::env::{PROTOCOL_NEWEST, PROTOCOL_OLDEST};
 use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use sha2::Sha256;
 
@@ -45,7 +46,7 @@ use crate::refusal::{Refusal, RefusalCode};
 /// The longest payload before the handshake is over, in bytes.
 pub const HANDSHAKE_BYTES_MAX: usize = 1024;
 /// The protocol versions that this program speaks.
-pub const PROTOCOL: RangeInclusive<u8> = 1..=1;
+pub const PROTOCOL: RangeInclusive<u8> = PROTOCOL_OLDEST..=PROTOCOL_NEWEST;
 /// The version of frames before both sides have agreed on one. The layout of a hello's first ten bytes
 /// never changes, so that any two versions can tell each other why they part.
 pub const HELLO_VERSION: u8 = 1;

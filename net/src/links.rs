@@ -96,6 +96,12 @@ impl<G: Runtime> Links<G> {
         self.shared.rim.is_connected(node)
     }
 
+    /// The protocol that the open link to `node` has agreed on; the newest while there is none.
+    #[must_use]
+    pub fn protocol(&self, node: NodeId) -> u8 {
+        self.shared.rim.protocol(node)
+    }
+
     /// Says that `life` of `node` counts and is reached at `address`: links to it are made, and remade, there, and none
     /// with a life before it. Logs call it `name`.
     pub fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {

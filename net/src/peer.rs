@@ -183,6 +183,11 @@ impl Called {
         self.outbox().open.is_some()
     }
 
+    /// The protocol of the open link.
+    pub(crate) fn protocol(&self) -> Option<u8> {
+        self.outbox().open
+    }
+
     /// Queues a message for the open link. `false`: dropped, because there is none, or its queue is full.
     pub(crate) fn send(&self, message: &Outbound) -> bool {
         let mut outbox = self.outbox();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use rondo_core::config::NODES_MAX;
+use rondo_core::env::PROTOCOL_NEWEST;
 use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 
@@ -67,6 +68,12 @@ impl<G> Rim<G> {
             let callers = self.callers.lock().expect("no panic while locked");
             called.is_open() && callers.contains_key(&(node, called.life()))
         })
+    }
+
+    /// What a link to `node` speaks; the newest protocol while there is none.
+    pub(crate) fn protocol(&self, node: NodeId) -> u8 {
+        let agreed = self.called(node).and_then(|called| called.protocol());
+        agreed.unwrap_or(PROTOCOL_NEWEST)
     }
 
     /// Whether a link with this life of a peer may be: nobody knows better before it has been routed.

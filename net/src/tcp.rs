@@ -122,6 +122,10 @@ impl Network for TcpNetwork {
         self.links.is_connected(node)
     }
 
+    fn protocol(&self, node: NodeId) -> u8 {
+        self.links.protocol(node)
+    }
+
     fn datagram(&self, to: &Address, bytes: Bytes) {
         self.shared.datagrams.send(to, bytes);
     }

@@ -111,10 +111,10 @@ fn two_nodes_of_one_cluster_open_a_link() {
     insta::assert_snapshot!(transcript(identity(A), B, identity(B)), @r#"
     dialler: Hello v1, 106 bytes
     acceptor: Hello v1, 106 bytes
-    dialler: Proof 6e160427.. 32 bytes
-    acceptor: Ready a27b97f4.. 32 bytes
-      acceptor open to a, boot 10, protocol 1, features 1
-      dialler open to b, boot 20, protocol 1, features 1
+    dialler: Proof 9334e04c.. 32 bytes
+    acceptor: Ready 05bd0565.. 32 bytes
+      acceptor open to a, boot 10, protocol 2, features 1
+      dialler open to b, boot 20, protocol 2, features 1
     "#);
 }
 
@@ -124,10 +124,10 @@ fn without_secrets_the_name_of_the_cluster_is_proof() {
     insta::assert_snapshot!(transcript(open(A), B, open(B)), @r#"
     dialler: Hello v1, 106 bytes
     acceptor: Hello v1, 106 bytes
-    dialler: Proof 3be1dcdc.. 32 bytes
-    acceptor: Ready fd186c10.. 32 bytes
-      acceptor open to a, boot 10, protocol 1, features 0
-      dialler open to b, boot 20, protocol 1, features 0
+    dialler: Proof 9d93e33e.. 32 bytes
+    acceptor: Ready a068be71.. 32 bytes
+      acceptor open to a, boot 10, protocol 2, features 0
+      dialler open to b, boot 20, protocol 2, features 0
     "#);
 }
 
@@ -137,7 +137,7 @@ fn a_wrong_secret_is_refused_by_whoever_is_called() {
     insta::assert_snapshot!(transcript(wrong, B, identity(B)), @r#"
     dialler: Hello v1, 106 bytes
     acceptor: Hello v1, 106 bytes
-    dialler: Proof 7377745d.. 32 bytes
+    dialler: Proof 16e31ea1.. 32 bytes
     acceptor: Goodbye 6: wrong cluster secret: node aaaaaaaa000000000000000000000001 does not have the one of node bbbbbbbb000000000000000000000002
       acceptor refuses Secret
       dialler is refused Secret: wrong cluster secret: node aaaaaaaa000000000000000000000001 does not have the one of node bbbbbbbb000000000000000000000002

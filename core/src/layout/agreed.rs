@@ -10,7 +10,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::config::{NODES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
-use crate::id::{KeyspaceId, LayoutVersion, NodeId, PartitionId, Token};
+use crate::id::{GroupId, KeyspaceId, LayoutVersion, NodeId, PartitionId, Token, Unit};
 use crate::layout::keyspace::{self, Keyspace};
 use crate::layout::placement;
 
@@ -213,6 +213,12 @@ impl Layout {
     #[must_use]
     pub const fn partition(&self, token: Token) -> PartitionId {
         keyspace::partition(token, self.partitions)
+    }
+
+    /// The unit that a token of one of its keyspaces lies in. There is one group so far.
+    #[must_use]
+    pub const fn unit(&self, token: Token) -> Unit {
+        Unit { group: GroupId(0), partition: self.partition(token) }
     }
 
     /// The owners of a partition: its primaries, in order of preference.

@@ -8,4 +8,6 @@ pub mod placement;
 
 mod agreed;
 
+pub mod live;
+
 pub use agreed::{Layout, LayoutParts, LayoutRef, Quorums, Role};

@@ -3,10 +3,9 @@
 //! A shard decides nothing about the cluster, and the cluster's machines know nothing of shards. So a node may have several
 //! shards, and none of them has a way to another.
 
-use std::sync::Arc;
-
 use crate::id::Life;
-use crate::layout::{Layout, LayoutRef};
+use crate::layout::Layout;
+use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::member::lives::Lives;
 use crate::member::membership::Membership;
 
@@ -17,10 +16,24 @@ pub struct View<'a> {
     pub life: Life,
     /// Why this node must not serve, if it must not.
     pub barred: Option<&'a str>,
-    /// The live layout, if there is one.
-    pub layout: Option<(&'a Arc<Layout>, LayoutRef)>,
+    /// The layouts that are live, the newest last; none before the first is.
+    pub layouts: &'a [LiveLayout],
     /// Who seems to be up.
     pub members: &'a Membership,
     /// Which life of each node counts.
     pub lives: &'a Lives,
+}
+
+impl<'a> View<'a> {
+    /// The newest layout that is live.
+    #[must_use]
+    pub fn newest(&self) -> Option<&'a Layout> {
+        self.layouts.last().map(|live| &*live.layout)
+    }
+
+    /// The names of the live layouts.
+    #[must_use]
+    pub fn layout_set(&self) -> LayoutSet {
+        LayoutSet::of(self.layouts)
+    }
 }

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::formation::Formation;
 use crate::id::{Life, Lsn, NodeId};
-use crate::layout::LayoutRef;
+use crate::layout::live::LayoutSet;
 use crate::member::lives::Lives;
 use crate::member::membership::Membership;
 use crate::member::notes::Notes;
@@ -67,7 +67,7 @@ impl Cluster {
             me: config.id,
             life: config.life,
             members: Membership::new(config),
-            barred: lives.bars(formation.live().map(|(layout, _)| &**layout)),
+            barred: lives.bars(formation.newest()),
             lives,
             notes: Notes::new(&config.name, &config.cluster),
             formation,
@@ -87,7 +87,7 @@ impl Cluster {
         View {
             life: self.life,
             barred: self.barred.as_deref(),
-            layout: self.formation.live(),
+            layouts: self.formation.live(),
             members: &self.members,
             lives: &self.lives,
         }
@@ -114,20 +114,15 @@ impl Cluster {
     pub(super) fn fence(
         &mut self,
         message: &Message,
-        layout: LayoutRef,
         env: &mut impl Env,
     ) -> Result<Option<Refusal>> {
-        match message {
-            Message::Key(KeyMessage::Ask(_)) | Message::Forward(ForwardMessage::Ask { .. }) => {}
-            // An answer belongs to an operation of this node. Whoever speaks of a layout may have another one.
-            Message::Key(KeyMessage::Answer { .. })
-            | Message::Forward(ForwardMessage::Answer { .. })
-            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => {
-                return Ok(None);
-            }
-        }
-        if buggify!(env, StaleLayoutSaid) || !self.formation.on_envelope(layout, env.engine())? {
-            sometimes!(env, LayoutQuestionFenced, self.formation.live().is_none());
+        let Some(layouts) = message.asked_under() else {
+            return Ok(None);
+        };
+        if buggify!(env, StaleLayoutSaid)
+            || !self.formation.on_asked_under(layouts, env.engine())?
+        {
+            sometimes!(env, LayoutQuestionFenced, self.formation.live().is_empty());
             self.unheard.stale_layouts += 1;
             return Ok(Some(Refusal::StaleLayout));
         }
@@ -148,7 +143,8 @@ impl Cluster {
                     Refusal::StaleLayout => Answer::StaleLayout,
                     Refusal::Failed => Answer::Failed,
                 };
-                Message::Key(KeyMessage::Answer { op: ask.op, answer })
+                let layouts = LayoutSet::of(self.formation.live());
+                Message::Key(KeyMessage::Answer { op: ask.op, layouts, answer })
             }
             Message::Forward(ForwardMessage::Ask { op, .. }) => {
                 let answer = match why {
@@ -161,9 +157,8 @@ impl Cluster {
             | Message::Forward(ForwardMessage::Answer { .. })
             | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => return,
         };
-        let layout = self.formation.live().map(|(_, reference)| reference).unwrap_or_default();
         let durable = env.engine().durable();
-        env.send(to, Envelope { life: self.life, layout, durable, message });
+        env.send(to, Envelope { life: self.life, durable, message });
     }
 
     /// A peer says something about the layout.
@@ -188,7 +183,7 @@ impl Cluster {
         let now = env.mono();
         self.formation.tick(&self.members, env)?;
         let durable = env.engine().durable();
-        let live = self.formation.live().is_some();
+        let live = self.formation.newest().is_some();
         self.members.tick(self.formation.endorsement(durable), live, &self.lives, env);
         let members = self.formation.members();
         self.members.forget_strangers(&members, now);
@@ -209,7 +204,7 @@ impl Cluster {
     /// Says goodbye; `false` when there is nobody to say it to.
     pub(super) fn leave(&mut self, env: &mut impl Env) -> bool {
         let endorsed = self.formation.endorsement(env.engine().durable());
-        self.members.leave(endorsed, self.formation.live().is_some(), &self.lives, env)
+        self.members.leave(endorsed, self.formation.newest().is_some(), &self.lives, env)
     }
 }
 
@@ -219,11 +214,13 @@ mod tests {
     use crate::engine::MemoryEngine;
     use crate::env::{Address, Mono, Wall};
     use crate::id::{ClientTag, KeyspaceId, OpId, RequestId};
+    use crate::layout::LayoutRef;
     use crate::node_config::node_config;
     use crate::probe::Probe;
     use crate::version::dvv::VersionSet;
     use crate::version::outline::Outline;
     use crate::wire::client::{Action, Reply, Request};
+    use crate::wire::forward::Fixed;
     use crate::wire::key::{Ask, KeyRef, Question};
     use crate::wire::member::Gossip;
 
@@ -267,7 +264,7 @@ mod tests {
     }
 
     /// Whatever asks something about a key.
-    fn asks() -> Vec<Message> {
+    fn asks(under: LayoutRef) -> Vec<Message> {
         let questions = [
             Question::Query,
             Question::Read { digest_only: true },
@@ -275,7 +272,11 @@ mod tests {
             Question::Holds { outline: Outline::default() },
         ];
         let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
-        let ask = |question| KeyMessage::Ask(Ask { op: op(), key: key.clone(), question });
+        let layouts = LayoutSet::one(under);
+        let ask = |question| {
+            let (layouts, key) = (layouts.clone(), key.clone());
+            KeyMessage::Ask(Ask { op: op(), layouts, key, question })
+        };
         let request = Request {
             id: RequestId(7),
             named: false,
@@ -288,14 +289,16 @@ mod tests {
             action: Action::Get,
         };
         let mut asks: Vec<Message> = questions.map(ask).map(Message::Key).into();
-        asks.push(Message::Forward(ForwardMessage::Ask { op: op(), request }));
+        let layouts = layouts.clone();
+        let fixed = Fixed::default();
+        asks.push(Message::Forward(ForwardMessage::Ask { op: op(), layouts, fixed, request }));
         asks
     }
 
     /// What a node answers to all of them, sent under `layout`.
     fn answers(cluster: &mut Cluster, layout: LayoutRef, world: &mut World) -> Vec<Message> {
-        for message in asks() {
-            if let Some(why) = cluster.fence(&message, layout, world).expect("no disk fails") {
+        for message in asks(layout) {
+            if let Some(why) = cluster.fence(&message, world).expect("no disk fails") {
                 cluster.turn_away(PEER, &message, why, world);
             }
         }
@@ -309,7 +312,8 @@ mod tests {
         let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let other = LayoutRef { digest: 1, ..LayoutRef::default() };
         let told = answers(&mut cluster, other, &mut world);
-        let stale = Message::Key(KeyMessage::Answer { op: op(), answer: Answer::StaleLayout });
+        let said = |layouts, answer| Message::Key(KeyMessage::Answer { op: op(), layouts, answer });
+        let stale = said(LayoutSet::default(), Answer::StaleLayout);
         assert_eq!(told[..4], [stale.clone(), stale.clone(), stale.clone(), stale]);
         let answer = ForwardAnswer::StaleLayout;
         assert_eq!(told[4..], [Message::Forward(ForwardMessage::Answer { op: op(), answer })]);
@@ -318,11 +322,12 @@ mod tests {
         // Alone it forms its layout at the first tick.
         cluster.tick(&mut world).expect("no disk fails");
         cluster.tick(&mut world).expect("no disk fails");
-        let (_, live) = cluster.formation.live().expect("a node that expects itself alone");
+        let live = cluster.formation.live().last().expect("a node that expects itself alone");
+        let live = live.reference;
         assert_eq!(answers(&mut cluster, live, &mut world), [], "all may pass");
         cluster.barred = Some("an old copy".to_owned());
         let told = answers(&mut cluster, live, &mut world);
-        let failed = Message::Key(KeyMessage::Answer { op: op(), answer: Answer::Failed });
+        let failed = said(LayoutSet::one(live), Answer::Failed);
         assert_eq!((told.len(), &told[0]), (5, &failed));
     }
 
@@ -332,16 +337,19 @@ mod tests {
         let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let reply = Reply::unavailable("why");
         let free = [
-            Message::Key(KeyMessage::Answer { op: op(), answer: Answer::MergeAck }),
+            Message::Key(KeyMessage::Answer {
+                op: op(),
+                layouts: LayoutSet::default(),
+                answer: Answer::MergeAck,
+            }),
             Message::Forward(ForwardMessage::Answer {
                 op: op(),
                 answer: ForwardAnswer::Done { reply },
             }),
             Message::Layout(LayoutMessage::Request),
         ];
-        let other = LayoutRef { digest: 1, ..LayoutRef::default() };
         for message in free {
-            assert!(cluster.fence(&message, other, &mut world).expect("no disk fails").is_none());
+            assert!(cluster.fence(&message, &mut world).expect("no disk fails").is_none());
         }
     }
 }

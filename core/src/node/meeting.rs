@@ -65,7 +65,7 @@ impl Cluster {
 
     /// Whether this node may serve, by what it has been told.
     pub(super) fn look_at_myself(&mut self, env: &mut impl Env) -> Result<()> {
-        let layout = self.formation.live().map(|(layout, _)| &**layout);
+        let layout = self.formation.newest();
         self.lives.settle(layout, env.engine())?;
         self.barred = self.lives.bars(layout);
         Ok(())

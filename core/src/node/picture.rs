@@ -13,7 +13,7 @@ impl Node {
     #[must_use]
     pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
         let mut waiting = self.cluster.formation.waiting(&self.cluster.members, now);
-        let layout = self.cluster.formation.live().map(|(layout, _)| layout);
+        let layout = self.cluster.formation.newest();
         let reached = |node| self.cluster.members.is_alive(node, now);
         let served = layout.map(|layout| Served::new(layout, reached));
         let mut troubles = self.shard.troubles(engine);
@@ -39,7 +39,7 @@ impl Node {
             waiting,
             notes: self.cluster.notes.lines(
                 self.cluster.me,
-                self.cluster.formation.live().map(|(_, reference)| reference),
+                self.cluster.formation.live().last().map(|live| live.reference),
                 &self.cluster.members,
                 self.cluster.barred.is_some(),
                 now,
@@ -48,7 +48,8 @@ impl Node {
                 .cluster
                 .formation
                 .live()
-                .map(|(layout, reference)| LayoutStatus::new(layout, reference)),
+                .last()
+                .map(|live| LayoutStatus::new(&live.layout, live.reference)),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,
@@ -86,8 +87,8 @@ impl Node {
                 in_layout: self
                     .cluster
                     .formation
-                    .live()
-                    .is_some_and(|(layout, _)| layout.has(introduction.node)),
+                    .newest()
+                    .is_some_and(|layout| layout.has(introduction.node)),
             })
             .collect();
         members.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));

@@ -51,6 +51,7 @@ sites! {
     ParkingFull, "parking-full", 10, "what waits for a cold read is dropped";
     QuestionRefused, "question-refused", 5, "a replica says that it cannot answer";
     StaleLayoutSaid, "stale-layout-said", 5, "a replica says that it has another layout";
+    NotCountedSaid, "not-counted-said", 5, "a replica says that it does not have all of a key yet";
     ForwardRefused, "forward-refused", 10, "a primary refuses what was passed on to it";
     StateInsteadOfDigest, "state-instead-of-digest", 25, "a replica tells its whole state where a digest was asked for";
     SyncPutOff, "sync-put-off", 25, "a sync starts a tick later, and covers more";

@@ -4,7 +4,7 @@
 //! about it as failed, merges are refused, and a dot that was to be issued here waits. The other primaries
 //! are asked for their whole states. A write at `quorum` that counted this replica is on W - 1 of the N - 1 others, so what
 //! N - W + 1 of them hold together has all such writes; that, merged, takes the place of the record. Dots that only this
-//! replica knew are gone, so the actor of the partition is given up with it
+//! replica knew are gone, so the actor of the unit is given up with it
 //! (<https://github.com/basho/riak_kv/issues/679> is what issuing them again does).
 //!
 //! A read may go astray once and find the record whole the next time. So a record is replaced only when this replica has
@@ -17,7 +17,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::env::Mono;
-use crate::id::{Life, NodeId, OpId, PartitionId};
+use crate::id::{Life, NodeId, OpId, Unit};
+use crate::layout::live::LayoutSet;
 use crate::layout::{Layout, keyspace};
 use crate::quorum;
 use crate::version::dvv::VersionSet;
@@ -59,8 +60,8 @@ struct Heal {
 pub struct Replacement {
     /// The key.
     pub key: KeyRef,
-    /// Its partition.
-    pub partition: PartitionId,
+    /// Its unit.
+    pub unit: Unit,
     /// What N - W + 1 of the other primaries hold together.
     pub state: VersionSet,
 }
@@ -150,7 +151,13 @@ impl Rotten {
     }
 
     /// Begins the rounds that are due.
-    pub fn tick(&mut self, now: Mono, layout: &Layout, out: &mut VecDeque<(NodeId, Message)>) {
+    pub fn tick(
+        &mut self,
+        now: Mono,
+        layout: &Layout,
+        layouts: &LayoutSet,
+        out: &mut VecDeque<(NodeId, Message)>,
+    ) {
         let due = self.keys.iter_mut().filter(|(_, heal)| heal.next <= now);
         for (key, heal) in due.take(ROUNDS_A_TURN) {
             self.rounds += 1;
@@ -164,7 +171,8 @@ impl Rotten {
             for node in layout.primaries(partition) {
                 let digest_only = node == self.me;
                 let question = Question::Read { digest_only };
-                let ask = Ask { op, key: key.clone(), question };
+                let (layouts, key) = (layouts.clone(), key.clone());
+                let ask = Ask { op, layouts, key, question };
                 out.push_back((node, Message::Key(KeyMessage::Ask(ask))));
             }
         }
@@ -185,15 +193,15 @@ impl Rotten {
         layout: &Layout,
     ) -> Option<Replacement> {
         let (key, heal) = self.keys.iter_mut().find(|(_, heal)| heal.round == op.seq)?;
-        let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
-        let is_primary = layout.primaries(partition).any(|node| node == from);
+        let unit = layout.unit(keyspace::token(key.keyspace, &key.key));
+        let is_primary = layout.primaries(unit.partition).any(|node| node == from);
         if !is_primary || from == self.me || !heal.answered.insert(from) {
             return None;
         }
         heal.state.merge(state);
         let needed = quorum::others_to_make_good(layout.quorums());
         let is_enough = heal.answered.len() >= needed && heal.failures >= FAILURES;
-        is_enough.then(|| Replacement { key: key.clone(), partition, state: heal.state.clone() })
+        is_enough.then(|| Replacement { key: key.clone(), unit, state: heal.state.clone() })
     }
 
     /// This replica could read it again: the dots that waited for it.
@@ -235,7 +243,7 @@ mod tests {
     /// The operation of the round that begins at `now`.
     fn round(rotten: &mut Rotten, now: Mono) -> OpId {
         let mut out = VecDeque::new();
-        rotten.tick(now, &layout(), &mut out);
+        rotten.tick(now, &layout(), &LayoutSet::default(), &mut out);
         let asked: BTreeSet<NodeId> = out.iter().map(|(node, _)| *node).collect();
         assert_eq!(asked, [1, 2, 3].map(NodeId).into(), "the others, and this node itself");
         match &out[0].1 {

@@ -1,7 +1,7 @@
 //! The actors that this node issues dots with, over all its lives.
 //!
-//! An actor belongs to one partition of one node and lives as long as its store. A life that was not ended cleanly may have
-//! issued numbers that are lost; so the next one goes on above its `base`, boot * 2^32, which no earlier life has reached: boots
+//! An actor belongs to one unit of one node and lives as long as its store. A life that was not ended cleanly may have issued
+//! numbers that are lost; so the next one goes on above its `base`, boot * 2^32, which no earlier life has reached: boots
 //! are durable before a node speaks, and rise. A new actor for each life instead would make every key's clock longer
 //! with every unclean end, for ever (<https://github.com/basho/riak_kv/issues/1865>).
 //!
@@ -26,7 +26,7 @@ use smallvec::SmallVec;
 use crate::config::{Actors, DOT_MAX, LIFE_DOTS, NodeConfig, OWN_RUNS_USUAL, issue_runs_max};
 use crate::engine::Change;
 use crate::error::{Error, Result};
-use crate::id::{ActorId, PartitionId};
+use crate::id::{ActorId, GroupId, PartitionId, Unit};
 use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::version::runs::Runs;
@@ -63,10 +63,10 @@ pub struct Own {
     pub base: u64,
 }
 
-/// The actors, by partition.
+/// The actors, by unit.
 #[derive(Debug)]
 pub struct OwnActors {
-    actors: BTreeMap<PartitionId, Own>,
+    actors: BTreeMap<Unit, Own>,
     fate: Actors,
     boot: u64,
     place: u128,
@@ -118,39 +118,35 @@ impl OwnActors {
         }
     }
 
-    /// Takes over what an earlier life has stored under an engine key; nothing when the key is no actor's. Answers how the
-    /// record must change.
-    pub fn load(&mut self, key: &[u8], head: &[u8]) -> Result<Option<Change>> {
-        let Some(partition) = key.strip_prefix(PREFIX) else {
-            return Ok(None);
+    /// Takes over what an earlier life has stored under an engine key; nothing when the key is no actor's. Answers what must
+    /// change on disk.
+    pub fn load(&mut self, key: &[u8], head: &[u8]) -> Result<SmallVec<[Change; 2]>> {
+        let Some(unit) = key.strip_prefix(PREFIX) else {
+            return Ok(SmallVec::new());
         };
-        let partition = partition.try_into().map(u16::from_be_bytes);
-        let partition =
-            partition.map_err(|_| Error::Malformed("an actor's key has a wrong length"))?;
-        let partition = PartitionId(partition);
+        let unit = read_unit(unit).ok_or(Error::Malformed("an actor's key has a wrong length"))?;
         let (own, place) = parse(head).ok_or(Error::Malformed("an actor's record is damaged"))?;
         let base = self.boot.saturating_mul(LIFE_DOTS);
-        Ok(match self.fate {
-            Actors::Continue => {
-                self.actors.insert(partition, own);
-                None
-            }
+        let now = match self.fate {
+            Actors::Continue => Some(own),
             // The directory does not know when the actor was drawn: a copy that was not closed since may still have it.
             Actors::Jump if place == Some(self.place) && base < DOT_MAX => {
-                let own = Own { base, ..own };
-                self.actors.insert(partition, own);
-                Some(self.record(partition, own))
+                Some(Own { base, ..own })
             }
-            Actors::Jump | Actors::Fresh => {
-                Some(Change::Delete { key: record_key(partition), delta: 0 })
-            }
-        })
+            Actors::Jump | Actors::Fresh => None,
+        };
+        self.actors.extend(now.map(|now| (unit, now)));
+        // Older stores have it under another key.
+        let stays = now.is_some() && record_key(unit) == key;
+        let gone = Change::Delete { key: Bytes::copy_from_slice(key), delta: 0 };
+        let kept = now.filter(|&now| now != own || !stays).map(|now| self.record(unit, now));
+        Ok(Some(gone).filter(|_| !stays).into_iter().chain(kept).collect())
     }
 
-    /// The actor of a partition.
+    /// The actor of a unit.
     #[must_use]
-    pub fn get(&self, partition: PartitionId) -> Option<Own> {
-        self.actors.get(&partition).copied()
+    pub fn get(&self, unit: Unit) -> Option<Own> {
+        self.actors.get(&unit).copied()
     }
 
     /// The actor to go on with; `None` when there is none, when somebody knows more of its dots than it may have issued, and
@@ -158,37 +154,37 @@ impl OwnActors {
     #[must_use]
     pub fn to_issue(
         &self,
-        partition: PartitionId,
+        unit: Unit,
         known: &VersionVector,
         heard: &VersionVector,
         state: &VersionSet,
     ) -> Option<Own> {
-        let own = self.get(partition)?;
+        let own = self.get(unit)?;
         let issued = own.issued(state);
         let told = known.highest(own.actor).max(heard.highest(own.actor));
         let end = self.boot.saturating_add(1).saturating_mul(LIFE_DOTS).min(DOT_MAX);
         (told <= issued && issued + 1 < end).then_some(own)
     }
 
-    /// The actor of a partition from now on, once `record` is written.
-    pub fn set(&mut self, partition: PartitionId, own: Own) {
-        self.actors.insert(partition, own);
+    /// The actor of a unit from now on, once `record` is written.
+    pub fn set(&mut self, unit: Unit, own: Own) {
+        self.actors.insert(unit, own);
     }
 
-    /// The partition's actor issues no more.
-    pub fn give_up(&mut self, partition: PartitionId) -> Option<Change> {
-        self.actors.remove(&partition)?;
-        Some(Change::Delete { key: record_key(partition), delta: 0 })
+    /// The unit's actor issues no more.
+    pub fn give_up(&mut self, unit: Unit) -> Option<Change> {
+        self.actors.remove(&unit)?;
+        Some(Change::Delete { key: record_key(unit), delta: 0 })
     }
 
     /// The record of an actor.
     #[must_use]
-    pub fn record(&self, partition: PartitionId, own: Own) -> Change {
+    pub fn record(&self, unit: Unit, own: Own) -> Change {
         let Own { actor, base } = own;
         let numbers = [actor.0.to_be_bytes(), base.to_be_bytes()].concat();
         let head = [&numbers[..], &self.place.to_be_bytes()].concat();
         Change::Put {
-            key: record_key(partition),
+            key: record_key(unit),
             head: Bytes::from(head),
             body: SmallVec::new(),
             delta: 0,
@@ -196,8 +192,20 @@ impl OwnActors {
     }
 }
 
-fn record_key(partition: PartitionId) -> Bytes {
-    [PREFIX, &partition.0.to_be_bytes()].concat().into()
+fn record_key(unit: Unit) -> Bytes {
+    let Unit { group, partition } = unit;
+    [PREFIX, &group.0.to_be_bytes(), &partition.0.to_be_bytes()].concat().into()
+}
+
+/// The unit in an actor's key. In older stores it is the partition alone, in the one group that there was.
+fn read_unit(bytes: &[u8]) -> Option<Unit> {
+    let (group, partition) = match bytes.len() {
+        2 => ([0; 2], bytes.first_chunk::<2>()?),
+        4 => (*bytes.first_chunk::<2>()?, bytes.last_chunk::<2>()?),
+        _ => return None,
+    };
+    let group = GroupId(u16::from_be_bytes(group));
+    Some(Unit { group, partition: PartitionId(u16::from_be_bytes(*partition)) })
 }
 
 /// An actor and the place where its store lay. Older records have neither base nor place.

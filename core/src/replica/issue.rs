@@ -12,7 +12,7 @@ use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::buggify;
 use crate::config::{SIBLINGS_MAX, issue_runs_max, state_bytes_max};
 use crate::error::{Error, Result};
-use crate::id::{ActorId, Lsn, PartitionId};
+use crate::id::{ActorId, Lsn, Unit};
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::{Dot, Version, VersionSet, VersionVector};
@@ -49,8 +49,8 @@ impl Replica {
     /// Whether a write of the key should wait until all its primaries have answered: this node's own actor has so many
     /// gaps that they must be closed.
     #[must_use]
-    pub fn wants_all(&self, partition: PartitionId, heard: &Heard) -> bool {
-        !heard.is_all() && self.actors.get(partition).is_some_and(|own| own.wants_closing(heard))
+    pub fn wants_all(&self, unit: Unit, heard: &Heard) -> bool {
+        !heard.is_all() && self.actors.get(unit).is_some_and(|own| own.wants_closing(heard))
     }
 
     /// Issues a dot for a write of a key that this node is a primary of. Its HLC is above the highest that anybody told of
@@ -59,7 +59,7 @@ impl Replica {
     pub fn issue(
         &mut self,
         key: &KeyRef,
-        partition: PartitionId,
+        unit: Unit,
         covers: Covers,
         heard: &Heard,
         version: impl FnOnce(Hlc) -> Version,
@@ -73,7 +73,7 @@ impl Replica {
                 context
             }
         };
-        let (own, fresh) = self.own_actor(partition, &known, heard, &state, env);
+        let (own, fresh) = self.own_actor(unit, &known, heard, &state, env);
         let actor = own.actor;
         if heard.is_all() {
             let nowhere = own.nowhere(&known, &heard.clock, &state);
@@ -101,7 +101,7 @@ impl Replica {
         sometimes!(env, ClockBehindItsLastReading, Hlc::at(wall).wall_ms() < hlc.wall_ms());
         sometimes!(env, ClockCounted, hlc.0 & 0xffff != 0);
         sometimes!(env, ActorJumped, own.base > 0 && dot.n == own.base + 1);
-        sometimes!(env, ActorBorn, self.actors.get(partition).is_none());
+        sometimes!(env, ActorBorn, self.actors.get(unit).is_none());
 
         let reservation = self.clock.reservation(self.clock.last());
         let again = reservation.is_none() && buggify!(env, ReservationRepeated);
@@ -114,7 +114,7 @@ impl Replica {
         let mut changes = SmallVec::new();
         changes.push(store(key, &state)?);
         if fresh {
-            changes.push(self.actors.record(partition, own));
+            changes.push(self.actors.record(unit, own));
         }
         if let Some(reservation) = reservation {
             changes.push(number(CLOCK_KEY, reservation.0));
@@ -122,7 +122,7 @@ impl Replica {
         let deleted = self.count_deleted(was_deleted, &state, &mut changes);
         let lsn = self.write(key, changes, env)?;
         self.deleted = deleted;
-        self.actors.set(partition, own);
+        self.actors.set(unit, own);
         let known = state.known_to_writer(&known, dot);
         Ok(Issued { dot, hlc, state, known, lsn, reservation })
     }
@@ -131,20 +131,20 @@ impl Replica {
     /// may be refused.
     fn own_actor(
         &mut self,
-        partition: PartitionId,
+        unit: Unit,
         known: &VersionVector,
         heard: &Heard,
         state: &VersionSet,
         env: &mut impl Env,
     ) -> (Own, bool) {
-        let own = self.actors.to_issue(partition, known, &heard.clock, state);
+        let own = self.actors.to_issue(unit, known, &heard.clock, state);
         // A store replaces an actor a few times in its life, and nothing takes the old ones out of a clock: not until it is full.
         let runs = state.runs().max(heard.clock.runs());
         let is_rare = 2 * runs < issue_runs_max(heard.replicas.max(1));
         if let Some(own) = own.filter(|_| !(is_rare && buggify!(env, ActorReplaced))) {
             return (own, false);
         }
-        self.actors_replaced += u64::from(self.actors.get(partition).is_some());
+        self.actors_replaced += u64::from(self.actors.get(unit).is_some());
         (Own { actor: ActorId(env.random()), base: 0 }, true)
     }
 }

@@ -8,15 +8,15 @@ use smallvec::SmallVec;
 
 use crate::engine::Change;
 use crate::error::{Error, Result};
-use crate::id::{KeyspaceId, Token};
+use crate::id::{GroupId, KeyspaceId, Token};
 use crate::layout::keyspace;
 use crate::version::hlc::Hlc;
 use crate::wire::key::KeyRef;
 
 pub(super) const OWN_KIND: u8 = 0;
 const DATA_KIND: u8 = 1;
-/// All keyspaces of equal N and engine are one group; there is one so far.
-const GROUP: u16 = 0;
+/// The group of every keyspace: there is one so far.
+const GROUP: GroupId = GroupId(0);
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
 /// The engine key of the time up to which the node has reserved readings for its hybrid clock; see `reservation`.
 pub const CLOCK_KEY: &[u8] = b"\0clock";
@@ -30,7 +30,7 @@ pub fn data_key(key: &KeyRef) -> Bytes {
     let Token(token) = keyspace::token(key.keyspace, &key.key);
     let mut bytes = Vec::with_capacity(DATA_PREFIX_BYTES + key.key.len());
     bytes.push(DATA_KIND);
-    bytes.extend_from_slice(&GROUP.to_be_bytes());
+    bytes.extend_from_slice(&GROUP.0.to_be_bytes());
     bytes.extend_from_slice(&token.to_be_bytes());
     bytes.extend_from_slice(&key.keyspace.0.to_be_bytes());
     bytes.extend_from_slice(&key.key);

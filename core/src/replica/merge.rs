@@ -8,7 +8,7 @@ use super::keys::data_key;
 use super::read::{Loaded, Trouble};
 use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::engine::Change;
-use crate::id::{Lsn, PartitionId};
+use crate::id::{Lsn, Unit};
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
@@ -19,14 +19,14 @@ impl Replica {
     pub fn merge(
         &mut self,
         key: &KeyRef,
-        partition: PartitionId,
+        unit: Unit,
         incoming: &VersionSet,
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
         let Loaded { mut state, lsn } = self.read_to_write(key, env.engine())?;
         let outrun = self
             .actors
-            .get(partition)
+            .get(unit)
             .is_some_and(|own| incoming.highest(own.actor) > own.issued(&state));
         let was_deleted = is_deleted(&state);
         self.clock.observe(incoming.highest_hlc(), self.wall(env));
@@ -41,7 +41,7 @@ impl Replica {
         let mut changes = SmallVec::new();
         if outrun {
             self.actors_replaced += 1;
-            changes.extend(self.actors.give_up(partition));
+            changes.extend(self.actors.give_up(unit));
         }
         // What several coordinators accepted must come together: only a record's own bounds count here.
         let is_refused = env.engine().is_nearly_full() && has_values(incoming);
@@ -66,18 +66,18 @@ impl Replica {
     pub fn replace(
         &mut self,
         key: &KeyRef,
-        partition: PartitionId,
+        unit: Unit,
         state: &VersionSet,
         env: &mut impl Env,
     ) -> Result<(), Trouble> {
         match self.read(key, env.engine()) {
             // Somebody has put the bytes back.
-            Ok(_) => return self.merge(key, partition, state, env).map(drop),
+            Ok(_) => return self.merge(key, unit, state, env).map(drop),
             Err(Trouble::Fatal(error)) => return Err(Trouble::Fatal(error)),
             Err(Trouble::Failed(_) | Trouble::Cold(_)) => {}
         }
         let mut changes = SmallVec::new();
-        if let Some(change) = self.actors.give_up(partition) {
+        if let Some(change) = self.actors.give_up(unit) {
             self.actors_replaced += 1;
             changes.push(change);
         }

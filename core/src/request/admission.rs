@@ -3,8 +3,6 @@
 //! Every refusal here is made of the attempt at hand, and is true of a first attempt; what it means for a later one says
 //! `Request::refused`.
 
-use std::sync::Arc;
-
 use crate::budget::Gauge;
 use crate::config::{
     CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, KEY_BYTES_MAX,
@@ -12,23 +10,21 @@ use crate::config::{
 };
 use crate::env::Mono;
 use crate::id::NodeId;
+use crate::layout::Layout;
 use crate::layout::keyspace::{Keyspace, Level};
-use crate::layout::{Layout, LayoutRef};
 use crate::member::membership::Membership;
+use crate::quorum::Standing;
 use crate::replica::Replica;
-use crate::request::operation::{Facts, are};
+use crate::request::operation::{Facts, are, lacking};
 use crate::wire::client::{Action, Reply, Request};
-
-/// The live layout, if there is one.
-pub type Live<'a> = Option<(&'a Arc<Layout>, LayoutRef)>;
 
 /// Checks what a request says, and finds its keyspace.
 pub fn check<'a>(
     request: &Request,
-    live: Live<'a>,
-) -> Result<(&'a Layout, LayoutRef, &'a Keyspace), Reply> {
+    newest: Option<&'a Layout>,
+) -> Result<(&'a Layout, &'a Keyspace), Reply> {
     sizes(request)?;
-    let Some((layout, reference)) = live else {
+    let Some(layout) = newest else {
         return Err(Reply::unavailable(
             "the cluster has no live layout yet; see /ready for what is missing",
         ));
@@ -37,7 +33,7 @@ pub fn check<'a>(
         let reason = format!("there is no keyspace {:?}", request.keyspace);
         return Err(Reply::BadRequest { reason });
     };
-    Ok((layout, reference, keyspace))
+    Ok((layout, keyspace))
 }
 
 /// Whether this node may serve, and has room for one more request.
@@ -70,19 +66,21 @@ pub fn prospects(
     replica: &Replica,
     now: Mono,
 ) -> Result<(), Reply> {
-    let nodes = facts.primaries.nodes();
-    let alive = nodes.iter().filter(|&&node| members.is_alive(node, now)).count();
-    let needed = match facts.request.action {
-        Action::Get => facts.needs.to_answer(),
-        Action::Put { .. } | Action::Delete { .. } => facts.needs.to_write(),
+    let mut alive = match facts.request.action {
+        Action::Get => facts.needs.answerers(),
+        Action::Put { .. } | Action::Delete { .. } => facts.needs.holders(),
     };
-    if alive < needed {
-        return Err(Reply::unavailable(format!(
-            "{alive} of the key's {} replicas {} up, {needed} {} needed",
-            nodes.len(),
-            are(alive),
-            are(needed)
-        )));
+    for (at, &node) in facts.primaries.nodes().iter().enumerate() {
+        if members.is_alive(node, now) {
+            alive.yes(at);
+        }
+    }
+    if !alive.met() {
+        let standing = alive.standing();
+        let Standing { yes, out_of, .. } = standing;
+        let (are, lacking) = (are(yes), lacking(standing));
+        let reason = format!("{yes} of the key's {out_of} replicas {are} up, {lacking}");
+        return Err(Reply::unavailable(reason));
     }
     // Whoever passes a write on does not stamp it.
     if facts.request.writes() && facts.level == Level::One && facts.primaries.has(me) {

@@ -9,7 +9,7 @@ use crate::request::phase::Phase;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::client::Reply;
-use crate::wire::forward::ForwardMessage;
+use crate::wire::forward::{Fixed, ForwardMessage};
 use crate::wire::message::Message;
 
 /// Asks again, and says when the next time will be. Who has got a request that was passed on is not asked again; found
@@ -54,7 +54,9 @@ pub fn send_on(
     let mut request = facts.request.clone();
     request.level = Some(facts.level);
     request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));
-    let message = ForwardMessage::Ask { op: facts.id, request };
+    let (op, layouts) = (facts.id, facts.layouts.clone());
+    let fixed = Fixed { keyspace: facts.key.keyspace, at: facts.at };
+    let message = ForwardMessage::Ask { op, layouts, fixed, request };
     around.out.push_back((to, Message::Forward(message)));
     Ok(())
 }

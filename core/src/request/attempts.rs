@@ -16,7 +16,7 @@ use crate::config::{REMEMBERED_BYTES_MAX, REMEMBERED_REQUESTS_MAX};
 use crate::env::Mono;
 use crate::id::{OpId, RequestId};
 use crate::request::fingerprint::Fingerprint;
-use crate::version::dvv::Dot;
+use crate::version::dvv::{Dot, Stamp};
 use crate::version::hlc::Hlc;
 
 /// A dot that was issued for a request.
@@ -26,6 +26,14 @@ pub struct Written {
     pub dot: Dot,
     /// Its time.
     pub hlc: Hlc,
+}
+
+impl Written {
+    /// The name of the version: a plain one, which stands where its own dot and time say.
+    #[must_use]
+    pub const fn stamp(&self) -> Stamp {
+        Stamp { hlc: self.hlc, actor: self.dot.actor, step: 0 }
+    }
 }
 
 /// What is known of a named request.

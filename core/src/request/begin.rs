@@ -24,7 +24,9 @@ use crate::request::phase::Phase;
 use crate::request::put::{self, PutRound};
 use crate::sometimes;
 use crate::step::Env;
+use crate::version::hlc::Hlc;
 use crate::wire::client::{Reply, Request};
+use crate::wire::forward::Fixed;
 use crate::wire::key::KeyRef;
 
 impl Coordinator {
@@ -32,11 +34,12 @@ impl Coordinator {
     pub fn begin(
         &mut self,
         asker: Asker,
-        request: Request,
+        (request, fixed): (Request, Option<Fixed>),
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let mut facts = match self.facts(&request, around, env.mono()) {
+        let now = (env.mono(), around.replica.reading(env));
+        let mut facts = match self.facts(&request, fixed, around, now) {
             Ok(place) => place(request),
             Err(reply) => {
                 refuse(asker, &request, reply, around, env);
@@ -140,29 +143,38 @@ impl Coordinator {
     fn facts(
         &mut self,
         request: &Request,
+        fixed: Option<Fixed>,
         around: &Surroundings<'_>,
-        started: Mono,
+        (started, reading): (Mono, Hlc),
     ) -> Result<impl FnOnce(Request) -> Facts + use<>, Reply> {
-        let (layout, reference, keyspace) = admission::check(request, around.view.layout)?;
+        let (layout, keyspace) = admission::check(request, around.view.newest())?;
+        let fixed = fixed.filter(|fixed| *fixed != Fixed::default());
+        if fixed.is_some_and(|fixed| fixed.keyspace != keyspace.id) {
+            return Err(Reply::unavailable(
+                "the keyspace was made anew while the request was on its way",
+            ));
+        }
+        let at = fixed.map_or(reading, |fixed| fixed.at);
         self.sequence += 1;
         let id = OpId { life: self.life, seq: self.sequence };
         let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
-        let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
+        let unit = layout.unit(keyspace::token(key.keyspace, &key.key));
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
         let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
-        let needs = Needs::at(level, layout.quorums());
-        let primaries = Primaries::new(layout.primaries(partition));
-        let layout = reference;
+        let primaries = Primaries::under(around.view.layouts, unit.partition);
+        let needs = Needs::at(level, &primaries);
+        let layouts = around.view.layout_set();
         Ok(move |request| Facts {
             id,
             request,
             key,
-            partition,
+            unit,
             policy,
             level,
             needs,
-            layout,
+            at,
+            layouts,
             primaries,
             started,
             deadline,

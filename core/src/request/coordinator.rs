@@ -12,6 +12,7 @@ use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Life, NodeId, OpId};
+use crate::layout::live::LayoutSet;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, send_on};
@@ -87,7 +88,7 @@ impl Coordinator {
     pub fn on_answer(
         &mut self,
         from: NodeId,
-        (id, answer): (OpId, Answer),
+        (id, layouts, answer): (OpId, &LayoutSet, Answer),
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
@@ -105,6 +106,9 @@ impl Coordinator {
             sometimes!(env, StaleReplyIgnored);
             return Ok(());
         };
+        // What a replica says that has dropped one of the operation's layouts since counts in none.
+        let is_under = layouts.has_all(&operation.facts.layouts);
+        let answer = if is_under { answer } else { Answer::StaleLayout };
         let next = operation.phase.on_answer(from, answer, &operation.facts);
         self.go_on(id, next, around, env)
     }

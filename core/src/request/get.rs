@@ -20,7 +20,7 @@ use crate::request::operation::{Facts, Next};
 use crate::request::put;
 use crate::request::spread::Spread;
 use crate::version::context::Context;
-use crate::version::dvv::{Version, VersionSet};
+use crate::version::dvv::{Dot, Version, VersionSet};
 use crate::version::hlc::Hlc;
 use crate::wire::client::{Action, Reply, Sibling};
 use crate::wire::key::Question;
@@ -91,11 +91,16 @@ impl ReadRound {
 
     /// The first questions: to those in `order` (positions, the best first), as many as are needed.
     pub fn begin(&mut self, facts: &Facts, order: &[usize]) -> Next {
-        let asks = order.iter().take(facts.needs.to_answer()).enumerate().map(|(i, &at)| {
-            self.asked.add(at);
-            (at, read(i > 0))
-        });
-        Next::Ask(asks.collect())
+        let mut answerers = facts.needs.answerers();
+        let mut asks = Vec::new();
+        for &at in order {
+            if answerers.lacks(at) {
+                answerers.yes(at);
+                self.asked.add(at);
+                asks.push((at, read(!asks.is_empty())));
+            }
+        }
+        Next::Ask(asks)
     }
 
     /// A primary told its whole state.
@@ -265,8 +270,10 @@ impl ReadRound {
 fn answer(state: &VersionSet, facts: &Facts) -> Reply {
     let context = Context { clock: state.clock(), highest: state.highest_hlc() };
     let mut values: Vec<_> = state.versions().filter(|(_, v)| !v.tombstone).collect();
-    values.sort_by_key(|(dot, version)| std::cmp::Reverse((version.hlc, dot.actor, dot.n)));
-    let siblings: Vec<Sibling> = values.iter().map(|(_, version)| sibling(version)).collect();
+    let stamp = |(dot, version): &(Dot, &Version)| (version.stamp(dot.actor), dot.n);
+    values.sort_by_key(|value| std::cmp::Reverse(stamp(value)));
+    let siblings: Vec<Sibling> =
+        values.iter().map(|&(dot, version)| sibling(dot, version)).collect();
     let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
     // The context covers all of them, so all of them are told, also those beside a delete that has won.
     if siblings.is_empty() || (deleted && facts.policy == Policy::Newest) {
@@ -275,9 +282,9 @@ fn answer(state: &VersionSet, facts: &Facts) -> Reply {
     Reply::Found { siblings, context }
 }
 
-fn sibling(version: &Version) -> Sibling {
+fn sibling(dot: Dot, version: &Version) -> Sibling {
     Sibling {
-        version: version.hlc,
+        version: version.stamp(dot.actor),
         digest: version.digest,
         content_type: version.content_type.clone(),
         value: version.value.clone(),
@@ -317,5 +324,5 @@ fn outcome(state: &VersionSet, sought: Option<Written>, facts: &Facts) -> (Reply
     let sent = sent.unwrap_or_default();
     let clock = state.known_to_writer(&sent.clock, written.dot);
     let context = Context { clock, highest: sent.highest.max(written.hlc) };
-    (Reply::Stored { context, version: written.hlc }, found)
+    (Reply::Stored { context, version: written.stamp() }, found)
 }

@@ -2,10 +2,11 @@
 
 use crate::config::NodeConfig;
 use crate::env::Mono;
-use crate::id::{ClientTag, NodeId, OpId, PartitionId};
-use crate::layout::LayoutRef;
+use crate::id::{ClientTag, NodeId, OpId, Unit};
 use crate::layout::keyspace::{Level, Policy};
-use crate::quorum::{Needs, Primaries, Tally};
+use crate::layout::live::LayoutSet;
+use crate::quorum::{Needs, Primaries, Standing, Tally};
+use crate::version::hlc::Hlc;
 use crate::wire::client::{Reply, Request};
 use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use crate::wire::message::Message;
@@ -28,16 +29,18 @@ pub struct Facts {
     pub request: Request,
     /// The key.
     pub key: KeyRef,
-    /// The key's partition.
-    pub partition: PartitionId,
+    /// The key's unit.
+    pub unit: Unit,
     /// The keyspace's policy.
     pub policy: Policy,
     /// The level asked for.
     pub level: Level,
     /// How many of its primaries take part.
     pub needs: Needs,
-    /// The layout it began under and ends under.
-    pub layout: LayoutRef,
+    /// When it came, by the hybrid clock of the node that its client asked.
+    pub at: Hlc,
+    /// The layouts it began under and ends under.
+    pub layouts: LayoutSet,
     /// The key's primaries.
     pub primaries: Primaries,
     /// When it began.
@@ -88,13 +91,14 @@ impl Facts {
     /// The message that asks a primary something for this request.
     #[must_use]
     pub fn ask(&self, question: Question) -> Message {
-        Message::Key(KeyMessage::Ask(Ask { op: self.id, key: self.key.clone(), question }))
+        let (op, layouts, key) = (self.id, self.layouts.clone(), self.key.clone());
+        Message::Key(KeyMessage::Ask(Ask { op, layouts, key, question }))
     }
 
     /// The message by which this node answers itself.
     #[must_use]
-    pub const fn answer(&self, answer: Answer) -> Message {
-        Message::Key(KeyMessage::Answer { op: self.id, answer })
+    pub fn answer(&self, answer: Answer) -> Message {
+        Message::Key(KeyMessage::Answer { op: self.id, layouts: self.layouts.clone(), answer })
     }
 
     /// The outcome of a write that may have happened, although nobody has said so.
@@ -113,13 +117,26 @@ impl Facts {
     /// The outcome of a question that too few answered.
     #[must_use]
     pub fn too_few(&self, answers: &Tally) -> Reply {
-        let (answered, needed) = (answers.count(), answers.needed());
-        let nodes = self.primaries.nodes().len();
-        let are = are(needed);
+        let standing = answers.standing();
         Reply::unavailable(format!(
-            "{answered} of {nodes} replicas answered, {needed} {are} needed"
+            "{} replicas answered, {}",
+            counted(standing),
+            lacking(standing)
         ))
     }
+}
+
+/// How many of a key's replicas have done something, in words.
+#[must_use]
+pub fn counted(standing: Standing) -> String {
+    format!("{} of {}", standing.yes, standing.out_of)
+}
+
+/// How many would be enough, in words.
+#[must_use]
+pub fn lacking(Standing { needed, under, .. }: Standing) -> String {
+    let under = under.map(|version| format!(" under layout {}", version.0)).unwrap_or_default();
+    format!("{needed} {} needed{under}", are(needed))
 }
 
 /// The verb to `count` things.

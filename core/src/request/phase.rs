@@ -34,7 +34,9 @@ impl Phase {
                 Answer::Query { clock, highest } => round.on_query_reply(at, &clock, highest),
                 Answer::MergeAck => round.on_merge_ack(at),
                 Answer::Lacks => round.on_lacks(at),
-                Answer::Failed | Answer::StaleLayout => round.on_failed(at, facts),
+                Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {
+                    round.on_failed(at, facts)
+                }
                 Answer::State { .. } | Answer::Digest { .. } => Next::Wait,
             },
             Phase::Read(round) => match answer {
@@ -42,7 +44,9 @@ impl Phase {
                 Answer::Digest { digest } => round.on_digest(at, digest, facts),
                 Answer::MergeAck => round.on_merge_ack(at, facts),
                 Answer::Lacks => round.on_lacks(at),
-                Answer::Failed | Answer::StaleLayout => round.on_failed(at, facts),
+                Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {
+                    round.on_failed(at, facts)
+                }
                 Answer::Query { .. } => Next::Wait,
             },
             Phase::Forwarded(_) => Next::Wait,

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
-use crate::quorum::Tally;
+use crate::quorum::{Standing, Tally};
 use crate::replica::Replica;
 use crate::replica::actors::Heard;
 use crate::replica::issue::Covers;
@@ -180,9 +180,9 @@ impl PutRound {
         match self {
             PutRound::Query(query) => facts.too_few(&query.tally),
             PutRound::Write(write) => {
-                let tally = write.spread.holders();
+                let Standing { yes, needed, .. } = write.spread.holders().standing();
                 let count = |count: usize| u8::try_from(count).unwrap_or(u8::MAX);
-                Reply::Indeterminate { acks: count(tally.count()), needed: count(tally.needed()) }
+                Reply::Indeterminate { acks: count(yes), needed: count(needed) }
             }
         }
     }
@@ -209,13 +209,13 @@ impl PutRound {
         }
         let nodes = facts.primaries.nodes();
         let (covers, heard) = query.covers(facts);
-        query.waits = query.is_worth_waiting() && replica.wants_all(facts.partition, &heard);
+        query.waits = query.is_worth_waiting() && replica.wants_all(facts.unit, &heard);
         sometimes!(env, PutWaitedForAll, query.waits);
         if query.waits {
             return Ok(Next::Wait);
         }
         let version = |hlc| version(&facts.request, hlc);
-        let issued = replica.issue(&facts.key, facts.partition, covers, &heard, version, env)?;
+        let issued = replica.issue(&facts.key, facts.unit, covers, &heard, version, env)?;
         let mut spread = Spread::new(issued.state, facts.needs.holders());
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Question)> = others.map(|at| spread.bring(at)).collect();
@@ -235,12 +235,13 @@ impl PutRound {
             }
         }
         let context = Context { clock: issued.known, highest: issued.hlc };
+        let written = Written { dot: issued.dot, hlc: issued.hlc };
         *self = PutRound::Write(Box::new(Write {
-            written: Written { dot: issued.dot, hlc: issued.hlc },
+            written,
             spread,
             me: facts.primaries.position(me).unwrap_or(nodes.len()),
             waits: issued.reservation.is_some(),
-            reply: Reply::Stored { context, version: issued.hlc },
+            reply: Reply::Stored { context, version: written.stamp() },
         }));
         Ok(Next::Ask(asks))
     }
@@ -267,7 +268,7 @@ pub fn stored(request: &Request, written: Written) -> Reply {
     let Context { clock, highest } = sent.unwrap_or_default();
     let Written { dot, hlc } = written;
     let context = Context { clock: clock.with_own(dot), highest: highest.max(hlc) };
-    Reply::Stored { context, version: hlc }
+    Reply::Stored { context, version: written.stamp() }
 }
 
 impl Write {
@@ -279,7 +280,7 @@ impl Write {
 
 impl Query {
     /// Whether somebody may still answer before the round has waited long enough.
-    const fn is_worth_waiting(&self) -> bool {
+    fn is_worth_waiting(&self) -> bool {
         self.patient && self.tally.count() > 0 && !self.tally.is_settled()
     }
 

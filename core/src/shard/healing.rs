@@ -40,7 +40,7 @@ impl Shard {
     ) -> Result<()> {
         for parked in parked {
             match parked {
-                Parked::Ask(from, ask) => self.tell(from, ask.op, Answer::Failed),
+                Parked::Ask(from, ask) => self.tell(from, ask.op, Answer::Failed, view),
                 Parked::Issue(op) => self.unreadable.push((key.clone(), op)),
             }
         }
@@ -56,8 +56,8 @@ impl Shard {
                 self.rotten.found(&key, now);
             }
         }
-        if let Some((layout, _)) = view.layout {
-            self.rotten.tick(now, layout, &mut self.out);
+        if let Some(layout) = view.newest() {
+            self.rotten.tick(now, layout, &view.layout_set(), &mut self.out);
         }
     }
 
@@ -82,15 +82,16 @@ impl Shard {
             | Answer::MergeAck
             | Answer::Lacks
             | Answer::Failed
-            | Answer::StaleLayout => return Ok(()),
+            | Answer::StaleLayout
+            | Answer::NotCounted => return Ok(()),
         };
-        let Some((layout, _)) = view.layout else {
+        let Some(layout) = view.newest() else {
             return Ok(());
         };
         let Some(found) = self.rotten.on_state(from, op, state, layout) else {
             return Ok(());
         };
-        match self.replica.replace(&found.key, found.partition, &found.state, env) {
+        match self.replica.replace(&found.key, found.unit, &found.state, env) {
             Ok(()) => sometimes!(env, RottenRecordReplaced),
             // The next round tries again.
             Err(Trouble::Failed(_) | Trouble::Cold(_)) => return Ok(()),

@@ -13,7 +13,7 @@ use crate::member::view::View;
 use crate::parked::{ColdRead, Parked, Parking};
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::key::KeyRef;
+use crate::wire::key::{Answer, KeyRef};
 
 impl Shard {
     /// Keeps what needs the record of `key` until a cold read has brought it.
@@ -65,6 +65,10 @@ impl Shard {
                 // Its life has ended since, and the next one may have been told what is known here.
                 Parked::Ask(from, ask) if is_past(from, ask.op, self.me, view) => {
                     sometimes!(env, MessageOfAnEarlierLife);
+                }
+                // It is fenced once more: a layout that it lives under may have been dropped since.
+                Parked::Ask(from, ask) if !view.layout_set().has_all(&ask.layouts) => {
+                    self.tell(from, ask.op, Answer::StaleLayout, view);
                 }
                 Parked::Ask(from, ask) => self.serve(from, ask, view, env)?,
                 Parked::Issue(op) => {

@@ -6,6 +6,7 @@ use crate::buggify;
 use crate::error::Result;
 use crate::id::{Lsn, NodeId, OpId};
 use crate::layout::keyspace;
+use crate::layout::live::is_owner;
 use crate::member::view::View;
 use crate::parked::Parked;
 use crate::replica::read::Trouble;
@@ -25,15 +26,15 @@ impl Shard {
     ) -> Result<()> {
         let op = ask.op;
         if buggify!(env, QuestionRefused) {
-            self.tell(from, op, Answer::Failed);
+            self.tell(from, op, Answer::Failed, view);
             return Ok(());
         }
         match self.consult(&ask, view, env) {
-            Ok((answer, None)) => self.tell(from, op, answer),
+            Ok((answer, None)) => self.tell(from, op, answer, view),
             Ok((answer, Some(lsn))) => {
-                if !self.held.answer(lsn, from, op, answer) {
+                if !self.held.answer(lsn, from, (op, view.layout_set()), answer) {
                     sometimes!(env, NoRoomToHold);
-                    self.tell(from, op, Answer::Failed);
+                    self.tell(from, op, Answer::Failed, view);
                 }
             }
             Err(Trouble::Cold(ticket)) => {
@@ -43,7 +44,7 @@ impl Shard {
             }
             Err(Trouble::Failed(error)) => {
                 self.note_rotten(&ask.key, &error, env);
-                self.tell(from, op, Answer::Failed);
+                self.tell(from, op, Answer::Failed, view);
             }
             Err(Trouble::Fatal(error)) => return Err(error),
         }
@@ -57,6 +58,13 @@ impl Shard {
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
+        let token = keyspace::token(key.keyspace, &key.key);
+        let Some(layout) = view.newest().filter(|_| is_owner(view.layouts, self.me, token)) else {
+            return Ok((Answer::NotCounted, None));
+        };
+        if buggify!(env, NotCountedSaid) {
+            return Ok((Answer::NotCounted, None));
+        }
         let (answer, lsn, is_read) = match question {
             Question::Query => {
                 let (clock, highest) = self.replica.query(key, env.engine())?;
@@ -72,11 +80,8 @@ impl Shard {
                 (answer, loaded.lsn, true)
             }
             Question::Merge { state } => {
-                let Some((layout, _)) = view.layout else {
-                    return Ok((Answer::StaleLayout, None));
-                };
-                let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
-                (Answer::MergeAck, self.replica.merge(key, partition, state, env)?, false)
+                let unit = layout.unit(token);
+                (Answer::MergeAck, self.replica.merge(key, unit, state, env)?, false)
             }
             Question::Holds { outline } => {
                 let loaded = self.replica.read(key, env.engine())?;
@@ -94,7 +99,8 @@ impl Shard {
     }
 
     /// Answers a question.
-    pub(super) fn tell(&mut self, to: NodeId, op: OpId, answer: Answer) {
-        self.out.push_back((to, Message::Key(KeyMessage::Answer { op, answer })));
+    pub(super) fn tell(&mut self, to: NodeId, op: OpId, answer: Answer, view: View<'_>) {
+        let layouts = view.layout_set();
+        self.out.push_back((to, Message::Key(KeyMessage::Answer { op, layouts, answer })));
     }
 }

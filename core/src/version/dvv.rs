@@ -18,6 +18,8 @@
 //! Only the actor's owner may call `event`; everybody else merges. Left out: pruning by size, which
 //! creates siblings for ever (<https://github.com/basho/riak_core/issues/613>).
 
+use std::fmt;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -41,10 +43,15 @@ pub struct Dot {
 pub struct Version {
     /// When: orders it among concurrent versions, never against versions that knew of it.
     pub hlc: Hlc,
+    /// The version it stands directly behind, for a conditional write; `None` for a plain one, which stands where its own HLC and
+    /// actor say. Then `hlc` is that version's.
+    pub behind: Option<Behind>,
     /// The request that wrote it.
     pub request: RequestId,
     /// Whether it says that the key is deleted.
     pub tombstone: bool,
+    /// From when on it counts as deleted; `None` for a version that stays.
+    pub expires: Option<Hlc>,
     /// The value's media type; empty when none was given.
     pub content_type: Bytes,
     /// The value; empty in a tombstone.
@@ -53,12 +60,57 @@ pub struct Version {
     pub digest: u64,
 }
 
+/// Where a conditional write stands: nothing fits between it and the version that it was made for, and a plain write that knew
+/// neither stands before or behind both. (The carstamps of Burke, Cheng, Lloyd, "Gryff", NSDI 2020.)
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Behind {
+    /// The actor in the stamp of the version that it was made for.
+    pub actor: ActorId,
+    /// One more than the step of that version, so at least 1.
+    pub step: u32,
+}
+
+/// A version's place among concurrent ones, and its name for people: the greatest is the newest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Stamp {
+    /// When it was written, or the version that it stands behind.
+    pub hlc: Hlc,
+    /// Who wrote that.
+    pub actor: ActorId,
+    /// How many conditional writes stand between that and this one, itself included; 0 for a plain write.
+    pub step: u32,
+}
+
+/// As its entity tag: numbers that many clients could not hold are text.
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.hlc.0, self.actor)?;
+        if self.step > 0 { write!(f, "-{}", self.step) } else { Ok(()) }
+    }
+}
+
 impl Version {
+    /// Its place among concurrent versions, when `writer` is the actor of its dot.
+    #[must_use]
+    pub fn stamp(&self, writer: ActorId) -> Stamp {
+        let Behind { actor, step } = self.behind.unwrap_or(Behind { actor: writer, step: 0 });
+        Stamp { hlc: self.hlc, actor, step }
+    }
+
     /// A version that stores a value.
     #[must_use]
     pub fn value(hlc: Hlc, request: RequestId, content_type: Bytes, value: Bytes) -> Version {
         let digest = xxh3_64(&value) ^ xxh3_64(&content_type).rotate_left(1);
-        Version { hlc, request, tombstone: false, content_type, value, digest }
+        Version {
+            hlc,
+            behind: None,
+            request,
+            tombstone: false,
+            expires: None,
+            content_type,
+            value,
+            digest,
+        }
     }
 
     /// A version that deletes.
@@ -66,12 +118,43 @@ impl Version {
     pub const fn tombstone(hlc: Hlc, request: RequestId) -> Version {
         Version {
             hlc,
+            behind: None,
             request,
             tombstone: true,
+            expires: None,
             content_type: Bytes::new(),
             value: Bytes::new(),
             digest: 0,
         }
+    }
+}
+
+impl Version {
+    /// Bit 0: it deletes. Bit 1: it expires. Bit 2: it stands behind another one.
+    const DELETES: u8 = 1;
+    const EXPIRES: u8 = 1 << 1;
+    const BEHIND: u8 = 1 << 2;
+
+    /// Which of its parts are there, as a byte: in records, in messages and in digests. Later versions may use the other bits.
+    #[must_use]
+    pub const fn flags(&self) -> u8 {
+        let deletes = if self.tombstone { Version::DELETES } else { 0 };
+        let expires = if self.expires.is_some() { Version::EXPIRES } else { 0 };
+        let behind = if self.behind.is_some() { Version::BEHIND } else { 0 };
+        deletes | expires | behind
+    }
+
+    /// What the flags say: whether it deletes, expires, and stands behind another one. `None` for bits that mean nothing yet.
+    #[must_use]
+    pub const fn read_flags(flags: u8) -> Option<(bool, bool, bool)> {
+        if flags & !(Version::DELETES | Version::EXPIRES | Version::BEHIND) != 0 {
+            return None;
+        }
+        Some((
+            flags & Version::DELETES != 0,
+            flags & Version::EXPIRES != 0,
+            flags & Version::BEHIND != 0,
+        ))
     }
 }
 
@@ -316,11 +399,11 @@ impl VersionSet {
         })
     }
 
-    /// The version everybody agrees on: the greatest (HLC, actor). Only the winner is asked whether it
+    /// The version everybody agrees on: the one with the greatest stamp. Only the winner is asked whether it
     /// is a tombstone.
     #[must_use]
     pub fn winner(&self) -> Option<(Dot, &Version)> {
-        self.versions().max_by_key(|(dot, version)| (version.hlc, dot.actor, dot.n))
+        self.versions().max_by_key(|(dot, version)| (version.stamp(dot.actor), dot.n))
     }
 
     /// The highest HLC of any version held; `Hlc(0)` when there is none.
@@ -417,7 +500,14 @@ impl VersionSet {
                 hash.update(&n.to_le_bytes());
                 hash.update(&version.hlc.0.to_le_bytes());
                 hash.update(&version.request.0.to_le_bytes());
-                hash.update(&[u8::from(version.tombstone)]);
+                hash.update(&[version.flags()]);
+                if let Some(Behind { actor, step }) = version.behind {
+                    hash.update(&actor.0.to_le_bytes());
+                    hash.update(&step.to_le_bytes());
+                }
+                if let Some(expires) = version.expires {
+                    hash.update(&expires.0.to_le_bytes());
+                }
                 hash.update(&version.digest.to_le_bytes());
             }
         }

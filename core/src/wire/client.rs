@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::id::RequestId;
 use crate::layout::keyspace::Level;
 use crate::version::context::Context;
-use crate::version::hlc::Hlc;
+use crate::version::dvv::Stamp;
 use crate::wire::frame::{Reader, Values, Wire, Writer, table};
 
 /// What a client asks about one key.
@@ -98,8 +98,8 @@ pub enum Reply {
     Stored {
         /// What the client knows of the key now.
         context: Context,
-        /// The HLC of the write: the key's version number for people and dialects.
-        version: Hlc,
+        /// The name of the write among all of the key.
+        version: Stamp,
     },
     /// The key has values.
     Found {
@@ -186,8 +186,8 @@ impl Reply {
 /// One value of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Sibling {
-    /// When it was written.
-    pub version: Hlc,
+    /// Its name among all versions of the key.
+    pub version: Stamp,
     /// The hash of its content.
     pub digest: u64,
     /// Its media type; may be empty.

@@ -3,9 +3,12 @@
 //! A forward is fenced as every question about a key is, and it is taken on once however often it arrives
 //! (`request/forwards.rs`): other than those questions it is not idempotent.
 
-use crate::id::OpId;
+use crate::error::Result;
+use crate::id::{KeyspaceId, OpId};
+use crate::layout::live::LayoutSet;
+use crate::version::hlc::Hlc;
 use crate::wire::client::{Reply, Request};
-use crate::wire::frame::table;
+use crate::wire::frame::{Generation, Reader, Wire, Writer, table};
 
 /// A message about a request that is passed on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,6 +17,10 @@ pub enum ForwardMessage {
     Ask {
         /// The forwarder's operation.
         op: OpId,
+        /// The layouts that it lives under.
+        layouts: LayoutSet,
+        /// What its first node has fixed of it.
+        fixed: Fixed,
         /// The request.
         request: Request,
     },
@@ -24,6 +31,15 @@ pub enum ForwardMessage {
         /// What it is told.
         answer: ForwardAnswer,
     },
+}
+
+/// What the node that a client asks fixes of a request, whoever coordinates it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fixed {
+    /// The keyspace that its name stood for. A name may stand for another one later, an id never.
+    pub keyspace: KeyspaceId,
+    /// When it came, by that node's hybrid clock: what has expired is judged by this.
+    pub at: Hlc,
 }
 
 /// What a primary made of a request that was passed on to it.
@@ -59,10 +75,27 @@ impl ForwardMessage {
     }
 }
 
-table!(enum ForwardMessage { 1 Ask { op, request }, 2 Answer { op, answer } });
+table!(enum ForwardMessage { 1 Ask { op, layouts, fixed, request }, 2 Answer { op, answer } });
 table!(enum ForwardAnswer {
     1 Done { reply },
     2 Refused { reply },
     3 Failed,
     4 StaleLayout,
 });
+
+impl Wire for Fixed {
+    fn put(&self, to: &mut Writer) {
+        // The first generation says nothing of it, and the receiver fixes it itself.
+        if to.generation() > Generation::First {
+            (self.keyspace, self.at).put(to);
+        }
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let (keyspace, at) = match from.generation() {
+            Generation::First => Default::default(),
+            Generation::Second => Wire::take(from)?,
+        };
+        Ok(Fixed { keyspace, at })
+    }
+}

@@ -14,15 +14,17 @@ use bincode::config::{Configuration, LittleEndian, NoLimit, Varint};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
-use crate::env::{Address, Wall};
+use crate::env::{Address, PROTOCOL_NEWEST, PROTOCOL_OLDEST, Wall};
 use crate::error::{Error, Result};
 use crate::id::{
     ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
 };
+use crate::layout::live::LayoutSet;
 use crate::version::hlc::Hlc;
 
 type Format = Configuration<LittleEndian, Varint, NoLimit>;
 // No limit: only numbers are written so, and no number is longer than 17 bytes.
+const _: () = assert!(PROTOCOL_NEWEST == PROTOCOL_OLDEST + 1, "a generation for each protocol");
 const FORMAT: Format = bincode::config::standard();
 
 /// The longest list of anything but versions and actors: the owners of a layout.
@@ -30,6 +32,44 @@ const LIST_MAX: usize = 4096 * 8;
 
 /// The values that follow a header, in its order.
 pub type Values = SmallVec<[Bytes; 2]>;
+
+/// Which fields there are. Messages, records and layouts each begin with a number of their own for it. The next one is written
+/// only to a node that reads it, and to the disk; all are read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Generation {
+    /// A message is asked under one layout, which its envelope names; a version has neither expiry nor step.
+    First,
+    /// The fields of today.
+    Second,
+}
+
+impl Generation {
+    /// What is written where nobody has to read anything older.
+    pub const NEWEST: Generation = Generation::Second;
+
+    /// What a node reads that speaks this protocol.
+    #[must_use]
+    pub const fn of_protocol(protocol: u8) -> Generation {
+        if protocol <= PROTOCOL_OLDEST { Generation::First } else { Generation::Second }
+    }
+
+    /// What a number stands for at the head of `what`, when it is one of these two.
+    pub(super) fn of(what: &'static str, found: u8, first: u8) -> Result<Generation> {
+        match found.checked_sub(first) {
+            Some(0) => Ok(Generation::First),
+            Some(1) => Ok(Generation::Second),
+            _ => Err(Error::UnknownVersion { what, found }),
+        }
+    }
+
+    /// The number at the head of what is written in this generation.
+    pub(super) const fn number(self, first: u8) -> u8 {
+        match self {
+            Generation::First => first,
+            Generation::Second => first + 1,
+        }
+    }
+}
 
 /// How one type is written and read.
 pub(super) trait Wire: Sized {
@@ -41,16 +81,39 @@ pub(super) trait Wire: Sized {
 
 /// A header that is being written, and the values that will follow it.
 pub(super) struct Writer {
+    generation: Generation,
     header: Vec<u8>,
     values: Values,
+    /// Something has no place in this generation: what is written must not be sent.
+    lost: bool,
 }
 
 impl Writer {
     /// A header that goes on after these bytes.
     pub(super) fn after(prefix: &[u8]) -> Writer {
+        Writer::of(Generation::NEWEST, prefix)
+    }
+
+    /// A header of some generation that goes on after these bytes.
+    pub(super) fn of(generation: Generation, prefix: &[u8]) -> Writer {
         let mut header = Vec::with_capacity(128);
         header.extend_from_slice(prefix);
-        Writer { header, values: Values::new() }
+        Writer { generation, header, values: Values::new(), lost: false }
+    }
+
+    /// Which fields are written.
+    pub(super) const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Something that has no place in an older generation; whether it can be left out there.
+    pub(super) const fn leave_out(&mut self, is_empty: bool) {
+        self.lost |= !is_empty;
+    }
+
+    /// Whether everything had its place.
+    pub(super) const fn is_whole(&self) -> bool {
+        !self.lost
     }
 
     /// The header with its prefix, and the values.
@@ -83,11 +146,29 @@ impl Writer {
 
 /// What is left of a header that is being read, and of the values that follow it.
 pub(super) struct Reader {
+    generation: Generation,
     header: Bytes,
     values: Bytes,
+    /// The layouts that the envelope names for all that is in it, in the first generation.
+    layouts: LayoutSet,
 }
 
 impl Reader {
+    /// Which fields there are.
+    pub(super) const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Notes the layouts that an envelope of the first generation names.
+    pub(super) fn set_layouts(&mut self, layouts: LayoutSet) {
+        self.layouts = layouts;
+    }
+
+    /// The layouts of the envelope.
+    pub(super) fn layouts(&self) -> LayoutSet {
+        self.layouts.clone()
+    }
+
     fn number<T: bincode::Decode<()>>(&mut self) -> Result<T> {
         let (number, used) = bincode::decode_from_slice(&self.header, FORMAT)
             .map_err(|_| Error::Malformed("a header ends early, or a number is none"))?;
@@ -123,7 +204,12 @@ impl Reader {
 
 /// Reads one thing that makes up the whole header, and all values.
 pub(super) fn read<T: Wire>(header: Bytes, values: Bytes) -> Result<T> {
-    let mut from = Reader { header, values };
+    read_of(Generation::NEWEST, header, values)
+}
+
+/// As `read`, of what was written in some generation.
+pub(super) fn read_of<T: Wire>(generation: Generation, header: Bytes, values: Bytes) -> Result<T> {
+    let mut from = Reader { generation, header, values, layouts: LayoutSet::default() };
     let thing = T::take(&mut from)?;
     if !from.header.is_empty() || !from.values.is_empty() {
         return Err(Error::Malformed("there are bytes after the end"));

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use crate::id::{KeyspaceId, OpId};
+use crate::layout::live::LayoutSet;
 use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
@@ -30,6 +31,8 @@ pub enum KeyMessage {
     Answer {
         /// The operation that asked.
         op: OpId,
+        /// The layouts that were live at the replica when it answered.
+        layouts: LayoutSet,
         /// What it is told.
         answer: Answer,
     },
@@ -40,6 +43,8 @@ pub enum KeyMessage {
 pub struct Ask {
     /// The operation that asks.
     pub op: OpId,
+    /// The layouts that the operation lives under. A replica that lacks one of them does nothing.
+    pub layouts: LayoutSet,
     /// The key.
     pub key: KeyRef,
     /// What is asked.
@@ -94,8 +99,11 @@ pub enum Answer {
     Lacks,
     /// The replica could not do what it was asked: a disk error, or a bound. Never means "absent".
     Failed,
-    /// The replica is not in the layout that the question was asked under, and did nothing.
+    /// The replica does not have a layout that the question was asked under, and did nothing.
     StaleLayout,
+    /// The replica does not own the key under any live layout, or does not have all of it yet, and did nothing: its word counts in
+    /// no quorum.
+    NotCounted,
 }
 
 impl KeyMessage {
@@ -135,14 +143,15 @@ impl Answer {
             | Answer::MergeAck
             | Answer::Lacks
             | Answer::Failed
-            | Answer::StaleLayout => 0,
+            | Answer::StaleLayout
+            | Answer::NotCounted => 0,
         }
     }
 }
 
 table!(struct KeyRef { keyspace, key });
-table!(struct Ask { op, key, question });
-table!(enum KeyMessage { 1 Ask(ask), 2 Answer { op, answer } });
+table!(struct Ask { op, layouts, key, question });
+table!(enum KeyMessage { 1 Ask(ask), 2 Answer { op, layouts, answer } });
 table!(enum Question {
     1 Query,
     2 Read { digest_only },
@@ -157,4 +166,5 @@ table!(enum Answer {
     5 Lacks,
     6 Failed,
     7 StaleLayout,
+    8 NotCounted,
 });

@@ -4,10 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::config::LAYOUTS_LIVE_MAX;
 use crate::error::{Error, Result};
 use crate::layout::keyspace::{Keyspace, Policy};
+use crate::layout::live::LayoutSet;
 use crate::layout::{Layout, LayoutParts, LayoutRef, Quorums, Role};
-use crate::wire::frame::{Reader, Wire, Writer, check_version, read, table};
+use crate::wire::frame::{
+    Generation, Reader, Wire, Writer, check_version, put_all, read, table, take_all,
+};
 
 /// The version of layouts.
 const VERSION: u8 = 2;
@@ -42,6 +46,25 @@ pub fn decode_layout(bytes: &Bytes) -> Result<Layout> {
 
 table!(enum LayoutMessage { 1 Offer { layout }, 2 Request });
 table!(struct LayoutRef { version, digest });
+
+impl Wire for LayoutSet {
+    fn put(&self, to: &mut Writer) {
+        // The first generation has one, in the envelope.
+        match to.generation() {
+            Generation::First => to.leave_out(self.references().len() <= 1),
+            Generation::Second => put_all(self.references(), to),
+        }
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        if from.generation() == Generation::First {
+            return Ok(from.layouts());
+        }
+        LayoutSet::from_references(take_all(from, LAYOUTS_LIVE_MAX)?)
+            .ok_or(Error::Malformed("not a set of layouts"))
+    }
+}
+
 table!(struct Quorums { n, r, w });
 table!(struct Role { node, name, weight, zone });
 table!(enum Policy { 1 Newest, 2 Siblings });

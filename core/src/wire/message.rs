@@ -1,7 +1,7 @@
 //! A message between two nodes over their link, with what its sender says of itself.
 //!
-//! A message about a key carries the coordinator's layout (`Envelope::layout`): a replica that does not have that very
-//! layout answers `StaleLayout` and does nothing. Each family of messages is an enum of its own, in a file of its own with
+//! What asks something about a key says under which layouts (`Message::asked_under`): a replica that does not have them all
+//! answers `StaleLayout` and does nothing. Each family of messages is an enum of its own, in a file of its own with
 //! its codec. No match on a message has a wildcard arm, so that the compiler names every place that a new one must pass.
 
 use bytes::Bytes;
@@ -9,14 +9,14 @@ use bytes::Bytes;
 use crate::env::{Class, Outbound};
 use crate::error::{Error, Result};
 use crate::id::{Life, Lsn};
-use crate::layout::LayoutRef;
+use crate::layout::live::LayoutSet;
 use crate::wire::forward::ForwardMessage;
-use crate::wire::frame::{Wire, Writer, check_version, read, table};
-use crate::wire::key::KeyMessage;
+use crate::wire::frame::{Generation, Reader, Wire, Writer, read_of, table};
+use crate::wire::key::{Answer, Ask, KeyMessage};
 use crate::wire::layout::LayoutMessage;
 
-/// The version of messages.
-const VERSION: u8 = 3;
+/// The number of the first generation of messages.
+const FIRST: u8 = 3;
 const PREFIX_BYTES: usize = 5;
 
 /// A message with what its sender says of itself.
@@ -24,8 +24,6 @@ const PREFIX_BYTES: usize = 5;
 pub struct Envelope {
     /// The sender's life: one that does not count is not heard.
     pub life: Life,
-    /// The layout the sender acts under; `LayoutRef::default()` while it has none.
-    pub layout: LayoutRef,
     /// Up to where the sender's store has everything durably; `Lsn(0)` says nothing.
     pub durable: Lsn,
     /// The message.
@@ -58,6 +56,29 @@ impl Message {
         }
     }
 
+    /// The layouts that a question about a key, or a request that is passed on, lives under; `None` of everything else.
+    #[must_use]
+    pub const fn asked_under(&self) -> Option<&LayoutSet> {
+        match self {
+            Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
+            | Message::Forward(ForwardMessage::Ask { layouts, .. }) => Some(layouts),
+            // An answer belongs to an operation of its receiver. Whoever speaks of a layout may have another one.
+            Message::Key(KeyMessage::Answer { .. })
+            | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => None,
+        }
+    }
+
+    /// The layouts that it names: those of a question, or those that a replica has.
+    const fn layouts(&self) -> Option<&LayoutSet> {
+        match self {
+            Message::Key(KeyMessage::Answer { layouts, .. }) => Some(layouts),
+            Message::Key(KeyMessage::Ask(_)) | Message::Forward(_) | Message::Layout(_) => {
+                self.asked_under()
+            }
+        }
+    }
+
     /// The bytes that it keeps in memory, about.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -71,16 +92,30 @@ impl Message {
     }
 }
 
-/// A message as bytes.
+/// A message as bytes, for a node that reads messages of this generation. `None`: it cannot be said in them, and must not be
+/// sent.
 #[must_use]
-pub fn encode(envelope: &Envelope) -> Outbound {
-    let mut to = Writer::after(&[VERSION, 0, 0, 0, 0]);
-    envelope.put(&mut to);
+pub fn encode(envelope: &Envelope, generation: Generation) -> Option<Outbound> {
+    let mut to = Writer::of(generation, &[generation.number(FIRST), 0, 0, 0, 0]);
+    match &envelope.message {
+        // The first generation knows no such answer: it was not done.
+        Message::Key(KeyMessage::Answer { op, layouts, answer: Answer::NotCounted })
+            if generation == Generation::First =>
+        {
+            let (op, layouts, answer) = (*op, layouts.clone(), Answer::Failed);
+            let message = Message::Key(KeyMessage::Answer { op, layouts, answer });
+            Envelope { message, ..*envelope }.put(&mut to);
+        }
+        _ => envelope.put(&mut to),
+    }
+    if !to.is_whole() {
+        return None;
+    }
     let (mut header, values) = to.finish();
     let length = u32::try_from(header.len() - PREFIX_BYTES).expect("a header is below 4 GiB");
     header[1..PREFIX_BYTES].copy_from_slice(&length.to_le_bytes());
     let parts = [Bytes::from(header)].into_iter().chain(values).collect();
-    Outbound { class: envelope.message.class(), parts }
+    Some(Outbound { class: envelope.message.class(), parts })
 }
 
 /// The message in `bytes`.
@@ -89,13 +124,34 @@ pub fn decode(bytes: &Bytes) -> Result<Envelope> {
         return Err(Error::Malformed("a message is shorter than its prefix"));
     };
     let [version, length @ ..] = *prefix;
-    check_version("a message", version, VERSION)?;
+    let generation = Generation::of("a message", version, FIRST)?;
     let end = PREFIX_BYTES.saturating_add(u32::from_le_bytes(length) as usize);
     if end > bytes.len() {
         return Err(Error::Malformed("a message is shorter than its header"));
     }
-    read(bytes.slice(PREFIX_BYTES..end), bytes.slice(end..))
+    read_of(generation, bytes.slice(PREFIX_BYTES..end), bytes.slice(end..))
 }
 
-table!(struct Envelope { life, layout, durable, message });
+impl Wire for Envelope {
+    fn put(&self, to: &mut Writer) {
+        self.life.put(to);
+        if to.generation() == Generation::First {
+            self.message.layouts().and_then(LayoutSet::newest).unwrap_or_default().put(to);
+        }
+        self.durable.put(to);
+        self.message.put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let life = Wire::take(from)?;
+        if from.generation() == Generation::First {
+            let layouts = LayoutSet::one(Wire::take(from)?);
+            from.set_layouts(layouts);
+        }
+        let durable = Wire::take(from)?;
+        let message = Wire::take(from)?;
+        Ok(Envelope { life, durable, message })
+    }
+}
+
 table!(enum Message { 1 Key(message), 2 Forward(message), 3 Layout(message) });

@@ -7,20 +7,20 @@ use crate::config::{REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::error::{Error, Result};
 use crate::id::ActorId;
 use crate::version::context::Context;
-use crate::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
+use crate::version::dvv::{Behind, Dot, Entry, Stamp, Version, VersionSet, VersionVector};
 use crate::version::outline::Outline;
 use crate::version::runs::{Run, Runs};
 use crate::wire::frame::{
-    Reader, Values, Wire, Writer, check_version, put_all, read, table, take_all,
+    Generation, Reader, Values, Wire, Writer, put_all, read_of, table, take_all,
 };
 
-/// The version of records.
-const VERSION: u8 = 2;
+/// The number of the first generation of records.
+const FIRST: u8 = 2;
 
 /// A key's state as a record: its head, and its values in the pieces that make up the body.
 #[must_use]
 pub fn encode_state(state: &VersionSet) -> (Bytes, Values) {
-    let mut to = Writer::after(&[VERSION]);
+    let mut to = Writer::after(&[Generation::NEWEST.number(FIRST)]);
     state.put(&mut to);
     let (head, values) = to.finish();
     (Bytes::from(head), values)
@@ -29,8 +29,7 @@ pub fn encode_state(state: &VersionSet) -> (Bytes, Values) {
 /// The state in a record.
 pub fn decode_state(head: &Bytes, body: &Bytes) -> Result<VersionSet> {
     let version = *head.first().ok_or(Error::Malformed("a record has no head"))?;
-    check_version("a record", version, VERSION)?;
-    read(head.slice(1..), body.clone())
+    read_of(Generation::of("a record", version, FIRST)?, head.slice(1..), body.clone())
 }
 
 /// The bytes that a state keeps in memory, about.
@@ -43,6 +42,8 @@ pub fn weight(state: &VersionSet) -> usize {
 }
 
 table!(struct Dot { actor, n });
+table!(struct Behind { actor, step });
+
 table!(struct Outline { known, held });
 table!(struct Run { from, to });
 table!(struct Context { clock, highest });
@@ -51,7 +52,14 @@ impl Wire for Version {
     fn put(&self, to: &mut Writer) {
         self.hlc.put(to);
         self.request.put(to);
-        self.tombstone.put(to);
+        if to.generation() == Generation::First {
+            self.tombstone.put(to);
+            to.leave_out(self.expires.is_none() && self.behind.is_none());
+        } else {
+            self.flags().put(to);
+            self.expires.iter().for_each(|expires| expires.put(to));
+            self.behind.iter().for_each(|behind| behind.put(to));
+        }
         self.content_type.put(to);
         self.digest.put(to);
         to.value(&self.value);
@@ -60,11 +68,40 @@ impl Wire for Version {
     fn take(from: &mut Reader) -> Result<Self> {
         let hlc = Wire::take(from)?;
         let request = Wire::take(from)?;
-        let tombstone = Wire::take(from)?;
+        // In the first generation it says only whether it deletes.
+        let flags = Version::read_flags(Wire::take(from)?);
+        let flags = flags.filter(|(_, expires, behind)| {
+            from.generation() > Generation::First || !(*expires || *behind)
+        });
+        let Some((tombstone, expires, behind)) = flags else {
+            return Err(Error::Malformed("a version has unknown flags"));
+        };
+        let expires = if expires { Some(Wire::take(from)?) } else { None };
+        let behind = if behind { Some(Wire::take(from)?) } else { None };
         let content_type = Wire::take(from)?;
         let digest = Wire::take(from)?;
         let value = from.value()?;
-        Ok(Version { hlc, request, tombstone, content_type, value, digest })
+        Ok(Version { hlc, behind, request, tombstone, expires, content_type, value, digest })
+    }
+}
+
+impl Wire for Stamp {
+    fn put(&self, to: &mut Writer) {
+        self.hlc.put(to);
+        match to.generation() {
+            Generation::First => to.leave_out(self.step == 0),
+            Generation::Second => (self.actor, self.step).put(to),
+        }
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let hlc = Wire::take(from)?;
+        // The first generation names a version by its time.
+        let (actor, step) = match from.generation() {
+            Generation::First => Default::default(),
+            Generation::Second => Wire::take(from)?,
+        };
+        Ok(Stamp { hlc, actor, step })
     }
 }
 

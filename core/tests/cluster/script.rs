@@ -203,6 +203,8 @@ fn carry(stage: &mut Stage, call: &Call) -> Result<bool, String> {
             let (from, to) = (call.node(0)?, call.node(1)?);
             is_there(stage.deliver(from, to, layout), "nothing is on its way there")?;
         }
+        // Links of a node that is of the generation before agree on its protocol.
+        "older" => stage.is_older(call.node(0)?),
         // The latest message that has arrived on a link arrives once more.
         "again" => {
             is_there(stage.deliver_again(call.node(0)?, call.node(1)?), "nothing has arrived")?;
@@ -323,8 +325,8 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         "time" => {
             let client = call.word(0)?.trim_start_matches('c');
             let hlc = match stage.replies(number(client)?).pop() {
-                Some(Reply::Stored { version, .. }) => version,
-                Some(Reply::Found { siblings, .. }) => siblings[0].version,
+                Some(Reply::Stored { version, .. }) => version.hlc,
+                Some(Reply::Found { siblings, .. }) => siblings[0].version.hlc,
                 _ => return Err("it was told no version".to_owned()),
             };
             let ms = hlc.wall_ms().cast_signed() - BEGIN_MS.cast_signed();
@@ -437,5 +439,6 @@ areas!(
     rotten,
     siblings,
     stopping,
-    syncs
+    syncs,
+    versions
 );

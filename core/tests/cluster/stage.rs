@@ -13,14 +13,18 @@ use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, RequestId, SessionId};
 use rondo_core::layout::LayoutRef;
+use rondo_core::layout::live::LayoutSet;
 use rondo_core::node::Node;
 use rondo_core::probe::Probe;
 use rondo_core::step::{Env, Input};
 use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::client::{Action, Reply, Request};
+use rondo_core::wire::forward::ForwardMessage;
+use rondo_core::wire::frame::Generation;
+use rondo_core::wire::key::{Ask, KeyMessage};
 use rondo_core::wire::member::Gossip;
-use rondo_core::wire::message::{self, Envelope};
+use rondo_core::wire::message::{self, Envelope, Message};
 
 use crate::engine::SlowEngine;
 use crate::node_config::node_config;
@@ -152,6 +156,8 @@ pub(crate) struct Stage {
     heard: BTreeMap<(usize, usize), String>,
     /// The latest message that has arrived on each link.
     arrived: BTreeMap<(usize, usize), Envelope>,
+    /// What a node speaks that is not of today.
+    speaks: BTreeMap<usize, Generation>,
 }
 
 impl Stage {
@@ -204,6 +210,7 @@ impl Stage {
             unreached: Vec::new(),
             heard: BTreeMap::new(),
             arrived: BTreeMap::new(),
+            speaks: BTreeMap::new(),
         }
     }
 
@@ -402,12 +409,22 @@ impl Stage {
         };
         let Some(found) = found else { return false };
         let (_, _, envelope) = self.shared.borrow_mut().mail.remove(found).expect("just found");
-        let parts = message::encode(&envelope).parts.concat();
-        let envelope =
+        let speaks = |node| self.speaks.get(&node).copied().unwrap_or(Generation::NEWEST);
+        let outbound = message::encode(&envelope, speaks(from).min(speaks(to)));
+        let parts = outbound.expect("nothing in it is too new").parts.concat();
+        let mut envelope =
             message::decode(&Bytes::from(parts)).expect("what is encoded can be decoded");
         self.arrived.insert((from, to), envelope.clone());
-        self.arrive(from, to, Envelope { layout: layout.unwrap_or(envelope.layout), ..envelope });
+        if let Some(layout) = layout {
+            ask_under(&mut envelope.message, LayoutSet::one(layout));
+        }
+        self.arrive(from, to, envelope);
         true
+    }
+
+    /// Says that a node is of the generation before.
+    pub(crate) fn is_older(&mut self, node: usize) {
+        self.speaks.insert(node, Generation::First);
     }
 
     /// Delivers the latest message that has arrived on the link once more; `false` when there is none.
@@ -568,4 +585,16 @@ pub(crate) fn put(value: &'static str) -> Request {
 
 pub(crate) fn get() -> Request {
     request(Action::Get)
+}
+
+/// Has a question asked under other layouts.
+fn ask_under(message: &mut Message, other: LayoutSet) {
+    match message {
+        Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
+        | Message::Forward(ForwardMessage::Ask { layouts, .. }) => *layouts = other,
+        Message::Key(KeyMessage::Answer { layouts, .. }) => *layouts = other,
+        Message::Forward(ForwardMessage::Answer { .. }) | Message::Layout(_) => {
+            panic!("no layout plays a part in {message:?}")
+        }
+    }
 }

@@ -69,6 +69,7 @@ pub(crate) fn message(message: &Message) -> String {
             Answer::Lacks => "Lacks".to_owned(),
             Answer::Failed => "Failed".to_owned(),
             Answer::StaleLayout => "StaleLayout".to_owned(),
+            Answer::NotCounted => "NotCounted".to_owned(),
         },
         Message::Forward(ForwardMessage::Ask { request, .. }) => {
             format!("Forward {}", self::request(request))

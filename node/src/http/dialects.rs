@@ -73,7 +73,7 @@ pub async fn key(
         Outcome::Stored(context, version) => {
             let mut view = json!({ "status": "ok", "key": text_of(&target.key) });
             if head.method == Method::PUT || dialect != Dialect::B {
-                view["version"] = json!(version.0);
+                view["version"] = json!(version.hlc.0);
             }
             let mut answer = answer::json(StatusCode::OK, &view);
             answer.headers_mut().insert(ETAG, native::etag(version));
@@ -150,9 +150,9 @@ fn found(
         encoding: matches!(value, ShownValue::Base64(_)).then_some("base64"),
         value,
         content_encoding: (!media.encoding.is_empty()).then(|| text_of(media.encoding)),
-        version: newest.version.0,
+        version: newest.version.hlc.0,
         vector_clock: a.then(|| clock().collect()),
-        timestamp: a.then(|| newest.version.wall_ms()),
+        timestamp: a.then(|| newest.version.hlc.wall_ms()),
     };
     let mut answer = answer::json(StatusCode::OK, &shown);
     let headers = answer.headers_mut();

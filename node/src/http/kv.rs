@@ -13,7 +13,7 @@ use rondo_core::config::{DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
-use rondo_core::version::hlc::Hlc;
+use rondo_core::version::dvv::Stamp;
 use rondo_core::wire::client::{Action, Reply, Request, Sibling};
 use sha2::{Digest, Sha256};
 
@@ -204,7 +204,7 @@ impl Target {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// A write is held.
-    Stored(Context, Hlc),
+    Stored(Context, Stamp),
     /// The key has values, the newest first; at least one.
     Found(Vec<Sibling>, Context),
     /// The key has none; values that stand beside the delete, the newest first.

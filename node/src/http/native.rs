@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::header::{ETAG, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use rondo_core::version::context::Context;
-use rondo_core::version::hlc::Hlc;
+use rondo_core::version::dvv::Stamp;
 use rondo_core::wire::client::Sibling;
 use serde::Serialize;
 
@@ -91,21 +91,11 @@ pub fn not_found(
     Ok(answer)
 }
 
-/// A version as an entity tag. It is text because many clients cannot hold a number above 2^53.
+/// A version as an entity tag: its name in quotes.
 #[must_use]
-pub fn etag(version: Hlc) -> HeaderValue {
-    let mut text = [b'"'; 22];
-    let mut at = text.len() - 1;
-    let mut rest = version.0;
-    loop {
-        at -= 1;
-        text[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    HeaderValue::from_bytes(&text[at - 1..]).expect("digits in quotes are visible ASCII")
+pub fn etag(version: Stamp) -> HeaderValue {
+    let tag = format!("\"{version}\"");
+    HeaderValue::try_from(tag).expect("digits in quotes are visible ASCII")
 }
 
 /// Adds the context token.
@@ -157,7 +147,7 @@ fn all_siblings(
             base64: text.is_none().then(|| STANDARD.encode(&sibling.value)),
             content_type: String::from_utf8_lossy(media.kind).into_owned(),
             content_encoding: String::from_utf8_lossy(media.encoding).into_owned(),
-            etag: sibling.version.0.to_string(),
+            etag: sibling.version.to_string(),
         }
     });
     let view = SiblingsView {

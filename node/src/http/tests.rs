@@ -15,7 +15,7 @@ use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::{Quorums, Role};
 use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::VersionVector;
+use rondo_core::version::dvv::{Stamp, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::client::{self, Action, Reply, Sibling};
 
@@ -57,8 +57,8 @@ fn context(n: u64) -> Context {
     Context { clock: VersionVector::new(clock), highest: Hlc(n) }
 }
 
-fn version(n: u64) -> Hlc {
-    Hlc(Hlc::at(Wall(1_700_000_000_000)).0 + n)
+fn version(n: u64) -> Stamp {
+    Stamp { hlc: Hlc(Hlc::at(Wall(1_700_000_000_000)).0 + n), actor: ActorId(0xa), step: 0 }
 }
 
 fn sibling(n: u64, value: Bytes, content_type: Bytes) -> Sibling {

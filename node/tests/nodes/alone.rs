@@ -14,7 +14,8 @@ fn a_node_stores_a_value_and_every_dialect_reads_it() {
     assert_eq!(put.json()["status"], "ok");
     let version = put.json()["version"].as_u64().expect("a number");
     assert!(version > 1 << 53);
-    assert_eq!(put.header("etag"), Some(format!("\"{version}\"").as_str()));
+    let etag = put.header("etag").expect("a version has a tag").to_owned();
+    assert!(etag.starts_with(&format!("\"{version:016x}-")), "{etag}: its time and its actor");
 
     assert_eq!(node.get("/api/v1/data/user:1").json()["value"], "x");
     assert_eq!(
@@ -24,6 +25,7 @@ fn a_node_stores_a_value_and_every_dialect_reads_it() {
     assert_eq!(node.get("/api/v1/kv/user:1").body, b"x");
     let native = node.get("/v1/kv/default/user:1");
     assert_eq!((native.status, native.text().as_str()), (200, "x"));
+    assert_eq!(native.header("etag"), Some(etag.as_str()), "one version, one tag");
 
     assert_eq!(
         node.ask("DELETE /kv/user:1", &[], b"").json(),

@@ -127,6 +127,6 @@ impl History {
             .ok()
             .and_then(|text| text.split('.').next()?.parse::<usize>().ok())
             .filter(|&id| self.ops.get(id).is_some_and(|op| op.value == sibling.value));
-        Seen { op: named, version: sibling.version }
+        Seen { op: named, version: sibling.version.hlc }
     }
 }

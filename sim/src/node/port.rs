@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::env::{Address, Network, Outbound};
+use rondo_core::env::{Address, Network, Outbound, PROTOCOL_NEWEST};
 use rondo_core::id::{Life, NodeId};
 use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_net::links::Links;
@@ -158,6 +158,10 @@ impl Network for Port {
             world.carry.net.refuses((self.node, to)) || world.carry.net.refuses((to, self.node))
         };
         to.is_some_and(|to| !refused(to))
+    }
+
+    fn protocol(&self, peer: NodeId) -> u8 {
+        self.links.as_ref().map_or(PROTOCOL_NEWEST, |links| links.protocol(peer))
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {

@@ -18,7 +18,7 @@ pub fn message(bytes: &Bytes) -> String {
     };
     match envelope.message {
         Message::Key(KeyMessage::Ask(ask)) => format!("{} {}", id(ask.op), asked(&ask)),
-        Message::Key(KeyMessage::Answer { op, answer }) => {
+        Message::Key(KeyMessage::Answer { op, answer, .. }) => {
             let answer = match answer {
                 Answer::Query { highest, .. } => format!("highest {highest}"),
                 Answer::State { state } => format!("state {}", self::state(&state)),
@@ -27,6 +27,7 @@ pub fn message(bytes: &Bytes) -> String {
                 Answer::Lacks => "lacks".to_owned(),
                 Answer::Failed => "failed".to_owned(),
                 Answer::StaleLayout => "stale layout".to_owned(),
+                Answer::NotCounted => "not counted".to_owned(),
             };
             format!("{} {answer}", id(op))
         }
@@ -73,7 +74,9 @@ pub fn said(bytes: &Bytes) -> Said {
             Answer::Query { .. } => Said::QueryReply,
             Answer::State { .. } | Answer::Digest { .. } => Said::ReadReply,
             Answer::MergeAck => Said::MergeAck,
-            Answer::Lacks | Answer::Failed | Answer::StaleLayout => Said::Other,
+            Answer::Lacks | Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {
+                Said::Other
+            }
         },
         Message::Forward(ForwardMessage::Ask { .. }) => Said::Forward,
         Message::Forward(ForwardMessage::Answer { answer, .. }) => match answer {

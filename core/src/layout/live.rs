@@ -1,0 +1,103 @@
+//! The layouts under which requests are served now, and the name of a set of them in messages.
+//!
+//! While a layout takes the place of another, both are live: a write needs its quorum in each of them. So whatever is asked
+//! about a key says under which layouts, and whatever is answered says which the replica has
+//! (<https://github.com/scylladb/scylladb/issues/5251> is what becomes of answers that do not).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Layout, LayoutRef};
+use crate::config::LAYOUTS_LIVE_MAX;
+use crate::id::{NodeId, Token};
+
+/// A layout under which requests are served, and its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LiveLayout {
+    /// The layout.
+    pub layout: Arc<Layout>,
+    /// Its name in messages.
+    pub reference: LayoutRef,
+}
+
+/// The names of some layouts, by version; at most `LAYOUTS_LIVE_MAX`, one of each version.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct LayoutSet(SmallVec<[LayoutRef; 1]>);
+
+impl LayoutSet {
+    /// Of the layouts that are live on a node.
+    #[must_use]
+    pub fn of(live: &[LiveLayout]) -> LayoutSet {
+        LayoutSet(live.iter().map(|live| live.reference).collect())
+    }
+
+    /// Of one layout; of none, when it is the default, which names no layout.
+    #[must_use]
+    pub fn one(reference: LayoutRef) -> LayoutSet {
+        let named = Some(reference).filter(|reference| *reference != LayoutRef::default());
+        LayoutSet(named.into_iter().collect())
+    }
+
+    /// A set from outside; `None` unless it is sorted by version, has one layout of each, and no more than may be live.
+    #[must_use]
+    pub fn from_references(references: SmallVec<[LayoutRef; 1]>) -> Option<LayoutSet> {
+        let sorted = references.windows(2).all(|pair| pair[0].version < pair[1].version);
+        (sorted && references.len() <= LAYOUTS_LIVE_MAX).then_some(LayoutSet(references))
+    }
+
+    /// The names, by version.
+    #[must_use]
+    pub fn references(&self) -> &[LayoutRef] {
+        &self.0
+    }
+
+    /// The newest; `None` when there is none.
+    #[must_use]
+    pub fn newest(&self) -> Option<LayoutRef> {
+        self.0.last().copied()
+    }
+
+    /// Whether all of `other` are among these.
+    #[must_use]
+    pub fn has_all(&self, other: &LayoutSet) -> bool {
+        other.0.iter().all(|reference| self.0.contains(reference))
+    }
+}
+
+/// Whether a node is an owner of the partition of a token, under one of these layouts.
+#[must_use]
+pub fn is_owner(live: &[LiveLayout], node: NodeId, token: Token) -> bool {
+    live.iter().any(|LiveLayout { layout, .. }| layout.is_primary(node, layout.partition(token)))
+}
+
+#[cfg(test)]
+mod tests {
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::id::LayoutVersion;
+
+    fn named(version: u64, digest: u128) -> LayoutRef {
+        LayoutRef { version: LayoutVersion(version), digest }
+    }
+
+    #[test]
+    fn a_set_has_each_version_once_and_no_more_than_may_be_live() {
+        let set = |references| LayoutSet::from_references(references);
+        assert!(set(smallvec![named(1, 5), named(2, 5)]).is_some());
+        assert!(set(smallvec![named(2, 5), named(1, 5)]).is_none(), "not sorted");
+        assert!(set(smallvec![named(1, 5), named(1, 6)]).is_none(), "one version, two digests");
+        assert!(set((0..=LAYOUTS_LIVE_MAX as u64).map(|v| named(v, 1)).collect()).is_none());
+        assert_eq!(LayoutSet::one(LayoutRef::default()), LayoutSet::default());
+    }
+
+    #[test]
+    fn another_digest_of_a_version_is_another_layout() {
+        let both = LayoutSet(smallvec![named(1, 5), named(2, 7)]);
+        assert!(both.has_all(&LayoutSet::one(named(2, 7))) && both.has_all(&LayoutSet::default()));
+        assert!(!both.has_all(&LayoutSet::one(named(2, 8))));
+        assert!(!LayoutSet::one(named(2, 7)).has_all(&both));
+        assert_eq!(both.newest(), Some(named(2, 7)));
+    }
+}
