@@ -180,6 +180,8 @@ sites! {
     NothingToSync, "nothing-to-sync", 0, "a sync was asked for when everything was durable";
     SyncCoveredTwoFiles, "sync-covered-two-files", 0, "one sync covered two files";
     TablesFull, "tables-full", 0, "a write was refused because the hints of earlier files were not written yet";
+    BootWrittenOverASpare, "boot-written-over-a-spare", 0, "a start counted itself without room for a new file";
+    StockHadToWait, "stock-had-to-wait", 0, "an opening found no room to list its files";
     OpenedOnAFullDisk, "opened-on-a-full-disk", 0, "a store was opened that had no room for a new file";
     ClosedOnAFullDisk, "closed-on-a-full-disk", 0, "a store was closed that had no room for its last writes";
     RottenRecordWrittenOver, "rotten-record-written-over", 0, "a record that could not be read was looked up in its hint";

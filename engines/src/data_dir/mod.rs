@@ -4,13 +4,15 @@
 //! | file | what |
 //! |---|---|
 //! | `identity` | `rondoid` format u8 (1), node u128, store u128, name (length u16, bytes), cluster (likewise), CRC-32 |
-//! | `boot` | `rondobt` format u8 (2), epoch u64, session u64, then of earlier lives epoch u64 and session u64, CRC-32 |
+//! | `boot` | `rondobt` format u8 (3), epoch u64, session u64, then of 16 earlier lives epoch u64 and session u64, zeros where there are fewer, CRC-32 |
 //! | `held` | `rondost` format u8 (2), store u128, epoch u64, place u128, write u64, files, CRC-32 |
 //! | `clean` | likewise; there only after a clean close |
 //!
 //! Of each of the files there is its path (length u16, bytes) and its length u64. Numbers are little-endian; a CRC-32
 //! covers all bytes before it. Each file is written under another name, synced, renamed, and its name synced, so it is
-//! there whole or not at all.
+//! there whole or not at all. `boot` has a spare file beside it, over which it is written (`spare`): so a start needs no
+//! room. Where there is none for `held`, the one that is there stays good, and the engine's notes with it; a file that
+//! was begun meanwhile may be in neither, and is not missed then.
 //!
 //! Invariants: an identity is made only in an empty directory, never in place of one that cannot be read; the boot
 //! epoch is higher in each life, durably, before anybody hears of it; the clean mark speaks of one store and one boot
@@ -25,6 +27,8 @@ mod error;
 
 mod sealed;
 
+mod spare;
+
 mod stock;
 
 use std::io;
@@ -36,7 +40,7 @@ use rondo_core::env::Disk;
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::{buggify, sometimes};
 
-use crate::refusal::passes;
+use crate::refusal::{lacks_room, passes};
 
 pub use self::error::{DataDirError, Missing, STAY_DOWN};
 use self::sealed::{Kind, put_name, take, take_name};
@@ -48,8 +52,10 @@ pub const IDENTITY_FILE: &str = IDENTITY.name;
 const FILE_BYTES_MAX: u64 = 4096;
 const IDENTITY: Kind =
     Kind { name: "identity", magic: b"rondoid", format: 1, bytes_max: FILE_BYTES_MAX };
-/// Format 1 has no sessions.
-const BOOT: Kind = Kind { name: "boot", magic: b"rondobt", format: 2, bytes_max: FILE_BYTES_MAX };
+/// Format 1 has no sessions, and format 2 ends behind the earliest life.
+const BOOT: Kind = Kind { name: "boot", magic: b"rondobt", format: 3, bytes_max: FILE_BYTES_MAX };
+/// The lives that it names, the one that is counted included.
+const LIVES_MAX: usize = EARLIER_LIVES_MAX + 1;
 
 /// Who a new directory is to belong to. The random numbers are drawn by the caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,6 +121,8 @@ impl<D: Disk> DataDir<D> {
             }
         }
         disk.create_dir("")?;
+        // What a process that was killed has named is durable before anything is built on it.
+        disk.sync_dir("")?;
         let files = files_in(&*disk, data)?;
         let names = disk.list("")?;
         let has = |kind: &Kind| names.iter().any(|name| name == kind.name);
@@ -146,7 +154,7 @@ impl<D: Disk> DataDir<D> {
         let step = if buggify!(disk, BootEpochsSkipped) { 7 } else { 1 };
         let life = Life { boot: BootEpoch(last.0 + step), session };
         let earlier: Vec<Life> = lives.into_iter().take(EARLIER_LIVES_MAX).collect();
-        sealed::write(&*disk, &BOOT, &[&boot_bytes(life, &earlier)])?;
+        spare::write(&*disk, &BOOT, &[&boot_bytes(life, &earlier)])?;
         let NewIdentity { node, store, name, cluster } = identity;
         let dirs = data.iter().map(|dir| (*dir).to_owned()).collect();
         let before = Before { durable: known.durable(), files: known.into_files() };
@@ -190,7 +198,7 @@ impl<D: Disk> DataDir<D> {
     }
 
     /// The engine is open: is it this store's, and does it hold what was durable? Then what it holds is written down,
-    /// so that a later start knows. To be called before anything is promised.
+    /// so that a later start knows, as far as there is room. To be called before anything is promised.
     ///
     /// # Errors
     /// `OtherStore` and `WentBack`, and the disk's.
@@ -205,8 +213,16 @@ impl<D: Disk> DataDir<D> {
         let now = self.files()?;
         let length = |name: &String| (name.clone(), now.get(name).copied().unwrap_or(0));
         let files = engine.files.iter().map(length).collect();
-        self.stock(engine.last, files).write(&*self.disk, &HELD)?;
-        Ok(self.remove_notes(&now)?)
+        match self.stock(engine.last, files).write(&*self.disk, &HELD) {
+            Err(error) if lacks_room(&error) => {
+                sometimes!(self.disk, StockHadToWait);
+                Ok(())
+            }
+            written => {
+                written?;
+                Ok(self.remove_notes(&now)?)
+            }
+        }
     }
 
     /// The engine's notes speak of the list before. As long as a file that is gone has one that says so, it may have the other.
@@ -354,10 +370,13 @@ fn read_identity<D: Disk>(disk: &D) -> Result<NewIdentity, DataDirError> {
 
 fn boot_bytes(life: Life, earlier: &[Life]) -> Vec<u8> {
     let lives = [life].into_iter().chain(earlier.iter().copied());
-    lives
+    let mut bytes: Vec<u8> = lives
         .flat_map(|life| [life.boot.0.to_le_bytes(), life.session.0.to_le_bytes()])
         .flatten()
-        .collect()
+        .collect();
+    // Always the same length: what is written over it has its room.
+    bytes.resize(LIVES_MAX * 16, 0);
+    bytes
 }
 
 /// The lives so far, the latest first; never none.
@@ -372,6 +391,9 @@ fn read_boot<D: Disk>(disk: &D) -> Result<Vec<Life>, DataDirError> {
                 // Nobody can show to have lived it.
                 lives.push(Life { boot, session: SessionId(0) });
                 return rest.is_empty().then_some(());
+            }
+            if format > 2 && boot.0 == 0 {
+                break;
             }
             lives.push(Life { boot, session: SessionId(u64::from_le_bytes(take(&mut rest)?)) });
         }

@@ -1,12 +1,14 @@
 //! Small files that are there whole or not at all: a magic word, a format, contents and a CRC-32 of all that.
 //!
-//! Such a file is written under another name, synced, renamed, and its name synced.
+//! Such a file is written under another name, synced, renamed, and its name synced. Where there is no room for it nothing
+//! of it is left, since what is left would take the room of something else.
 
 use std::io;
 
 use rondo_core::env::{Disk, Open};
 
 use super::error::DataDirError;
+use crate::refusal::lacks_room;
 
 /// One kind of small file.
 pub(super) struct Kind {
@@ -60,12 +62,23 @@ pub(super) fn write<D: Disk>(disk: &D, kind: &Kind, parts: &[&[u8]]) -> io::Resu
     let file = kind.name;
     let new = format!("{file}.new");
     match disk.remove(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        // It takes room until its name is durably gone.
+        Ok(()) => disk.sync_dir("")?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
-    let handle = disk.open(&new, Open::New)?;
-    disk.write_at(&handle, &[&seal(kind, parts)], 0)?;
-    disk.sync_now(&handle)?;
+    let written = disk.open(&new, Open::New).and_then(|handle| {
+        disk.write_at(&handle, &[&seal(kind, parts)], 0)?;
+        disk.sync_now(&handle)
+    });
+    match written {
+        Err(error) if lacks_room(&error) => {
+            // The error that is told is the first one.
+            let _ = disk.remove(&new);
+            return Err(error);
+        }
+        written => written?,
+    }
     disk.rename(&new, file)?;
     disk.sync_dir("")
 }

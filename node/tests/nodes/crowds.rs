@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Node, ask, eventually};
+use crate::harness::{Node, eventually};
 
 /// What a node may hold with all its clients at their worst, in MiB; half of what a whole node may use.
 const MEMORY_MIB_MAX: u64 = 256;
@@ -145,59 +145,4 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     node.signal("-TERM");
     assert_eq!(node.wait().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-}
-
-/// A full disk ended the node, and it did not start again (<https://github.com/basho/riak/issues/282>).
-#[test]
-fn a_full_disk_refuses_values_and_a_node_killed_on_it_starts_again_with_all_it_acknowledged() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let Some(node) = Node::start_on_small_disk(dir.path(), "alpha", 64 << 20) else {
-        eprintln!(
-            "skipped: this system lets nobody mount a file system (it takes user namespaces)"
-        );
-        return;
-    };
-    let value = vec![b'v'; 500_000];
-    let target = |number: usize| format!("/v1/kv/default/k{number}");
-    let full = (0..1_000).find(|&number| {
-        let answer = node.put(&target(number), &value);
-        if answer.status != 204 {
-            assert!(answer.text().contains("the disk is nearly full"), "{}", answer.text());
-            assert!(answer.text().contains("nothing was written"), "{}", answer.text());
-        }
-        answer.status != 204
-    });
-    let full = full.expect("the disk is full at last");
-    assert!(full > 10, "{full} values of half a megabyte on 64 MiB");
-    let said = |body: &str| assert!(body.contains("the disk is nearly full"), "{body}");
-    said(&node.get("/health").text());
-    said(&node.get("/v1/status").json()["troubles"].to_string());
-    eventually("a line of the log", || {
-        node.log().contains("the disk is nearly full").then_some(())
-    });
-    assert_eq!(
-        node.log().matches("the disk is nearly full").count(),
-        1,
-        "once, as long as it lasts"
-    );
-    assert_eq!(node.get(&target(0)).body, value);
-    assert_eq!(node.ask("DELETE /v1/kv/default/k1", &[], b"").status, 204);
-    let boot = |node: &Node| node.get("/v1/status").json()["boot"].as_u64();
-    let first = boot(&node);
-    node.kill_on_small_disk();
-    eventually(&format!("it is back\n{}", node.log()), || {
-        ask(node.port, "GET /ready", &[], b"").ok().filter(|answer| answer.status == 200)
-    });
-    assert!(boot(&node) > first);
-    assert_eq!(node.get(&target(1)).status, 404);
-    for number in (0..full).filter(|&number| number != 1) {
-        assert_eq!(node.get(&target(number)).body, value, "{number}");
-    }
-    // Room returns with deletes, and writes with the room.
-    for number in 2..full {
-        assert_eq!(node.ask(&format!("DELETE {}", target(number)), &[], b"").status, 204);
-    }
-    eventually(&format!("a write\n{}", node.log()), || {
-        (node.put(&target(0), b"small").status == 204).then_some(())
-    });
 }

@@ -318,6 +318,12 @@ impl Node {
         self.child.0.wait().expect("it was killed");
     }
 
+    /// Where this process finds a path below which only the node sees its small disk.
+    pub(crate) fn on_small_disk(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.0.id()));
+        root.join(path.strip_prefix("/").expect("an absolute path"))
+    }
+
     /// kill -9 for the node below what starts it again.
     pub(crate) fn kill_on_small_disk(&self) {
         let mut below = vec![self.child.0.id().to_string()];

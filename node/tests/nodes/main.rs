@@ -10,6 +10,8 @@ mod wire_http;
 
 mod crowds;
 
+mod full_disk;
+
 mod together;
 
 mod copies;
