@@ -91,6 +91,9 @@ pub const ASKERS_MAX: usize = 64;
 pub const DEADLINE_MS_MAX: u64 = 30_000;
 /// How long requests may go on in a node that was told to stop, in milliseconds; then they end with what is known of them.
 pub const STOP_MS_MAX: u64 = 1_000;
+/// For so long after its start a node is not ready while any partition lacks a quorum among the nodes that it reaches, in
+/// milliseconds: it is still meeting the others.
+pub const MEETING_MS_MAX: u64 = 10_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 500;
 /// How far ahead the hybrid clock reserves readings, in milliseconds.

@@ -1,7 +1,14 @@
 //! A picture of a node, for people: made of what its machines say of themselves.
+//!
+//! A node is ready when a key's R and W primaries are reached: with no key in reach it serves nothing, and another node may. A
+//! partition that lacks a quorum lacks it for every node, so it takes none of them away from a load balancer, which would
+//! be left with nobody for the keys that can be served; it is told as a trouble. Only a node that has just started is not
+//! ready before all partitions have one: it may not have met the others yet, who serve them meanwhile, and whoever
+//! restarts nodes one after another waits for it.
 
 use super::Node;
 use super::cluster::Unheard;
+use crate::config::MEETING_MS_MAX;
 use crate::engine::Engine;
 use crate::env::Mono;
 use crate::id::NodeId;
@@ -18,8 +25,12 @@ impl Node {
         let served = layout.map(|layout| Served::new(layout, reached));
         let mut troubles = self.shard.troubles(engine);
         if let (Some(layout), Some(served)) = (layout, served) {
-            waiting.extend((served.quorum == 0).then(|| none_served(layout, reached)));
-            troubles.extend((served.quorum > 0).then(|| lacking(served)).flatten());
+            let meets = now.ms_since(self.started) < MEETING_MS_MAX;
+            match lacking(served) {
+                _ if served.quorum == 0 => waiting.push(none_served(layout, reached)),
+                Some(some) if meets => waiting.push(some),
+                some => troubles.extend(some),
+            }
         }
         waiting.extend(self.cluster.barred.clone());
         if self.stop_by.is_some() {

@@ -123,10 +123,11 @@ impl Scene for Cluster {
     }
 }
 
-/// `cluster 3 [r= w= n= expect= deadline= hedge= resend= dead=]`: so many nodes that have formed a cluster; `nodes` that have not.
+/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead=]`: so many nodes that have formed a cluster; `nodes` that have not.
 fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     let mut base = usual(nodes);
     base.bootstrap_expect = call.take("expect")?.unwrap_or(nodes);
+    base.partitions = call.take("partitions")?.unwrap_or(base.partitions);
     base.replicas = call.take("n")?.unwrap_or(base.replicas);
     base.read_quorum = call.take("r")?.unwrap_or(base.read_quorum);
     base.write_quorum = call.take("w")?.unwrap_or(base.write_quorum);
@@ -294,7 +295,8 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
             stage.tell(if status.ready { "ready" } else { "not ready" });
             let waiting = status.waiting.iter().map(|line| format!("waiting: {line}"));
             let notes = status.notes.iter().map(|line| format!("note: {line}"));
-            waiting.chain(notes).for_each(|line| stage.tell(&line));
+            let troubles = status.troubles.iter().map(|line| format!("trouble: {line}"));
+            waiting.chain(notes).chain(troubles).for_each(|line| stage.tell(&line));
             for member in status.members.iter().filter(|member| !member.me) {
                 stage.tell(&format!("{} is {}", member.name, member.state));
             }
@@ -432,6 +434,7 @@ areas!(
     full,
     hedges,
     lives,
+    readiness,
     repair,
     repetitions,
     requests,
