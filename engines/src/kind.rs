@@ -28,8 +28,9 @@ type Started = (Box<dyn Engine>, Opened);
 /// All that is to be known of an engine from outside.
 struct Line<D> {
     name: &'static str,
-    keeps: bool,
     open: fn(Arc<D>, &str, &Opening) -> Result<Started>,
+    /// Opens one of which nothing outlives its process: it needs no disk.
+    in_memory: Option<fn(&Opening) -> Started>,
 }
 
 impl EngineKind {
@@ -38,8 +39,10 @@ impl EngineKind {
 
     fn line<D: Disk>(self) -> Line<D> {
         match self {
-            EngineKind::Bitcask => Line { name: "bitcask", keeps: true, open: bitcask::open },
-            EngineKind::Memory => Line { name: "memory", keeps: false, open: memory },
+            EngineKind::Bitcask => Line { name: "bitcask", open: bitcask::open, in_memory: None },
+            EngineKind::Memory => {
+                Line { name: "memory", open: |_, _, how| Ok(memory(how)), in_memory: Some(memory) }
+            }
         }
     }
 
@@ -53,7 +56,13 @@ impl EngineKind {
     /// Whether what it holds outlives its process.
     #[must_use]
     pub fn keeps(self) -> bool {
-        self.line::<OsDisk>().keeps
+        self.line::<OsDisk>().in_memory.is_none()
+    }
+
+    /// Opens the engine without a disk; `None` when it keeps anything.
+    #[must_use]
+    pub fn open_in_memory(self, how: &Opening) -> Option<Started> {
+        self.line::<OsDisk>().in_memory.map(|open| open(how))
     }
 
     /// Opens the engine in the directory `dir` of a disk, or makes it there. Whose data it is, is not asked here: see
@@ -66,9 +75,9 @@ impl EngineKind {
     }
 }
 
-fn memory<D: Disk>(_: Arc<D>, _: &str, how: &Opening) -> Result<Started> {
+fn memory(how: &Opening) -> Started {
     let (engine, opened) = MemoryEngine::open(how);
-    Ok((Box::new(engine), opened))
+    (Box::new(engine), opened)
 }
 
 impl FromStr for EngineKind {
@@ -104,6 +113,7 @@ mod tests {
             assert_eq!((engine.stats().name, opened.engine), (kind.name(), kind.name()));
             assert_eq!((opened.keeps, opened.salt), (kind.keeps(), 7));
             assert_eq!(disk.list("data").unwrap().is_empty(), !kind.keeps());
+            assert_eq!(kind.open_in_memory(&how).is_some(), !kind.keeps());
         }
         assert!("rocks".parse::<EngineKind>().is_err());
     }

@@ -1,6 +1,6 @@
 //! The store of a node: where it lies, its lock, and why it was not opened, in words.
 //!
-//! A node whose engine keeps nothing has a data directory in memory: nothing of it is on a disk.
+//! A node whose engine keeps nothing has no data directory, and is another node after each start.
 //! Besides what `DataDir` keeps there is one small file, `peer-port`: the port that was found free, so that a node that
 //! starts again is where its peers know it to be.
 
@@ -10,13 +10,11 @@ use std::sync::Arc;
 use std::{fs, io};
 
 use rondo_core::config::{Actors, NAME_BYTES_MAX};
-use rondo_core::engine::{Engine, Lost, Scale};
-use rondo_core::env::Disk;
-use rondo_core::id::{Life, Lsn, NodeId, SessionId};
+use rondo_core::engine::{Engine, Lost, Opening, Scale};
+use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
 use rondo_engines::data_dir::{DataDir, DataDirError, IDENTITY_FILE, NewIdentity, STAY_DOWN};
 use rondo_engines::kind::EngineKind;
-use rondo_engines::mem_disk::MemDisk;
 use rondo_engines::open::{self, DATA_DIR, StoreError, Wanted};
 use rondo_engines::os_disk::OsDisk;
 
@@ -52,10 +50,25 @@ pub struct Store {
 }
 
 impl Store {
-    /// An open store that is closed without a mark, and its directory.
-    fn of<D: Disk>(store: open::Store<D>, dir: PathBuf) -> (Store, DataDir<D>) {
+    /// One that is there for one life.
+    fn of_one_life(engine: Box<dyn Engine>, wanted: Wanted, dir: PathBuf) -> Store {
+        Store {
+            engine,
+            id: wanted.new.node,
+            name: wanted.new.name,
+            life: Life { boot: BootEpoch(1), session: wanted.session },
+            earlier: Vec::new(),
+            place: 0,
+            actors: Actors::Fresh,
+            dir,
+            closer: None,
+        }
+    }
+
+    /// One that is kept in a data directory.
+    fn of_directory(store: open::Store<OsDisk>, dir: PathBuf) -> Store {
         let open::Store { dir: data, engine, actors, .. } = store;
-        let store = Store {
+        Store {
             engine,
             id: data.node,
             name: data.name.clone(),
@@ -64,9 +77,8 @@ impl Store {
             place: data.place,
             actors,
             dir,
-            closer: None,
-        };
-        (store, data)
+            closer: Some(Closer(data)),
+        }
     }
 }
 
@@ -149,10 +161,8 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
     let (name, dir) = place(settings);
     is_named(settings, &dir)?;
     let wanted = wanted(settings, name)?;
-    if !settings.engine.keeps() {
-        let opened = open::open_store(Arc::new(MemDisk::new()), &wanted);
-        let store = opened.map_err(|error| refused(&dir, &error))?;
-        return Ok(Store::of(store, dir).0);
+    if let Some(engine) = in_memory(&wanted) {
+        return Ok(Store::of_one_life(engine, wanted, dir));
     }
     let done = inbox.clone();
     let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
@@ -164,9 +174,14 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
         let bytes = store.opened.torn_bytes;
         tracing::info!(bytes, "writes that were not synced before are gone");
     }
-    let (mut store, data) = Store::of(store, dir);
-    store.closer = Some(Closer(data));
-    Ok(store)
+    Ok(Store::of_directory(store, dir))
+}
+
+/// The engine of a node that keeps nothing.
+fn in_memory(wanted: &Wanted) -> Option<Box<dyn Engine>> {
+    let salt = wanted.new.store as u64;
+    let how = Opening { salt, scale: wanted.scale, accept_losses: false, held: Vec::new() };
+    wanted.kind.open_in_memory(&how).map(|(engine, _)| engine)
 }
 
 /// Tries what a start does before it opens the engine, and changes nothing: whether another process has the directory,
