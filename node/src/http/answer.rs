@@ -8,8 +8,10 @@ use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
+use crate::http::pieces::{Body, Pieces};
+
 /// What the server sends.
-pub type Answer = Response<Bytes>;
+pub type Answer = Response<Body>;
 
 /// The context token, in and out.
 pub static CONTEXT: HeaderName = HeaderName::from_static("x-rondo-context");
@@ -103,8 +105,16 @@ impl Problem {
 /// An answer with a body of its own kind.
 #[must_use]
 pub fn with_body(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(body);
+    let mut answer = Response::new(Body::Whole(body));
     *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+/// An answer whose body is made while the client reads.
+#[must_use]
+pub fn in_pieces(content_type: HeaderValue, pieces: Pieces) -> Answer {
+    let mut answer = Response::new(Body::Pieces(pieces));
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
 }
@@ -118,7 +128,7 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Answer {
 /// An answer without a body.
 #[must_use]
 pub fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Bytes::new());
+    let mut answer = Response::new(Body::Whole(Bytes::new()));
     *answer.status_mut() = status;
     answer
 }

@@ -16,6 +16,7 @@ use crate::http::claims::Claims;
 use crate::http::front::Front;
 use crate::http::head::{self, Framing, Head};
 use crate::http::limits::{CROWDED_PATIENCE, HEAD_PATIENCE, IDLE_PATIENCE};
+use crate::http::reply::{self, Left};
 use crate::http::router;
 use crate::http::visit::Visit;
 use crate::http::wire::{Ended, Wire, after};
@@ -57,7 +58,7 @@ pub async fn serve(wire: Wire, mut around: Around) {
         }
     }
     if place == Place::Body {
-        wire.send_now(&writer.whole(&body::too_slow().answer()));
+        wire.send_now(&writer.refusal(&body::too_slow()));
     }
 }
 
@@ -82,7 +83,7 @@ async fn converse(
             Ok(Some(head)) => head,
             Ok(None) => return End::Closed,
             Err(problem) => {
-                let bytes = writer.whole(&problem.answer());
+                let bytes = writer.refusal(&problem);
                 return if wire.send(&bytes, b"").await.is_ok() {
                     End::Refused
                 } else {
@@ -96,14 +97,12 @@ async fn converse(
         let Some(answer) = answer(wire, writer, place, &head, visit).await else {
             return End::Closed;
         };
-        let ends = !head.keeps_alive || answer.ends || around.front.is_stopping();
-        let bytes = writer.head(&answer.answer, &head, ends);
-        let sent: &[u8] = if head.method == Method::HEAD { b"" } else { answer.answer.body() };
-        if wire.send(&bytes, sent).await.is_err() {
-            return End::Closed;
-        }
-        if ends {
-            return if answer.ends { End::Refused } else { End::Closed };
+        let Answered { answer, ends: is_refused } = answer;
+        let ends = !head.keeps_alive || is_refused || around.front.is_stopping();
+        match reply::send(wire, writer, &head, answer, ends).await {
+            Left::Whole => {}
+            Left::Last if is_refused => return End::Refused,
+            Left::Last | Left::Broken => return End::Closed,
         }
         // A client that sends faster than the node answers must not keep it from everything else.
         tokio::task::consume_budget().await;
@@ -199,7 +198,7 @@ async fn answer(
     wire.seat().waits();
     let answer = router::handle(visit, head, body).await;
     let reads = head.method == Method::GET;
-    if !visit.claim.is_now(answer.body().len()) && reads {
+    if !visit.claim.is_now(answer.body().holds()) && reads {
         return Some(body::no_memory().into());
     }
     Some(Answered { answer, ends: false })
@@ -210,17 +209,18 @@ pub async fn crowded(mut wire: Wire, around: Around) {
     let mut writer = Writer::default();
     let mut stop = around.stop.clone();
     let head = tokio::time::timeout(CROWDED_PATIENCE, next_head(&mut wire, &mut stop)).await;
-    let answer = match head {
+    let words = match head {
         Ok(Ok(Some(head))) if router::tells_how_the_node_is(&head) => {
             let claim = Arc::new(around.claims.open(wire.seat()));
             let visit = Visit { front: &around.front, claim: &claim, source: wire.source() };
-            router::handle(visit, &head, bytes::Bytes::new()).await
+            let answer = router::handle(visit, &head, bytes::Bytes::new()).await;
+            writer.last(&answer).unwrap_or_else(|| writer.refusal(&too_many()))
         }
-        Ok(Ok(Some(_))) | Err(_) => too_many().answer(),
-        Ok(Err(problem)) => problem.answer(),
+        Ok(Ok(Some(_))) | Err(_) => writer.refusal(&too_many()),
+        Ok(Err(problem)) => writer.refusal(&problem),
         Ok(Ok(None)) => return,
     };
-    wire.send_now(&writer.whole(&answer));
+    wire.send_now(&words);
     wire.hang_up().await;
 }
 

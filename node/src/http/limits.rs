@@ -36,6 +36,9 @@ pub const DRAIN_BYTES_MAX: usize = 16 << 20;
 /// An answer of so many bytes is sent even when nothing is left for answers.
 pub const SMALL_ANSWER_BYTES_MAX: usize = 64 << 10;
 
+/// The longest piece of an answer that leaves in pieces, in bytes.
+pub const PIECE_BYTES_MAX: usize = 64 << 10;
+
 /// How long a connection may idle between requests.
 pub const IDLE_PATIENCE: Duration = Duration::from_secs(120);
 /// How long the head of a request may take from its first byte.
@@ -64,4 +67,8 @@ const _: () = assert!(JSON_BODY_BYTES_MAX < DRAIN_BYTES_MAX);
 const _: () =
     assert!(4 * JSON_BODY_BYTES_MAX < Shares::of(MEMORY_BYTES_MIN).clients, "some fit at once");
 const _: () = assert!(SMALL_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
+const _: () = assert!(
+    PIECE_BYTES_MAX as u64 >= PACE_BYTES_PER_MS * SILENCE_MS,
+    "a client that takes a piece before it counts as silent reads at a fair pace"
+);
 const _: () = assert!(SPARE_CONNECTIONS_MAX < RESERVED_DESCRIPTORS_MIN);

@@ -6,6 +6,8 @@ pub mod seats;
 
 pub mod claims;
 
+pub mod pieces;
+
 pub mod answer;
 
 pub mod address;
@@ -22,6 +24,8 @@ pub mod wire;
 
 pub mod written;
 
+pub mod reply;
+
 pub mod body;
 
 pub mod media;
@@ -33,6 +37,8 @@ pub mod native;
 pub mod json_body;
 
 pub mod dialects;
+
+pub mod ring;
 
 pub mod views;
 

@@ -15,6 +15,7 @@ use crate::http::front::Front;
 use crate::http::head::Head;
 use crate::http::kv::{self, Options, Outcome, Target};
 use crate::http::media::Media;
+use crate::http::pieces::Body;
 use crate::http::visit::Visit;
 
 /// `PUT`, `GET`, `HEAD` and `DELETE` of one key.
@@ -62,7 +63,7 @@ pub fn found(
     count: usize,
     context: &Context,
 ) -> Result<Answer, Problem> {
-    let mut answer = Response::new(newest.value);
+    let mut answer = Response::new(Body::Whole(newest.value));
     let headers = answer.headers_mut();
     Media::kept(&newest.content_type).insert_into(headers);
     headers.insert(ETAG, etag(newest.version));

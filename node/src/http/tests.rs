@@ -23,6 +23,7 @@ use crate::http::answer::Answer;
 use crate::http::claims::Claims;
 use crate::http::front::Front;
 use crate::http::head;
+use crate::http::pieces::Body;
 use crate::http::router::handle;
 use crate::http::seats::{Seats, Taken};
 use crate::http::visit::Visit;
@@ -192,6 +193,19 @@ fn fake_status() -> Status {
     }
 }
 
+/// A body, whether it comes at once or in pieces.
+async fn all_of(body: Body) -> Bytes {
+    let mut pieces = match body {
+        Body::Whole(bytes) => return bytes,
+        Body::Pieces(pieces) => pieces,
+    };
+    let mut all = Vec::new();
+    while let Some(piece) = poll_fn(|context| pieces.source.poll_next(context)).await {
+        all.extend_from_slice(&piece.expect("it does not break off"));
+    }
+    all.into()
+}
+
 /// A client that writes down everything that is said.
 struct Session {
     front: Arc<Front>,
@@ -244,6 +258,7 @@ impl Session {
         }
         let answer = self.answer(&format!("{request}\r\n"), body).await;
         let (parts, body) = answer.into_parts();
+        let body = all_of(body).await;
         writeln!(self.transcript, "> {line}{shown}\n{}", parts.status).expect("text");
         for name in SHOWN {
             if let Some(value) = parts.headers.get(*name) {

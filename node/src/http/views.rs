@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::http::answer::{self, Answer, Problem};
 use crate::http::front::Front;
+use crate::http::ring;
 
 /// A picture.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,7 +69,7 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
         View::Health => health(front, &status),
         View::Status => whole(front, &status),
         View::Cluster => cluster(&status),
-        View::Ring => ring(&status)?,
+        View::Ring => return ring::show(status.layout),
         View::Storage => {
             json!({
                 "node": status.node,
@@ -221,43 +222,6 @@ fn cluster(status: &Status) -> Value {
         "members": status.members,
         "waiting": status.waiting,
     })
-}
-
-fn ring(status: &Status) -> Result<Value, Problem> {
-    let layout = status.layout.as_ref().ok_or_else(|| {
-        let hint = "wait until /ready answers 200";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "there is no layout yet", hint)
-    })?;
-    let mut owned = vec![0u64; layout.roles.len()];
-    let mut first = vec![0u64; layout.roles.len()];
-    for owners in &layout.owners {
-        for &owner in owners {
-            owned[usize::from(owner)] += 1;
-        }
-        if let Some(&owner) = owners.first() {
-            first[usize::from(owner)] += 1;
-        }
-    }
-    let all: u64 = owned.iter().sum();
-    let nodes = layout.roles.iter().zip(owned).zip(first).map(|((role, owned), first)| {
-        json!({
-            "node": role.node.to_string(),
-            "name": role.name,
-            "zone": role.zone,
-            "weight": role.weight,
-            "partitions": owned,
-            "first": first,
-            "ownership": owned as f64 / all.max(1) as f64,
-        })
-    });
-    Ok(json!({
-        "version": layout.version,
-        "digest": layout.digest,
-        "partitions": layout.partitions,
-        "quorums": layout.quorums,
-        "nodes": nodes.collect::<Vec<_>>(),
-        "owners": layout.owners,
-    }))
 }
 
 fn nodes(status: &Status) -> Vec<Value> {

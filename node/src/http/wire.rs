@@ -138,6 +138,14 @@ impl Wire {
         let _ = self.stream.try_write(words);
     }
 
+    /// Whether the connection is reset when it closes from now on, so that the client does not take what it has for all.
+    pub fn resets(&self, is_reset: bool) {
+        let linger = is_reset.then_some(Duration::ZERO);
+        if let Err(error) = rustix::net::sockopt::set_socket_linger(&self.stream, linger) {
+            tracing::debug!(%error, "cannot set SO_LINGER");
+        }
+    }
+
     /// Ends the connection so that the last answer arrives. Closing a socket with unread input resets it, and a reset
     /// takes from the client what it has not read: so what it goes on sending is read for a while and dropped.
     pub async fn hang_up(mut self) {

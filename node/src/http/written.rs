@@ -1,4 +1,4 @@
-//! How an answer is written: status line, headers, length.
+//! How the head of an answer is written: status line, headers, and how the body's end is told.
 //!
 //! A `Date` has a year of four digits (RFC 9110, 5.6.7), and a server without a reasonable clock must not send one
 //! (6.6.1): what the clock shows outside those years is left out.
@@ -10,8 +10,9 @@ use bytes::{BufMut as _, BytesMut};
 use hyper::StatusCode;
 
 use crate::clock;
-use crate::http::answer::Answer;
+use crate::http::answer::{Answer, Problem};
 use crate::http::head::Head;
+use crate::http::pieces::{Body, Framed};
 
 /// How old a `Date` may be.
 const DATE_AGE: Duration = Duration::from_millis(500);
@@ -24,17 +25,30 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// The head of an answer to `request`. `ends`: the connection ends behind it.
-    pub fn head(&mut self, answer: &Answer, request: &Head, ends: bool) -> BytesMut {
+    /// The head of an answer to `request`, whose body is `framed`. `ends`: the connection ends behind it.
+    pub fn head(
+        &mut self,
+        answer: &Answer,
+        framed: Framed,
+        request: &Head,
+        ends: bool,
+    ) -> BytesMut {
         let kept = if request.is_old { "connection: keep-alive\r\n" } else { "" };
-        self.write(answer, if ends { "connection: close\r\n" } else { kept })
+        self.write(answer, framed, if ends { "connection: close\r\n" } else { kept })
     }
 
-    /// A whole answer, after which the connection ends.
-    pub fn whole(&mut self, answer: &Answer) -> BytesMut {
-        let mut bytes = self.write(answer, "connection: close\r\n");
-        bytes.put_slice(answer.body());
-        bytes
+    /// A refusal, after which the connection ends.
+    pub fn refusal(&mut self, problem: &Problem) -> BytesMut {
+        self.last(&problem.answer()).unwrap_or_default()
+    }
+
+    /// A whole answer, after which the connection ends; `None` when its body is not at hand.
+    pub fn last(&mut self, answer: &Answer) -> Option<BytesMut> {
+        let Body::Whole(body) = answer.body() else { return None };
+        let framed = answer.body().framed(false);
+        let mut bytes = self.write(answer, framed, "connection: close\r\n");
+        bytes.put_slice(body);
+        Some(bytes)
     }
 
     /// Leave to send a body.
@@ -43,7 +57,7 @@ impl Writer {
         b"HTTP/1.1 100 Continue\r\n\r\n"
     }
 
-    fn write(&mut self, answer: &Answer, connection: &str) -> BytesMut {
+    fn write(&mut self, answer: &Answer, framed: Framed, connection: &str) -> BytesMut {
         let mut bytes = BytesMut::with_capacity(512);
         let status = answer.status();
         let reason = status.canonical_reason().unwrap_or("Unknown");
@@ -54,8 +68,13 @@ impl Writer {
             bytes.put_slice(value.as_bytes());
             bytes.put_slice(b"\r\n");
         }
-        if status != StatusCode::NO_CONTENT {
-            write!(bytes, "content-length: {}\r\n", answer.body().len()).expect("it grows");
+        match framed {
+            _ if status == StatusCode::NO_CONTENT => {}
+            Framed::Length(length) => {
+                write!(bytes, "content-length: {length}\r\n").expect("it grows");
+            }
+            Framed::Chunked => bytes.put_slice(b"transfer-encoding: chunked\r\n"),
+            Framed::ToTheEnd => {}
         }
         bytes.put_slice(connection.as_bytes());
         bytes.put_slice(self.date().as_bytes());

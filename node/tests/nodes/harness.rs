@@ -101,12 +101,31 @@ pub(crate) fn ask(port: u16, line: &str, headers: &[&str], body: &[u8]) -> io::R
     let head = String::from_utf8_lossy(&all[..end]).into_owned();
     let status = head.get(9..12).and_then(|status| status.parse().ok());
     let status = status.ok_or(io::ErrorKind::InvalidData)?;
-    let answer = Answer { status, head, body: all.split_off(end + 4) };
+    let mut answer = Answer { status, head, body: all.split_off(end + 4) };
+    if answer.header("transfer-encoding").is_some() && !line.starts_with("HEAD") {
+        answer.body = unchunked(&answer.body).ok_or(io::ErrorKind::UnexpectedEof)?;
+        return Ok(answer);
+    }
     let length = answer.header("content-length").map_or(0, |length| length.parse().unwrap_or(0));
     if length != answer.body.len() && !line.starts_with("HEAD") {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(answer)
+}
+
+/// What chunks hold, the last one included.
+fn unchunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut all = Vec::new();
+    loop {
+        let end = bytes.windows(2).position(|two| two == b"\r\n")?;
+        let length = usize::from_str_radix(std::str::from_utf8(&bytes[..end]).ok()?, 16).ok()?;
+        let chunk = bytes.get(end + 2..end + 2 + length)?;
+        bytes = bytes[end + 2 + length..].strip_prefix(b"\r\n")?;
+        if length == 0 {
+            return bytes.is_empty().then_some(all);
+        }
+        all.extend_from_slice(chunk);
+    }
 }
 
 /// What came of a program that ended.
