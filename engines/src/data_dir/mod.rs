@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `identity` | `rondoid` format u8 (1), node u128, store u128, name (length u16, bytes), cluster (likewise), CRC-32 |
-//! | `boot` | `rondobt` format u8 (3), epoch u64, session u64, then of 16 earlier lives epoch u64 and session u64, zeros where there are fewer, CRC-32 |
+//! | `boot` | `rondobt` format u8 (3), of this life and 16 earlier ones epoch u64 and session u64, zeros for one that was not, CRC-32 |
 //! | `held` | `rondost` format u8 (2), store u128, epoch u64, place u128, write u64, files, CRC-32 |
 //! | `clean` | likewise; there only after a clean close |
 //!
