@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Lookup, Scale};
-use rondo_core::env::Disk as _;
+use rondo_core::env::{Disk as _, Open};
 use rondo_core::error::Error;
-use rondo_core::id::{Life, NodeId, SessionId};
+use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use rondo_engines::data_dir::{DataDir, DataDirError, NewIdentity};
 use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::{Fate, Fault, MemDisk};
@@ -151,6 +151,27 @@ fn a_directory_without_a_spare_gets_one_when_there_is_room() {
     open(&disk, 3).expect("there is room");
     disk.set_capacity(Some(bytes(&disk)));
     open(&disk, 4).expect("it has a spare again");
+}
+
+/// What format 2 wrote: as many lives as there were.
+#[test]
+fn a_file_of_boots_of_an_earlier_version_is_read_and_gets_a_spare() {
+    let (disk, _) = lived(1);
+    disk.remove("boot.spare").expect("there is one");
+    disk.remove("boot").expect("there is one");
+    let mut old = b"rondobt\x02".to_vec();
+    for number in [8, 108, 7, 107_u64] {
+        old.extend_from_slice(&number.to_le_bytes());
+    }
+    old.extend_from_slice(&crc32fast::hash(&old).to_le_bytes());
+    let file = disk.open("boot", Open::New).expect("there is none");
+    disk.write_at(&file, &[&old], 0).expect("there is room");
+    let dir = open(&disk, 109).expect("it is read");
+    let life = |boot| Life { boot: BootEpoch(boot), session: SessionId(boot + 100) };
+    assert_eq!((dir.life, &dir.earlier[..]), (life(9), &[life(8), life(7)][..]));
+    disk.set_capacity(Some(0));
+    let dir = open(&disk, 110).expect("it needs no room");
+    assert_eq!((dir.life, &dir.earlier[..]), (life(10), &[life(9), life(8), life(7)][..]));
 }
 
 fn store(disk: &MemDisk, session: u64) -> Result<Store<MemDisk>, StoreError> {

@@ -191,6 +191,13 @@ mod tests {
                 "{request} {length:?}"
             );
         }
+        let kept = OLD.replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
+        assert_eq!(told(&kept, pieces(Some(19))).await.0, Left::Whole);
+        let (left, text, _) = told(&kept, pieces(None)).await;
+        assert!(
+            left == Left::Last && text.contains("connection: close"),
+            "only its end tells: {text}"
+        );
         let nothing = format!("{HEAD}transfer-encoding: chunked\r\n\r\n0\r\n\r\n");
         assert_eq!(told(NEW, list(&[], false, None)).await, (Left::Whole, nothing, false));
         assert_eq!(told(NEW, list(&[], false, Some(0))).await.0, Left::Whole);
