@@ -68,8 +68,9 @@ pub enum StoreError {
 /// # Errors
 /// As `DataDir::open`.
 pub fn open_dir<D: Disk>(disk: &Arc<D>, wanted: &Wanted) -> Result<DataDir<D>, DataDirError> {
+    let (session, engine) = (wanted.session, wanted.kind.name());
     let open =
-        |new: &NewIdentity| DataDir::open(Arc::clone(disk), new, wanted.session, &[DATA_DIR]);
+        |new: &NewIdentity| DataDir::open(Arc::clone(disk), new, session, engine, &[DATA_DIR]);
     match open(&wanted.new) {
         Err(DataDirError::OtherName { found, .. }) if !wanted.is_named => {
             open(&NewIdentity { name: found, ..wanted.new.clone() })
@@ -202,6 +203,24 @@ mod tests {
             renamed(true).err(),
             Some(StoreError::DataDir(DataDirError::OtherName { .. }))
         ));
+    }
+
+    #[test]
+    fn a_directory_of_one_engine_is_not_opened_with_another() {
+        for (first, second) in
+            [(EngineKind::Bitcask, EngineKind::Memory), (EngineKind::Memory, EngineKind::Bitcask)]
+        {
+            let disk = Arc::new(MemDisk::new());
+            drop(open_store(Arc::clone(&disk), &wanted(1, first)).unwrap());
+            let error = open_store(Arc::clone(&disk), &wanted(1, second)).err().unwrap();
+            let told = error.to_string();
+            assert!(
+                matches!(error, StoreError::DataDir(DataDirError::OtherEngine { .. })),
+                "{told}"
+            );
+            assert!(told.contains(&format!("--engine {first}")), "{told}");
+            assert!(open_store(disk, &wanted(1, first)).is_ok());
+        }
     }
 
     fn open(disk: &Arc<MemDisk>) -> Result<Store<MemDisk>, StoreError> {

@@ -26,7 +26,7 @@ const UNSYNCED_MAX: usize = 8;
 fn open(disk: &MemDisk, session: u64) -> Result<DataDir<MemDisk>, DataDirError> {
     let (name, cluster) = ("n1".to_owned(), "c".to_owned());
     let new = NewIdentity { node: NodeId(1), store: 2, name, cluster };
-    DataDir::open(Arc::new(disk.clone()), &new, SessionId(session), &["data"])
+    DataDir::open(Arc::new(disk.clone()), &new, SessionId(session), "bitcask", &["data"])
 }
 
 /// A disk, and the lives that somebody may have heard of.

@@ -93,6 +93,7 @@ struct Copied {
 impl<F> Compaction<F> {
     /// One that has done nothing yet, of these files, oldest first.
     pub(super) fn of(inputs: Vec<u32>) -> Compaction<F> {
+        assert!(!inputs.is_empty(), "it has something to do");
         Compaction {
             inputs: inputs.into(),
             offset: 0,
@@ -376,6 +377,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn start_output(&mut self, number: u32) -> Result<()> {
+        assert!(!self.files.contains_key(&number), "an output is a new file");
         let path = self.path(number, "merge");
         let file = self.disk.open(&path, Open::New)?;
         let (kind, salt, durable) = (Kind::Compacted, self.names.salt, self.syncing.durable);
@@ -392,7 +394,9 @@ impl<D: Disk> Bitcask<D> {
 
     /// Writes what was copied, and points the keydir to it.
     fn add_to_output(&mut self, number: u32, copied: &Copied) -> Result<()> {
+        assert!(copied.moves.len() <= copied.entries.len(), "what is moved was copied");
         let file = self.files.get_mut(&number).expect("an output is a file");
+        assert_eq!(file.kind, Kind::Compacted, "logs hold writes alone");
         self.disk.write_at(&file.file, &[&copied.buffer], file.end)?;
         file.end += copied.buffer.len() as u64;
         let handle = file.file.clone();

@@ -127,6 +127,8 @@ impl Follow {
         let is_damaged = damage_at.is_some();
         self.finish_durable(walk.offset(), is_damaged, next_base, &partial, &mut loaded);
         self.broken |= !partial.whole && partial.lsn > self.durable;
+        assert!(loaded.end <= len.max(FILE_HEADER as u64), "data ends inside its file");
+        debug_assert!(loaded.records.is_sorted_by_key(|(_, entry)| entry.lsn), "a log is in order");
         if self.broken {
             self.torn += walk.offset().min(len).saturating_sub(loaded.end);
         }

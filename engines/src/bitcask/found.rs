@@ -81,6 +81,7 @@ pub(super) fn look<D: Disk>(
         found.hint = hint
             .filter(|hint| !hint.summary.damaged && (is_needed || !buggify!(disk, HintDistrusted)));
     }
+    assert!(files.iter().all(|found| found.number < next_number), "numbers are new");
     let durable = durable_named(disk, salt, &files)?;
     Ok(Directory { files, salt, next_number, durable })
 }

@@ -130,6 +130,7 @@ impl<F: Clone> Writer<F> {
         table: &Table,
         budget: usize,
     ) -> io::Result<usize> {
+        assert!(!self.is_ended(), "nothing follows the trailer");
         let before = self.blocks;
         let mut out = Vec::new();
         let mut block = Vec::new();
@@ -143,6 +144,7 @@ impl<F: Clone> Writer<F> {
                     break;
                 }
             }
+            debug_assert!(last.is_none_or(|last| last < key), "keys go up strictly");
             put_entry(&mut block, key, entry);
             count += 1;
             last = Some(key);
@@ -164,6 +166,8 @@ impl<F: Clone> Writer<F> {
 
     /// Writes the trailer.
     pub(super) fn end<D: Disk<File = F>>(&mut self, disk: &D, summary: Summary) -> io::Result<()> {
+        assert!(self.summary.is_none(), "there is one trailer");
+        assert!(summary.tombstones <= summary.entries, "a tombstone is an entry");
         let mut trailer = vec![0; BLOCK];
         let numbers = [
             1,
@@ -188,6 +192,7 @@ impl<F: Clone> Writer<F> {
     }
 
     fn push_block(&mut self, out: &mut Vec<u8>, entries: &mut Vec<u8>, count: &mut u16) {
+        assert!(BLOCK_HEADER + entries.len() <= BLOCK, "an entry that does not fit waits");
         let start = out.len();
         out.resize(start + BLOCK, 0);
         let block = &mut out[start..];

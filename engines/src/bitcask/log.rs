@@ -103,6 +103,11 @@ impl<D: Disk> Bitcask<D> {
             let last = if index + 1 == changes.len() { LAST } else { 0 };
             self.append_change(lsn, index as u16, last, change, old);
         }
+        let written = self.active.flushed + self.active.buffer.len() as u64;
+        assert_eq!(
+            self.files[&self.active.number].end, written,
+            "the buffer ends where the file does"
+        );
         self.syncing.lsn = lsn;
         self.counts.writes += batch.changes.len() as u64;
         Ok(Lsn(lsn))
@@ -202,6 +207,7 @@ impl<D: Disk> Bitcask<D> {
     fn append_mark(&mut self) {
         let active = self.files.get_mut(&self.active.number).expect("the active file is a file");
         let (buffer, seed, at) = (&mut self.active.buffer, active.seed, active.end);
+        assert!(self.syncing.durable > 0, "a mark names a write");
         active.end += record::encode_mark(buffer, seed, at, self.syncing.durable, 0) as u64;
         self.syncing.marked = self.syncing.durable;
     }
@@ -214,6 +220,7 @@ impl<D: Disk> Bitcask<D> {
         }
         let file = &self.files[&active.number].file;
         let end = active.flushed + active.buffer.len() as u64;
+        assert!(active.allocated >= active.flushed, "what is written has its room");
         let step = self.options.allocate_bytes;
         let skipped =
             self.room.is_full || self.room.is_low || buggify!(self.disk, AllocationSkipped);
@@ -282,6 +289,7 @@ impl<D: Disk> Bitcask<D> {
         self.cut_active()?;
         let number = self.names.next_number;
         self.names.next_number += 1;
+        assert!(self.active.buffer.is_empty() && number > self.active.number, "a file ends whole");
         let (active, file) = start_log(self, number)?;
         self.files.insert(number, file);
         self.active = active;

@@ -181,6 +181,10 @@ impl<D: Disk> Bitcask<D> {
         let offset = u64::from(place.offset);
         if place.file == self.active.number && offset >= self.active.flushed {
             let start = (offset - self.active.flushed) as usize;
+            assert!(
+                start + len <= self.active.buffer.len(),
+                "a record is in the buffer as a whole"
+            );
             sometimes!(self.disk, BufferRead);
             return Ok(Some(Bytes::copy_from_slice(&self.active.buffer[start..start + len])));
         }

@@ -37,6 +37,7 @@ impl<D: Disk> Bitcask<D> {
     /// Notes which files will be removed. It may be tried again.
     pub(super) fn note_removals(&self, numbers: impl Iterator<Item = u32>) -> Result<()> {
         for number in numbers {
+            assert_ne!(number, self.active.number, "the file that is written stays");
             if number < self.names.listed_below {
                 self.make_note(number, "gone")?;
             }
@@ -57,6 +58,8 @@ impl<D: Disk> Bitcask<D> {
 
     /// Removes a file that is copied and noted; the next is removed when this is durable.
     pub(super) fn remove_file(&mut self, number: u32) -> Result<()> {
+        let is_unused = self.files.get(&number).is_some_and(|file| file.live == 0);
+        assert!(is_unused, "nothing alive is removed");
         self.disk.remove(&self.path(number, "data"))?;
         self.disk.remove(&self.path(number, "hint"))?;
         self.send_errand(Vec::new(), true);

@@ -138,6 +138,7 @@ impl FileHeader {
         bytes[32..40].copy_from_slice(&self.durable.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..40]);
         bytes[40..].copy_from_slice(&crc.to_le_bytes());
+        assert_eq!(FileHeader::decode(&bytes), Ok(*self), "what is written can be read");
         bytes
     }
 
@@ -227,6 +228,10 @@ impl Header {
 pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>) -> usize {
     let start = buffer.len();
     let body_len: usize = parts.body.iter().map(Bytes::len).sum();
+    assert!(parts.lsn > 0 && at >= FILE_HEADER as u64, "no record has Lsn 0 or lies in the header");
+    assert!(parts.key.len() <= ENGINE_KEY_BYTES_MAX, "keys are checked before");
+    assert!(parts.head.len() <= HEAD_BYTES_MAX && body_len <= BODY_BYTES_MAX, "values are, too");
+    assert!(at + RECORD_BYTES_MAX as u64 <= u64::from(u32::MAX), "places have 32 bits");
     let body_crc = if body_len == 0 { 0 } else { crc_of(parts.body) };
     let has_delta = parts.delta != 0;
     let flags = parts.flags | if has_delta { DELTA } else { 0 };
@@ -249,7 +254,10 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>
     for part in parts.body {
         buffer.extend_from_slice(part);
     }
-    buffer.len() - start
+    let len = buffer.len() - start;
+    let read = Header::decode(&header).map(|read| (read.lsn, read.flags, read.len()));
+    assert_eq!(read, Some((parts.lsn, flags, len)), "what is written can be read");
+    len
 }
 
 /// Appends a mark that names `durable` and will start at `at` in its file.

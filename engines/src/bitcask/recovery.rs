@@ -25,7 +25,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use rondo_core::engine::{Lost, Opened};
+use rondo_core::engine::{Engine as _, Lost, Opened};
 use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
@@ -111,6 +111,9 @@ pub(super) fn open<D: Disk>(
     bitcask.names.listed_below = bitcask.names.next_number;
     bitcask.names.noted_log = bitcask.active.number;
     bitcask.fill_keydir()?;
+    if opened.lost.is_empty() {
+        bitcask.invariants();
+    }
     bitcask.look_at_space();
     opened.torn_bytes = follow.torn;
     opened.last = Lsn(bitcask.syncing.lsn);
@@ -247,6 +250,9 @@ impl<D: Disk> Bitcask<D> {
     fn settle(&self, tail: Tail) -> Result<()> {
         let Tail { number, again, cut } = tail;
         let file = &self.files[&number].file;
+        let end = self.files[&number].end;
+        let is_kept = |(at, bytes): &(u64, Vec<u8>)| at + bytes.len() as u64 <= end;
+        assert!(again.iter().all(is_kept), "nothing is written anew behind the cut");
         if cut.is_some() {
             self.disk.set_len(file, self.files[&number].end)?;
         }

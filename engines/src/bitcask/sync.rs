@@ -40,6 +40,11 @@ impl<D: Disk> Bitcask<D> {
             sometimes!(self.disk, NothingToSync);
             return None;
         }
+        assert!(self.syncing.running.is_none(), "one sync runs at a time");
+        assert!(
+            self.syncing.durable <= self.syncing.handed_over,
+            "only what was written is durable"
+        );
         let files = std::mem::take(&mut self.syncing.dirty);
         let mut has_names = std::mem::take(&mut self.syncing.names_dirty);
         // A file that a compaction has removed meanwhile was durable, and is durable elsewhere.
@@ -63,6 +68,7 @@ impl<D: Disk> Bitcask<D> {
             Some(sync) if sync.id == id => {
                 let result = result.map_err(Error::Disk);
                 self.poison_on_error(result)?;
+                assert!(sync.lsn <= self.syncing.handed_over, "it covered what had been written");
                 self.counts.syncs += 1;
                 self.syncing.durable = self.syncing.durable.max(sync.lsn);
                 if self.syncing.errand.as_ref().is_some_and(|errand| errand.sync == Some(id)) {
@@ -79,6 +85,7 @@ impl<D: Disk> Bitcask<D> {
 
     /// Background work goes on when these files, and then the names in the directory, are durable.
     pub(super) fn send_errand(&mut self, files: Vec<D::File>, has_names: bool) {
+        assert!(has_names || !files.is_empty(), "an errand asks for something");
         self.syncing.ahead = 0;
         self.syncing.errand = Some(Errand { files, has_names, sync: None });
     }

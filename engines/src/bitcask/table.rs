@@ -44,6 +44,7 @@ impl Table {
             self.bytes += key.len() + OVERHEAD;
             self.entries.insert(key.into(), entry);
         }
+        assert!(self.tombstones <= self.len(), "a tombstone is an entry");
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Entry> {

@@ -48,6 +48,13 @@ pub enum DataDirError {
         /// The name asked for.
         asked: String,
     },
+    /// Another engine keeps the data in it.
+    OtherEngine {
+        /// The engine's name.
+        found: String,
+        /// The name asked for.
+        asked: String,
+    },
     /// One of its files cannot be read.
     Unreadable {
         /// The file.
@@ -92,6 +99,11 @@ impl fmt::Display for DataDirError {
             DataDirError::OtherCluster { found, asked } => write!(
                 f,
                 "the data directory belongs to cluster {found:?}, not {asked:?}; start it with --cluster-name {found} \
+                 or give another --data-dir"
+            ),
+            DataDirError::OtherEngine { found, asked } => write!(
+                f,
+                "the data directory was written by the engine {found}, not {asked}; start it with --engine {found} \
                  or give another --data-dir"
             ),
             DataDirError::Unreadable { file, why } => write!(

@@ -1,10 +1,10 @@
-//! What a data directory says about its node, besides the data: whose it is, how often it was opened, what lay in it,
-//! and whether it was closed cleanly.
+//! What a data directory says about its node, besides the data: whose it is, which engine writes it, how often it was opened,
+//! what lay in it, and whether it was closed cleanly.
 //!
 //! | file | what |
 //! |---|---|
 //! | `identity` | `rondoid` format u8 (1), node u128, store u128, name (length u16, bytes), cluster (likewise), CRC-32 |
-//! | `boot` | `rondobt` format u8 (3), of this life and 16 earlier ones epoch u64 and session u64, zeros for one that was not, CRC-32 |
+//! | `boot` | `rondobt` format u8 (3), epoch u64, session u64, engine (likewise), of 16 earlier lives epoch and session, zeros, CRC-32 |
 //! | `held` | `rondost` format u8 (2), store u128, epoch u64, place u128, write u64, files, CRC-32 |
 //! | `clean` | likewise; there only after a clean close |
 //!
@@ -52,10 +52,12 @@ pub const IDENTITY_FILE: &str = IDENTITY.name;
 const FILE_BYTES_MAX: u64 = 4096;
 const IDENTITY: Kind =
     Kind { name: "identity", magic: b"rondoid", format: 1, bytes_max: FILE_BYTES_MAX };
-/// Format 1 has no sessions, and format 2 ends behind the earliest life.
+/// Format 1 has no sessions; format 2 does not name the engine, and ends behind the earliest life.
 const BOOT: Kind = Kind { name: "boot", magic: b"rondobt", format: 3, bytes_max: FILE_BYTES_MAX };
 /// The lives that it names, the one that is counted included.
 const LIVES_MAX: usize = EARLIER_LIVES_MAX + 1;
+/// The longest name of an engine, in bytes.
+const ENGINE_BYTES_MAX: usize = 30;
 
 /// Who a new directory is to belong to. The random numbers are drawn by the caller.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,8 +106,8 @@ struct Before {
 }
 
 impl<D: Disk> DataDir<D> {
-    /// Opens the directory at the root of `disk` for the life `session`, or makes it `new`'s when it is empty. Data is
-    /// looked for in the directories `data`: if there is any, an identity is not made.
+    /// Opens the directory at the root of `disk` for the life `session` and the engine of this name, or makes it `new`'s when it
+    /// is empty. Data is looked for in the directories `data`: if there is any, an identity is not made.
     ///
     /// # Errors
     /// See `DataDirError`; nothing was changed then.
@@ -113,6 +115,7 @@ impl<D: Disk> DataDir<D> {
         disk: Arc<D>,
         new: &NewIdentity,
         session: SessionId,
+        engine: &str,
         data: &[&str],
     ) -> Result<Self, DataDirError> {
         for name in [&new.name, &new.cluster] {
@@ -136,13 +139,16 @@ impl<D: Disk> DataDir<D> {
         };
         is_whom(&identity, new)?;
         // The epoch's file is made right after the identity; without it nothing else can be there.
-        let lives = match has(&BOOT) {
+        let (lives, written_by) = match has(&BOOT) {
             true => read_boot(&*disk)?,
-            false if files.is_empty() => Vec::new(),
+            false if files.is_empty() => (Vec::new(), None),
             false => {
                 return Err(DataDirError::Unreadable { file: BOOT.name, why: "it is missing" });
             }
         };
+        if let Some(found) = written_by.filter(|found| found != engine) {
+            return Err(DataDirError::OtherEngine { found, asked: engine.to_owned() });
+        }
         let last = lives.first().map_or(BootEpoch(0), |life| life.boot);
         let place = disk.place(IDENTITY.name)?;
         let known = Known::read(&*disk, &has, (identity.store, last))?;
@@ -154,7 +160,7 @@ impl<D: Disk> DataDir<D> {
         let step = if buggify!(disk, BootEpochsSkipped) { 7 } else { 1 };
         let life = Life { boot: BootEpoch(last.0 + step), session };
         let earlier: Vec<Life> = lives.into_iter().take(EARLIER_LIVES_MAX).collect();
-        spare::write(&*disk, &BOOT, &[&boot_bytes(life, &earlier)])?;
+        spare::write(&*disk, &BOOT, &[&boot_bytes(engine, life, &earlier)?])?;
         let NewIdentity { node, store, name, cluster } = identity;
         let dirs = data.iter().map(|dir| (*dir).to_owned()).collect();
         let before = Before { durable: known.durable(), files: known.into_files() };
@@ -368,40 +374,45 @@ fn read_identity<D: Disk>(disk: &D) -> Result<NewIdentity, DataDirError> {
     parse().ok_or(DataDirError::Unreadable { file: IDENTITY.name, why })
 }
 
-fn boot_bytes(life: Life, earlier: &[Life]) -> Vec<u8> {
-    let lives = [life].into_iter().chain(earlier.iter().copied());
-    let mut bytes: Vec<u8> = lives
-        .flat_map(|life| [life.boot.0.to_le_bytes(), life.session.0.to_le_bytes()])
-        .flatten()
-        .collect();
+fn boot_bytes(engine: &str, life: Life, earlier: &[Life]) -> io::Result<Vec<u8>> {
+    assert!(engine.len() <= ENGINE_BYTES_MAX && earlier.len() < LIVES_MAX, "they have their room");
+    let numbers = |life: &Life| [life.boot.0.to_le_bytes(), life.session.0.to_le_bytes()].concat();
+    let mut bytes = numbers(&life);
+    put_name(&mut bytes, engine)?;
+    bytes.extend(earlier.iter().flat_map(numbers));
     // Always the same length: what is written over it has its room.
-    bytes.resize(LIVES_MAX * 16, 0);
-    bytes
+    bytes.resize(2 + ENGINE_BYTES_MAX + LIVES_MAX * 16, 0);
+    Ok(bytes)
 }
 
-/// The lives so far, the latest first; never none.
-fn read_boot<D: Disk>(disk: &D) -> Result<Vec<Life>, DataDirError> {
+/// The lives so far, the latest first, never none; and the engine of the latest, where the file names it.
+fn read_boot<D: Disk>(disk: &D) -> Result<(Vec<Life>, Option<String>), DataDirError> {
     let (format, bytes) = sealed::read(disk, &BOOT)?;
     let mut rest = &bytes[..];
-    let mut lives = Vec::new();
+    let (mut lives, mut engine) = (Vec::new(), None);
     let mut parse = || {
         while !rest.is_empty() {
+            // Behind the earliest life of format 3 are zeroes.
+            if format > 2 && !lives.is_empty() && rest.iter().all(|byte| *byte == 0) {
+                break;
+            }
             let boot = BootEpoch(u64::from_le_bytes(take(&mut rest)?));
             if format == 1 {
                 // Nobody can show to have lived it.
                 lives.push(Life { boot, session: SessionId(0) });
                 return rest.is_empty().then_some(());
             }
-            if format > 2 && boot.0 == 0 {
-                break;
+            let session = SessionId(u64::from_le_bytes(take(&mut rest)?));
+            if format > 2 && lives.is_empty() {
+                engine = Some(take_name(&mut rest)?);
             }
-            lives.push(Life { boot, session: SessionId(u64::from_le_bytes(take(&mut rest)?)) });
+            lives.push(Life { boot, session });
         }
         (!lives.is_empty()).then_some(())
     };
     let why = "it has a wrong length";
     parse().ok_or(DataDirError::Unreadable { file: BOOT.name, why })?;
-    Ok(lives)
+    Ok((lives, engine))
 }
 
 #[cfg(test)]
@@ -417,7 +428,7 @@ mod tests {
     }
 
     fn open(disk: &MemDisk, node: u128) -> Result<DataDir<MemDisk>, DataDirError> {
-        DataDir::open(Arc::new(disk.clone()), &new(node), SessionId(9), &["data"])
+        DataDir::open(Arc::new(disk.clone()), &new(node), SessionId(9), "bitcask", &["data"])
     }
 
     #[test]
@@ -466,13 +477,44 @@ mod tests {
         open(&disk, 1).unwrap().mark_clean(Lsn(0)).unwrap();
         let other = NewIdentity { name: "n2".to_owned(), ..new(1) };
         let refused =
-            DataDir::open(Arc::new(disk.clone()), &other, SessionId(9), &["data"]).err().unwrap();
+            DataDir::open(Arc::new(disk.clone()), &other, SessionId(9), "bitcask", &["data"])
+                .err()
+                .unwrap();
         insta::assert_snapshot!(refused, @r#"the data directory belongs to node "n1", not "n2"; start it with --node-id n1 or give another --data-dir"#);
         let other = NewIdentity { cluster: "d".to_owned(), ..new(1) };
         let refused =
-            DataDir::open(Arc::new(disk.clone()), &other, SessionId(9), &["data"]).err().unwrap();
+            DataDir::open(Arc::new(disk.clone()), &other, SessionId(9), "bitcask", &["data"])
+                .err()
+                .unwrap();
         insta::assert_snapshot!(refused, @r#"the data directory belongs to cluster "c", not "d"; start it with --cluster-name c or give another --data-dir"#);
         assert!(open(&disk, 1).unwrap().clean, "the clean mark is still there");
+    }
+
+    /// A file of an older format, as it was written then.
+    fn put_older_boot(disk: &MemDisk, format: u8, numbers: &[u64]) {
+        let numbers: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        sealed::write(disk, &Kind { format, ..BOOT }, &[&numbers]).unwrap();
+    }
+
+    #[test]
+    fn another_engine_is_refused_and_nothing_is_changed() {
+        let disk = MemDisk::new();
+        open(&disk, 1).unwrap().mark_clean(Lsn(0)).unwrap();
+        let with = |engine: &str| {
+            DataDir::open(Arc::new(disk.clone()), &new(1), SessionId(9), engine, &["data"])
+        };
+        let before = disk.content(BOOT.name);
+        let refused = with("memory").err().unwrap();
+        insta::assert_snapshot!(refused, @r#"the data directory was written by the engine bitcask, not memory; start it with --engine bitcask or give another --data-dir"#);
+        assert_eq!(disk.content(BOOT.name), before);
+        assert!(with("bitcask").unwrap().clean, "the clean mark is still there");
+        // Older formats do not say which engine it was. The first that opens the directory is named from then on.
+        for (format, numbers) in [(1, &[5][..]), (2, &[5, 77, 4, 76])] {
+            put_older_boot(&disk, format, numbers);
+            let boot = with("memory").unwrap().life.boot;
+            assert_eq!(boot, BootEpoch(6), "format {format}");
+            assert!(matches!(with("bitcask"), Err(DataDirError::OtherEngine { .. })));
+        }
     }
 
     #[test]

@@ -79,6 +79,7 @@ impl MemDisk {
             }
         }
         state.start_again_from_durable();
+        assert!(state.unsynced().is_empty(), "what a crash leaves is durable");
     }
 
     /// Another disk with the same content, un-synced operations included. Nothing is open on it, and it has

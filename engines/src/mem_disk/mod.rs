@@ -328,6 +328,7 @@ impl MemDisk {
         let inode = state.file_named(path).expect("the caller names a file that exists");
         let file = state.inodes.get_mut(&inode).expect("named files have content");
         let at = byte as usize;
+        assert!(bit < 8 && at < file.current.len(), "the bit exists");
         file.current[at] ^= 1 << bit;
         if let Some(byte) = file.durable.get_mut(at) {
             *byte ^= 1 << bit;

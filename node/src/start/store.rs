@@ -260,6 +260,10 @@ fn refused_dir(dir: &Path, error: &DataDirError) -> Failure {
             ),
             format!("--cluster-name {found}, or another --data-dir"),
         ),
+        DataDirError::OtherEngine { found, asked } => Failure::failed(
+            format!("the engine `{found}` wrote the data directory {shown}, not `{asked}`"),
+            format!("--engine {found}, or another --data-dir"),
+        ),
         // Another directory would be another node, and an empty one.
         DataDirError::Disk(error) if is_full(error) => Failure::failed(
             format!("data directory {shown}: {error}"),
