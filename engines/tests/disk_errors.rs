@@ -385,6 +385,23 @@ fn a_store_opens_on_a_full_disk_again_and_again_and_leaves_no_files_behind() {
     assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some("room"));
 }
 
+/// A life that wrote nothing leaves an empty file, which has no hint where there is no room for one.
+#[test]
+fn an_empty_file_without_a_hint_is_removed_on_a_full_disk() {
+    let disk = MemDisk::new();
+    let (mut engine, _) = open(&disk).unwrap();
+    engine.write(&put("key", "durable".to_owned())).unwrap();
+    sync(&disk, &mut engine, 1).unwrap();
+    drop(engine);
+    for capacity in [None, Some(0)] {
+        disk.crash_lose_all();
+        disk.set_capacity(capacity);
+        let (mut engine, opened) = open(&disk).unwrap();
+        assert_eq!(opened.lost, []);
+        assert_eq!(value(&mut engine, "key").unwrap().as_deref(), Some("durable"));
+    }
+}
+
 /// basho/riak#282: what there is no room for at the end is gone, as after a power loss; everything else is there.
 #[test]
 fn a_store_closes_on_a_full_disk_and_keeps_what_was_durable() {

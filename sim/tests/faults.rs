@@ -162,6 +162,11 @@ fn an_error_of_the_disk_ends_a_node_or_a_read_and_it_comes_back() {
         let refused = lines(outcome, "answer", 0).any(|line| line.text.contains("nearly full"));
         refused && boots(outcome) == 1
     };
+    let starts_and_refuses = |outcome: &Outcome| {
+        let refused =
+            lines(outcome, "answer", 0).any(|line| line.text.contains("the disk is full"));
+        refused && boots(outcome) == 2
+    };
     show(vec![
         ("read error", at(disk(Failure::Read, 20)), failed_a_question),
         ("write error", at(disk(Failure::Write, 1)), stops),
@@ -169,6 +174,7 @@ fn an_error_of_the_disk_ends_a_node_or_a_read_and_it_comes_back() {
         ("rename error", at_start(Failure::Rename, 1), refuses),
         ("directory error", at_start(Failure::Directory, 1), refuses),
         ("full disk", at(disk(Failure::Full, 1)), refuses_and_goes_on),
+        ("nearly full disk", at_start(Failure::NearlyFull, 1), starts_and_refuses),
         ("no descriptors", at_start(Failure::NoDescriptors, 1), refuses),
         ("read-only disk", at(disk(Failure::ReadOnly, 1)), waits),
         ("short write", at(disk(Failure::ShortWrite, 1)), stops),

@@ -78,7 +78,11 @@ impl<D: Disk> Bitcask<D> {
         for number in numbers {
             self.files.remove(number);
             self.disk.rename(&self.path(*number, "data"), &self.path(*number, "gone"))?;
-            self.disk.remove(&self.path(*number, "hint"))?;
+            match self.disk.remove(&self.path(*number, "hint")) {
+                // There was no room for one.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
         if !numbers.is_empty() {
             self.disk.sync_dir(&self.names.dir)?;

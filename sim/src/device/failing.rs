@@ -7,7 +7,7 @@
 //!   what it knew, and promised nothing that was not synced. A supervisor starts it again, again and again, until its
 //!   disk works. A failed sync is never tried again on the same pages. Nothing acknowledged is lost, so no oracle excuses
 //!   anything.
-//! - *There is no room*: the node refuses writes and goes on, until there is.
+//! - *There is no room*, or none for another file of records: the node refuses writes and goes on, until there is.
 //! - *There are no descriptors*: the files that are open go on; a start fails, and is tried again.
 //! - *Bytes are not what was written* (a bit flipped, a block in a wrong place, a read of another block): the record's
 //!   checksum says so. While the node runs that replica fails reads of the record; a start that meets the damage refuses.
@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rondo_core::error::Error;
 use rondo_engines::data_dir::DataDirError;
 use rondo_engines::mem_disk::{Damage, Fault, MemDisk, Op, is_injected};
+use rondo_engines::open::DATA_DIR;
 
 use crate::device::ending::Ending;
 use crate::draw::{self, Draw, Stream};
@@ -197,7 +198,7 @@ impl Failing {
         for active in &mut state.errors {
             if active.spared > 0 {
                 active.spared -= 1;
-            } else if struck.is_none() && active.left > 0 && touches(active.what, op) {
+            } else if struck.is_none() && active.left > 0 && touches(active.what, path, op) {
                 active.left -= u32::from(!lasts(active.what));
                 struck = Some((active.fault, active.what));
             }
@@ -211,7 +212,9 @@ impl Failing {
         }
         let draw = state.draw(fault);
         Some(match (what, op) {
-            (Failure::Full, _) => Fault::Fail(std::io::ErrorKind::StorageFull),
+            (Failure::Full | Failure::NearlyFull, _) => {
+                Fault::Fail(std::io::ErrorKind::StorageFull)
+            }
             (Failure::ReadOnly, _) => Fault::Fail(std::io::ErrorKind::ReadOnlyFilesystem),
             (Failure::ShortWrite, Op::Write { len, .. }) => {
                 Fault::Cut(draw.below(*len), std::io::ErrorKind::Other)
@@ -258,11 +261,11 @@ impl State {
 
 /// Whether it goes on until its time is over, however often it strikes.
 const fn lasts(what: Failure) -> bool {
-    matches!(what, Failure::Full | Failure::ReadOnly | Failure::NoDescriptors)
+    matches!(what, Failure::Full | Failure::NearlyFull | Failure::ReadOnly | Failure::NoDescriptors)
 }
 
-/// Whether an error is one of this operation.
-const fn touches(what: Failure, op: &Op) -> bool {
+/// Whether an error is one of this operation on this file or name.
+fn touches(what: Failure, path: &str, op: &Op) -> bool {
     match what {
         Failure::Read | Failure::ReadAstray => matches!(op, Op::Read),
         Failure::Write => matches!(op, Op::Write { .. } | Op::SetLen(_) | Op::Allocate(_)),
@@ -275,6 +278,9 @@ const fn touches(what: Failure, op: &Op) -> bool {
         // As on a file system that never writes in place.
         Failure::Full => {
             matches!(op, Op::Write { .. } | Op::Allocate(_) | Op::Create | Op::CreateDir | Op::Link)
+        }
+        Failure::NearlyFull => {
+            path.starts_with(DATA_DIR) && matches!(op, Op::Create | Op::Allocate(_))
         }
         Failure::ReadOnly => !matches!(op, Op::Read | Op::Open | Op::List | Op::Len),
         Failure::NoDescriptors => matches!(op, Op::Create | Op::Open),

@@ -35,6 +35,14 @@ const ENTRIES: &[Entry] = &[
     failure("lasting rot", "bits of data files flip, and other replicas have to repair them")
         .apart(5),
     failure("no descriptors", "no file can be opened or made, for a while").apart(7),
+    // Not at a start by its operations: a node that has never stored where it lies does not start there, and says why.
+    entry(
+        "nearly full disk",
+        "there is room for what is small and none for another file of records",
+    )
+    .ends()
+    .aimed(50)
+    .apart(12),
 ];
 
 const fn entry(name: &'static str, what: &'static str) -> Entry {
@@ -75,7 +83,7 @@ pub struct DiskError {
     pub node: u32,
     /// How.
     pub what: Failure,
-    /// How often, from 1; a disk that is full or read-only, or a lack of descriptors, refuses everything.
+    /// How often, from 1; a disk that is full, nearly full or read-only, or a lack of descriptors, refuses all that it refuses.
     pub times: u32,
     /// For how long at most, in milliseconds. Damage stays until somebody repairs it.
     pub for_ms: u64,
@@ -111,11 +119,13 @@ pub enum Failure {
     LastingRot,
     /// The process has no descriptor left: no file is opened or made, until this is over.
     NoDescriptors,
+    /// There is no room for another file of records, nor to allocate one ahead; what is small fits, until this is over.
+    NearlyFull,
 }
 
 impl Failure {
     /// All of them.
-    pub const ALL: [Failure; 13] = [
+    pub const ALL: [Failure; 14] = [
         Failure::Read,
         Failure::Write,
         Failure::Sync,
@@ -129,6 +139,7 @@ impl Failure {
         Failure::ReadAstray,
         Failure::LastingRot,
         Failure::NoDescriptors,
+        Failure::NearlyFull,
     ];
 
     /// What people call it.
@@ -148,6 +159,7 @@ impl Failure {
             Failure::ReadAstray => "misdirected read",
             Failure::LastingRot => "lasting rot",
             Failure::NoDescriptors => "no descriptors",
+            Failure::NearlyFull => "nearly full disk",
         }
     }
 }

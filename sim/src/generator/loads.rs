@@ -8,13 +8,13 @@ use rondo_core::layout::keyspace::Level;
 
 use crate::generator::outside;
 use crate::rng::Rng;
-use crate::scenario::{Action, Change, Operation, Over, Scenario};
+use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 
 /// A load: how many scenarios of a hundred have it, and what it does.
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 8] = [
+const LOADS: [(&str, Load); 9] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -23,6 +23,7 @@ const LOADS: [(&str, Load); 8] = [
     ("foreign tokens", (6, foreign_tokens)),
     ("huge values", (3, huge_values)),
     ("many siblings", (4, many_siblings)),
+    ("impatient clients", (8, impatient)),
 ];
 
 /// Puts on a scenario what its seed gives it.
@@ -171,6 +172,24 @@ fn many_siblings(rng: &mut Rng, made: &mut Scenario) {
     }
     let read = another(rng, made, from_us + 90 * every_us, (client, key), Action::Get);
     made.operations.push(read);
+}
+
+/// Some clients send a request again before its first attempt has ended, as one does whose own patience is shorter than the
+/// node's. Both attempts may be in flight at one coordinator, each with a deadline of its own.
+fn impatient(rng: &mut Rng, made: &mut Scenario) {
+    let (nodes, deadline_ms) = (made.cluster.nodes, made.cluster.deadline_ms);
+    let free = |op: &&mut Operation| op.action.over().is_some() && op.same_id_as.is_none();
+    for operation in made.operations.iter_mut().filter(free) {
+        if !rng.percent(30) {
+            continue;
+        }
+        operation.named = true;
+        let node = if rng.percent(70) { operation.node } else { rng.node(nodes) };
+        let shorter = Change::Deadline(rng.log(20, deadline_ms));
+        let change = rng.percent(60).then_some(shorter);
+        let retry = Retry { after_ms: rng.log(1, deadline_ms), node, change, early: true };
+        operation.retries.insert(0, retry);
+    }
 }
 
 fn first_us(made: &Scenario) -> u64 {

@@ -142,7 +142,7 @@ fn operation(
 }
 
 fn retry(rng: &mut Rng, cluster: &Cluster) -> Retry {
-    Retry { after_ms: rng.log(1, 1_000), node: rng.node(cluster.nodes), change: None }
+    Retry { after_ms: rng.log(1, 1_000), node: rng.node(cluster.nodes), change: None, early: false }
 }
 
 fn over(rng: &mut Rng, kind: Kind) -> Over {

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use nodes::{
-    Boot, Breach, Carried, Final, Kept, LayoutView, Lives, Place, Promise, Served, Sighting, Spell,
-    StoodIn, Survivors, Trouble,
+    Boot, Breach, Carried, FarAhead, Final, Kept, LayoutView, Lives, Place, Promise, Served,
+    Sighting, Spell, StoodIn, Survivors, Trouble,
 };
 pub use op::{Answer, Attempt, End, Fate, Op, Seen, other_context, value};
 use rondo_core::layout::Quorums;

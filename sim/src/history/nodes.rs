@@ -1,5 +1,7 @@
 //! What nodes did and held, as those who watch them saw it.
 
+use std::collections::BTreeMap;
+
 use rondo_core::id::RequestId;
 use rondo_core::layout::Quorums;
 use rondo_core::version::dvv::{VersionSet, VersionVector};
@@ -20,6 +22,21 @@ pub struct Lives {
     pub spells: Vec<Spell>,
     /// Whether damage has struck a disk that nobody repaired as long as its node ran.
     pub has_rotted: bool,
+    /// Writes at `one` that were acknowledged with a time far ahead of all clocks but one, in order of time.
+    pub far_ahead: Vec<FarAhead>,
+}
+
+/// A write at `one` was acknowledged whose time no clock but one has come near.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FarAhead {
+    /// The operation.
+    pub op: u32,
+    /// The node whose clock has shown the highest time.
+    pub fastest: u32,
+    /// When it was acknowledged.
+    pub at: Time,
+    /// By how much it is ahead of the highest time that any other node's clock has shown, in milliseconds.
+    pub by_ms: u64,
 }
 
 /// A life of a node begins.
@@ -126,6 +143,8 @@ pub struct LayoutView {
     pub quorums: Quorums,
     /// What was asked for.
     pub wanted: Quorums,
+    /// The failure domain of each node.
+    pub zones: BTreeMap<u32, String>,
     /// The owners of each partition; `None` for one that is no node of this world.
     pub owners: Vec<Vec<Option<u32>>>,
 }
@@ -160,6 +179,8 @@ pub enum Promise {
     Ceiling,
     /// Its own thread waits for no device.
     Waits,
+    /// A peer's life counts there only once that is stored.
+    Lives,
 }
 
 /// Something that must not happen to a node, or to the cluster once it is healed.

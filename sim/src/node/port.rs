@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::env::{Address, Network, Outbound, PROTOCOL_NEWEST};
+use rondo_core::env::{Address, Class, Network, Outbound, PROTOCOL_NEWEST};
 use rondo_core::id::{Life, NodeId};
 use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
 use rondo_net::links::Links;
@@ -15,6 +15,7 @@ use crate::fault::{Said, Trigger};
 use crate::node::wire::{self, WireRuntime};
 use crate::rt;
 use crate::watch::describe;
+use crate::world::witness;
 use crate::world::{Event, Shared, World};
 
 /// One life's way out.
@@ -70,14 +71,13 @@ impl Port {
     }
 
     /// Hands a message to the product's links.
-    fn hand_over(&self, to: u32, message: &Outbound) {
+    fn hand_over(&self, to: u32, class: Class, bytes: &Bytes) {
         let mut guard = self.shared.lock();
         let world = &mut *guard;
         let link = (self.node, to);
-        let bytes = Bytes::from(message.parts.concat());
-        wire::handed_over(world, link, message.class, &bytes);
+        wire::handed_over(world, link, class, bytes);
         let said =
-            (world.carry.listens || world.carry.net.listens()).then(|| describe::said(&bytes));
+            (world.carry.listens || world.carry.net.listens()).then(|| describe::said(bytes));
         if let Some(until) = said.and_then(|said| world.carry.net.holds(link, said)) {
             world.carry.streams.hold(link, until);
         }
@@ -129,8 +129,10 @@ impl Network for Port {
         let Some(to) = self.route_to(peer).filter(|_| self.lives()) else {
             return false;
         };
+        let bytes = Bytes::from(message.parts.concat());
+        witness::answers(&mut self.shared.lock(), (self.node, to), &bytes);
         if let Some(links) = &self.links {
-            self.hand_over(to, &message);
+            self.hand_over(to, message.class, &bytes);
             return links.send(peer, &message);
         }
         if self.shared.lock().carry.net.refuses((self.node, to)) {
@@ -138,7 +140,6 @@ impl Network for Port {
             return false;
         }
         let class = message.class;
-        let bytes = Bytes::from(message.parts.concat());
         let from = self.node;
         let said = || describe::said(&bytes);
         self.carry(to, said, bytes.len(), |life| {

@@ -1,4 +1,5 @@
-//! All nodes have the same layout, each partition has N distinct owners that exist, and only owners store a key.
+//! All nodes have the same layout, each partition has N distinct owners that exist, in as many failure domains as there are or as it has
+//! owners, and only owners store a key.
 //!
 //! Asked at the end, when every node is ready; what was stored is asked of the whole run. Also what the layout makes of
 //! the wanted N, R and W: never fewer copies than nodes allow, and quorums that meet where they were meant to.
@@ -56,6 +57,16 @@ fn unsound(of: &LayoutView, nodes: usize) -> Vec<String> {
                 "n{node}: the owners of partition {partition} are {owners:?}, N={n}"
             ));
         }
+        let zones: BTreeSet<&String> =
+            distinct.iter().filter_map(|owner| of.zones.get(owner)).collect();
+        let all: BTreeSet<&String> = of.zones.values().collect();
+        if zones.len() < n.min(all.len()) {
+            let (node, zones) = (of.node, zones.len());
+            wrong.push(format!(
+                "n{node}: the owners of partition {partition}, {owners:?}, are in {zones} of {} zones",
+                all.len()
+            ));
+        }
     }
     wrong
 }
@@ -86,6 +97,12 @@ mod tests {
         assert_eq!(twice.len(), 1, "{twice:?}");
         let nobody = told(|history| history.layouts[0].owners[1][0] = None);
         assert_eq!(nobody, ["n0: the owners of partition 1 are [None, Some(1), Some(2)], N=3"]);
+        let beside = told(|history| {
+            let of = &mut history.layouts[0];
+            of.zones =
+                [(0, "a"), (1, "a"), (2, "b"), (3, "c")].map(|(n, z)| (n, z.to_owned())).into();
+        });
+        assert_eq!(beside.len(), 2, "two of three zones, in each partition: {beside:?}");
         let fewer = told(|history| history.layouts[1].quorums.n = 2);
         assert!(fewer[0].contains("became N=2"), "{fewer:?}");
         let apart = told(|history| history.layouts[1].quorums.w = 1);

@@ -37,7 +37,9 @@ pub(crate) fn clock(actor: u64, n: u64) -> VersionVector {
 pub(crate) fn layout(node: u32, nodes: u32) -> LayoutView {
     let quorums = Quorums { n: 3, r: 2, w: 2 };
     let owners = vec![(0..nodes).map(Some).collect(); 2];
-    LayoutView { node, version: 1, digest: "same".to_owned(), quorums, wanted: quorums, owners }
+    let zones = (0..nodes).map(|node| (node, String::new())).collect();
+    let digest = "same".to_owned();
+    LayoutView { node, version: 1, digest, quorums, wanted: quorums, zones, owners }
 }
 
 /// What an oracle tells when a node was seen to break a promise.

@@ -63,7 +63,17 @@ mod deadlines;
 
 mod liveness;
 
+mod well;
+
 mod ready;
+
+mod retries;
+
+mod resumes;
+
+mod lives;
+
+mod far_ahead;
 
 mod transport;
 
@@ -90,7 +100,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 28] = [
+pub const ALL: [Oracle; 32] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -119,6 +129,10 @@ pub const ALL: [Oracle; 28] = [
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
     ("ready", ready::check),
+    ("retries", retries::check),
+    ("resumes", resumes::check),
+    ("lives", lives::check),
+    ("far-ahead", far_ahead::check),
 ];
 
 impl Violation {

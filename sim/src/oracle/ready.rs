@@ -7,76 +7,44 @@
 //! delays that nobody can avoid. A refusal, a timeout and a late answer are the same here; safety oracles call all of them legal.
 //! Left out: requests that are wrong by themselves (ids used again, tokens of other keys), and keys that are full of siblings.
 
-use std::collections::BTreeMap;
-
 use rondo_core::layout::keyspace::Level;
 
-use crate::history::{Answer, Attempt, Op, Place};
+use crate::history::{Attempt, Op};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
 use crate::oracle::verdict::Verdict;
+use crate::oracle::well::{ANSWER_MS, SETTLED_MS, Well, before, is_success};
 use crate::rt::Time;
-use crate::scenario::Over;
 
 const NAME: &str = "ready";
-/// For how long all has to have been well before, in milliseconds.
-const SETTLED_MS: u64 = 5_000;
-/// How long an answer may take, in milliseconds.
-const ANSWER_MS: u64 = 2_000;
-/// Writes of a key that overwrite nothing, above which it may be full.
-const BESIDE_MAX: usize = 50;
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    let history = index.history;
-    let Some(deadline_ms) = history.terms.plain_deadline_ms.filter(|_| history.troubles.is_empty())
-    else {
+    let Some(well) = Well::of(index) else {
         return Vec::new();
     };
-    let served = history.ops.iter().flat_map(|op| &op.attempts).filter_map(|attempt| {
-        let end = attempt.end.as_ref()?;
-        is_success(&end.answer).then_some(end.at)
-    });
-    // Before that the cluster may not have been formed.
-    let Some(began) = served.min().map(|at| at.plus_ms(SETTLED_MS)) else {
-        return Vec::new();
-    };
-    let mut primaries: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    history.finals.iter().for_each(|last| primaries.entry(last.key).or_default().push(last.node));
-    let judge = Judge { index, primaries, within_ms: ANSWER_MS.min(deadline_ms), began };
-    let ops = history.ops.iter().enumerate();
+    let judge = Judge { within_ms: ANSWER_MS.min(well.deadline_ms), well };
+    let ops = index.history.ops.iter().enumerate();
     ops.filter_map(|(id, op)| judge.failed(id, op)).collect()
 }
 
-const fn is_success(answer: &Answer) -> bool {
-    matches!(answer, Answer::Stored { .. } | Answer::Found { .. } | Answer::NotFound { .. })
-}
-
 struct Judge<'a> {
-    index: &'a Index<'a>,
-    /// By key.
-    primaries: BTreeMap<u32, Vec<u32>>,
+    well: Well<'a>,
     within_ms: u64,
-    began: Time,
 }
 
 impl Judge<'_> {
     fn failed(&self, id: usize, op: &Op) -> Option<Violation> {
-        let history = self.index.history;
         let attempt = op.attempts.first()?;
         let due = attempt.called_at.plus_ms(self.within_ms);
         let is_judged = op.level == Level::Quorum
-            && op.first_attempt == 1
-            && op.action.over() != Some(Over::Foreign)
-            && !self.index.shares_its_id(op)
-            && attempt.called_at >= self.began
-            && attempt.called < history.healed
-            && attempt.due.is_some()
-            && !self.may_be_full(op.key);
+            && attempt.called_at >= self.well.began
+            && attempt.called < self.well.history().healed
+            && attempt.due.is_some();
         let is_late = |attempt: &Attempt| match &attempt.end {
             Some(end) => end.at > due || !is_success(&end.answer),
             None => true,
         };
-        if !is_judged || !is_late(attempt) {
+        if !is_judged || !is_late(attempt) || !self.well.is_usual(op) {
             return None;
         }
         let until = attempt.end.as_ref().map_or(due, |end| end.at.min(due));
@@ -94,40 +62,20 @@ impl Judge<'_> {
 
     /// Whether as many primaries as the level asks for, and the links between them and the node, were well until `until`.
     fn has_enough(&self, op: &Op, attempt: &Attempt, until: Time) -> bool {
-        let (Some(primaries), Some(quorums)) =
-            (self.primaries.get(&op.key), self.index.history.terms.quorums)
-        else {
+        let Some(quorums) = self.well.history().terms.quorums else {
             return false;
         };
-        let from = Time(attempt.called_at.0.saturating_sub(Time::at_ms(SETTLED_MS).0));
-        let spells = self.index.history.lives.spells.iter();
-        let wrong: Vec<Place> = spells
-            .filter(|spell| spell.from <= until && spell.until >= from)
-            .map(|spell| spell.place)
-            .collect();
-        let is_well = |node: u32| !wrong.contains(&Place::Node(node));
-        let are_linked = |one: u32, other: u32| {
-            one == other
-                || !(wrong.contains(&Place::Link(one, other))
-                    || wrong.contains(&Place::Link(other, one)))
-        };
-        let counts = |&&node: &&u32| is_well(node) && are_linked(attempt.node, node);
-        let well: Vec<u32> = primaries.iter().filter(counts).copied().collect();
+        let primaries = self.well.primaries(op.key);
+        let wrong = self.well.wrong(before(attempt.called_at, SETTLED_MS), until);
+        let well = wrong.reached(attempt.node, primaries);
         // A read, too, ends only when W are known to hold what it answers.
         let needed = usize::from(quorums.w.max(quorums.r));
-        let here = is_well(attempt.node);
-        let is_whole = well.iter().all(|&a| well.iter().all(|&b| are_linked(a, b)));
+        let here = wrong.is_well(attempt.node);
+        let is_whole = well.iter().all(|&a| well.iter().all(|&b| wrong.are_linked(a, b)));
         match primaries.contains(&attempt.node) {
             true => here && well.len() >= needed,
-            false => here && well.len() == primaries.len() && is_whole,
+            false => here && !primaries.is_empty() && well.len() == primaries.len() && is_whole,
         }
-    }
-
-    fn may_be_full(&self, key: u32) -> bool {
-        let beside = |op: &&Op| {
-            op.key == key && op.writes() && !matches!(op.action.over(), Some(Over::Last))
-        };
-        self.index.history.ops.iter().filter(beside).count() > BESIDE_MAX
     }
 }
 
@@ -135,7 +83,7 @@ impl Judge<'_> {
 mod tests {
     use rondo_core::layout::Quorums;
 
-    use crate::history::{History, Spell};
+    use crate::history::{History, Place, Spell};
     use crate::oracle::made::Made;
 
     use super::*;

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use crate::history::{Answer, Attempt, Op, Stamp};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
+use crate::scenario::Change;
 
 const NAME: &str = "refusal";
 
@@ -61,8 +62,8 @@ fn another_write(id: usize, op: &Op, attempt: &Attempt) -> Option<Violation> {
 /// The attempt at `at` was refused, although the write is stored.
 fn untrue(id: usize, op: &Op, at: usize, since: Stamp) -> Option<Violation> {
     let attempt = &op.attempts[at];
-    let end = attempt.end.as_ref().filter(|_| attempt.change.is_none())?;
-    let was_another = op.attempts[..at].iter().any(|earlier| earlier.change.is_some());
+    let end = attempt.end.as_ref().filter(|_| asks_the_same(attempt))?;
+    let was_another = !op.attempts[..at].iter().all(asks_the_same);
     let reason = match &end.answer {
         Answer::Refused(reason) => reason,
         Answer::BadRequest(reason) if !was_another => reason,
@@ -80,12 +81,16 @@ fn untrue(id: usize, op: &Op, at: usize, since: Stamp) -> Option<Violation> {
     })
 }
 
+/// Whether an attempt asks what its request asks. How long its client waits is its own affair.
+fn asks_the_same(attempt: &Attempt) -> bool {
+    attempt.change.is_none_or(|change| matches!(change, Change::Deadline(_)))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::history::{End, History};
     use crate::oracle::made::Made;
     use crate::rt::Time;
-    use crate::scenario::Change;
 
     use super::*;
 
@@ -116,6 +121,8 @@ mod tests {
         assert_eq!(told(&history(refused(), None, false)), Vec::<String>::new());
         assert_eq!(told(&history(Answer::Unreached, None, true)), Vec::<String>::new());
         assert_eq!(told(&history(Answer::Indeterminate, None, true)), Vec::<String>::new());
+        let sooner = history(refused(), Some(Change::Deadline(7)), true);
+        assert_eq!(told(&sooner), [expect], "how long a client waits makes no other request");
         let changed = history(refused(), Some(Change::Value), true);
         assert_eq!(told(&changed), Vec::<String>::new(), "of the other write it is true");
     }

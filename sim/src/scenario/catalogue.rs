@@ -60,6 +60,14 @@ const OTHERS: &[(Entry, IsThere)] = &[
         |made| made.operations.iter().any(|op| !op.retries.is_empty()),
     ),
     (
+        Entry::new(
+            "load",
+            "impatient clients",
+            "a client sends a request again before its first attempt has ended",
+        ),
+        |made| made.operations.iter().any(|op| op.retries.iter().any(|retry| retry.early)),
+    ),
+    (
         Entry::new("load", "zones and weights", "nodes in failure domains, with unequal shares"),
         |made| !(made.cluster.zones.is_empty() && made.cluster.weights.is_empty()),
     ),

@@ -42,13 +42,16 @@ pub struct Operation {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// After the attempt before it ended, in milliseconds.
+    /// After the attempt before it ended, in milliseconds; or after that was sent, where this one is `early`.
     pub after_ms: u64,
     /// The node that is asked.
     pub node: u32,
     /// What is not as it was in the attempts before, though the request id is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
+    /// Whether it does not wait for the end of the attempt before it. An attempt that has been served has none after it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub early: bool,
 }
 
 /// What a client changes in an attempt, which it must not.
@@ -127,6 +130,11 @@ pub enum Over {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(is: &bool) -> bool {
+    !*is
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

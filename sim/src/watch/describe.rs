@@ -1,7 +1,7 @@
 //! Messages and states as one line of text, for transcripts.
 
 use bytes::Bytes;
-use rondo_core::id::OpId;
+use rondo_core::id::{Life, OpId};
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, Question};
@@ -84,6 +84,18 @@ pub fn said(bytes: &Bytes) -> Said {
             ForwardAnswer::Failed | ForwardAnswer::StaleLayout => Said::Other,
         },
         Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => Said::Other,
+    }
+}
+
+/// The life that a message answers, of the one that asked.
+#[must_use]
+pub fn answered(bytes: &Bytes) -> Option<Life> {
+    match message::decode(bytes).ok()?.message {
+        Message::Key(KeyMessage::Answer { op, .. })
+        | Message::Forward(ForwardMessage::Answer { op, .. }) => Some(op.life),
+        Message::Key(KeyMessage::Ask(_))
+        | Message::Forward(ForwardMessage::Ask { .. })
+        | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => None,
     }
 }
 

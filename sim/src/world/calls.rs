@@ -5,6 +5,7 @@
 //! a client whose node stays silent gives up some time after the deadline.
 
 use rondo_core::inbox::Ask;
+use rondo_core::layout::keyspace::Level;
 use rondo_core::wire::client::Reply;
 
 use crate::fault::{Fault, Trigger};
@@ -39,6 +40,9 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     let world = &mut *guard;
     world.clients.calls_ahead -= 1;
     let operation = world.clients.operations[op].clone();
+    if is_early(&operation, attempt) && needs_no_more(world, op) {
+        return;
+    }
     let node = match attempt {
         0 => operation.node,
         _ => operation.retries[attempt - 1].node,
@@ -62,6 +66,9 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
     let record = Attempt { node, change, called, called_at, due: due_at, end: None };
     world.op(op).attempts.push(record);
     world.clients.waiting.insert((op, attempt));
+    if is_early(&operation, attempt + 1) {
+        call_later(world, op, attempt + 1);
+    }
     let Some(inbox) = inbox else {
         return end(world, op, attempt, Answer::Unreached);
     };
@@ -127,24 +134,49 @@ pub fn give_up_when_due(world: &mut World, op: usize, attempt: usize) {
 
 /// A client stops waiting for an attempt and goes on to the next, if it means to.
 fn give_up(world: &mut World, op: usize, attempt: usize) {
-    if !world.clients.waiting.remove(&(op, attempt)) {
-        return;
+    let waited = world.clients.waiting.remove(&(op, attempt));
+    // An early one has been sent, or will be at its time.
+    if waited && !is_early(&world.clients.operations[op], attempt + 1) {
+        call_later(world, op, attempt + 1);
     }
-    if let Some(retry) = world.clients.operations[op].retries.get(attempt) {
+}
+
+/// An attempt after the first will be sent, if the client means to.
+fn call_later(world: &mut World, op: usize, attempt: usize) {
+    if let Some(retry) = world.clients.operations[op].retries.get(attempt - 1) {
         let at = rt::now().plus_ms(retry.after_ms);
         world.clients.calls_ahead += 1;
-        world.agenda.push(at, Event::Call { op, attempt: attempt + 1 });
+        world.agenda.push(at, Event::Call { op, attempt });
     }
+}
+
+/// Whether an attempt does not wait for the end of the one before it.
+fn is_early(operation: &Operation, attempt: usize) -> bool {
+    let retry = attempt.checked_sub(1).and_then(|at| operation.retries.get(at));
+    retry.is_some_and(|retry| retry.early)
+}
+
+/// Whether an operation has been served, or its client is gone.
+fn needs_no_more(world: &mut World, op: usize) -> bool {
+    let mut ends = world.op(op).attempts.iter().filter_map(|attempt| attempt.end.as_ref());
+    let is_served = ends.any(|end| matches!(end.answer, Answer::Stored { .. }));
+    is_served || world.clients.vanished.contains(&op)
 }
 
 /// A client is gone: it waits for nothing any more, and nobody is there to be told the answer.
 pub fn vanish(world: &mut World, op: usize, attempt: usize) {
-    if world.clients.waiting.remove(&(op, attempt)) {
-        let node = world.op(op).attempts[attempt].node;
-        world.note("vanish", node, &[attempt as u8], || format!("op {op}'s client"));
-        world.op(op).attempts[attempt].due = None;
-        world.clients.vanished.insert(op);
+    if !world.clients.waiting.contains(&(op, attempt)) {
+        return;
     }
+    let node = world.op(op).attempts[attempt].node;
+    world.note("vanish", node, &[attempt as u8], || format!("op {op}'s client"));
+    // Others may be in flight, where it did not wait for the first.
+    for attempt in 0..world.op(op).attempts.len() {
+        if world.clients.waiting.remove(&(op, attempt)) {
+            world.op(op).attempts[attempt].due = None;
+        }
+    }
+    world.clients.vanished.insert(op);
 }
 
 /// A node's process ends: whoever waits for it learns nothing more.
@@ -201,6 +233,10 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
         format!("op {op} attempt {}: {}", attempt + 1, told(&answer))
     });
     let (client, key) = (world.op(op).client, world.op(op).key);
+    let version = match &answer {
+        Answer::Stored { version, .. } => Some(*version),
+        _ => None,
+    };
     let (is_stored, context) = match &answer {
         Answer::Stored { context, .. } => (true, Some(context)),
         Answer::Found { context, .. } | Answer::NotFound { context, .. } => (false, Some(context)),
@@ -220,6 +256,9 @@ fn end(world: &mut World, op: usize, attempt: usize, answer: Answer) {
         None => give_up(world, op, attempt),
     }
     world.op(op).attempts[attempt].end = Some(End { stamp, at: rt::now(), answer });
+    if let Some(version) = version.filter(|_| world.op(op).level == Level::One) {
+        witness::acknowledges(world, op, version);
+    }
     if is_stored {
         world.clients.acks += 1;
         let acks = world.clients.acks;

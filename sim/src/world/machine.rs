@@ -1,7 +1,8 @@
 //! One node with its machine: its process, its disk, what its data directory holds, and its clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use rondo_core::engine::Engine as _;
 use rondo_core::env::Address;
 use rondo_core::id::{Life, NodeId};
@@ -101,6 +102,10 @@ pub struct Data {
     pub clone_of: Option<u32>,
     /// What has been taken from the disk.
     pub lacks: Option<Lack>,
+    /// The lives of others that counted when the store was opened last, as the store has them.
+    pub lives_found: Option<Bytes>,
+    /// The lives of others that it has answered, by their nodes.
+    pub has_answered: BTreeSet<(u32, Life)>,
 }
 
 impl Node {

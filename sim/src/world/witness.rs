@@ -7,15 +7,18 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rondo_core::config::{DRIFT_MS_MAX, HLC_RESERVE_MS};
+use rondo_core::config::{DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, HLC_RESERVE_MS};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::id::Lsn;
+use rondo_core::layout::Role;
+use rondo_core::member::lives;
 use rondo_core::replica::keys;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::state::decode_state;
 
-use crate::history::{Breach, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble};
+use crate::history::{Breach, FarAhead, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble};
+use crate::rt;
 use crate::watch::describe;
 use crate::watch::shadow::{self, Known};
 use crate::watch::tap::{Observer, Seen};
@@ -58,6 +61,7 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
         })
         .collect();
     let machine = &mut world.nodes[node as usize];
+    machine.data.lives_found = content.get(lives::LIVES_KEY).map(|(head, _)| head.clone());
     machine.data.shadow.holds_mark(mark);
     machine.data.shadow.knows(known);
     if let Err(what) = machine.data.shadow.opened(&content) {
@@ -161,6 +165,47 @@ fn wrong_mark(mark: Hlc, shown_ms: u64, before: Hlc, held: Hlc) -> Option<String
     (by > 0).then(|| format!("it reserves times up to {mark}, {by} ms beyond the bound"))
 }
 
+/// A node sends a message. What answers a peer's life may leave only once the node has stored durably that this life counts. Looked
+/// at with the first answer to each life: what is stored stays.
+pub fn answers(world: &mut World, (node, to): (u32, u32), message: &Bytes) {
+    let (machine, peer) = (&world.nodes[node as usize], &world.nodes[to as usize]);
+    let (Some(id), Some(life)) = (peer.data.id, peer.data.life) else {
+        return;
+    };
+    let is_known = node == to || machine.data.has_answered.contains(&(to, life));
+    let are_own = world.teller(node) == node && world.teller(to) == to;
+    if is_known || !are_own || describe::answered(message) != Some(life) {
+        return;
+    }
+    let found = machine.data.lives_found.as_ref();
+    let stored = [machine.data.shadow.durable_head(lives::LIVES_KEY), found];
+    let counts = stored.into_iter().flatten().any(|head| lives::counts(head, id, life));
+    world.nodes[node as usize].data.has_answered.insert((to, life));
+    if !counts {
+        let what = format!(
+            "it answers n{to} in its life {} before it has stored that it counts",
+            life.boot.0
+        );
+        breach(world, node, Promise::Lives, what);
+    }
+}
+
+/// A write at `one` is acknowledged with this time: is it far ahead of what the clocks of all nodes but one have shown?
+pub fn acknowledges(world: &mut World, op: usize, version: Hlc) {
+    let shown = world.nodes.iter().map(|machine| machine.clock.highest_shown().0);
+    let mut shown: Vec<(u64, u32)> = shown.zip(0..).collect();
+    shown.sort_unstable();
+    let Some((_, fastest)) = shown.pop() else {
+        return;
+    };
+    let others = shown.pop().map_or(0, |(shown, _)| shown);
+    let by_ms = version.wall_ms().saturating_sub(others);
+    if by_ms > HLC_AHEAD_MS_MAX {
+        let (op, at) = (op as u32, rt::now());
+        world.history.lives.far_ahead.push(FarAhead { op, fastest, at, by_ms });
+    }
+}
+
 /// A node has broken a promise of its own.
 pub fn breach(world: &mut World, node: u32, of: Promise, what: String) {
     let stamp = world.note("breach", node, &[], || what.clone());
@@ -178,8 +223,10 @@ pub fn layouts(world: &World) -> Vec<LayoutView> {
             number(role.node).map(|node| node as u32)
         };
         let owners = layout.owners.iter().map(|of| of.iter().map(named).collect()).collect();
+        let zone = |role: &Role| Some((number(role.node)? as u32, role.zone.clone()));
         Some(LayoutView {
             node: node as u32,
+            zones: layout.roles.iter().filter_map(zone).collect(),
             version: layout.version,
             digest: layout.digest.clone(),
             quorums: layout.quorums,
