@@ -46,17 +46,21 @@ pub(super) fn write<D: Disk>(disk: &D, kind: &Kind, parts: &[&[u8]]) -> io::Resu
 fn find<D: Disk>(disk: &D, length: u64) -> io::Result<Option<D::File>> {
     let names = disk.list("")?;
     let has = |name: &str| names.iter().any(|known| known == name);
-    // The last change of names was cut off.
-    match (has(OLD), has(SPARE)) {
-        (true, true) => disk.remove(OLD)?,
-        (true, false) => disk.rename(OLD, SPARE)?,
-        (false, true) => {}
+    let name = match (has(SPARE), has(OLD)) {
+        (true, _) => SPARE,
+        (false, true) => OLD,
         (false, false) => return Ok(None),
-    }
+    };
+    let file = disk.open(name, Open::Existing)?;
     if has(OLD) {
+        // The last change of names was cut off.
+        if name == OLD {
+            disk.rename(OLD, SPARE)?
+        } else {
+            disk.remove(OLD)?
+        }
         disk.sync_dir("")?;
     }
-    let file = disk.open(SPARE, Open::Existing)?;
     if disk.len(&file)? == length {
         return Ok(Some(file));
     }

@@ -139,13 +139,29 @@ async fn dispatch(visit: Visit<'_>, head: &Head, sent: Bytes) -> Result<Answer, 
             dialects::key(dialect, visit, &target, head, sent).await
         }
         Route::View(view) => {
-            if let Some(query) = head.uri.query() {
-                address::parameters(query, &[]).next().transpose()?;
-            }
+            let view = asked(view, head.uri.query().unwrap_or_default())?;
             views::show(visit.front, view).await
         }
         Route::NotBuilt(what) => Err(Problem::not_built(what, "GET / lists what there is")),
     }
+}
+
+/// The picture that a query asks for.
+fn asked(view: View, query: &str) -> Result<View, Problem> {
+    let known: &[_] = if view == View::Ready { &["partitions"] } else { &[] };
+    let parameters = address::parameters(query, known);
+    let mut view = view;
+    for parameter in parameters {
+        view = match &*parameter?.1 {
+            "any" => View::Ready,
+            "all" => View::ReadyForAll,
+            other => {
+                let message = format!("`{other}` are no partitions that could be asked for");
+                return Err(Problem::bad(message, "?partitions=any or ?partitions=all"));
+            }
+        };
+    }
+    Ok(view)
 }
 
 fn target(front: &Front, keyspace: &str, key: &str) -> Result<Target, Problem> {

@@ -502,6 +502,11 @@ async fn pictures_of_the_node() {
     for target in ["/", "/live", "/ready", "/v1/status", "/v1/cluster", "/v1/ring", "/v1/storage"] {
         session.get(target).await;
     }
+    // The fake node is ready, and none of its partitions has a quorum.
+    assert_eq!(session.get("/ready?partitions=any").await, 200);
+    assert_eq!(session.get("/ready?partitions=all").await, 503);
+    assert_eq!(session.get("/ready?partitions=most").await, 400);
+    assert_eq!(session.get("/health?partitions=all").await, 400);
     session.front.stop();
     session.get("/ready").await;
     session.get("/health").await;

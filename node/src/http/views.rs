@@ -19,6 +19,8 @@ pub enum View {
     Live,
     /// `/ready`: the node serves requests, or what it waits for.
     Ready,
+    /// `/ready?partitions=all`: the node could serve a request for any key.
+    ReadyForAll,
     /// `/health`.
     Health,
     /// `/v1/status`.
@@ -59,13 +61,14 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
             return Ok(answer::with_body(StatusCode::OK, answer::TEXT, WELCOME.into()));
         }
         View::Live => return Ok(answer::json(StatusCode::OK, &json!({ "status": "live" }))),
-        View::Ready if front.is_stopping() => return Ok(ready(None)),
+        View::Ready | View::ReadyForAll if front.is_stopping() => return Ok(stopping()),
         _ => {}
     }
     let status = front.status().await?;
     let body = match view {
         View::Welcome | View::Live => unreachable!("answered above"),
-        View::Ready => return Ok(ready(Some(&status))),
+        View::Ready => return Ok(ready(&status, false)),
+        View::ReadyForAll => return Ok(ready(&status, true)),
         View::Health => health(front, &status),
         View::Status => whole(front, &status),
         View::Cluster => cluster(&status),
@@ -118,22 +121,33 @@ fn alive(status: &Status) -> usize {
     counted(status).filter(|member| member.state == "alive").count()
 }
 
-fn ready(status: Option<&Status>) -> Answer {
-    let Some(status) = status else {
-        let body = json!({ "ready": false, "waiting": ["the node is stopping"] });
-        return answer::json(StatusCode::SERVICE_UNAVAILABLE, &body);
-    };
+fn stopping() -> Answer {
+    let body = json!({ "ready": false, "waiting": ["the node is stopping"] });
+    answer::json(StatusCode::SERVICE_UNAVAILABLE, &body)
+}
+
+/// Whether the node serves; `for_all`: every partition.
+fn ready(status: &Status, for_all: bool) -> Answer {
+    let mut waiting = status.waiting.clone();
+    let lacking = status.served.filter(|served| for_all && served.lacking() > 0);
+    // What a node that is not ready waits for says it already, or says more.
+    if let Some(served) = lacking.filter(|_| status.ready) {
+        let (lacking, all) = (served.lacking(), served.partitions);
+        waiting.push(format!("{lacking} of {all} partitions lack a quorum"));
+    }
+    let is_ready = status.ready && lacking.is_none();
     let body = json!({
-        "ready": status.ready,
+        "ready": is_ready,
         "checks": {
             "engine": true,
             "layout": status.layout.is_some(),
             "quorum": status.served.is_some_and(|served| served.quorum > 0),
+            "quorum_of_all": status.served.is_some_and(|served| served.lacking() == 0),
         },
-        "waiting": status.waiting,
+        "waiting": waiting,
         "notes": status.notes,
     });
-    let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     answer::json(code, &body)
 }
 

@@ -2,8 +2,8 @@
 //! files without names beside it, which are gone when the disk is. So a full or a read-only file system says so, and
 //! nothing in the directory is changed.
 //!
-//! It is for `DataDir::open` alone, which reads everything before it writes anything: nothing that was written, renamed
-//! or removed is seen by a later read.
+//! It is for `DataDir::open` alone, which reads nothing that it has written, renamed or removed itself: no later read sees
+//! it.
 
 use std::fs::File;
 use std::io;
@@ -157,5 +157,35 @@ impl Disk for TrialDisk {
 
     fn start_read(&self, _: ReadId, _: &TrialFile, _: u64, _: usize) {
         unreachable!("a data directory is opened without work in the background");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rondo_core::id::{NodeId, SessionId};
+    use rondo_engines::data_dir::{DataDir, NewIdentity};
+
+    use super::*;
+
+    #[test]
+    fn a_trial_of_a_directory_whose_start_was_cut_off_changes_nothing() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (name, cluster) = ("n1".to_owned(), "c".to_owned());
+        let new = NewIdentity { node: NodeId(1), store: 2, name, cluster };
+        let real = OsDisk::open(dir.path(), Arc::new(drop)).expect("a directory");
+        DataDir::open(Arc::new(real), &new, SessionId(1), "bitcask", &["data"])
+            .expect("there is room");
+        let path = |name: &str| dir.path().join(name);
+        let files = || ["boot", "boot.old", "boot.spare"].map(|name| fs::read(path(name)).ok());
+        for (from, to) in [("boot.spare", "boot.old"), ("boot.old", "boot.spare")] {
+            fs::rename(path(from), path(to)).expect("it is there");
+            let before = files();
+            let trial = TrialDisk::over(dir.path()).expect("it is there");
+            let opened = DataDir::open(Arc::new(trial), &new, SessionId(2), "bitcask", &["data"]);
+            assert_eq!(opened.expect("it would start").life.boot.0, 2);
+            assert_eq!(files(), before);
+        }
     }
 }
