@@ -163,6 +163,7 @@ sites! {
     RecoveryFoundAnEmptyFile, "recovery-found-an-empty-file", 0, "opening removed a file in which nothing survived";
     RecoveryRemovedRemains, "recovery-removed-remains", 0, "opening removed what was being written when the process ended";
     RecoveryFoundADamagedHeader, "recovery-found-a-damaged-header", 0, "the header of a file had not reached the device";
+    RecoveryFoundARottenRecord, "recovery-found-a-rotten-record", 0, "opening went on with a record that cannot be read";
     RecoveryTookAnUnsyncedTail, "recovery-took-an-unsynced-tail", 0, "opening took writes that nobody had been promised";
     OpenedClean, "opened-clean", 0, "a store was opened that had been closed";
     CompactionFoundADeadRecord, "compaction-found-a-dead-record", 0, "a record died before the compaction came to it";

@@ -262,7 +262,7 @@ impl<D: Disk> Bitcask<D> {
                     }
                     copied.input_ended = !copied.damaged;
                 }
-                Some(Item::Damage { from, .. }) => {
+                Some(Item::Damage { from, .. } | Item::Rotten { offset: from, .. }) => {
                     let hole = from..walk.offset();
                     self.pass_damage(compaction, input, hole, (number, start), &mut copied);
                 }

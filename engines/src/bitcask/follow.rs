@@ -27,6 +27,12 @@
 //!
 //! Compacted files have no order and are complete before they get their names: all sound records in them
 //! are taken, and all damage is a loss.
+//!
+//! **A record of which only the body is damaged** is no loss where it was durable: its key is known, so it is taken, and
+//! whoever reads it is told that it cannot be read. It is never absent, and no older version takes its place. Beyond D it is a torn
+//! write, and in a file without a header it is damage as any other.
+
+use std::collections::BTreeSet;
 
 use rondo_core::env::Disk;
 use rondo_core::error::Result;
@@ -43,6 +49,8 @@ pub(super) struct Loaded {
     pub(super) records: Vec<(Box<[u8]>, Entry)>,
     /// Where the data ends.
     pub(super) end: u64,
+    /// Records of them that cannot be read: where they lie.
+    pub(super) rotten: BTreeSet<u32>,
     /// Sound records, marks included, that may not be durable: where they lie, and their bytes.
     pub(super) uncertain: Vec<(u64, Vec<u8>)>,
     /// What lies behind the end and was never promised.
@@ -101,7 +109,18 @@ impl Follow {
         while let Some(item) = walk.next()? {
             let (at, behind) = (item.offset(), loaded.behind.and(&item));
             match item {
-                Item::Damage { from, .. } => damage_at = damage_at.or(Some(from)),
+                Item::Rotten { offset, header, bytes }
+                    if is_headed && header.lsn <= self.durable =>
+                {
+                    let at = damage_at.take().unwrap_or(offset);
+                    let record = Record { offset, header, bytes };
+                    if self.take_durable(&record, at, &mut partial, &mut loaded) {
+                        loaded.rotten.insert(offset as u32);
+                    }
+                }
+                Item::Damage { from: at, .. } | Item::Rotten { offset: at, .. } => {
+                    damage_at = damage_at.or(Some(at));
+                }
                 Item::Record { offset, header, bytes } if header.has(MARK) => {
                     if !self.broken && partial.whole && damage_at.is_none() {
                         loaded.end = offset + bytes.len() as u64;
@@ -309,8 +328,14 @@ impl Remains {
 impl Loaded {
     /// Of a file without records.
     pub(super) fn new() -> Loaded {
-        let (end, behind) = (FILE_HEADER as u64, Remains::default());
-        Loaded { records: Vec::new(), end, uncertain: Vec::new(), behind, losses: Vec::new() }
+        Loaded {
+            records: Vec::new(),
+            end: FILE_HEADER as u64,
+            rotten: BTreeSet::new(),
+            uncertain: Vec::new(),
+            behind: Remains::default(),
+            losses: Vec::new(),
+        }
     }
 
     fn take(&mut self, key: &[u8], entry: Entry) {
@@ -390,7 +415,7 @@ pub(super) fn read_complete<D: Disk>(
         match item {
             Item::Damage { from, what } => hole = hole.or(Some((from, what))),
             Item::Record { header, .. } if header.has(MARK) => {}
-            Item::Record { offset, header, bytes } => {
+            Item::Record { offset, header, bytes } | Item::Rotten { offset, header, bytes } => {
                 let follows = sequence.take(&header);
                 if let Some((from, what)) = hole.take().filter(|_| !follows) {
                     loaded.miss(from, what);
@@ -416,6 +441,12 @@ pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Resu
         match item {
             Item::Damage { from, what } => {
                 loaded.miss(from, what);
+            }
+            Item::Rotten { offset, header, bytes } => {
+                let record = Record { offset, header, bytes };
+                loaded.end = record.end();
+                loaded.take(record.key(), record.entry());
+                loaded.rotten.insert(offset as u32);
             }
             Item::Record { offset, header, bytes } => {
                 let record = Record { offset, header, bytes };

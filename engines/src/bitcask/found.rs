@@ -5,6 +5,10 @@
 //! tell them apart. A file has its `.made` only when something in it is durable (`notes`): all of a compacted file, the first
 //! write of a log. And the data directory lists how long each file was, all of it durable. A file with a `.gone` holds nothing any more.
 //!
+//! **A header that is damaged** is known from the hint, which is written of files that do not change any more: what kind of file it
+//! is, and for a log the first write, so the one before it too. Of records that are damaged with it the hint has the keys
+//! (`unreadable`).
+//!
 //! Left out: a log that is neither listed nor noted. What is missing of it the rule sees, as far as its writes were named as
 //! durable (`follow`).
 
@@ -15,7 +19,7 @@ use rondo_core::error::{Error, Result};
 use rondo_core::{buggify, sometimes};
 
 use super::file_path;
-use super::hint::Hint;
+use super::hint::{Hint, Summary};
 use super::record::{self, BadHeader, FILE_HEADER, FileHeader, Kind, MARK};
 use super::walk::{Item, Walk};
 
@@ -26,6 +30,8 @@ pub(super) struct Found<F> {
     pub(super) len: u64,
     pub(super) header: Option<FileHeader>,
     pub(super) hint: Option<Hint<F>>,
+    /// Whether the header was damaged, and the hint has told what it said.
+    pub(super) is_told: bool,
     /// It held something durable up to here at least, in bytes; 0 when nobody says so.
     pub(super) held: u64,
 }
@@ -80,6 +86,11 @@ pub(super) fn look<D: Disk>(
         let is_needed = found.header.is_none();
         found.hint = hint
             .filter(|hint| !hint.summary.damaged && (is_needed || !buggify!(disk, HintDistrusted)));
+        if is_needed {
+            found.header =
+                found.hint.as_ref().and_then(|hint| told_header(found.number, salt, hint));
+            found.is_told = found.header.is_some();
+        }
     }
     assert!(files.iter().all(|found| found.number < next_number), "numbers are new");
     let durable = durable_named(disk, salt, &files)?;
@@ -133,7 +144,15 @@ fn open_file<D: Disk>(disk: &D, dir: &str, number: u32, held: u64) -> Result<Fou
             return Err(Error::UnknownVersion { what: "a Bitcask data file", found });
         }
     };
-    Ok(Found { number, file, len, header, hint: None, held })
+    Ok(Found { number, file, len, header, hint: None, is_told: false, held })
+}
+
+/// What the header of a file said, as far as its hint knows it. A file without records has none.
+fn told_header<F>(number: u32, salt: u64, hint: &Hint<F>) -> Option<FileHeader> {
+    let Summary { kind, entries, lsn_min, .. } = hint.summary;
+    let kind = kind.filter(|_| entries > 0)?;
+    let base = if kind == Kind::Log { lsn_min.checked_sub(1)? } else { 0 };
+    Some(FileHeader { kind, number, salt, base, durable: 0 })
 }
 
 /// D of the rule.

@@ -18,8 +18,8 @@
 //! | 17 | 2 | length of the key |
 //! | 19 | | key |
 //!
-//! The trailer has CRC and zero entries as above, then `rondohnt` and nine numbers of 8 bytes: see
-//! `Summary`. A key has one entry, of its newest record in the file; keys go up strictly.
+//! The trailer has CRC and zero entries as above, then `rondohnt` and ten numbers of 8 bytes: the format, which is 2, those of
+//! `Summary`, the number of blocks, and the kind of the data file (1 log, 2 compacted), which format 1 lacks. A key has one entry, of its newest record in the file; keys go up strictly.
 //!
 //! A hint is never trusted: `open` reads all of it and checks every block, the order, and that each
 //! entry lies inside the data file. What does not fit is as good as absent, and is built anew. It is
@@ -29,13 +29,15 @@ use std::io;
 
 use rondo_core::env::{Disk, Open};
 
-use super::record::{FILE_HEADER, HEADER, seeded, u32_at, u64_at};
+use super::record::{FILE_HEADER, HEADER, Kind, seeded, u32_at, u64_at};
 use super::table::{Entry, Table};
 
 pub(super) const BLOCK: usize = 16 << 10;
 const BLOCK_HEADER: usize = 6;
 const ENTRY_HEADER: usize = 19;
 const MAGIC: &[u8; 8] = b"rondohnt";
+/// The format that is written; earlier ones are read.
+const FORMAT: u64 = 2;
 /// Blocks are read this many at a time while all of them are read.
 const BLOCKS_AT_ONCE: usize = 16;
 
@@ -56,6 +58,8 @@ pub(super) struct Summary {
     pub(super) damaged: bool,
     /// The highest durable Lsn that the data file names.
     pub(super) marked: u64,
+    /// What the data file is; `None` in format 1.
+    pub(super) kind: Option<Kind>,
 }
 
 /// A hint file that has been checked.
@@ -170,7 +174,7 @@ impl<F: Clone> Writer<F> {
         assert!(summary.tombstones <= summary.entries, "a tombstone is an entry");
         let mut trailer = vec![0; BLOCK];
         let numbers = [
-            1,
+            FORMAT,
             summary.end,
             summary.lsn_min,
             summary.lsn_max,
@@ -179,6 +183,7 @@ impl<F: Clone> Writer<F> {
             u64::from(summary.damaged),
             summary.marked,
             u64::from(self.blocks),
+            summary.kind.map_or(0, |kind| u64::from(kind.code())),
         ];
         trailer[BLOCK_HEADER..BLOCK_HEADER + 8].copy_from_slice(MAGIC);
         for (at, number) in numbers.iter().enumerate() {
@@ -240,7 +245,7 @@ impl<F: Clone> Hint<F> {
         }
         let number = |at: usize| u64_at(&block, BLOCK_HEADER + 8 + at * 8);
         let known = block[BLOCK_HEADER..BLOCK_HEADER + 8] == *MAGIC
-            && number(0) == 1
+            && (1..=FORMAT).contains(&number(0))
             && number(8) == u64::from(self.blocks);
         let summary = Summary {
             end: number(1),
@@ -250,6 +255,8 @@ impl<F: Clone> Hint<F> {
             tombstones: number(5),
             damaged: number(6) != 0,
             marked: number(7),
+            // Format 1 has zeroes here.
+            kind: u8::try_from(number(9)).ok().and_then(Kind::of),
         };
         Ok(known.then_some(summary))
     }
@@ -404,4 +411,53 @@ fn put_entry(out: &mut Vec<u8>, key: &[u8], entry: Entry) {
 fn seal(block: &mut [u8], seed: u32, number: u32) {
     let crc = seeded(seed ^ number, &block[4..]);
     block[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mem_disk::MemDisk;
+
+    const SEED: u32 = 5;
+
+    /// A hint of one key, written in this format.
+    fn written(disk: &MemDisk, format: u64) -> Summary {
+        let entry = Entry { lsn: 3, offset: 44, len: 40, deleted: false };
+        let table = Table::from_records(vec![(b"k"[..].into(), entry)]);
+        let mut writer = Writer::create(disk, "hint", SEED).unwrap();
+        writer.step(disk, &table, usize::MAX).unwrap();
+        let summary = Summary {
+            end: 84,
+            lsn_min: 3,
+            lsn_max: 3,
+            entries: 1,
+            kind: Some(Kind::Compacted),
+            ..Summary::default()
+        };
+        writer.end(disk, summary).unwrap();
+        let mut trailer = disk.content("hint").unwrap().split_off(BLOCK);
+        let at = |number: usize| BLOCK_HEADER + 8 + number * 8;
+        trailer[at(0)..at(1)].copy_from_slice(&format.to_le_bytes());
+        if format == 1 {
+            trailer[at(9)..at(10)].fill(0);
+        }
+        seal(&mut trailer, SEED, 1);
+        disk.write_at(writer.file(), &[&trailer], BLOCK as u64).unwrap();
+        summary
+    }
+
+    #[test]
+    fn hints_of_this_format_and_the_one_before_are_read() {
+        for format in 0..=3 {
+            let disk = MemDisk::new();
+            let summary = written(&disk, format);
+            let found = Hint::open(&disk, "hint", SEED, 84).unwrap().map(|hint| hint.summary);
+            let expected = match format {
+                1 => Some(Summary { kind: None, ..summary }),
+                2 => Some(summary),
+                _ => None,
+            };
+            assert_eq!(found, expected, "format {format}");
+        }
+    }
 }

@@ -26,6 +26,7 @@ impl<D: Disk> Bitcask<D> {
             tombstones: file.tombstones,
             damaged: file.damaged,
             marked: self.syncing.durable,
+            kind: Some(file.kind),
         }
     }
 

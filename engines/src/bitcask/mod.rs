@@ -50,6 +50,8 @@ mod copy;
 
 mod notes;
 
+mod unreadable;
+
 mod room;
 
 mod compaction;

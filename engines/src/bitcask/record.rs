@@ -123,15 +123,30 @@ pub(super) fn seed(salt: u64, number: u32) -> u32 {
     xxh3_64_with_seed(&number.to_le_bytes(), salt) as u32
 }
 
+impl Kind {
+    /// Its number in a file.
+    pub(super) const fn code(self) -> u8 {
+        match self {
+            Kind::Log => 1,
+            Kind::Compacted => 2,
+        }
+    }
+
+    pub(super) const fn of(code: u8) -> Option<Kind> {
+        match code {
+            1 => Some(Kind::Log),
+            2 => Some(Kind::Compacted),
+            _ => None,
+        }
+    }
+}
+
 impl FileHeader {
     pub(super) fn encode(&self) -> [u8; FILE_HEADER] {
         let mut bytes = [0; FILE_HEADER];
         bytes[..7].copy_from_slice(MAGIC);
         bytes[7] = VERSION;
-        bytes[8] = match self.kind {
-            Kind::Log => 1,
-            Kind::Compacted => 2,
-        };
+        bytes[8] = self.kind.code();
         bytes[12..16].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.salt.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.base.to_le_bytes());
@@ -152,11 +167,7 @@ impl FileHeader {
         if !(VERSION_MIN..=VERSION).contains(&bytes[7]) {
             return Err(BadHeader::Other(bytes[7]));
         }
-        let kind = match bytes[8] {
-            1 => Kind::Log,
-            2 => Kind::Compacted,
-            _ => return Err(BadHeader::Damaged),
-        };
+        let kind = Kind::of(bytes[8]).ok_or(BadHeader::Damaged)?;
         Ok(FileHeader {
             kind,
             number: u32_at(bytes, 12),

@@ -53,6 +53,8 @@ struct Tail {
     again: Vec<(u64, Vec<u8>)>,
     /// Cut what was never promised, which is this.
     cut: Option<Remains>,
+    /// The records that cannot be read, of keys that are known.
+    unreadable: Vec<(Box<[u8]>, Entry)>,
 }
 
 /// See `Bitcask::open`.
@@ -77,6 +79,8 @@ pub(super) fn open<D: Disk>(
             None => Some(0),
         })
         .collect();
+    let told = found.iter().filter(|found| found.is_told).map(|found| found.number);
+    let told: Vec<u32> = told.collect();
     for (at, found) in found.into_iter().enumerate() {
         let next_base = bases[at + 1..].iter().flatten().next().copied();
         let number = found.number;
@@ -97,7 +101,8 @@ pub(super) fn open<D: Disk>(
     }
     tails.iter().try_for_each(|tail| bitcask.look_again(tail))?;
     let has_tails = !tails.is_empty();
-    tails.into_iter().try_for_each(|tail| bitcask.settle(tail))?;
+    let unreadable = tails.into_iter().map(|tail| bitcask.settle(tail));
+    let unreadable = unreadable.collect::<Result<Vec<_>>>()?;
     if has_tails {
         bitcask.disk.sync_dir(&bitcask.names.dir)?;
     }
@@ -111,6 +116,8 @@ pub(super) fn open<D: Disk>(
     bitcask.names.listed_below = bitcask.names.next_number;
     bitcask.names.noted_log = bitcask.active.number;
     bitcask.fill_keydir()?;
+    unreadable.into_iter().for_each(|(number, records)| bitcask.note_unreadable(number, &records));
+    told.into_iter().try_for_each(|number| bitcask.look_over(number))?;
     if opened.lost.is_empty() {
         bitcask.invariants();
     }
@@ -207,9 +214,12 @@ impl<D: Disk> Bitcask<D> {
         let mut again = std::mem::take(&mut loaded.uncertain);
         again.retain(|(at, _)| *at < loaded.end);
         let cut = (loaded.end < found.len).then_some(loaded.behind);
-        let tail = Tail { number: found.number, again, cut };
         file.end = loaded.end.max(FILE_HEADER as u64);
         loaded.records.iter().for_each(|(_, entry)| file.note_lsn(entry.lsn));
+        let records = loaded.records.iter();
+        let is_rotten = |(_, entry): &&(Box<[u8]>, Entry)| loaded.rotten.contains(&entry.offset);
+        let unreadable = records.filter(is_rotten).cloned().collect();
+        let tail = Tail { number: found.number, again, cut, unreadable };
         let table = Table::from_records(std::mem::take(&mut loaded.records));
         if table.len() == 0 && loaded.losses.is_empty() && loaded.end < found.held {
             loaded.miss(0, "nothing is left of it, and it held data");
@@ -246,9 +256,9 @@ impl<D: Disk> Bitcask<D> {
         Err(Error::Corrupt { file, offset: self.files[&number].end, what: what.to_owned() })
     }
 
-    /// Makes durable what was taken of a file, and cuts off what was never promised.
-    fn settle(&self, tail: Tail) -> Result<()> {
-        let Tail { number, again, cut } = tail;
+    /// Makes durable what was taken of a file, and cuts off what was never promised. Answers what of it cannot be read.
+    fn settle(&self, tail: Tail) -> Result<(u32, Vec<(Box<[u8]>, Entry)>)> {
+        let Tail { number, again, cut, unreadable } = tail;
         let file = &self.files[&number].file;
         let end = self.files[&number].end;
         let is_kept = |(at, bytes): &(u64, Vec<u8>)| at + bytes.len() as u64 <= end;
@@ -260,7 +270,8 @@ impl<D: Disk> Bitcask<D> {
             self.disk.write_at(file, &[&bytes], at)?;
         }
         // Also what only the operating system held: from here on all of it counts as durable.
-        Ok(self.disk.sync_now(file)?)
+        self.disk.sync_now(file)?;
+        Ok((number, unreadable))
     }
 
     /// Whether a file whose header is damaged ends as a compacted file does.
@@ -315,14 +326,7 @@ impl<D: Disk> Bitcask<D> {
                 *live.entry(file).or_default() += u64::from(entry.len);
             }
         });
-        result.map_err(|stop| match stop {
-            Stop::Disk(error) => Error::Disk(error),
-            Stop::Damaged(number) => Error::Corrupt {
-                file: self.path(number, "hint"),
-                offset: 0,
-                what: "the hint changed while it was read; open the store again".to_owned(),
-            },
-        })?;
+        result.map_err(|stop| self.stopped(stop))?;
         self.keydir = keydir;
         self.counts.own_records = own_records;
         for (number, bytes) in live {

@@ -3,13 +3,13 @@
 //! A short read is no end: the file's length is asked once, and anything shorter is an error
 //! (basho/bitcask e3ae214 took a full last chunk for the end). Damage is reported as a range of bytes;
 //! a record whose head is sound and whose body is not is damage of exactly its length, so that bytes
-//! inside a value are never looked at as records while its head stands.
+//! inside a value are never looked at as records while its head stands; it is told apart, since its key is known.
 
 use std::io;
 
 use rondo_core::env::Disk;
 
-use super::record::{self, FILE_HEADER, HEADER, Header, RECORD_BYTES_MAX};
+use super::record::{self, FILE_HEADER, HEADER, Header, MARK, RECORD_BYTES_MAX};
 
 const CHUNK: usize = 1 << 20;
 
@@ -17,6 +17,8 @@ const CHUNK: usize = 1 << 20;
 pub(super) enum Item<'a> {
     /// A sound record; `bytes` is all of it.
     Record { offset: u64, header: Header, bytes: &'a [u8] },
+    /// A record whose body is damaged, and whose head, key and Lsn are sound; `bytes` is all of it.
+    Rotten { offset: u64, header: Header, bytes: &'a [u8] },
     /// Bytes that are no sound record and not only zeroes; something sound follows, or the end.
     Damage { from: u64, what: &'static str },
 }
@@ -25,7 +27,9 @@ impl Item<'_> {
     /// Where it starts.
     pub(super) fn offset(&self) -> u64 {
         match self {
-            Item::Record { offset, .. } | Item::Damage { from: offset, .. } => *offset,
+            Item::Record { offset, .. }
+            | Item::Rotten { offset, .. }
+            | Item::Damage { from: offset, .. } => *offset,
         }
     }
 }
@@ -83,7 +87,11 @@ impl<'a, D: Disk> Walk<'a, D> {
             Err((Some(header), what)) => {
                 let to = self.end.min(from + header.len() as u64);
                 self.at = to;
-                return Ok(Some(Item::Damage { from, what }));
+                if to < from + header.len() as u64 || header.has(MARK) {
+                    return Ok(Some(Item::Damage { from, what }));
+                }
+                let bytes = self.bytes(from, header.len())?;
+                return Ok(Some(Item::Rotten { offset: from, header, bytes }));
             }
             Err((None, what)) => what,
         };

@@ -94,7 +94,8 @@ fn damage_in_the_middle_is_reported_and_the_rest_is_there() {
     disk.remove("store/0000000001.hint").unwrap();
     let at = disk.content("store/0000000001.data").unwrap();
     let at = at.windows(4).position(|w| w == b"3:2:").unwrap() as u64;
-    disk.flip_bit("store/0000000001.data", at, 0);
+    // In the head, which lies before the value: nobody knows whose it was.
+    disk.flip_bit("store/0000000001.data", at - 1, 0);
     for _ in 0..2 {
         let (mut engine, opened) = open(&disk, how).unwrap();
         assert_eq!(opened.lost.len(), 1, "{:?}", opened.lost);
