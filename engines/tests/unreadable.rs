@@ -146,7 +146,7 @@ fn a_start_tells_of_what_is_alive_and_of_nothing_else() {
     let (mut engine, opened) = open(&disk);
     assert_eq!(opened.lost, []);
     assert_eq!(engine.take_damaged(), [Bytes::from("b")]);
-    assert_eq!(engine.take_damaged(), [Bytes::new(); 0], "each is told once");
+    assert!(engine.take_damaged().is_empty(), "each is told once");
     assert_eq!(serial(&mut engine, "a").unwrap(), Some(2));
     assert_eq!(serial(&mut engine, "c").unwrap(), None);
     assert_eq!(engine.stats().damaged, 1);

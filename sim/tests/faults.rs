@@ -402,3 +402,13 @@ fn a_node_is_found_at_another_address_and_after_many_lives() {
         ("many lives", lives, |outcome| boots(outcome) > 30),
     ]);
 }
+
+/// Values rot in a log that has no hint yet. Their keys are known, so the next start needs nobody's repair.
+#[test]
+fn a_node_starts_although_values_in_its_log_have_rotted() {
+    let text = include_str!("../corpus/rot-before-a-start.json");
+    let outcome = run_it(&Scenario::from_json(text).expect("a scenario"));
+    assert_eq!((boots(&outcome), lines(&outcome, "exit", 0).count()), (2, 0));
+    assert_eq!(lines(&outcome, "repair", 0).count(), 0);
+    assert!(failed_a_question(&outcome), "what cannot be read is not absent");
+}

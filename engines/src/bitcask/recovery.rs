@@ -46,6 +46,9 @@ use super::{
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
 
+/// Keys with their records.
+type Records = Vec<(Box<[u8]>, Entry)>;
+
 /// What opening has to do with a file whose records were read.
 struct Tail {
     number: u32,
@@ -54,7 +57,7 @@ struct Tail {
     /// Cut what was never promised, which is this.
     cut: Option<Remains>,
     /// The records that cannot be read, of keys that are known.
-    unreadable: Vec<(Box<[u8]>, Entry)>,
+    unreadable: Records,
 }
 
 /// See `Bitcask::open`.
@@ -257,7 +260,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     /// Makes durable what was taken of a file, and cuts off what was never promised. Answers what of it cannot be read.
-    fn settle(&self, tail: Tail) -> Result<(u32, Vec<(Box<[u8]>, Entry)>)> {
+    fn settle(&self, tail: Tail) -> Result<(u32, Records)> {
         let Tail { number, again, cut, unreadable } = tail;
         let file = &self.files[&number].file;
         let end = self.files[&number].end;

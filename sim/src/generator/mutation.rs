@@ -82,6 +82,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "refused-but-cut",
     "refused-but-written",
     "rot-and-too-few-others",
+    "rot-before-a-start",
     "rot-takes-an-unheard-dot",
     "rot-that-lasts",
     "seen-after-the-start",
