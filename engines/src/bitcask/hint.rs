@@ -19,7 +19,8 @@
 //! | 19 | | key |
 //!
 //! The trailer has CRC and zero entries as above, then `rondohnt` and ten numbers of 8 bytes: the format, which is 2, those of
-//! `Summary`, the number of blocks, and the kind of the data file (1 log, 2 compacted), which format 1 lacks. A key has one entry, of its newest record in the file; keys go up strictly.
+//! `Summary`, the number of blocks, and the kind of the data file (1 log, 2 compacted), which format 1 lacks. A key has one
+//! entry, of its newest record in the file; keys go up strictly.
 //!
 //! A hint is never trusted: `open` reads all of it and checks every block, the order, and that each
 //! entry lies inside the data file. What does not fit is as good as absent, and is built anew. It is
