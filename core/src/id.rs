@@ -33,7 +33,7 @@ number! {
     PartitionId(u16)
 }
 number! {
-    /// A group: all keyspaces of equal N and engine. There is one so far, 0.
+    /// A group: all keyspaces of equal N and engine.
     GroupId(u16)
 }
 number! {
@@ -81,6 +81,11 @@ pub struct Unit {
     pub group: GroupId,
     /// The partition.
     pub partition: PartitionId,
+}
+
+impl GroupId {
+    /// The group that every cluster begins with.
+    pub const FIRST: GroupId = GroupId(0);
 }
 
 /// One life of a node: which time its data directory was opened, and by whom. Two processes on copies of one directory

@@ -8,10 +8,10 @@
 use smallvec::SmallVec;
 
 use crate::config::{LAYOUTS_LIVE_MAX, REPLICAS_MAX};
-use crate::id::{LayoutVersion, NodeId, PartitionId};
+use crate::id::{LayoutVersion, NodeId, Unit};
 use crate::layout::keyspace::Level;
 use crate::layout::live::LiveLayout;
-use crate::layout::{Layout, Quorums};
+use crate::layout::{Group, Layout, Quorums};
 
 const _: () = assert!(REPLICAS_MAX * LAYOUTS_LIVE_MAX <= 64, "the bits of a set of primaries");
 
@@ -77,21 +77,25 @@ struct Owners {
 }
 
 impl Primaries {
-    /// The owners of a partition under each of these layouts, of which the newest is last and its owners are preferred.
+    /// The owners of a unit under each of these layouts, of which the newest is last and its owners are preferred. A layout that
+    /// does not have the unit's group needs nobody.
     #[must_use]
-    pub fn under(live: &[LiveLayout], partition: PartitionId) -> Primaries {
+    pub fn under(live: &[LiveLayout], unit: Unit) -> Primaries {
         assert!(live.len() <= LAYOUTS_LIVE_MAX, "{} layouts are live", live.len());
         let mut primaries = Primaries::default();
         for LiveLayout { layout, .. } in live.iter().rev() {
             let mut members = Members::NONE;
-            for node in layout.primaries(partition) {
+            let Some(group) = layout.group(unit.group) else {
+                continue;
+            };
+            for node in layout.primaries(unit) {
                 let at = primaries.position(node).unwrap_or_else(|| {
                     primaries.nodes.push(node);
                     primaries.nodes.len() - 1
                 });
                 members.add(at);
             }
-            let (version, quorums) = (layout.version(), layout.quorums());
+            let (version, quorums) = (layout.version(), group.quorums);
             primaries.owners.insert(0, Owners { version, members, quorums });
         }
         primaries
@@ -197,7 +201,7 @@ impl Needs {
     }
 }
 
-/// What can be done with the keys of one partition at level `quorum`, with the nodes that are reached.
+/// What can be done with the keys of one unit at level `quorum`, with the nodes that are reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// Too few of the primaries are reached for a read, or for a write.
@@ -208,11 +212,13 @@ pub enum Reach {
     Whole,
 }
 
-/// How much of a partition is reached.
+/// How much of a unit is reached.
 #[must_use]
-pub fn reach(layout: &Layout, partition: PartitionId, is_up: impl Fn(NodeId) -> bool) -> Reach {
-    let Quorums { n, r, w } = layout.quorums();
-    let up = layout.primaries(partition).filter(|&node| is_up(node)).count();
+pub fn reach(layout: &Layout, unit: Unit, is_up: impl Fn(NodeId) -> bool) -> Reach {
+    let Some(&Group { quorums: Quorums { n, r, w }, .. }) = layout.group(unit.group) else {
+        return Reach::TooFew;
+    };
+    let up = layout.primaries(unit).filter(|&node| is_up(node)).count();
     match up {
         up if up == usize::from(n) => Reach::Whole,
         up if up >= usize::from(r.max(w)) => Reach::Quorum,
@@ -342,14 +348,14 @@ mod tests {
         let roles = nodes.into_iter().map(role).collect();
         let first = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
         let version = LayoutVersion(version);
-        let parts = LayoutParts { version, ..first.to_parts() };
+        let parts = LayoutParts { version, ..first.parts().clone() };
         let layout = Arc::new(Layout::from_parts(parts).expect("a sound layout"));
         LiveLayout { layout, reference: LayoutRef { version, digest: 1 } }
     }
 
     fn needs(level: Level, quorums: Quorums) -> Needs {
         let layout = live(1, quorums, 1..=u128::from(quorums.n));
-        Needs::at(level, &Primaries::under(&[layout], PartitionId(0)))
+        Needs::at(level, &Primaries::under(&[layout], Unit::default()))
     }
 
     const USUAL: Quorums = Quorums { n: 3, r: 2, w: 2 };
@@ -395,7 +401,7 @@ mod tests {
     #[test]
     fn while_two_layouts_are_live_a_write_needs_w_in_each_and_a_node_of_both_counts_in_both() {
         let layouts = [live(1, USUAL, 1..=3), live(2, USUAL, 3..=5)];
-        let primaries = Primaries::under(&layouts, PartitionId(0));
+        let primaries = Primaries::under(&layouts, Unit::default());
         assert_eq!(primaries.nodes().len(), 5, "each node once");
         let at = |node| primaries.position(NodeId(node)).expect("an owner");
         let needs = Needs::at(Level::Quorum, &primaries);
@@ -426,7 +432,7 @@ mod tests {
             Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()])
         };
         let reached =
-            |layout: &Layout, up: u128| reach(layout, PartitionId(0), |node| node.0 <= up);
+            |layout: &Layout, up: u128| reach(layout, Unit::default(), |node| node.0 <= up);
         let usual = layout(Quorums { n: 3, r: 2, w: 2 });
         let all = [Reach::TooFew, Reach::TooFew, Reach::Quorum, Reach::Whole];
         assert_eq!([0, 1, 2, 3].map(|up| reached(&usual, up)), all);

@@ -32,7 +32,7 @@ use crate::config::{BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, PA
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::env::{Mono, Wall};
 use crate::error::{Error, Result};
-use crate::id::Lsn;
+use crate::id::{Lsn, Unit};
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
 use crate::version::hlc::{Hlc, HybridClock};
@@ -218,12 +218,12 @@ fn is_deleted(state: &VersionSet) -> bool {
     versions.peek().is_some() && versions.all(|(_, version)| version.tombstone)
 }
 
-fn store(key: &KeyRef, state: &VersionSet) -> Result<Change> {
+fn store(key: &KeyRef, unit: Unit, state: &VersionSet) -> Result<Change> {
     let (head, body) = encode_state(state);
     let body_bytes: usize = body.iter().map(Bytes::len).sum();
     // Never what could not be read back.
     if !state.fits() || head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
         return Err(Error::Full("the key's versions do not fit in one record"));
     }
-    Ok(Change::Put { key: data_key(key), head, body, delta: 0 })
+    Ok(Change::Put { key: data_key(unit.group, key), head, body, delta: 0 })
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::budget::{Gauge, Memory};
 use crate::engine::EngineStats;
-use crate::id::{NodeId, PartitionId};
+use crate::id::NodeId;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
 use crate::quorum::{self, Reach};
 use crate::wire::client::Reply;
@@ -69,7 +69,7 @@ pub struct LayoutStatus {
     pub digest: String,
     /// Partitions of the token space.
     pub partitions: u16,
-    /// Effective n, R and W.
+    /// Effective n, R and W of the first group.
     pub quorums: Quorums,
     /// What was asked for.
     pub wanted: Quorums,
@@ -85,20 +85,17 @@ impl LayoutStatus {
     /// The picture of a layout.
     #[must_use]
     pub fn new(layout: &Layout, reference: LayoutRef) -> LayoutStatus {
-        let parts = layout.to_parts();
+        let group = &layout.groups()[0];
+        let owners = group.owners.chunks(usize::from(group.quorums.n));
         LayoutStatus {
             version: reference.version.0,
             digest: format!("{:032x}", reference.digest),
-            partitions: parts.partitions,
-            quorums: parts.quorums,
-            wanted: parts.wanted,
-            owners: parts
-                .owners
-                .chunks(usize::from(parts.quorums.n))
-                .map(<[u16]>::to_vec)
-                .collect(),
-            roles: parts.roles,
-            keyspaces: parts.keyspaces.into_iter().map(|keyspace| keyspace.name).collect(),
+            partitions: layout.partitions(),
+            quorums: group.quorums,
+            wanted: group.wanted,
+            owners: owners.map(<[u16]>::to_vec).collect(),
+            roles: layout.roles().to_vec(),
+            keyspaces: layout.keyspaces().iter().map(|keyspace| keyspace.name.clone()).collect(),
         }
     }
 }
@@ -135,7 +132,7 @@ impl MemoryStatus {
 /// How many partitions can be served with the nodes that are reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 pub struct Served {
-    /// All partitions.
+    /// All partitions, of each group of keyspaces.
     pub partitions: u64,
     /// Those with enough primaries for a read and a write at `quorum`.
     pub quorum: u64,
@@ -147,9 +144,9 @@ impl Served {
     /// Counts the partitions of `layout`, when `reached` says which nodes are.
     #[must_use]
     pub fn new(layout: &Layout, reached: impl Fn(NodeId) -> bool) -> Served {
-        let all = (0..layout.partitions()).map(PartitionId);
-        let mut served = Served { partitions: u64::from(layout.partitions()), quorum: 0, whole: 0 };
-        for reach in all.map(|partition| quorum::reach(layout, partition, &reached)) {
+        let mut served = Served { partitions: 0, quorum: 0, whole: 0 };
+        for reach in layout.units().map(|unit| quorum::reach(layout, unit, &reached)) {
+            served.partitions += 1;
             served.quorum += u64::from(reach != Reach::TooFew);
             served.whole += u64::from(reach == Reach::Whole);
         }

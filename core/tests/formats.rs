@@ -21,7 +21,9 @@ use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
-use rondo_core::wire::member::{Counted, Gossip, Introduction, decode_gossip, encode_gossip};
+use rondo_core::wire::member::{
+    Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip,
+};
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
 
@@ -152,8 +154,7 @@ fn gossip() -> Gossip {
         cluster: "c".to_owned(),
         me: me.clone(),
         wall: Wall(1_000),
-        layout: LayoutRef::default(),
-        live: true,
+        endorsed: Endorsement { layout: LayoutRef::default(), live: true },
         hears: vec![NodeId(1)],
         leaves: false,
         denied: false,

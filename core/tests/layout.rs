@@ -2,10 +2,11 @@
 
 use proptest::prelude::{Strategy, any, prop, prop_assert, proptest};
 use proptest::test_runner::{Config, FileFailurePersistence};
-use rondo_core::config::{NODES_MAX, PARTITIONS_MAX};
-use rondo_core::id::{KeyspaceId, LayoutVersion, NodeId, PartitionId, Token};
+use rondo_core::config::{NODES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
+use rondo_core::id::{GroupId, KeyspaceId, LayoutVersion, NodeId, PartitionId, Token, Unit};
 use rondo_core::layout::keyspace::{Keyspace, Level, partition, token};
-use rondo_core::layout::{Layout, LayoutParts, Quorums, Role};
+use rondo_core::layout::{Group, Layout, LayoutParts, Quorums, Role};
+use rondo_core::wire::layout::{decode_layout, encode_layout};
 
 fn role(id: u128) -> Role {
     Role { node: NodeId(id), name: format!("n{id}"), weight: 1, zone: String::new() }
@@ -19,7 +20,7 @@ fn layout(nodes: u128) -> Layout {
 
 /// Whether a layout with this change is still taken from outside.
 fn taken(change: impl FnOnce(&mut LayoutParts)) -> bool {
-    let mut parts = layout(4).to_parts();
+    let mut parts = layout(4).parts().clone();
     change(&mut parts);
     Layout::from_parts(parts).is_some()
 }
@@ -80,7 +81,8 @@ fn the_order_of_the_roles_does_not_matter() {
 fn a_layout_answers_who_owns_what() {
     let layout = layout(4);
     assert!(layout.has(NodeId(4)) && !layout.has(NodeId(5)));
-    for at in (0..layout.partitions()).map(PartitionId) {
+    assert_eq!(layout.units().count(), 16);
+    for at in layout.units() {
         let primaries: Vec<NodeId> = layout.primaries(at).collect();
         assert_eq!(primaries.len(), 3);
         for node in (1..=4).map(NodeId) {
@@ -93,7 +95,7 @@ fn a_layout_answers_who_owns_what() {
 #[test]
 fn what_was_taken_apart_is_put_together_again() {
     let layout = layout(4);
-    assert_eq!(Layout::from_parts(layout.to_parts()), Some(layout));
+    assert_eq!(Layout::from_parts(layout.parts().clone()), Some(layout));
 }
 
 #[test]
@@ -103,18 +105,24 @@ fn an_unsound_layout_is_refused() {
     assert!(!taken(|parts| parts.partitions = 12));
     assert!(!taken(|parts| parts.partitions = 1 << 15));
     assert!(!taken(|parts| parts.partitions = 8), "fewer partitions than owners");
-    assert!(!taken(|parts| parts.quorums.n = 0));
-    assert!(!taken(|parts| parts.quorums = Quorums { n: 0, r: 0, w: 0 }));
-    assert!(!taken(|parts| parts.quorums.n = 255));
-    assert!(!taken(|parts| parts.quorums.r = 0));
-    assert!(!taken(|parts| parts.quorums.w = 4));
+    assert!(!taken(|parts| parts.groups[0].quorums.n = 0));
+    assert!(!taken(|parts| parts.groups[0].quorums = Quorums { n: 0, r: 0, w: 0 }));
+    assert!(!taken(|parts| parts.groups[0].quorums.n = 255));
+    assert!(!taken(|parts| parts.groups[0].quorums.r = 0));
+    assert!(!taken(|parts| parts.groups[0].quorums.w = 4));
     assert!(!taken(|parts| parts.roles.clear()));
     assert!(!taken(|parts| parts.roles.swap(0, 1)));
     assert!(!taken(|parts| parts.roles[1] = parts.roles[0].clone()), "a node has two roles");
-    assert!(!taken(|parts| parts.owners.clear()));
-    assert!(!taken(|parts| parts.owners.truncate(47)));
-    assert!(!taken(|parts| parts.owners[0] = 4), "there are four roles");
-    assert!(!taken(|parts| parts.owners[1] = parts.owners[0]), "an owner is there twice");
+    assert!(!taken(|parts| parts.groups[0].owners.clear()));
+    assert!(!taken(|parts| parts.groups[0].owners.truncate(47)));
+    assert!(!taken(|parts| parts.groups[0].owners[0] = 4), "there are four roles");
+    assert!(
+        !taken(|parts| parts.groups[0].owners[1] = parts.groups[0].owners[0]),
+        "an owner is there twice"
+    );
+    assert!(!taken(|parts| parts.groups.clear()));
+    assert!(!taken(|parts| parts.groups.push(parts.groups[0].clone())), "a group is there twice");
+    assert!(!taken(|parts| parts.groups[0].id = GroupId(1)), "a keyspace without its group");
     let keyspace = Keyspace::default_keyspace;
     assert!(!taken(|parts| parts.keyspaces.push(keyspace())));
     assert!(!taken(|parts| {
@@ -130,15 +138,73 @@ fn more_nodes_or_partitions_than_the_limits_are_refused() {
     let many = |roles: u16, partitions: u16| LayoutParts {
         version: LayoutVersion(1),
         partitions,
-        wanted: Quorums { n: 1, r: 1, w: 1 },
-        quorums: Quorums { n: 1, r: 1, w: 1 },
         roles: (1..=u128::from(roles)).map(role).collect(),
         keyspaces: Vec::new(),
-        owners: vec![0; usize::from(partitions)],
+        groups: vec![Group {
+            id: GroupId::FIRST,
+            wanted: Quorums { n: 1, r: 1, w: 1 },
+            quorums: Quorums { n: 1, r: 1, w: 1 },
+            owners: vec![0; usize::from(partitions)],
+        }],
     };
     assert!(Layout::from_parts(many(NODES_MAX as u16, PARTITIONS_MAX)).is_some());
     assert!(Layout::from_parts(many(NODES_MAX as u16 + 1, 16)).is_none());
     assert!(Layout::from_parts(many(16, PARTITIONS_MAX * 2)).is_none());
+}
+
+/// Two groups: `default` with N = 3 on four nodes, and `wide` with N = 1, which the last node owns alone.
+fn two_groups() -> Layout {
+    let mut parts = layout(4).parts().clone();
+    let wanted = Quorums { n: 1, r: 1, w: 1 };
+    let (id, owners) = (GroupId(7), vec![3; 16]);
+    parts.groups.push(Group { id, wanted, quorums: wanted, owners });
+    let wide = Keyspace {
+        id: KeyspaceId(2),
+        name: "wide".to_owned(),
+        group: id,
+        ..Keyspace::default_keyspace()
+    };
+    parts.keyspaces.push(wide);
+    Layout::from_parts(parts).expect("a sound layout")
+}
+
+#[test]
+fn each_group_has_its_own_owners_and_quorums() {
+    let layout = two_groups();
+    let (unit, _) = layout.locate(KeyspaceId(2), b"k").expect("the keyspace is there");
+    assert_eq!(unit.group, GroupId(7));
+    assert_eq!(layout.primaries(unit).collect::<Vec<_>>(), [NodeId(4)]);
+    let (other, token) = layout.locate(KeyspaceId(1), b"k").expect("the keyspace is there");
+    assert_eq!((other.group, other.partition), (GroupId::FIRST, layout.partition(token)));
+    assert_eq!(layout.primaries(other).count(), 3);
+    assert_eq!(layout.units().count(), 32);
+    assert_eq!(layout.locate(KeyspaceId(3), b"k"), None);
+    let elsewhere = Unit { group: GroupId(8), ..unit };
+    assert_eq!(
+        layout.primaries(elsewhere).count(),
+        0,
+        "a group that is not here has no owner here"
+    );
+}
+
+#[test]
+fn a_layout_keeps_its_name_when_the_program_is_renewed() {
+    let first = encode_layout(&layout(4));
+    assert_eq!(first[0], 2, "all of it has a place in the first generation");
+    let both = encode_layout(&two_groups());
+    assert_eq!(both[0], 3, "a second group has none there");
+    for bytes in [first, both] {
+        let layout = decode_layout(&bytes).expect("it was just written");
+        assert_eq!(encode_layout(&layout), bytes);
+    }
+}
+
+#[test]
+fn the_largest_layout_can_be_read() {
+    let roles = (1..=REPLICAS_MAX as u128).map(role).collect();
+    let n = u8::try_from(REPLICAS_MAX).expect("a few");
+    let layout = Layout::first(PARTITIONS_MAX, Quorums { n, r: n, w: n }, roles, Vec::new());
+    assert_eq!(decode_layout(&encode_layout(&layout)).expect("it was just written"), layout);
 }
 
 #[test]
@@ -178,7 +244,8 @@ fn parts() -> impl Strategy<Value = LayoutParts> {
         |(version, partitions, wanted, quorums, roles, owners)| {
             let version = LayoutVersion(version);
             let keyspaces = vec![Keyspace::default_keyspace()];
-            LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners }
+            let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
+            LayoutParts { version, partitions, roles, keyspaces, groups }
         },
     )
 }
@@ -193,8 +260,9 @@ proptest! {
     #[test]
     fn a_layout_from_outside_is_refused_or_works(parts in parts(), raw in any::<u64>()) {
         if let Some(layout) = Layout::from_parts(parts) {
-            let at = layout.partition(Token(raw));
-            let n = usize::from(layout.quorums().n);
+            let group = &layout.groups()[0];
+            let at = Unit { group: group.id, partition: layout.partition(Token(raw)) };
+            let n = usize::from(group.quorums.n);
             prop_assert!(layout.primaries(at).count() == n && n >= 1);
         }
     }

@@ -89,7 +89,8 @@ impl World {
 
     /// A power loss takes a write that had been told to others.
     fn lose(&mut self, key: &KeyRef) {
-        let changes = [Change::Delete { key: data_key(key), delta: 0 }].into_iter().collect();
+        let changes =
+            [Change::Delete { key: data_key(UNIT.group, key), delta: 0 }].into_iter().collect();
         self.engine.write(&Batch { changes }).unwrap();
     }
 }
@@ -187,7 +188,7 @@ fn what_no_reader_would_take_is_never_stored() {
     other.discard(&VersionVector::new([(ActorId(2 << 40), 1)]));
     let refused = replica.merge(&key("k"), UNIT, &other, &mut world);
     assert!(matches!(refused, Err(Trouble::Failed(Error::Full(_)))), "{refused:?}");
-    let loaded = replica.read(&key("k"), &mut world.engine).expect("it can be read");
+    let loaded = replica.read(&key("k"), UNIT, &mut world.engine).expect("it can be read");
     assert_eq!(loaded.state, sparse(0));
     replica.merge(&key("k"), UNIT, &sparse(1), &mut world).expect("closes the gaps");
 }
@@ -208,7 +209,7 @@ fn what_each_coordinator_accepts_comes_together_in_one_record() {
             replica = world.start(Actors::Fresh);
         }
         assert!(matches!(refused, Some(Trouble::Failed(Error::Full(_)))), "{refused:?}");
-        let state = replica.read(&key("k"), &mut world.engine).unwrap().state;
+        let state = replica.read(&key("k"), UNIT, &mut world.engine).unwrap().state;
         assert_eq!(state.runs(), issue_runs_max(3));
         states.push(state);
     }
@@ -217,7 +218,7 @@ fn what_each_coordinator_accepts_comes_together_in_one_record() {
     for state in &states {
         replica.merge(&key("k"), UNIT, state, &mut world).unwrap();
     }
-    let all = replica.read(&key("k"), &mut world.engine).unwrap().state;
+    let all = replica.read(&key("k"), UNIT, &mut world.engine).unwrap().state;
     let context = Context { clock: all.clock(), highest: all.highest_hlc() };
     context.seal(b"secret", KeyspaceId(0), b"k").expect("a token holds it");
 }
@@ -298,19 +299,19 @@ fn a_record_that_cannot_be_read_is_replaced_and_its_actor_given_up() {
     let mut world = World::default();
     let mut replica = world.start(Actors::Continue);
     let first = world.issue(&mut replica, &key("k"));
-    let known_elsewhere = replica.read(&key("k"), &mut world.engine).unwrap().state;
+    let known_elsewhere = replica.read(&key("k"), UNIT, &mut world.engine).unwrap().state;
     world.issue(&mut replica, &key("k"));
     let change = Change::Put {
-        key: data_key(&key("k")),
+        key: data_key(UNIT.group, &key("k")),
         head: Bytes::from_static(b"\xff\xff"),
         body: [].into_iter().collect(),
         delta: 0,
     };
     world.engine.write(&Batch { changes: [change].into_iter().collect() }).unwrap();
-    let unreadable = replica.read(&key("k"), &mut world.engine);
+    let unreadable = replica.read(&key("k"), UNIT, &mut world.engine);
     assert!(matches!(unreadable, Err(Trouble::Failed(Error::Corrupt { .. }))), "{unreadable:?}");
     replica.replace(&key("k"), UNIT, &known_elsewhere, &mut world).unwrap();
-    assert_eq!(replica.read(&key("k"), &mut world.engine).unwrap().state, known_elsewhere);
+    assert_eq!(replica.read(&key("k"), UNIT, &mut world.engine).unwrap().state, known_elsewhere);
     let next = world.issue(&mut replica, &key("k"));
     assert_ne!(next.dot.actor, first.dot.actor);
 }

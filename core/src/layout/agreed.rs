@@ -1,7 +1,9 @@
 //! One version of the layout: what all nodes agree on before any of them serves a key.
 //!
-//! Invariants: roles are sorted by node; every partition has `quorums.n` distinct owners; the effective n, R and W
-//! are stored here and never computed from who happens to be reachable
+//! Keyspaces of equal N belong to one group, which has its own quorums and owners.
+//!
+//! Invariants: roles are sorted by node and groups by id; every partition of a group has `quorums.n` distinct owners; the group of
+//! every keyspace is there; the effective n, R and W are stored here and never computed from who happens to be reachable
 //! (<https://github.com/basho/riak_kv/issues/388>); two layouts with equal digests are equal.
 
 use std::collections::BTreeSet;
@@ -9,7 +11,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::{NODES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
+use crate::config::{GROUPS_MAX, NODES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
 use crate::id::{GroupId, KeyspaceId, LayoutVersion, NodeId, PartitionId, Token, Unit};
 use crate::layout::keyspace::{self, Keyspace};
 use crate::layout::placement;
@@ -65,36 +67,60 @@ pub struct LayoutRef {
     pub digest: u128,
 }
 
-/// An immutable layout.
+/// The quorums of a group, and who owns its keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Layout {
-    version: LayoutVersion,
-    partitions: u16,
-    wanted: Quorums,
-    quorums: Quorums,
-    roles: Vec<Role>,
-    keyspaces: Vec<Keyspace>,
-    /// `partitions * n` indices into `roles`: the owners of partition 0, then of partition 1, and so on.
-    owners: Vec<u16>,
+pub struct Group {
+    /// Its id.
+    pub id: GroupId,
+    /// The n, R and W that were asked for.
+    pub wanted: Quorums,
+    /// The effective n, R and W.
+    pub quorums: Quorums,
+    /// `partitions * n` indices into the roles: the owners of partition 0, then of partition 1, and so on.
+    pub owners: Vec<u16>,
 }
 
-/// The fields of a layout whose invariants nobody has checked yet.
+impl Group {
+    /// The owners of one partition, as indices into the roles.
+    #[must_use]
+    pub fn owners_of(&self, partition: PartitionId) -> &[u16] {
+        let n = usize::from(self.quorums.n);
+        let from = usize::from(partition.0) * n;
+        &self.owners[from..from + n]
+    }
+
+    fn is_sound(&self, partitions: u16, roles: usize) -> bool {
+        let Quorums { n, r, w } = self.quorums;
+        let size = usize::from(n);
+        n >= 1
+            && (1..=n).contains(&r)
+            && (1..=n).contains(&w)
+            && size <= roles.min(REPLICAS_MAX)
+            && self.owners.len() == usize::from(partitions) * size
+            && self.owners.chunks(size).all(|owners| {
+                owners.iter().all(|&at| usize::from(at) < roles)
+                    && (1..size).all(|at| !owners[..at].contains(&owners[at]))
+            })
+    }
+}
+
+/// An immutable layout.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout(LayoutParts);
+
+/// The fields of a layout, whose invariants nobody may have checked yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LayoutParts {
     /// The version.
     pub version: LayoutVersion,
     /// The number of partitions.
     pub partitions: u16,
-    /// The n, R and W that were asked for.
-    pub wanted: Quorums,
-    /// The effective n, R and W.
-    pub quorums: Quorums,
     /// The nodes.
     pub roles: Vec<Role>,
     /// The keyspaces.
     pub keyspaces: Vec<Keyspace>,
-    /// `partitions * n` indices into `roles`.
-    pub owners: Vec<u16>,
+    /// The groups of keyspaces.
+    pub groups: Vec<Group>,
 }
 
 impl Layout {
@@ -112,132 +138,126 @@ impl Layout {
         roles.sort_by_key(|role| role.node);
         let quorums = wanted.effective(roles.len());
         let owners = placement::assign(&roles, quorums.n, partitions, None);
+        let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
         let version = LayoutVersion(1);
-        Layout { version, partitions, wanted, quorums, roles, keyspaces, owners }
+        Layout(LayoutParts { version, partitions, roles, keyspaces, groups })
     }
 
     /// A layout from outside; `None` unless it keeps the invariants.
     #[must_use]
     pub fn from_parts(parts: LayoutParts) -> Option<Layout> {
-        let LayoutParts { version, partitions, wanted, quorums, roles, keyspaces, owners } = parts;
-        let layout = Layout { version, partitions, wanted, quorums, roles, keyspaces, owners };
+        let layout = Layout(parts);
         layout.is_sound().then_some(layout)
     }
 
-    /// Everything in this layout, to be encoded.
+    /// Everything in this layout.
     #[must_use]
-    pub fn to_parts(&self) -> LayoutParts {
-        LayoutParts {
-            version: self.version,
-            partitions: self.partitions,
-            wanted: self.wanted,
-            quorums: self.quorums,
-            roles: self.roles.clone(),
-            keyspaces: self.keyspaces.clone(),
-            owners: self.owners.clone(),
-        }
+    pub const fn parts(&self) -> &LayoutParts {
+        &self.0
     }
 
     fn is_sound(&self) -> bool {
-        let Quorums { n, r, w } = self.quorums;
-        n >= 1
-            && (1..=n).contains(&r)
-            && (1..=n).contains(&w)
-            && usize::from(n) <= self.roles.len().min(REPLICAS_MAX)
-            && self.roles.len() <= NODES_MAX
-            && self.roles.windows(2).all(|pair| pair[0].node < pair[1].node)
-            && self.partitions.is_power_of_two()
-            && self.partitions <= PARTITIONS_MAX
+        let LayoutParts { partitions, roles, groups, .. } = &self.0;
+        roles.len() <= NODES_MAX
+            && roles.windows(2).all(|pair| pair[0].node < pair[1].node)
+            && partitions.is_power_of_two()
+            && *partitions <= PARTITIONS_MAX
+            && (1..=GROUPS_MAX).contains(&groups.len())
+            && groups.windows(2).all(|pair| pair[0].id < pair[1].id)
+            && groups.iter().all(|group| group.is_sound(*partitions, roles.len()))
             && self.has_sound_keyspaces()
-            && self.has_sound_owners()
     }
 
     fn has_sound_keyspaces(&self) -> bool {
-        let ids: BTreeSet<KeyspaceId> = self.keyspaces.iter().map(|one| one.id).collect();
-        let names: BTreeSet<&str> = self.keyspaces.iter().map(|one| one.name.as_str()).collect();
-        ids.len() == self.keyspaces.len() && names.len() == self.keyspaces.len()
-    }
-
-    fn has_sound_owners(&self) -> bool {
-        let n = usize::from(self.quorums.n);
-        self.owners.len() == usize::from(self.partitions) * n
-            && self.owners.chunks(n).all(|owners| {
-                owners.iter().all(|&at| usize::from(at) < self.roles.len())
-                    && (1..n).all(|at| !owners[..at].contains(&owners[at]))
-            })
+        let keyspaces = &self.0.keyspaces;
+        let ids: BTreeSet<KeyspaceId> = keyspaces.iter().map(|one| one.id).collect();
+        let names: BTreeSet<&str> = keyspaces.iter().map(|one| one.name.as_str()).collect();
+        ids.len() == keyspaces.len()
+            && names.len() == keyspaces.len()
+            && keyspaces.iter().all(|one| self.group(one.group).is_some())
     }
 
     /// The version.
     #[must_use]
     pub const fn version(&self) -> LayoutVersion {
-        self.version
+        self.0.version
     }
 
     /// The number of partitions.
     #[must_use]
     pub const fn partitions(&self) -> u16 {
-        self.partitions
+        self.0.partitions
     }
 
-    /// The effective n, R and W.
+    /// The groups, sorted by id; at least one.
     #[must_use]
-    pub const fn quorums(&self) -> Quorums {
-        self.quorums
+    pub fn groups(&self) -> &[Group] {
+        &self.0.groups
     }
 
-    /// The n, R and W that were asked for.
+    /// The group of this id.
     #[must_use]
-    pub const fn wanted(&self) -> Quorums {
-        self.wanted
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.0.groups.iter().find(|group| group.id == id)
     }
 
     /// The nodes, sorted.
     #[must_use]
     pub fn roles(&self) -> &[Role] {
-        &self.roles
+        &self.0.roles
     }
 
     /// The keyspaces.
     #[must_use]
     pub fn keyspaces(&self) -> &[Keyspace] {
-        &self.keyspaces
+        &self.0.keyspaces
     }
 
     /// The keyspace of this name.
     #[must_use]
     pub fn keyspace(&self, name: &str) -> Option<&Keyspace> {
-        self.keyspaces.iter().find(|keyspace| keyspace.name == name)
+        self.0.keyspaces.iter().find(|keyspace| keyspace.name == name)
     }
 
     /// The partition a token lies in.
     #[must_use]
     pub const fn partition(&self, token: Token) -> PartitionId {
-        keyspace::partition(token, self.partitions)
+        keyspace::partition(token, self.0.partitions)
     }
 
-    /// The unit that a token of one of its keyspaces lies in. There is one group so far.
+    /// The unit that a key lies in, and its token; `None` when there is no such keyspace.
     #[must_use]
-    pub const fn unit(&self, token: Token) -> Unit {
-        Unit { group: GroupId(0), partition: self.partition(token) }
+    pub fn locate(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<(Unit, Token)> {
+        let found = self.0.keyspaces.iter().find(|one| one.id == keyspace)?;
+        let token = keyspace::token(keyspace, key);
+        Some((Unit { group: found.group, partition: self.partition(token) }, token))
     }
 
-    /// The owners of a partition: its primaries, in order of preference.
-    pub fn primaries(&self, partition: PartitionId) -> impl Iterator<Item = NodeId> + '_ {
-        let n = usize::from(self.quorums.n);
-        let from = usize::from(partition.0) * n;
-        self.owners[from..from + n].iter().map(|&at| self.roles[usize::from(at)].node)
+    /// All units.
+    pub fn units(&self) -> impl Iterator<Item = Unit> + '_ {
+        let partitions = || (0..self.0.partitions).map(PartitionId);
+        self.0.groups.iter().flat_map(move |group| {
+            partitions().map(|partition| Unit { group: group.id, partition })
+        })
     }
 
-    /// Whether `node` is one of the owners of a partition.
+    /// The owners of a unit: its primaries, in order of preference; none when its group is not in this layout.
+    pub fn primaries(&self, unit: Unit) -> impl Iterator<Item = NodeId> + '_ {
+        let group = self.group(unit.group);
+        let owners = group.map_or(&[][..], |group| group.owners_of(unit.partition));
+        owners.iter().map(|&at| self.0.roles[usize::from(at)].node)
+    }
+
+    /// Whether `node` is one of the owners of a unit.
     #[must_use]
-    pub fn is_primary(&self, node: NodeId, partition: PartitionId) -> bool {
-        self.primaries(partition).any(|primary| primary == node)
+    pub fn is_primary(&self, node: NodeId, unit: Unit) -> bool {
+        self.primaries(unit).any(|primary| primary == node)
     }
 
     /// Whether `node` has a role.
     #[must_use]
     pub fn has(&self, node: NodeId) -> bool {
-        self.roles.binary_search_by_key(&node, |role| role.node).is_ok()
+        self.0.roles.binary_search_by_key(&node, |role| role.node).is_ok()
     }
 
     /// The name of this layout in messages. Hashes the whole layout: compute it once.
@@ -245,6 +265,6 @@ impl Layout {
     pub fn reference(&self, encoded: &[u8]) -> LayoutRef {
         let hash = Sha256::digest(encoded);
         let digest = u128::from_be_bytes(*hash.first_chunk().expect("SHA-256 has 32 bytes"));
-        LayoutRef { version: self.version, digest }
+        LayoutRef { version: self.0.version, digest }
     }
 }

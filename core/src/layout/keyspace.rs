@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::Error;
-use crate::id::{KeyspaceId, PartitionId, Token};
+use crate::id::{GroupId, KeyspaceId, PartitionId, Token};
 
 /// The keyspace that always exists.
 pub const DEFAULT: &str = "default";
@@ -64,6 +64,8 @@ pub struct Keyspace {
     pub id: KeyspaceId,
     /// Its name, part of every URL.
     pub name: String,
+    /// The group whose owners have its keys.
+    pub group: GroupId,
     /// What happens to concurrent versions.
     pub policy: Policy,
     /// The level of requests that name none.
@@ -77,6 +79,7 @@ impl Keyspace {
         Keyspace {
             id: KeyspaceId(1),
             name: DEFAULT.to_owned(),
+            group: GroupId::FIRST,
             policy: Policy::Newest,
             level: Level::Quorum,
         }

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::{Layout, LayoutRef};
 use crate::config::LAYOUTS_LIVE_MAX;
-use crate::id::{NodeId, Token};
+use crate::id::{NodeId, Unit};
 
 /// A layout under which requests are served, and its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,10 +65,10 @@ impl LayoutSet {
     }
 }
 
-/// Whether a node is an owner of the partition of a token, under one of these layouts.
+/// Whether a node is an owner of a unit, under one of these layouts.
 #[must_use]
-pub fn is_owner(live: &[LiveLayout], node: NodeId, token: Token) -> bool {
-    live.iter().any(|LiveLayout { layout, .. }| layout.is_primary(node, layout.partition(token)))
+pub fn is_owner(live: &[LiveLayout], node: NodeId, unit: Unit) -> bool {
+    live.iter().any(|LiveLayout { layout, .. }| layout.is_primary(node, unit))
 }
 
 #[cfg(test)]

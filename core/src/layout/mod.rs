@@ -10,4 +10,4 @@ mod agreed;
 
 pub mod live;
 
-pub use agreed::{Layout, LayoutParts, LayoutRef, Quorums, Role};
+pub use agreed::{Group, Layout, LayoutParts, LayoutRef, Quorums, Role};

@@ -30,7 +30,7 @@ use smallvec::SmallVec;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::engine::{Batch, Change, Engine};
 use crate::error::{Error, Result};
-use crate::id::{BootEpoch, Life, Lsn, NodeId, PartitionId, SessionId};
+use crate::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use crate::layout::Layout;
 use crate::quorum;
 use crate::wire::member::{Counted, Gossip};
@@ -361,22 +361,23 @@ impl Lives {
         let Some(layout) = layout else {
             return Vec::new();
         };
-        let parts = layout.to_parts();
-        let n = usize::from(parts.quorums.n);
-        let needed = quorum::others_to_make_good(parts.quorums).min(n.saturating_sub(1));
         let silent = |node: &&NodeId| **node != self.me && !self.counted_by.contains(node);
         let mut lacks = BTreeSet::new();
-        if n == 1 {
-            lacks.extend(parts.roles.iter().map(|role| &role.node).filter(silent).copied());
-        }
-        for partition in (0..parts.partitions).map(PartitionId) {
-            let owners: SmallVec<[NodeId; 4]> = layout.primaries(partition).collect();
-            let said = owners.iter().filter(|node| self.counted_by.contains(node)).count();
-            if owners.contains(&self.me) && said < needed {
-                lacks.extend(owners.iter().filter(silent).copied());
+        for group in layout.groups() {
+            let n = usize::from(group.quorums.n);
+            let needed = quorum::others_to_make_good(group.quorums).min(n.saturating_sub(1));
+            if n == 1 {
+                lacks.extend(layout.roles().iter().map(|role| &role.node).filter(silent).copied());
+            }
+            for unit in layout.units().filter(|unit| unit.group == group.id) {
+                let owners: SmallVec<[NodeId; 4]> = layout.primaries(unit).collect();
+                let said = owners.iter().filter(|node| self.counted_by.contains(node)).count();
+                if owners.contains(&self.me) && said < needed {
+                    lacks.extend(owners.iter().filter(silent).copied());
+                }
             }
         }
-        let named = parts.roles.iter().filter(|role| lacks.contains(&role.node));
+        let named = layout.roles().iter().filter(|role| lacks.contains(&role.node));
         named.map(|role| role.name.clone()).collect()
     }
 }

@@ -25,7 +25,7 @@ use crate::layout::LayoutRef;
 use crate::member::lives::Lives;
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::member::{Counted, Gossip, Introduction};
+use crate::wire::member::{Counted, Endorsement, Gossip, Introduction};
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
@@ -302,8 +302,7 @@ impl Membership {
             cluster: self.cluster.clone(),
             me: self.me.clone(),
             wall: env.wall(),
-            layout: self.said.0,
-            live: self.said.1,
+            endorsed: Endorsement { layout: self.said.0, live: self.said.1 },
             hears: self.heard(env.mono()),
             leaves: self.leaving,
             denied: lives.is_denied(),
@@ -317,7 +316,8 @@ impl Membership {
 
     /// Hears from a node whose life counts.
     pub fn on_gossip(&mut self, gossip: Gossip, members: &BTreeSet<NodeId>, env: &mut impl Env) {
-        let Gossip { me: sender, wall, layout, live, hears, leaves, others, .. } = gossip;
+        let Gossip { me: sender, wall, endorsed, hears, leaves, others, .. } = gossip;
+        let Endorsement { layout, live } = endorsed;
         let (node, boot) = (sender.node, sender.life.boot);
         self.hear_of(others, members, env);
         self.meet(sender, members, env);
@@ -503,8 +503,7 @@ mod tests {
             cluster: "c".to_owned(),
             me,
             wall: Wall(1_000_000),
-            layout: LayoutRef::default(),
-            live: false,
+            endorsed: Endorsement::default(),
             hears: hears.to_vec(),
             leaves,
             denied: false,

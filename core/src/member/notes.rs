@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::env::Wall;
     use crate::id::Lsn;
-    use crate::wire::member::Introduction;
+    use crate::wire::member::{Endorsement, Introduction};
 
     fn gossip(cluster: &str, name: &str) -> Gossip {
         Gossip {
@@ -274,8 +274,7 @@ mod tests {
                 zone: String::new(),
             },
             wall: Wall(0),
-            layout: LayoutRef::default(),
-            live: false,
+            endorsed: Endorsement::default(),
             hears: Vec::new(),
             leaves: false,
             denied: false,

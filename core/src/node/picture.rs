@@ -110,7 +110,7 @@ impl Node {
 /// Why no key can be served, for people.
 fn none_served(layout: &Layout, is_up: impl Fn(NodeId) -> bool) -> String {
     let up = layout.roles().iter().filter(|role| is_up(role.node)).count();
-    let Quorums { n, r, w } = layout.quorums();
+    let Quorums { n, r, w } = layout.groups()[0].quorums;
     format!(
         "{up} of {} nodes are up: no key has R={r} and W={w} of its {n} replicas",
         layout.roles().len()

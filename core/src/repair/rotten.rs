@@ -18,8 +18,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::env::Mono;
 use crate::id::{Life, NodeId, OpId, Unit};
+use crate::layout::Layout;
 use crate::layout::live::LayoutSet;
-use crate::layout::{Layout, keyspace};
 use crate::quorum;
 use crate::version::dvv::VersionSet;
 use crate::wire::key::{Ask, KeyMessage, KeyRef, Question};
@@ -167,8 +167,9 @@ impl Rotten {
             heal.next = now.plus_ms(heal.pause_ms);
             heal.pause_ms = (heal.pause_ms * 2).min(PAUSE_MS_MAX);
             let op = OpId { life: self.life, seq: heal.round };
-            let partition = layout.partition(keyspace::token(key.keyspace, &key.key));
-            for node in layout.primaries(partition) {
+            let owners =
+                layout.locate(key.keyspace, &key.key).map(|(unit, _)| layout.primaries(unit));
+            for node in owners.into_iter().flatten() {
                 let digest_only = node == self.me;
                 let question = Question::Read { digest_only };
                 let (layouts, key) = (layouts.clone(), key.clone());
@@ -193,13 +194,13 @@ impl Rotten {
         layout: &Layout,
     ) -> Option<Replacement> {
         let (key, heal) = self.keys.iter_mut().find(|(_, heal)| heal.round == op.seq)?;
-        let unit = layout.unit(keyspace::token(key.keyspace, &key.key));
-        let is_primary = layout.primaries(unit.partition).any(|node| node == from);
-        if !is_primary || from == self.me || !heal.answered.insert(from) {
+        let (unit, _) = layout.locate(key.keyspace, &key.key)?;
+        let quorums = layout.group(unit.group)?.quorums;
+        if !layout.is_primary(from, unit) || from == self.me || !heal.answered.insert(from) {
             return None;
         }
         heal.state.merge(state);
-        let needed = quorum::others_to_make_good(layout.quorums());
+        let needed = quorum::others_to_make_good(quorums);
         let is_enough = heal.answered.len() >= needed && heal.failures >= FAILURES;
         is_enough.then(|| Replacement { key: key.clone(), unit, state: heal.state.clone() })
     }

@@ -65,7 +65,7 @@ impl Replica {
         version: impl FnOnce(Hlc) -> Version,
         env: &mut impl Env,
     ) -> Result<Issued, Trouble> {
-        let Loaded { mut state, .. } = self.read_to_write(key, env.engine())?;
+        let Loaded { mut state, .. } = self.read_to_write(key, unit, env.engine())?;
         let mut known = match covers {
             Covers::Only(context) => context,
             Covers::AndLocal(mut context) => {
@@ -112,7 +112,7 @@ impl Replica {
             reservation
         };
         let mut changes = SmallVec::new();
-        changes.push(store(key, &state)?);
+        changes.push(store(key, unit, &state)?);
         if fresh {
             changes.push(self.actors.record(unit, own));
         }

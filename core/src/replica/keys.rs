@@ -15,8 +15,6 @@ use crate::wire::key::KeyRef;
 
 pub(super) const OWN_KIND: u8 = 0;
 const DATA_KIND: u8 = 1;
-/// The group of every keyspace: there is one so far.
-const GROUP: GroupId = GroupId(0);
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
 /// The engine key of the time up to which the node has reserved readings for its hybrid clock; see `reservation`.
 pub const CLOCK_KEY: &[u8] = b"\0clock";
@@ -24,13 +22,13 @@ pub const CLOCK_KEY: &[u8] = b"\0clock";
 /// that it is right after any crash; a write that changes it not costs nothing.
 pub(super) const DELETED_KEY: &[u8] = b"\0deleted";
 
-/// The engine key of a client's key.
+/// The engine key of a client's key, whose keyspace belongs to this group.
 #[must_use]
-pub fn data_key(key: &KeyRef) -> Bytes {
+pub fn data_key(group: GroupId, key: &KeyRef) -> Bytes {
     let Token(token) = keyspace::token(key.keyspace, &key.key);
     let mut bytes = Vec::with_capacity(DATA_PREFIX_BYTES + key.key.len());
     bytes.push(DATA_KIND);
-    bytes.extend_from_slice(&GROUP.0.to_be_bytes());
+    bytes.extend_from_slice(&group.0.to_be_bytes());
     bytes.extend_from_slice(&token.to_be_bytes());
     bytes.extend_from_slice(&key.keyspace.0.to_be_bytes());
     bytes.extend_from_slice(&key.key);

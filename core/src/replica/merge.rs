@@ -23,7 +23,7 @@ impl Replica {
         incoming: &VersionSet,
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
-        let Loaded { mut state, lsn } = self.read_to_write(key, env.engine())?;
+        let Loaded { mut state, lsn } = self.read_to_write(key, unit, env.engine())?;
         let outrun = self
             .actors
             .get(unit)
@@ -46,7 +46,7 @@ impl Replica {
         // What several coordinators accepted must come together: only a record's own bounds count here.
         let is_refused = env.engine().is_nearly_full() && has_values(incoming);
         sometimes!(env, MergeRefusedForRoom, is_refused);
-        let stored = if is_refused { Err(NEARLY_FULL) } else { store(key, &state) };
+        let stored = if is_refused { Err(NEARLY_FULL) } else { store(key, unit, &state) };
         match stored {
             Ok(change) => changes.push(change),
             Err(error) if outrun => {
@@ -70,7 +70,7 @@ impl Replica {
         state: &VersionSet,
         env: &mut impl Env,
     ) -> Result<(), Trouble> {
-        match self.read(key, env.engine()) {
+        match self.read(key, unit, env.engine()) {
             // Somebody has put the bytes back.
             Ok(_) => return self.merge(key, unit, state, env).map(drop),
             Err(Trouble::Fatal(error)) => return Err(Trouble::Fatal(error)),
@@ -82,8 +82,8 @@ impl Replica {
             changes.push(change);
         }
         changes.push(match state.is_empty() {
-            true => Change::Delete { key: data_key(key), delta: 0 },
-            false => store(key, state)?,
+            true => Change::Delete { key: data_key(unit.group, key), delta: 0 },
+            false => store(key, unit, state)?,
         });
         self.write(key, changes, env).map(drop)
     }

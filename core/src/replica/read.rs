@@ -7,7 +7,7 @@ use super::Replica;
 use super::keys::data_key;
 use crate::engine::{Engine, Lookup, ReadTicket};
 use crate::error::Error;
-use crate::id::Lsn;
+use crate::id::{Lsn, Unit};
 use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::wire::key::KeyRef;
@@ -41,10 +41,15 @@ pub struct Loaded {
 
 impl Replica {
     /// A key's state here, durable or not.
-    pub fn read(&mut self, key: &KeyRef, engine: &mut dyn Engine) -> Result<Loaded, Trouble> {
+    pub fn read(
+        &mut self,
+        key: &KeyRef,
+        unit: Unit,
+        engine: &mut dyn Engine,
+    ) -> Result<Loaded, Trouble> {
         let found = match &self.warm {
             Some((warm, found)) if warm == key => found.clone(),
-            _ => engine.get(&data_key(key))?,
+            _ => engine.get(&data_key(unit.group, key))?,
         };
         match found {
             Lookup::Hit(record) => {
@@ -68,9 +73,10 @@ impl Replica {
     pub fn query(
         &mut self,
         key: &KeyRef,
+        unit: Unit,
         engine: &mut dyn Engine,
     ) -> Result<(VersionVector, Hlc), Trouble> {
-        let Loaded { state, lsn } = self.read(key, engine)?;
+        let Loaded { state, lsn } = self.read(key, unit, engine)?;
         let told = (state.clock(), state.highest_hlc());
         self.queried.keep(key, (state, lsn));
         Ok(told)
@@ -79,11 +85,12 @@ impl Replica {
     pub(super) fn read_to_write(
         &mut self,
         key: &KeyRef,
+        unit: Unit,
         engine: &mut dyn Engine,
     ) -> Result<Loaded, Trouble> {
         match self.queried.take(key) {
             Some((state, lsn)) => Ok(Loaded { state, lsn }),
-            None => self.read(key, engine),
+            None => self.read(key, unit, engine),
         }
     }
 

@@ -8,7 +8,6 @@ use crate::config::{ASKERS_MAX, DEADLINE_MS_MAX};
 use crate::env::Mono;
 use crate::error::Result;
 use crate::id::{NodeId, OpId};
-use crate::layout::keyspace;
 use crate::member::membership::Membership;
 use crate::quorum::{Needs, Primaries};
 use crate::request::admission;
@@ -158,11 +157,12 @@ impl Coordinator {
         self.sequence += 1;
         let id = OpId { life: self.life, seq: self.sequence };
         let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
-        let unit = layout.unit(keyspace::token(key.keyspace, &key.key));
+        let (unit, _) =
+            layout.locate(key.keyspace, &key.key).expect("the keyspace is of this layout");
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
         let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
-        let primaries = Primaries::under(around.view.layouts, unit.partition);
+        let primaries = Primaries::under(around.view.layouts, unit);
         let needs = Needs::at(level, &primaries);
         let layouts = around.view.layout_set();
         Ok(move |request| Facts {

@@ -5,7 +5,6 @@ use super::Shard;
 use crate::buggify;
 use crate::error::Result;
 use crate::id::{Lsn, NodeId, OpId};
-use crate::layout::keyspace;
 use crate::layout::live::is_owner;
 use crate::member::view::View;
 use crate::parked::Parked;
@@ -58,8 +57,9 @@ impl Shard {
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
-        let token = keyspace::token(key.keyspace, &key.key);
-        let Some(layout) = view.newest().filter(|_| is_owner(view.layouts, self.me, token)) else {
+        let found = view.newest().and_then(|layout| layout.locate(key.keyspace, &key.key));
+        let Some((unit, _)) = found.filter(|&(unit, _)| is_owner(view.layouts, self.me, unit))
+        else {
             return Ok((Answer::NotCounted, None));
         };
         if buggify!(env, NotCountedSaid) {
@@ -67,11 +67,11 @@ impl Shard {
         }
         let (answer, lsn, is_read) = match question {
             Question::Query => {
-                let (clock, highest) = self.replica.query(key, env.engine())?;
+                let (clock, highest) = self.replica.query(key, unit, env.engine())?;
                 return Ok((Answer::Query { clock, highest }, None));
             }
             Question::Read { digest_only } => {
-                let loaded = self.replica.read(key, env.engine())?;
+                let loaded = self.replica.read(key, unit, env.engine())?;
                 let answer = if *digest_only && !buggify!(env, StateInsteadOfDigest) {
                     Answer::Digest { digest: loaded.state.digest() }
                 } else {
@@ -80,11 +80,10 @@ impl Shard {
                 (answer, loaded.lsn, true)
             }
             Question::Merge { state } => {
-                let unit = layout.unit(token);
                 (Answer::MergeAck, self.replica.merge(key, unit, state, env)?, false)
             }
             Question::Holds { outline } => {
-                let loaded = self.replica.read(key, env.engine())?;
+                let loaded = self.replica.read(key, unit, env.engine())?;
                 let holds = outline.is_within(&loaded.state);
                 sometimes!(env, RepeatedMergeLacked, !holds);
                 if !holds {

@@ -14,10 +14,12 @@ use bincode::config::{Configuration, LittleEndian, NoLimit, Varint};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
+use crate::config::{PARTITIONS_MAX, REPLICAS_MAX};
 use crate::env::{Address, PROTOCOL_NEWEST, PROTOCOL_OLDEST, Wall};
 use crate::error::{Error, Result};
 use crate::id::{
-    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
+    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId,
+    SessionId,
 };
 use crate::layout::live::LayoutSet;
 use crate::version::hlc::Hlc;
@@ -28,7 +30,7 @@ const _: () = assert!(PROTOCOL_NEWEST == PROTOCOL_OLDEST + 1, "a generation for 
 const FORMAT: Format = bincode::config::standard();
 
 /// The longest list of anything but versions and actors: the owners of a layout.
-const LIST_MAX: usize = 4096 * 8;
+const LIST_MAX: usize = PARTITIONS_MAX as usize * REPLICAS_MAX;
 
 /// The values that follow a header, in its order.
 pub type Values = SmallVec<[Bytes; 2]>;
@@ -315,7 +317,7 @@ macro_rules! table {
 pub(super) use table;
 
 plain!(bool, u8, u16, u32, u64, u128);
-table!(number ActorId, BootEpoch, KeyspaceId, LayoutVersion, Lsn, NodeId, RequestId, SessionId, Hlc, Wall, Address);
+table!(number ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Lsn, NodeId, RequestId, SessionId, Hlc, Wall, Address);
 table!(struct Life { boot, session });
 table!(struct OpId { life, seq });
 

@@ -23,10 +23,8 @@ pub struct Gossip {
     pub me: Introduction,
     /// The sender's wall time, so that clocks can be compared.
     pub wall: Wall,
-    /// The layout the sender has endorsed, durably.
-    pub layout: LayoutRef,
-    /// Whether that layout is live as far as the sender knows.
-    pub live: bool,
+    /// What the sender has endorsed.
+    pub endorsed: Endorsement,
     /// The nodes the sender hears now, itself included, sorted.
     pub hears: Vec<NodeId>,
     /// The sender's goodbye: it stops, and takes on nothing more in this life.
@@ -43,6 +41,15 @@ pub struct Gossip {
     pub lives: Vec<Counted>,
     /// Introductions of other nodes, so that one seed is enough to meet everybody.
     pub others: Vec<Introduction>,
+}
+
+/// The layout that a node stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Endorsement {
+    /// The layout it has endorsed, durably.
+    pub layout: LayoutRef,
+    /// Whether that layout is live as far as it knows.
+    pub live: bool,
 }
 
 /// A life that counts at the sender.
@@ -114,8 +121,9 @@ fn keyed(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
 }
 
 table!(struct Gossip {
-    cluster, me, wall, layout, live, hears, leaves, denied, earlier, began, durable, lives, others
+    cluster, me, wall, endorsed, hears, leaves, denied, earlier, began, durable, lives, others
 });
+table!(struct Endorsement { layout, live });
 table!(struct Counted { node, life, durable });
 table!(struct Introduction {
     node, life, name, peer_address, client_address, expect, weight, zone

@@ -9,7 +9,7 @@ use std::path::Path;
 use bytes::Bytes;
 use rondo_core::config::{Actors, NodeConfig};
 use rondo_core::engine::Engine;
-use rondo_core::id::{KeyspaceId, LayoutVersion, RequestId};
+use rondo_core::id::{GroupId, KeyspaceId, LayoutVersion, RequestId};
 use rondo_core::layout::LayoutRef;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::replica::keys::data_key;
@@ -312,7 +312,8 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         // What each node has of a key.
         "copies" => {
             let key = call.words.first().copied().unwrap_or("k").to_owned();
-            let key = data_key(&KeyRef { keyspace: KeyspaceId(1), key: key.into() });
+            let key =
+                data_key(GroupId::FIRST, &KeyRef { keyspace: KeyspaceId(1), key: key.into() });
             for node in 1..=stage.nodes() {
                 let durable = stage.engine(node).durable();
                 let told = match stage.engine(node).record(&key) {

@@ -128,7 +128,7 @@ pub(crate) fn gossip(gossip: &Gossip) -> String {
     if gossip.me.life.boot.0 > 1 {
         said = format!("boot {}, {said}", gossip.me.life.boot.0);
     }
-    match (gossip.layout.version.0, gossip.live) {
+    match (gossip.endorsed.layout.version.0, gossip.endorsed.live) {
         (0, _) => {}
         (version, false) => said += &format!(", has endorsed layout {version}"),
         (version, true) => said += &format!(", layout {version} is live"),
