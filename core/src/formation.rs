@@ -43,6 +43,7 @@ const LIVE_KEY: &[u8] = b"\0layout-live";
 #[derive(Clone, Debug)]
 struct Endorsed {
     of: LiveLayout,
+    set: LayoutSet,
     /// The write that stores the endorsement; it counts once it is durable.
     stored: Lsn,
     live: bool,
@@ -59,6 +60,8 @@ pub struct Formation {
     wanted: Quorums,
     has_seeds: bool,
     endorsed: Option<Endorsed>,
+    /// What the set of live layouts is while there is none.
+    none: LayoutSet,
     /// The stored layout could not be read: never form one, fetch it from peers.
     unreadable: bool,
     next_offer: Mono,
@@ -75,6 +78,7 @@ impl Formation {
             wanted,
             has_seeds: !config.seeds.is_empty(),
             endorsed: None,
+            none: LayoutSet::default(),
             unreadable: false,
             next_offer: Mono(0),
         };
@@ -116,6 +120,13 @@ impl Formation {
         endorsed.map_or(&[], |endorsed| std::slice::from_ref(&endorsed.of))
     }
 
+    /// Their names.
+    #[must_use]
+    pub fn live_set(&self) -> &LayoutSet {
+        let endorsed = self.endorsed.as_ref().filter(|endorsed| endorsed.live);
+        endorsed.map_or(&self.none, |endorsed| &endorsed.set)
+    }
+
     /// The newest of them.
     #[must_use]
     pub fn newest(&self) -> Option<&Layout> {
@@ -150,7 +161,7 @@ impl Formation {
         let Some(endorsed) = &mut self.endorsed else {
             return Ok(false);
         };
-        let same = *layouts == LayoutSet::one(endorsed.of.reference) && endorsed.stored <= durable;
+        let same = *layouts == endorsed.set && endorsed.stored <= durable;
         if same && !endorsed.live {
             make_live(endorsed, engine)?;
         }
@@ -300,8 +311,8 @@ impl Formation {
     fn adopt(&mut self, layout: Arc<Layout>, stored: Lsn, live: bool) {
         let reference = layout.reference(&encode_layout(&layout));
         let endorsers = BTreeSet::new();
-        let of = LiveLayout { layout, reference };
-        self.endorsed = Some(Endorsed { of, stored, live, endorsers });
+        let (of, set) = (LiveLayout { layout, reference }, LayoutSet::one(reference));
+        self.endorsed = Some(Endorsed { of, set, stored, live, endorsers });
     }
 
     fn offer(&self, endorsed: &Endorsed) -> Envelope {

@@ -243,7 +243,7 @@ fn what_the_generation_before_has_no_place_for_is_not_sent_to_it() {
     };
     let one = LayoutSet::one(LayoutRef { version: LayoutVersion(1), digest: 7 });
     let two = [1, 2].map(|version| LayoutRef { version: LayoutVersion(version), digest: 7 });
-    let two = LayoutSet::from_references(two.into_iter().collect()).expect("two versions");
+    let two = LayoutSet::from_references(&two).expect("two versions");
     let plain = || Version::tombstone(Hlc(1), RequestId(2));
     let expires = Version { expires: Some(Hlc(9)), ..plain() };
     let behind = Version { behind: Some(Behind { actor: ActorId(4), step: 1 }), ..plain() };

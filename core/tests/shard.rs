@@ -74,6 +74,7 @@ impl Env for World {
 /// What a shard is shown.
 struct Shown {
     layouts: [LiveLayout; 1],
+    set: LayoutSet,
     members: Membership,
     lives: Lives,
 }
@@ -99,13 +100,14 @@ impl Shown {
         let reference = layout.reference(&encode_layout(&layout));
         Shown {
             layouts: [LiveLayout { layout: Arc::new(layout), reference }],
+            set: LayoutSet::one(reference),
             members: Membership::new(&node_config()),
             lives: Lives::load(&node_config(), &mut MemoryEngine::new()).expect("an empty store"),
         }
     }
 
     fn set(&self) -> LayoutSet {
-        LayoutSet::of(&self.layouts)
+        self.set.clone()
     }
 
     fn view(&self) -> View<'_> {
@@ -113,6 +115,7 @@ impl Shown {
             life: node_config().life,
             barred: None,
             layouts: &self.layouts,
+            layout_set: &self.set,
             members: &self.members,
             lives: &self.lives,
         }
@@ -170,7 +173,12 @@ fn a_shard_goes_by_what_it_is_shown_in_each_call() {
     let barred = View { barred: Some("this copy is an old one"), ..shown.view() };
     let reply = outcome(&mut shard, put(), barred, &mut world);
     assert_eq!(reply, Reply::unavailable("this copy is an old one").lasting());
-    let reply = outcome(&mut shard, put(), View { layouts: &[], ..shown.view() }, &mut world);
+    let reply = outcome(
+        &mut shard,
+        put(),
+        View { layouts: &[], layout_set: &LayoutSet::default(), ..shown.view() },
+        &mut world,
+    );
     assert!(matches!(reply, Reply::Unavailable { passes: true, .. }), "{reply:?}");
     let reply = outcome(&mut shard, put(), shown.view(), &mut world);
     assert!(matches!(reply, Reply::Stored { .. }), "nothing of it stays: {reply:?}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rondo_core::budget::Memory;
 use rondo_core::config::{MEMORY_BYTES_USUAL, MESSAGE_BYTES_MAX};
-use rondo_core::env::{Address, Class, Network, Outbound};
+use rondo_core::env::{Address, Class, Network, Outbound, PROTOCOL_NEWEST};
 use rondo_core::id::{BootEpoch, Life, NodeId, SessionId};
 use rondo_core::inbox::{Arrival, Inbox, InboxReader};
 use rondo_net::frame::{Decoder, Frame, Kind, encode};
@@ -469,7 +469,7 @@ async fn a_peer_that_falls_silent_is_given_up_and_hears_heartbeats_until_then() 
     until("given up", || !a.link(NodeId(2)).hears).await;
 
     let mut again = call_by_hand(&a, 2).await;
-    let message = encode(Kind::Reply, 1, Bytes::copy_from_slice(&7u32.to_le_bytes()));
+    let message = encode(Kind::Reply, PROTOCOL_NEWEST, Bytes::copy_from_slice(&7u32.to_le_bytes()));
     again.write_all(&message).await.expect("open");
     assert_eq!(a.receive().await, (NodeId(2), 7));
 }
@@ -485,7 +485,7 @@ async fn a_peer_that_dials_again_ends_its_earlier_link() {
         }
         assert_eq!(frame.kind, Kind::Heartbeat);
     }
-    let message = encode(Kind::Reply, 1, Bytes::copy_from_slice(&7u32.to_le_bytes()));
+    let message = encode(Kind::Reply, PROTOCOL_NEWEST, Bytes::copy_from_slice(&7u32.to_le_bytes()));
     second.write_all(&message).await.expect("open");
     assert_eq!(a.receive().await, (NodeId(2), 7));
 }

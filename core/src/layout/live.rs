@@ -6,8 +6,6 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::{Layout, LayoutRef};
 use crate::config::LAYOUTS_LIVE_MAX;
 use crate::id::{NodeId, Unit};
@@ -23,15 +21,9 @@ pub struct LiveLayout {
 
 /// The names of some layouts, by version; at most `LAYOUTS_LIVE_MAX`, one of each version.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct LayoutSet(SmallVec<[LayoutRef; 1]>);
+pub struct LayoutSet(Arc<[LayoutRef]>);
 
 impl LayoutSet {
-    /// Of the layouts that are live on a node.
-    #[must_use]
-    pub fn of(live: &[LiveLayout]) -> LayoutSet {
-        LayoutSet(live.iter().map(|live| live.reference).collect())
-    }
-
     /// Of one layout; of none, when it is the default, which names no layout.
     #[must_use]
     pub fn one(reference: LayoutRef) -> LayoutSet {
@@ -41,9 +33,9 @@ impl LayoutSet {
 
     /// A set from outside; `None` unless it is sorted by version, has one layout of each, and no more than may be live.
     #[must_use]
-    pub fn from_references(references: SmallVec<[LayoutRef; 1]>) -> Option<LayoutSet> {
+    pub fn from_references(references: &[LayoutRef]) -> Option<LayoutSet> {
         let sorted = references.windows(2).all(|pair| pair[0].version < pair[1].version);
-        (sorted && references.len() <= LAYOUTS_LIVE_MAX).then_some(LayoutSet(references))
+        (sorted && references.len() <= LAYOUTS_LIVE_MAX).then(|| LayoutSet(references.into()))
     }
 
     /// The names, by version.
@@ -73,8 +65,6 @@ pub fn is_owner(live: &[LiveLayout], node: NodeId, unit: Unit) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use smallvec::smallvec;
-
     use super::*;
     use crate::id::LayoutVersion;
 
@@ -84,17 +74,18 @@ mod tests {
 
     #[test]
     fn a_set_has_each_version_once_and_no_more_than_may_be_live() {
-        let set = |references| LayoutSet::from_references(references);
-        assert!(set(smallvec![named(1, 5), named(2, 5)]).is_some());
-        assert!(set(smallvec![named(2, 5), named(1, 5)]).is_none(), "not sorted");
-        assert!(set(smallvec![named(1, 5), named(1, 6)]).is_none(), "one version, two digests");
-        assert!(set((0..=LAYOUTS_LIVE_MAX as u64).map(|v| named(v, 1)).collect()).is_none());
+        let set = |references: &[LayoutRef]| LayoutSet::from_references(references);
+        assert!(set(&[named(1, 5), named(2, 5)]).is_some());
+        assert!(set(&[named(2, 5), named(1, 5)]).is_none(), "not sorted");
+        assert!(set(&[named(1, 5), named(1, 6)]).is_none(), "one version, two digests");
+        let many: Vec<LayoutRef> = (0..=LAYOUTS_LIVE_MAX as u64).map(|v| named(v, 1)).collect();
+        assert!(set(&many).is_none());
         assert_eq!(LayoutSet::one(LayoutRef::default()), LayoutSet::default());
     }
 
     #[test]
     fn another_digest_of_a_version_is_another_layout() {
-        let both = LayoutSet(smallvec![named(1, 5), named(2, 7)]);
+        let both = LayoutSet([named(1, 5), named(2, 7)].into());
         assert!(both.has_all(&LayoutSet::one(named(2, 7))) && both.has_all(&LayoutSet::default()));
         assert!(!both.has_all(&LayoutSet::one(named(2, 8))));
         assert!(!LayoutSet::one(named(2, 7)).has_all(&both));

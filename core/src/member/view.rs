@@ -18,6 +18,8 @@ pub struct View<'a> {
     pub barred: Option<&'a str>,
     /// The layouts that are live, the newest last; none before the first is.
     pub layouts: &'a [LiveLayout],
+    /// Their names.
+    pub layout_set: &'a LayoutSet,
     /// Who seems to be up.
     pub members: &'a Membership,
     /// Which life of each node counts.
@@ -29,11 +31,5 @@ impl<'a> View<'a> {
     #[must_use]
     pub fn newest(&self) -> Option<&'a Layout> {
         self.layouts.last().map(|live| &*live.layout)
-    }
-
-    /// The names of the live layouts.
-    #[must_use]
-    pub fn layout_set(&self) -> LayoutSet {
-        LayoutSet::of(self.layouts)
     }
 }

@@ -9,7 +9,6 @@ use crate::engine::Engine;
 use crate::error::Result;
 use crate::formation::Formation;
 use crate::id::{Life, Lsn, NodeId};
-use crate::layout::live::LayoutSet;
 use crate::member::lives::Lives;
 use crate::member::membership::Membership;
 use crate::member::notes::Notes;
@@ -88,6 +87,7 @@ impl Cluster {
             life: self.life,
             barred: self.barred.as_deref(),
             layouts: self.formation.live(),
+            layout_set: self.formation.live_set(),
             members: &self.members,
             lives: &self.lives,
         }
@@ -143,7 +143,7 @@ impl Cluster {
                     Refusal::StaleLayout => Answer::StaleLayout,
                     Refusal::Failed => Answer::Failed,
                 };
-                let layouts = LayoutSet::of(self.formation.live());
+                let layouts = self.formation.live_set().clone();
                 Message::Key(KeyMessage::Answer { op: ask.op, layouts, answer })
             }
             Message::Forward(ForwardMessage::Ask { op, .. }) => {
@@ -215,6 +215,7 @@ mod tests {
     use crate::env::{Address, Mono, Wall};
     use crate::id::{ClientTag, KeyspaceId, OpId, RequestId};
     use crate::layout::LayoutRef;
+    use crate::layout::live::LayoutSet;
     use crate::node_config::node_config;
     use crate::probe::Probe;
     use crate::version::dvv::VersionSet;

@@ -164,7 +164,7 @@ impl Coordinator {
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
         let primaries = Primaries::under(around.view.layouts, unit);
         let needs = Needs::at(level, &primaries);
-        let layouts = around.view.layout_set();
+        let layouts = around.view.layout_set.clone();
         Ok(move |request| Facts {
             id,
             request,

@@ -57,7 +57,7 @@ impl Shard {
             }
         }
         if let Some(layout) = view.newest() {
-            self.rotten.tick(now, layout, &view.layout_set(), &mut self.out);
+            self.rotten.tick(now, layout, view.layout_set, &mut self.out);
         }
     }
 

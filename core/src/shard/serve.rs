@@ -31,7 +31,7 @@ impl Shard {
         match self.consult(&ask, view, env) {
             Ok((answer, None)) => self.tell(from, op, answer, view),
             Ok((answer, Some(lsn))) => {
-                if !self.held.answer(lsn, from, (op, view.layout_set()), answer) {
+                if !self.held.answer(lsn, from, (op, view.layout_set.clone()), answer) {
                     sometimes!(env, NoRoomToHold);
                     self.tell(from, op, Answer::Failed, view);
                 }
@@ -99,7 +99,7 @@ impl Shard {
 
     /// Answers a question.
     pub(super) fn tell(&mut self, to: NodeId, op: OpId, answer: Answer, view: View<'_>) {
-        let layouts = view.layout_set();
+        let layouts = view.layout_set.clone();
         self.out.push_back((to, Message::Key(KeyMessage::Answer { op, layouts, answer })));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::config::LAYOUTS_LIVE_MAX;
 use crate::error::{Error, Result};
@@ -64,8 +65,8 @@ impl Wire for LayoutSet {
         if from.generation() == Generation::First {
             return Ok(from.layouts());
         }
-        LayoutSet::from_references(take_all(from, LAYOUTS_LIVE_MAX)?)
-            .ok_or(Error::Malformed("not a set of layouts"))
+        let references: SmallVec<[LayoutRef; 1]> = take_all(from, LAYOUTS_LIVE_MAX)?;
+        LayoutSet::from_references(&references).ok_or(Error::Malformed("not a set of layouts"))
     }
 }
 
