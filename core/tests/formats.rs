@@ -19,7 +19,7 @@ use rondo_core::version::outline::Outline;
 use rondo_core::wire::client::{Action, Reply, Request, Sibling};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
-use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use rondo_core::wire::member::{
     Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip,
@@ -105,7 +105,7 @@ fn messages() -> Vec<Message> {
         Ask { op: OP, layouts, key, question }
     });
     let answers = [
-        Answer::Query { clock: context().clock, highest: Hlc(0x2_0000) },
+        Answer::Query { clock: context().clock, highest: Hlc(0x2_0000), room: Room(true) },
         Answer::State { state: state() },
         Answer::Digest { digest: 5 },
         Answer::MergeAck,

@@ -87,6 +87,8 @@ pub struct Lives {
     /// Up to where the store had everything when this life began.
     began: Lsn,
     place: u128,
+    /// Whether the store says where it lies.
+    is_placed: bool,
     known: BTreeMap<NodeId, Known>,
     denied: Option<String>,
     /// The store has moved since it counted last.
@@ -138,11 +140,7 @@ impl Lives {
         let denied = stored(engine, DENIED_KEY)?;
         let place = stored(engine, PLACE_KEY)?.map(|head| number(&head)).transpose()?;
         let began = engine.durable();
-        if place.is_none() {
-            engine
-                .write(&single(PLACE_KEY, Bytes::copy_from_slice(&config.place.to_be_bytes())))?;
-        }
-        Ok(Lives {
+        let mut lives = Lives {
             me: config.id,
             mine: config.life,
             earlier: config.earlier.clone(),
@@ -151,8 +149,26 @@ impl Lives {
             known,
             denied: denied.map(|text| String::from_utf8_lossy(&text).into_owned()),
             moved: place.is_some_and(|place| place != config.place),
+            is_placed: place.is_some(),
             counted_by: BTreeSet::new(),
-        })
+        };
+        lives.note_place(engine)?;
+        Ok(lives)
+    }
+
+    /// Notes where a store without such a note lies. A disk without room is no reason to stop, and is asked again with each heartbeat.
+    pub fn note_place(&mut self, engine: &mut dyn Engine) -> Result<()> {
+        if self.is_placed {
+            return Ok(());
+        }
+        let place = Bytes::copy_from_slice(&self.place.to_be_bytes());
+        match engine.write(&single(PLACE_KEY, place)) {
+            Err(error) if error.wrote_nothing() => Ok(()),
+            written => {
+                self.is_placed = true;
+                written.map(drop)
+            }
+        }
     }
 
     /// The life of this node.
@@ -482,6 +498,7 @@ mod tests {
             earlier: Vec::new(),
             began: Lsn(0),
             place: 7,
+            is_placed: true,
             known: BTreeMap::new(),
             denied: None,
             moved: true,

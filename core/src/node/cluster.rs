@@ -182,6 +182,7 @@ impl Cluster {
     pub(super) fn tick(&mut self, env: &mut impl Env) -> Result<()> {
         let now = env.mono();
         self.formation.tick(&self.members, env)?;
+        self.lives.note_place(env.engine())?;
         let durable = env.engine().durable();
         let live = self.formation.newest().is_some();
         self.members.tick(self.formation.endorsement(durable), live, &self.lives, env);

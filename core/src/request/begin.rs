@@ -97,7 +97,14 @@ impl Coordinator {
         let admitted = self.admit(&facts, around, env);
         let admitted = admitted.and_then(|()| self.remember(&facts, source, env));
         if let Err(refusal) = admitted {
-            if is_first {
+            let is_new = matches!(earlier, Earlier::Nothing | Earlier::Same(Attempt::NoneIssued));
+            let is_client = matches!(asker, Asker::Client(_));
+            if is_first && is_new && is_client && self.attempts.has_room(id, source) {
+                // Nobody else takes it on: a later attempt may write, because it is known here that none has.
+                let until = facts.started.plus_ms(2 * facts.patience_ms());
+                self.attempts.begin(id, fingerprint, facts.id, source);
+                self.attempts.end(id, Attempt::NoneIssued, until);
+            } else if is_first {
                 // Another primary may take this new write on.
                 self.attempts.renounce(id);
             }

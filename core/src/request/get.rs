@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use crate::layout::keyspace::{Level, Policy};
 use crate::quorum::{Members, Tally};
 use crate::request::attempts::Written;
-use crate::request::operation::{Facts, Next};
+use crate::request::operation::{Facts, Next, counted, lacking};
 use crate::request::put;
 use crate::request::spread::Spread;
 use crate::version::context::Context;
@@ -188,7 +188,17 @@ impl ReadRound {
         match self.aim {
             // A search that found no dot proves nothing: the earlier attempt may still arrive.
             Aim::Write(_) => facts.unknown(),
-            Aim::State => facts.too_few(&self.tellers),
+            Aim::State => match &self.write_back {
+                None => facts.too_few(&self.tellers),
+                Some(spread) => {
+                    let standing = spread.holders().standing();
+                    Reply::unavailable(format!(
+                        "the key's replicas differ, and {} are known to hold what they know together; {}",
+                        counted(standing),
+                        lacking(standing)
+                    ))
+                }
+            },
         }
     }
 

@@ -31,7 +31,9 @@ impl Phase {
         };
         match self {
             Phase::Put(round) => match answer {
-                Answer::Query { clock, highest } => round.on_query_reply(at, &clock, highest),
+                Answer::Query { clock, highest, room } => {
+                    round.on_query_reply(at, (&clock, highest), room)
+                }
                 Answer::MergeAck => round.on_merge_ack(at),
                 Answer::Lacks => round.on_lacks(at),
                 Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {

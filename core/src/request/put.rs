@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
-use crate::quorum::{Standing, Tally};
+use crate::quorum::{Members, Standing, Tally};
 use crate::replica::Replica;
 use crate::replica::actors::Heard;
 use crate::replica::issue::Covers;
@@ -29,7 +29,12 @@ use crate::version::context::Context;
 use crate::version::dvv::{Version, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::wire::client::{Action, Reply, Request};
-use crate::wire::key::{Answer, Question};
+use crate::wire::key::{Answer, Question, Room};
+
+/// Who could not hold a value would leave it on too few disks: a write that nobody can acknowledge, and reads that nobody can answer.
+const FEW_WITH_ROOM: Error = Error::Full(
+    "too few of the key's replicas have room on their disks: nothing was written; delete something, or give them room",
+);
 
 /// How a put stands.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub enum PutRound {
 #[derive(Debug)]
 pub struct Query {
     tally: Tally,
+    /// Who of them takes no values: their disks are nearly full.
+    full: Members,
     clock: VersionVector,
     highest: Hlc,
     /// Enough have answered; the others would make room in the clock.
@@ -73,6 +80,7 @@ impl PutRound {
         let tally = facts.needs.readers();
         PutRound::Query(Query {
             tally,
+            full: Members::NONE,
             clock: VersionVector::default(),
             highest: Hlc(0),
             waits: false,
@@ -96,12 +104,20 @@ impl PutRound {
     }
 
     /// A primary told what it knows.
-    pub fn on_query_reply(&mut self, at: usize, clock: &VersionVector, highest: Hlc) -> Next {
+    pub fn on_query_reply(
+        &mut self,
+        at: usize,
+        (clock, highest): (&VersionVector, Hlc),
+        Room(has_room): Room,
+    ) -> Next {
         let PutRound::Query(query) = self else {
             return Next::Wait;
         };
         let met_before = query.tally.met();
         query.tally.yes(at);
+        if !has_room {
+            query.full.add(at);
+        }
         query.clock.join(clock);
         query.highest = query.highest.max(highest);
         let is_time = query.waits || !met_before;
@@ -209,8 +225,13 @@ impl PutRound {
         }
         let nodes = facts.primaries.nodes();
         let (covers, heard) = query.covers(facts);
-        query.waits = query.is_worth_waiting() && replica.wants_all(facts.unit, &heard);
-        sometimes!(env, PutWaitedForAll, query.waits);
+        let room = query.room(facts);
+        if room.hopeless() {
+            return Err(Trouble::Failed(FEW_WITH_ROOM));
+        }
+        let wants_all = replica.wants_all(facts.unit, &heard);
+        sometimes!(env, PutWaitedForAll, query.is_worth_waiting() && wants_all);
+        query.waits = query.is_worth_waiting() && (wants_all || !room.met());
         if query.waits {
             return Ok(Next::Wait);
         }
@@ -282,6 +303,21 @@ impl Query {
     /// Whether somebody may still answer before the round has waited long enough.
     fn is_worth_waiting(&self) -> bool {
         self.patient && self.tally.count() > 0 && !self.tally.is_settled()
+    }
+
+    /// Who has room for what is written. Nobody is asked for it until somebody says that he has none: then as many must say that
+    /// they have as must hold it, or none is left to ask.
+    fn room(&self, facts: &Facts) -> Tally {
+        let mut room = facts.needs.holders();
+        let is_value = matches!(facts.request.action, Action::Put { .. });
+        for at in 0..facts.primaries.nodes().len() {
+            if is_value && self.full.has(at) {
+                room.no(at);
+            } else if !is_value || self.full == Members::NONE || self.tally.has(at) {
+                room.yes(at);
+            }
+        }
+        room
     }
 
     /// What the write overwrites, and what this round has brought.

@@ -11,7 +11,7 @@ use crate::parked::Parked;
 use crate::replica::read::Trouble;
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::key::{Answer, Ask, KeyMessage, Question};
+use crate::wire::key::{Answer, Ask, KeyMessage, Question, Room};
 use crate::wire::message::Message;
 
 impl Shard {
@@ -68,7 +68,8 @@ impl Shard {
         let (answer, lsn, is_read) = match question {
             Question::Query => {
                 let (clock, highest) = self.replica.query(key, unit, env.engine())?;
-                return Ok((Answer::Query { clock, highest }, None));
+                let room = Room(!env.engine().is_nearly_full());
+                return Ok((Answer::Query { clock, highest, room }, None));
             }
             Question::Read { digest_only } => {
                 let loaded = self.replica.read(key, unit, env.engine())?;

@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 
+use crate::error::Result;
 use crate::id::{KeyspaceId, OpId};
 use crate::layout::live::LayoutSet;
 use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
-use crate::wire::frame::table;
+use crate::wire::frame::{Generation, Reader, Wire, Writer, table};
 use crate::wire::state;
 
 /// A key with its keyspace.
@@ -82,6 +83,8 @@ pub enum Answer {
         clock: VersionVector,
         /// The highest HLC of any version held.
         highest: Hlc,
+        /// Whether the replica takes values now.
+        room: Room,
     },
     /// To `Read`: the whole state.
     State {
@@ -104,6 +107,23 @@ pub enum Answer {
     /// The replica does not own the key under any live layout, or does not have all of it yet, and did nothing: its word counts in
     /// no quorum.
     NotCounted,
+}
+
+/// Whether a replica has room for values. One of the generation before does not say, and is taken to have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Room(pub bool);
+
+impl Wire for Room {
+    fn put(&self, to: &mut Writer) {
+        if to.generation() > Generation::First {
+            self.0.put(to);
+        }
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let has_room = from.generation() == Generation::First || Wire::take(from)?;
+        Ok(Room(has_room))
+    }
 }
 
 impl KeyMessage {
@@ -159,7 +179,7 @@ table!(enum Question {
     4 Holds { outline },
 });
 table!(enum Answer {
-    1 Query { clock, highest },
+    1 Query { clock, highest, room },
     2 State { state },
     3 Digest { digest },
     4 MergeAck,

@@ -8,7 +8,7 @@ use rondo_core::version::dvv::{Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::runs::{Run, Runs};
 use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
-use rondo_core::wire::key::{Answer, KeyMessage, Question};
+use rondo_core::wire::key::{Answer, KeyMessage, Question, Room};
 use rondo_core::wire::layout::LayoutMessage;
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::Message;
@@ -62,7 +62,12 @@ pub(crate) fn message(message: &Message) -> String {
             Question::Holds { .. } => "Holds".to_owned(),
         },
         Message::Key(KeyMessage::Answer { answer, .. }) => match answer {
-            Answer::Query { clock: known, .. } => format!("QueryReply {}", clock(known)),
+            Answer::Query { clock: known, room: Room(true), .. } => {
+                format!("QueryReply {}", clock(known))
+            }
+            Answer::Query { clock: known, room: Room(false), .. } => {
+                format!("QueryReply {} no room", clock(known))
+            }
             Answer::State { state: told } => format!("ReadReply {}", state(told)),
             Answer::Digest { .. } => "DigestReply".to_owned(),
             Answer::MergeAck => "MergeAck".to_owned(),

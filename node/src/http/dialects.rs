@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{ETAG, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
 use rondo_core::version::context::Context;
 use rondo_core::wire::client::Sibling;
@@ -76,7 +76,7 @@ pub async fn key(
                 view["version"] = json!(version.hlc.0);
             }
             let mut answer = answer::json(StatusCode::OK, &view);
-            answer.headers_mut().insert(ETAG, native::etag(version));
+            answer.headers_mut().extend(native::etag(version));
             native::insert_context(answer.headers_mut(), front, target, &context)?;
             answer
         }
@@ -156,7 +156,7 @@ fn found(
     };
     let mut answer = answer::json(StatusCode::OK, &shown);
     let headers = answer.headers_mut();
-    headers.insert(ETAG, native::etag(newest.version));
+    headers.extend(native::etag(newest.version));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
     native::insert_context(headers, front, target, context)?;
     Ok(answer)

@@ -3,8 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use hyper::header::{ETAG, HeaderMap, HeaderValue};
+use hyper::header::{ETAG, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use rondo_core::id::ActorId;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Stamp;
 use rondo_core::wire::client::Sibling;
@@ -36,7 +37,7 @@ pub async fn key(
         Outcome::Stored(context, version) => {
             let mut answer = answer::empty(StatusCode::NO_CONTENT);
             let headers = answer.headers_mut();
-            headers.insert(ETAG, etag(version));
+            headers.extend(etag(version));
             insert_context(headers, front, target, &context)?;
             answer
         }
@@ -66,7 +67,7 @@ pub fn found(
     let mut answer = Response::new(Body::Whole(newest.value));
     let headers = answer.headers_mut();
     Media::kept(&newest.content_type).insert_into(headers);
-    headers.insert(ETAG, etag(newest.version));
+    headers.extend(etag(newest.version));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
     insert_context(headers, front, target, context)?;
     Ok(answer)
@@ -92,11 +93,16 @@ pub fn not_found(
     Ok(answer)
 }
 
-/// A version as an entity tag: its name in quotes.
+/// A version as an entity tag: its name in quotes. There is none of a version that a node of the generation before has told of,
+/// which does not say who has written it: half a name would be another one than readers are told.
 #[must_use]
-pub fn etag(version: Stamp) -> HeaderValue {
-    let tag = format!("\"{version}\"");
-    HeaderValue::try_from(tag).expect("digits in quotes are visible ASCII")
+pub fn etag(version: Stamp) -> Option<(HeaderName, HeaderValue)> {
+    if version.actor == ActorId(0) {
+        return None;
+    }
+    let tag = HeaderValue::try_from(format!("\"{version}\""))
+        .expect("digits in quotes are visible ASCII");
+    Some((ETAG, tag))
 }
 
 /// Adds the context token.
@@ -158,7 +164,7 @@ fn all_siblings(
     };
     let mut answer = answer::json(StatusCode::MULTIPLE_CHOICES, &view);
     let headers = answer.headers_mut();
-    headers.insert(ETAG, etag(siblings[0].version));
+    headers.extend(etag(siblings[0].version));
     headers.insert(&SIBLINGS, HeaderValue::from(siblings.len()));
     insert_context(headers, front, target, context)?;
     Ok(answer)

@@ -229,10 +229,17 @@ async fn live(
 fn end(ended: Result<rondo_core::error::Result<Ended>, JoinError>) -> Result<Ended> {
     match ended {
         Ok(Ok(ended)) => Ok(ended),
-        Ok(Err(error)) => Err(Failure::failed(
-            format!("the node stopped: {error}"),
-            "check the disk, then start the node again; nothing acknowledged is lost",
-        )),
+        Ok(Err(error)) => {
+            let hint = match &error {
+                // Peers hold what is told of them here, but nothing fetches it yet.
+                rondo_core::error::Error::Corrupt { .. } => {
+                    "a record that the node keeps for itself cannot be read: put back the very bytes if you have them; its peers go \
+                     on without it, and must not lose another disk until it is mended"
+                }
+                _ => "check the disk, then start the node again; nothing acknowledged is lost",
+            };
+            Err(Failure::failed(format!("the node stopped: {error}"), hint))
+        }
         Err(error) => Err(Failure::failed(
             format!("the node stopped because of a mistake in the program: {error}"),
             "start it again, and report this with the log",
