@@ -8,7 +8,8 @@
 //! **The file that counts is never written over.** When the spare is, all names are durable: what has the name of the file
 //! has it after a power loss too, and the spare is another file. Until the names have changed durably the old file
 //! counts, afterwards the new one, and both are whole. In between the old file has a third name (`boot.old`), so that its
-//! room stays ours whichever of the names a power loss leaves.
+//! room stays ours whichever of the names a power loss leaves. Then zeros are written over it: there is one file of boots that can be
+//! read, so that no misdirected read finds an older one.
 //!
 //! Without a spare (a new directory, one of an earlier version, a file system without links) the file is written as any
 //! small file, which takes room, and a spare is made for the next time when there is room for one.
@@ -31,7 +32,7 @@ pub(super) const OLD: &str = "boot.old";
 /// the directory are durable.
 pub(super) fn write<D: Disk>(disk: &D, kind: &Kind, parts: &[&[u8]]) -> io::Result<()> {
     let bytes = seal(kind, parts);
-    let spare = find(disk, bytes.len() as u64)?;
+    let spare = find(disk, kind, bytes.len() as u64)?;
     sometimes!(disk, BootWrittenOverASpare, spare.is_some());
     match spare {
         Some(file) => write_over(disk, kind, &file, &bytes),
@@ -43,7 +44,7 @@ pub(super) fn write<D: Disk>(disk: &D, kind: &Kind, parts: &[&[u8]]) -> io::Resu
 }
 
 /// The spare, when there is one that has its room.
-fn find<D: Disk>(disk: &D, length: u64) -> io::Result<Option<D::File>> {
+fn find<D: Disk>(disk: &D, kind: &Kind, length: u64) -> io::Result<Option<D::File>> {
     let names = disk.list("")?;
     let has = |name: &str| names.iter().any(|known| known == name);
     let name = match (has(SPARE), has(OLD)) {
@@ -61,7 +62,9 @@ fn find<D: Disk>(disk: &D, length: u64) -> io::Result<Option<D::File>> {
         }
         disk.sync_dir("")?;
     }
-    if disk.len(&file)? == length {
+    // A power loss may have kept both names of what was renamed.
+    let is_spare = !has(kind.name) || disk.place(SPARE)? != disk.place(kind.name)?;
+    if is_spare && disk.len(&file)? == length {
         return Ok(Some(file));
     }
     drop(file);
@@ -78,7 +81,14 @@ fn write_over<D: Disk>(disk: &D, kind: &Kind, file: &D::File, bytes: &[u8]) -> i
     let is_kept = disk.link(kind.name, OLD).is_ok();
     disk.rename(SPARE, kind.name)?;
     disk.sync_dir("")?;
-    if is_kept { disk.rename(OLD, SPARE) } else { make(disk, bytes.len()) }
+    if !is_kept {
+        return make(disk, bytes.len());
+    }
+    // What counts no more is no file of boots either: a read that the disk misdirects there must not find one.
+    let old = disk.open(OLD, Open::Existing)?;
+    disk.write_at(&old, &[&vec![0; bytes.len()]], 0)?;
+    disk.sync_now(&old)?;
+    disk.rename(OLD, SPARE)
 }
 
 /// Makes a spare when there is room for it. Zeros are written, since some file systems reserve nothing otherwise.

@@ -20,7 +20,8 @@ pub struct Lives {
     pub stood_in: Vec<StoodIn>,
     /// What was wrong with nodes and links, and when.
     pub spells: Vec<Spell>,
-    /// Whether damage has struck a disk that nobody repaired as long as its node ran.
+    /// Whether damage has struck a disk that nobody repaired as long as its node ran, or a node has replaced a record that it could
+    /// not read by what the others hold: a write at `one` may have been in no other.
     pub has_rotted: bool,
     /// Writes at `one` that were acknowledged with a time far ahead of all clocks but one, in order of time.
     pub far_ahead: Vec<FarAhead>,

@@ -104,6 +104,11 @@ async fn live(shared: &Shared) -> Outcome {
         finale::finish(shared).await;
     }
     let mut world = shared.lock();
+    // A record that was replaced by what the others hold may have been the only one of a write at `one`.
+    let coverage = world.probes.coverage();
+    let replaced =
+        coverage.met().any(|(site, times)| site.name == "rotten-record-replaced" && times > 0);
+    world.history.lives.has_rotted |= replaced;
     let (events, hash) = world.hash();
     Outcome {
         hash,
@@ -116,7 +121,7 @@ async fn live(shared: &Shared) -> Outcome {
             writes_lost: world.faults.writes_lost,
             syncs: world.nodes.iter().map(|node| node.device.syncs).sum(),
         },
-        coverage: world.probes.coverage(),
+        coverage,
         history: std::mem::take(&mut world.history),
         transcript: world.take_transcript(),
         ..Outcome::empty()
