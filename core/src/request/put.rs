@@ -226,7 +226,8 @@ impl PutRound {
         let nodes = facts.primaries.nodes();
         let (covers, heard) = query.covers(facts);
         let room = query.room(facts);
-        if room.hopeless() {
+        // What this node itself has no room for it says in its own words.
+        if room.hopeless() && !env.engine().is_nearly_full() {
             return Err(Trouble::Failed(FEW_WITH_ROOM));
         }
         let wants_all = replica.wants_all(facts.unit, &heard);

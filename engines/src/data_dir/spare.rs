@@ -75,6 +75,7 @@ fn find<D: Disk>(disk: &D, kind: &Kind, length: u64) -> io::Result<Option<D::Fil
 }
 
 fn write_over<D: Disk>(disk: &D, kind: &Kind, file: &D::File, bytes: &[u8]) -> io::Result<()> {
+    let old = disk.open(kind.name, Open::Existing)?;
     disk.write_at(file, &[bytes], 0)?;
     disk.sync_now(file)?;
     // Where a file cannot have a second name, or there is none yet, its room is given up.
@@ -85,7 +86,6 @@ fn write_over<D: Disk>(disk: &D, kind: &Kind, file: &D::File, bytes: &[u8]) -> i
         return make(disk, bytes.len());
     }
     // What counts no more is no file of boots either: a read that the disk misdirects there must not find one.
-    let old = disk.open(OLD, Open::Existing)?;
     disk.write_at(&old, &[&vec![0; bytes.len()]], 0)?;
     disk.sync_now(&old)?;
     disk.rename(OLD, SPARE)

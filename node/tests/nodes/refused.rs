@@ -407,24 +407,47 @@ fn an_oversized_value_is_413_for_a_client_that_sends_it_whole() {
     assert_eq!(broken.status, 400, "{}", broken.text());
 }
 
-#[test]
-fn a_store_with_damaged_data_is_not_served() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let node = Node::start(dir.path(), "alpha", &[]);
+/// A killed node with fifty values, of which one byte, found by `place`, is another.
+fn damaged(dir: &std::path::Path, place: impl Fn(&[u8]) -> usize) -> u16 {
+    let node = Node::start(dir, "alpha", &[]);
     node.wait_ready();
-    for number in 0..50 {
+    for number in 10..60 {
         assert_eq!(node.put(&format!("/v1/kv/default/k{number}"), &[b'v'; 200]).status, 204);
     }
     let port = node.port;
     node.kill();
-    let data = dir.path().join("alpha").join("data");
+    let data = dir.join("alpha").join("data");
     let files = std::fs::read_dir(&data).expect("the engine's directory");
-    let file = files.map(|file| file.expect("a file").path()).max().expect("a data file");
+    let file = files.map(|file| file.expect("a file").path());
+    let file = file.filter(|path| path.extension().is_some_and(|kind| kind == "data")).max();
+    let file = file.expect("a data file");
     let mut bytes = std::fs::read(&file).expect("readable");
-    let middle = bytes.windows(200).position(|w| w == [b'v'; 200]).expect("a value") + 100;
-    bytes[middle] ^= 1;
+    let at = place(&bytes);
+    bytes[at] ^= 1;
     std::fs::write(&file, bytes).expect("writable");
+    port
+}
+
+#[test]
+fn a_store_that_cannot_name_what_is_damaged_is_not_served() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let key = |bytes: &[u8]| bytes.windows(3).position(|w| w == b"k25").expect("a key");
+    let port = damaged(dir.path(), key);
     let ended = Node::start_at(dir.path(), "alpha", port, &[]).err().expect("it does not start");
     assert!(ended.contains("is damaged"), "{ended}");
     assert!(ended.contains("the others go on without it"), "{ended}");
+}
+
+#[test]
+fn a_store_of_which_a_value_is_damaged_is_served_and_that_key_is_never_called_absent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let value =
+        |bytes: &[u8]| bytes.windows(200).position(|w| w == [b'v'; 200]).expect("a value") + 100;
+    let port = damaged(dir.path(), value);
+    let node = Node::start_at(dir.path(), "alpha", port, &[]).expect("it starts");
+    node.wait_ready();
+    let status = |number| node.get(&format!("/v1/kv/default/k{number}")).status;
+    let statuses: Vec<u16> = (10..60).map(status).collect();
+    assert_eq!(statuses.iter().filter(|&&status| status == 200).count(), 49, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|&&status| status == 503).count(), 1, "{statuses:?}");
 }
