@@ -12,19 +12,22 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::config::DOT_MAX;
 use rondo_core::env::{Address, Wall};
-use rondo_core::id::{ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId};
+use rondo_core::config::LAYOUTS_LIVE_MAX;
+use rondo_core::id::{ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
+use rondo_core::layout::live::LayoutSet;
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{VersionVector, Dot, Entry, Version, VersionSet};
+use rondo_core::version::dvv::{Behind, Dot, Entry, Stamp, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
 use rondo_core::version::runs::{Run, Runs};
 use rondo_core::wire::client::{Action, Reply, Request, Sibling};
-use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
-use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
+use rondo_core::wire::frame::Generation;
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
-use rondo_core::wire::member::{Counted, Gossip, Introduction, decode_gossip, encode_gossip};
+use rondo_core::wire::member::{Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip};
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
 use smallvec::SmallVec;
@@ -48,13 +51,17 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn message_survives(envelope: &Envelope) {
-    let encoded = encode(envelope);
+    let encoded = encode(envelope, Generation::NEWEST).expect("the newest says all");
     assert_eq!(encoded.class, envelope.message.class());
     let bytes = Bytes::from(encoded.parts.concat());
     assert_eq!(decode(&bytes).as_ref().ok(), Some(envelope));
     // Neither less nor more is the same message.
     assert!(decode(&bytes.slice(..bytes.len() - 1)).is_err());
     assert!(decode(&Bytes::from([&bytes[..], &[0]].concat())).is_err());
+    // A node of the generation before can read whatever it is sent.
+    if let Some(first) = encode(envelope, Generation::First) {
+        assert!(decode(&Bytes::from(first.parts.concat())).is_ok());
+    }
 }
 
 fn gossip_survives(gossip: &Gossip, u: &mut Unstructured<'_>) -> Result<()> {
@@ -105,9 +112,9 @@ fn any_state(data: &[u8]) -> Result<()> {
 fn any_layout(bytes: &Bytes) -> Result<()> {
     if let Ok(layout) = decode_layout(bytes) {
         layout_survives(&layout);
-        for partition in 0..layout.partitions() {
-            let count = layout.primaries(rondo_core::id::PartitionId(partition)).count();
-            assert_eq!(count, usize::from(layout.quorums().n));
+        for unit in layout.units() {
+            let group = layout.group(unit.group).expect("a unit is of a group");
+            assert_eq!(layout.primaries(unit).count(), usize::from(group.quorums.n));
         }
     }
     Ok(())
@@ -130,10 +137,15 @@ fn several<T>(
 
 fn version(u: &mut Unstructured<'_>) -> Result<Version> {
     let (hlc, request) = (Hlc(u.arbitrary()?), RequestId(u.arbitrary()?));
+    let mut version = match u.arbitrary()? {
+        true => Version::tombstone(hlc, request),
+        false => Version::value(hlc, request, bytes(u)?, bytes(u)?),
+    };
+    version.expires = u.arbitrary::<Option<u64>>()?.map(Hlc);
     if u.arbitrary()? {
-        return Ok(Version::tombstone(hlc, request));
+        version.behind = Some(Behind { actor: ActorId(u.arbitrary()?), step: u.arbitrary()? });
     }
-    Ok(Version::value(hlc, request, bytes(u)?, bytes(u)?))
+    Ok(version)
 }
 
 fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
@@ -204,17 +216,29 @@ fn request(u: &mut Unstructured<'_>) -> Result<Request> {
     })
 }
 
+fn stamp(u: &mut Unstructured<'_>) -> Result<Stamp> {
+    let (hlc, actor) = (Hlc(u.arbitrary()?), ActorId(u.arbitrary()?));
+    Ok(Stamp { hlc, actor, step: u.arbitrary()? })
+}
+
+fn layouts(u: &mut Unstructured<'_>) -> Result<LayoutSet> {
+    let mut references = several(u, LAYOUTS_LIVE_MAX, layout_ref)?;
+    references.sort();
+    references.dedup_by_key(|reference| reference.version);
+    Ok(LayoutSet::from_references(&references).expect("sorted, one of each version"))
+}
+
 fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
     let sibling = |u: &mut Unstructured<'_>| {
         Ok(Sibling {
-            version: Hlc(u.arbitrary()?),
+            version: stamp(u)?,
             digest: u.arbitrary()?,
             content_type: bytes(u)?,
             value: bytes(u)?,
         })
     };
     Ok(match u.int_in_range(0..=6)? {
-        0 => Reply::Stored { context: context(u)?, version: Hlc(u.arbitrary()?) },
+        0 => Reply::Stored { context: context(u)?, version: stamp(u)? },
         1 => Reply::Found { siblings: several(u, 4, sibling)?, context: context(u)? },
         2 => Reply::NotFound { siblings: several(u, 4, sibling)?, context: context(u)? },
         3 => Reply::Indeterminate { acks: u.arbitrary()?, needed: u.arbitrary()? },
@@ -232,23 +256,29 @@ fn key_message(u: &mut Unstructured<'_>) -> Result<KeyMessage> {
             2 => Question::Merge { state: state(u)? },
             _ => Question::Holds { outline: Outline::of(&state(u)?) },
         };
-        return Ok(KeyMessage::Ask(Ask { op: op(u)?, key: key(u)?, question }));
+        return Ok(KeyMessage::Ask(Ask { op: op(u)?, layouts: layouts(u)?, key: key(u)?, question }));
     }
-    let answer = match u.int_in_range(0..=6)? {
-        0 => Answer::Query { clock: clock(u)?, highest: Hlc(u.arbitrary()?) },
+    let answer = match u.int_in_range(0..=7)? {
+        0 => {
+            let (clock, highest, room) = (clock(u)?, Hlc(u.arbitrary()?), Room(u.arbitrary()?));
+            Answer::Query { clock, highest, room }
+        }
         1 => Answer::State { state: state(u)? },
         2 => Answer::Digest { digest: u.arbitrary()? },
         3 => Answer::MergeAck,
         4 => Answer::Lacks,
         5 => Answer::Failed,
-        _ => Answer::StaleLayout,
+        6 => Answer::StaleLayout,
+        _ => Answer::NotCounted,
     };
-    Ok(KeyMessage::Answer { op: op(u)?, answer })
+    Ok(KeyMessage::Answer { op: op(u)?, layouts: layouts(u)?, answer })
 }
 
 fn forward_message(u: &mut Unstructured<'_>) -> Result<ForwardMessage> {
     if u.arbitrary()? {
-        return Ok(ForwardMessage::Ask { op: op(u)?, request: request(u)? });
+        let fixed = Fixed { keyspace: KeyspaceId(u.arbitrary()?), at: Hlc(u.arbitrary()?) };
+        let (op, layouts, request) = (op(u)?, layouts(u)?, request(u)?);
+        return Ok(ForwardMessage::Ask { op, layouts, fixed, request });
     }
     let answer = match u.int_in_range(0..=3)? {
         0 => ForwardAnswer::Done { reply: reply(u)? },
@@ -268,8 +298,7 @@ fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
             false => LayoutMessage::Request,
         }),
     };
-    let (layout, durable) = (layout_ref(u)?, Lsn(u.arbitrary()?));
-    Ok(Envelope { life: life(u)?, layout, durable, message })
+    Ok(Envelope { life: life(u)?, durable: Lsn(u.arbitrary()?), message })
 }
 
 fn layout_ref(u: &mut Unstructured<'_>) -> Result<LayoutRef> {
@@ -293,6 +322,7 @@ fn layout(u: &mut Unstructured<'_>) -> Result<Layout> {
         Ok(Keyspace {
             id: KeyspaceId(u.arbitrary()?),
             name: u.arbitrary()?,
+            group: GroupId::FIRST,
             policy: *u.choose(&[Policy::Newest, Policy::Siblings])?,
             level: level(u)?,
         })
@@ -330,8 +360,7 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
         cluster: u.arbitrary()?,
         me: introduction(u)?,
         wall: Wall(u.arbitrary()?),
-        layout: layout_ref(u)?,
-        live: u.arbitrary()?,
+        endorsed: Endorsement { layout: layout_ref(u)?, live: u.arbitrary()? },
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
         leaves: u.arbitrary()?,
         denied: u.arbitrary()?,
