@@ -21,13 +21,15 @@ const SMALL_FILES_MAX: usize = 32;
 impl<D: Disk> Bitcask<D> {
     /// One step of whatever is to be done.
     pub(super) fn background_step(&mut self, budget: u64) -> Result<Progress> {
+        if self.syncing.errand.is_none() {
+            match self.note_log() {
+                Err(Error::Disk(error)) if passes(&error) => {}
+                noted => noted?,
+            }
+        }
         if self.syncing.errand.is_some() {
             // It is covered by a sync that starts now, whatever is durable already.
             return Ok(self.waiting());
-        }
-        match self.note_log() {
-            Err(Error::Disk(error)) if passes(&error) => {}
-            noted => noted?,
         }
         let step = match self.background.take() {
             Some(background) => self.go_on(background, budget),

@@ -30,6 +30,8 @@ impl<D: Disk> Bitcask<D> {
         if number > self.names.noted_log && self.files.get(&number).is_some_and(is_due) {
             self.note_made(&[number])?;
             self.names.noted_log = number;
+            // Nothing may be written for long, and until the note is durable a power loss takes it.
+            self.send_errand(Vec::new(), true);
         }
         Ok(())
     }
