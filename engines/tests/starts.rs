@@ -153,6 +153,34 @@ fn a_directory_without_a_spare_gets_one_when_there_is_room() {
     open(&disk, 4).expect("it has a spare again");
 }
 
+/// Nothing is in the directory but what its first start had made when it was cut off, and the file itself is gone.
+#[test]
+fn a_spare_without_a_file_of_boots_is_no_reason_not_to_start() {
+    let (disk, _) = lived(1);
+    disk.remove("boot").expect("there is one");
+    open(&disk, 2).expect("nothing was promised yet");
+    open(&disk, 3).expect("and once more");
+}
+
+/// A rename of which a power loss keeps both names makes the spare the very file that counts.
+#[test]
+fn a_spare_that_is_the_file_of_boots_itself_is_not_written_over() {
+    let (disk, _) = lived(2);
+    disk.remove("boot.spare").expect("there is one");
+    disk.link("boot", "boot.spare").expect("it has a second name");
+    let before = disk.operations();
+    for at in before..before + 40 {
+        let disk = disk.fork();
+        disk.set_fault_hook(move |number, _, _| {
+            (number == at).then_some(Fault::Cut(CUT_BYTES, ErrorKind::Other))
+        });
+        let _ = open(&disk, 3);
+        disk.clear_hooks();
+        let life = open(&disk, 4).expect("the file that counts is whole").life;
+        assert!(life.boot > BootEpoch(2), "operation {at}");
+    }
+}
+
 /// What format 2 wrote: as many lives as there were.
 #[test]
 fn a_file_of_boots_of_an_earlier_version_is_read_and_gets_a_spare() {

@@ -168,9 +168,8 @@ fn damage_in_a_head_without_a_hint_is_a_loss() {
     assert!(opened.lost.iter().any(|lost| lost.what.contains("write 2")), "{:?}", opened.lost);
 }
 
-/// What went astray onto the start of a file has taken its header and its first records.
-#[test]
-fn what_a_hint_knows_is_unreadable_when_the_start_of_its_file_is_gone() {
+/// A store of four keys that was closed.
+fn closed_with_four() -> MemDisk {
     let disk = MemDisk::new();
     let mut engine = open(&disk).0;
     for key in ["a", "b", "c", "d"] {
@@ -179,6 +178,13 @@ fn what_a_hint_knows_is_unreadable_when_the_start_of_its_file_is_gone() {
     engine.close().unwrap();
     drop(engine);
     disk.crash_lose_all();
+    disk
+}
+
+/// What went astray onto the start of a file has taken its header and its first records.
+#[test]
+fn what_a_hint_knows_is_unreadable_when_the_start_of_its_file_is_gone() {
+    let disk = closed_with_four();
     let (path, at) = find(&disk, "b:1");
     cover_start(&disk, &path, at as usize + 5);
     assert_unreadable_and_mended(&disk, &path, &["a", "b"], &["c", "d"]);
@@ -237,14 +243,7 @@ fn assert_unreadable_and_mended(disk: &MemDisk, path: &str, gone: &[&'static str
 /// Without a hint nobody knows what stood there.
 #[test]
 fn the_start_of_a_file_without_a_hint_is_a_loss() {
-    let disk = MemDisk::new();
-    let mut engine = open(&disk).0;
-    for key in ["a", "b", "c", "d"] {
-        put(&disk, &mut engine, key, 1);
-    }
-    engine.close().unwrap();
-    drop(engine);
-    disk.crash_lose_all();
+    let disk = closed_with_four();
     let (path, at) = find(&disk, "b:1");
     disk.remove(&path.replace(".data", ".hint")).unwrap();
     cover_start(&disk, &path, at as usize + 5);

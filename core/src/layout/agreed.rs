@@ -225,12 +225,12 @@ impl Layout {
         keyspace::partition(token, self.0.partitions)
     }
 
-    /// The unit that a key lies in, and its token; `None` when there is no such keyspace.
+    /// The unit that a key lies in; `None` when there is no such keyspace.
     #[must_use]
-    pub fn locate(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<(Unit, Token)> {
+    pub fn unit(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Unit> {
         let found = self.0.keyspaces.iter().find(|one| one.id == keyspace)?;
-        let token = keyspace::token(keyspace, key);
-        Some((Unit { group: found.group, partition: self.partition(token) }, token))
+        let partition = self.partition(keyspace::token(keyspace, key));
+        Some(Unit { group: found.group, partition })
     }
 
     /// All units.

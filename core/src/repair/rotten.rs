@@ -167,8 +167,7 @@ impl Rotten {
             heal.next = now.plus_ms(heal.pause_ms);
             heal.pause_ms = (heal.pause_ms * 2).min(PAUSE_MS_MAX);
             let op = OpId { life: self.life, seq: heal.round };
-            let owners =
-                layout.locate(key.keyspace, &key.key).map(|(unit, _)| layout.primaries(unit));
+            let owners = layout.unit(key.keyspace, &key.key).map(|unit| layout.primaries(unit));
             for node in owners.into_iter().flatten() {
                 let digest_only = node == self.me;
                 let question = Question::Read { digest_only };
@@ -194,7 +193,7 @@ impl Rotten {
         layout: &Layout,
     ) -> Option<Replacement> {
         let (key, heal) = self.keys.iter_mut().find(|(_, heal)| heal.round == op.seq)?;
-        let (unit, _) = layout.locate(key.keyspace, &key.key)?;
+        let unit = layout.unit(key.keyspace, &key.key)?;
         let quorums = layout.group(unit.group)?.quorums;
         if !layout.is_primary(from, unit) || from == self.me || !heal.answered.insert(from) {
             return None;

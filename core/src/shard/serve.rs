@@ -57,9 +57,8 @@ impl Shard {
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
-        let found = view.newest().and_then(|layout| layout.locate(key.keyspace, &key.key));
-        let Some((unit, _)) = found.filter(|&(unit, _)| is_owner(view.layouts, self.me, unit))
-        else {
+        let found = view.newest().and_then(|layout| layout.unit(key.keyspace, &key.key));
+        let Some(unit) = found.filter(|&unit| is_owner(view.layouts, self.me, unit)) else {
             return Ok((Answer::NotCounted, None));
         };
         if buggify!(env, NotCountedSaid) {

@@ -17,3 +17,5 @@ mod script;
 mod clocks;
 
 mod lives;
+
+mod shard;

@@ -75,16 +75,19 @@ fn find<D: Disk>(disk: &D, kind: &Kind, length: u64) -> io::Result<Option<D::Fil
 }
 
 fn write_over<D: Disk>(disk: &D, kind: &Kind, file: &D::File, bytes: &[u8]) -> io::Result<()> {
-    let old = disk.open(kind.name, Open::Existing)?;
+    let old = match disk.open(kind.name, Open::Existing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        old => Some(old?),
+    };
     disk.write_at(file, &[bytes], 0)?;
     disk.sync_now(file)?;
     // Where a file cannot have a second name, or there is none yet, its room is given up.
     let is_kept = disk.link(kind.name, OLD).is_ok();
     disk.rename(SPARE, kind.name)?;
     disk.sync_dir("")?;
-    if !is_kept {
+    let Some(old) = old.filter(|_| is_kept) else {
         return make(disk, bytes.len());
-    }
+    };
     // What counts no more is no file of boots either: a read that the disk misdirects there must not find one.
     disk.write_at(&old, &[&vec![0; bytes.len()]], 0)?;
     disk.sync_now(&old)?;

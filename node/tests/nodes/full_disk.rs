@@ -2,21 +2,31 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::path::Path;
 
 use crate::harness::{Node, ask, eventually};
+
+/// A node on a file system of its own; `None`, said aloud, where nobody may mount one.
+fn on_64_mib(dir: &Path) -> Option<Node> {
+    let node = Node::start_on_small_disk(dir, "alpha", 64 << 20);
+    if node.is_none() {
+        eprintln!(
+            "skipped: this system lets nobody mount a file system (it takes user namespaces)"
+        );
+    }
+    node
+}
+
+fn target(number: usize) -> String {
+    format!("/v1/kv/default/k{number}")
+}
 
 /// A full disk ended the node, and it did not start again (<https://github.com/basho/riak/issues/282>).
 #[test]
 fn a_full_disk_refuses_values_and_a_node_killed_on_it_starts_again_with_all_it_acknowledged() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(node) = Node::start_on_small_disk(dir.path(), "alpha", 64 << 20) else {
-        eprintln!(
-            "skipped: this system lets nobody mount a file system (it takes user namespaces)"
-        );
-        return;
-    };
+    let Some(node) = on_64_mib(dir.path()) else { return };
     let value = vec![b'v'; 500_000];
-    let target = |number: usize| format!("/v1/kv/default/k{number}");
     let full = (0..1_000).find(|&number| {
         let answer = node.put(&target(number), &value);
         if answer.status != 204 {
@@ -64,14 +74,8 @@ fn a_full_disk_refuses_values_and_a_node_killed_on_it_starts_again_with_all_it_a
 #[test]
 fn a_node_killed_on_a_disk_without_a_free_block_starts_and_reads_and_writes_when_there_is_room() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(node) = Node::start_on_small_disk(dir.path(), "alpha", 64 << 20) else {
-        eprintln!(
-            "skipped: this system lets nobody mount a file system (it takes user namespaces)"
-        );
-        return;
-    };
+    let Some(node) = on_64_mib(dir.path()) else { return };
     let value = vec![b'v'; 500_000];
-    let target = |number: usize| format!("/v1/kv/default/k{number}");
     let count = 60;
     for number in 0..count {
         assert_eq!(node.put(&target(number), &value).status, 204);

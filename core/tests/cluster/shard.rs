@@ -1,17 +1,18 @@
 //! A shard alone: what it does of a request depends on its own store and on what it is shown of its node, and on nothing else.
 
-#[path = "fixtures/node_config.rs"]
-mod node_config;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rondo_core::config::NodeConfig;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::id::{ActorId, ClientTag, KeyspaceId, Life, NodeId, OpId, RequestId};
+use rondo_core::id::{
+    ActorId, BootEpoch, ClientTag, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId,
+    SessionId,
+};
 use rondo_core::layout::keyspace::Keyspace;
 use rondo_core::layout::live::{LayoutSet, LiveLayout};
-use rondo_core::layout::{Layout, Quorums, Role};
+use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::member::lives::Lives;
 use rondo_core::member::membership::Membership;
 use rondo_core::member::view::View;
@@ -25,25 +26,26 @@ use rondo_core::version::outline::Outline;
 use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::layout::encode_layout;
-use rondo_core::wire::member::Gossip;
+use rondo_core::wire::member::{Endorsement, Gossip};
 use rondo_core::wire::message::{Envelope, Message};
 
-use self::node_config::node_config;
+use crate::engine::SlowEngine;
+use crate::node_config::node_config;
 
 const PEER: NodeId = NodeId(2);
 
 /// The store of one shard, and what left it.
 #[derive(Default)]
-struct World {
-    engine: MemoryEngine,
+struct World<E = MemoryEngine> {
+    engine: E,
     random: u64,
     replies: Vec<Reply>,
     sent: Vec<(NodeId, Envelope)>,
 }
 
-impl Probe for World {}
+impl<E: Engine> Probe for World<E> {}
 
-impl Env for World {
+impl<E: Engine> Env for World<E> {
     fn mono(&self) -> Mono {
         Mono(0)
     }
@@ -68,6 +70,27 @@ impl Env for World {
     fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
     fn reply(&mut self, _: ClientTag, reply: Reply) {
         self.replies.push(reply);
+    }
+}
+
+const PEERS_LIFE: Life = Life { boot: BootEpoch(1), session: SessionId(9) };
+
+/// The peer introduces itself.
+fn gossip_of_the_peer() -> Gossip {
+    let peer = NodeConfig { id: PEER, life: PEERS_LIFE, ..node_config() };
+    Gossip {
+        cluster: peer.cluster.clone(),
+        me: Membership::new(&peer).me().clone(),
+        wall: Wall(1_000_000),
+        endorsed: Endorsement::default(),
+        hears: Vec::new(),
+        leaves: false,
+        denied: false,
+        earlier: Vec::new(),
+        began: Lsn(0),
+        durable: Lsn(0),
+        lives: Vec::new(),
+        others: Vec::new(),
     }
 }
 
@@ -98,11 +121,14 @@ impl Shown {
         let roles = nodes.map(role).into();
         let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
         let reference = layout.reference(&encode_layout(&layout));
+        let mut engine = MemoryEngine::new();
+        let mut lives = Lives::load(&node_config(), &mut engine).expect("an empty store");
+        lives.meet(&gossip_of_the_peer(), &mut engine).expect("no disk fails");
         Shown {
             layouts: [LiveLayout { layout: Arc::new(layout), reference }],
             set: LayoutSet::one(reference),
             members: Membership::new(&node_config()),
-            lives: Lives::load(&node_config(), &mut MemoryEngine::new()).expect("an empty store"),
+            lives,
         }
     }
 
@@ -122,7 +148,7 @@ impl Shown {
     }
 }
 
-fn shard(world: &mut World) -> Shard {
+fn shard(world: &mut World<impl Engine>) -> Shard {
     Shard::load(&node_config(), &mut world.engine, Mono(0)).expect("an empty store")
 }
 
@@ -187,7 +213,7 @@ fn a_shard_goes_by_what_it_is_shown_in_each_call() {
 #[test]
 fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so() {
     let shown = Shown::of([2]);
-    let mut world = World::default();
+    let mut world: World = World::default();
     let mut shard = shard(&mut world);
     let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
     let mut state = VersionSet::default();
@@ -213,9 +239,33 @@ fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so
 }
 
 #[test]
+fn a_question_that_waited_for_the_device_is_fenced_again_when_its_read_ends() {
+    let shown = Shown::new();
+    let another = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
+    let state = Answer::State { state: Default::default() };
+    // The layout that it was asked under is live still, or has been dropped since.
+    for (now, expected) in [(shown.set(), state), (another, Answer::StaleLayout)] {
+        let mut world = World::<SlowEngine>::default();
+        let mut shard = shard(&mut world);
+        world.engine.cold = true;
+        let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+        let (op, layouts) = (OpId { life: PEERS_LIFE, seq: 5 }, shown.set());
+        let ask = Ask { op, layouts, key, question: Question::Read { digest_only: false } };
+        shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
+        let id = world.engine.reading.pop().expect("it waits for the device");
+        let view = View { layout_set: &now, ..shown.view() };
+        shard.on_read_done(id, Ok(Bytes::new()), view, &mut world).expect("no disk fails");
+        shard.settle(view, &mut world).expect("no disk fails");
+        let (_, envelope) = world.sent.pop().expect("it answers");
+        let answer = KeyMessage::Answer { op, layouts: now, answer: expected };
+        assert_eq!(envelope.message, Message::Key(answer));
+    }
+}
+
+#[test]
 fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
     let shown = Shown::new();
-    let mut world = World::default();
+    let mut world: World = World::default();
     let mut shard = shard(&mut world);
     let op = OpId { seq: 5, ..OpId::default() };
     let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
