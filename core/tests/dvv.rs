@@ -11,7 +11,7 @@ use bytes::Bytes;
 use proptest::prelude::{Strategy, any, prop, prop_assert_eq, proptest};
 use proptest::test_runner::{Config, FileFailurePersistence};
 use rondo_core::id::{ActorId, RequestId};
-use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
+use rondo_core::version::dvv::{Behind, Dot, Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
 use smallvec::SmallVec;
@@ -406,6 +406,56 @@ fn equal_times_have_the_same_winner_everywhere() {
     for both in [merged(&a, &b), merged(&b, &a)] {
         assert_eq!(both.winner().map(|(dot, _)| dot), Some(dot(2, 1)));
     }
+}
+
+/// A conditional write stands directly behind the version it was made for: ahead of it, and of nothing that is newer than that.
+#[test]
+fn nothing_fits_between_a_version_and_the_conditional_write_behind_it() {
+    let base = Version { hlc: Hlc(5), ..version(dot(1, 1)) };
+    let behind = |step| Some(Behind { actor: ActorId(1), step });
+    let first = Version { hlc: Hlc(5), behind: behind(1), ..version(dot(2, 1)) };
+    let second = Version { hlc: Hlc(5), behind: behind(2), ..version(dot(3, 1)) };
+    let between = Version { hlc: Hlc(5), ..version(dot(2, 9)) };
+    let winner = |versions: &[(u64, &Version)]| {
+        let mut all = VersionSet::default();
+        for (actor, version) in versions {
+            all.put(&VersionVector::default(), ActorId(*actor), (*version).clone());
+        }
+        all.winner().map(|(dot, _)| dot.actor.0)
+    };
+    assert_eq!(winner(&[(1, &base), (2, &first)]), Some(2));
+    assert_eq!(winner(&[(3, &second), (2, &first), (1, &base)]), Some(3));
+    // Of a greater actor at the same time: it stands ahead of the base, and so of all behind that.
+    assert_eq!(winner(&[(1, &base), (3, &second), (4, &between)]), Some(4));
+    let earlier = Version { hlc: Hlc(4), ..version(dot(9, 9)) };
+    assert_eq!(winner(&[(9, &earlier), (2, &first)]), Some(2));
+}
+
+#[test]
+fn whatever_a_version_says_is_in_the_digest() {
+    let digest = |version: Version| {
+        let mut state = VersionSet::default();
+        state.put(&VersionVector::default(), ActorId(1), version);
+        state.digest()
+    };
+    let plain = || version(dot(1, 1));
+    let behind = |actor, step| Some(Behind { actor: ActorId(actor), step });
+    let mut all = vec![
+        digest(plain()),
+        digest(Version { hlc: Hlc(2), ..plain() }),
+        digest(Version { request: RequestId(2), ..plain() }),
+        digest(Version { tombstone: true, ..plain() }),
+        digest(Version { digest: 2, ..plain() }),
+        digest(Version { expires: Some(Hlc(1)), ..plain() }),
+        digest(Version { expires: Some(Hlc(2)), ..plain() }),
+        digest(Version { behind: behind(1, 1), ..plain() }),
+        digest(Version { behind: behind(1, 2), ..plain() }),
+        digest(Version { behind: behind(2, 1), ..plain() }),
+    ];
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count);
 }
 
 /// Only the winner is asked whether it deletes: an older value must not shine through a newer tombstone.

@@ -24,6 +24,7 @@ use rondo_core::version::dvv::{Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
 use rondo_core::wire::client::{Action, Reply, Request};
+use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::layout::encode_layout;
 use rondo_core::wire::member::{Endorsement, Gossip};
@@ -152,9 +153,8 @@ fn shard(world: &mut World<impl Engine>) -> Shard {
     Shard::load(&node_config(), &mut world.engine, Mono(0)).expect("an empty store")
 }
 
-/// The outcome of a request, when everything that it waits for has ended.
-fn outcome(shard: &mut Shard, action: Action, view: View<'_>, world: &mut World) -> Reply {
-    let request = Request {
+fn request(action: Action) -> Request {
+    Request {
         id: RequestId(7),
         named: false,
         attempt: 1,
@@ -164,7 +164,12 @@ fn outcome(shard: &mut Shard, action: Action, view: View<'_>, world: &mut World)
         level: None,
         deadline_ms: None,
         action,
-    };
+    }
+}
+
+/// The outcome of a request, when everything that it waits for has ended.
+fn outcome(shard: &mut Shard, action: Action, view: View<'_>, world: &mut World) -> Reply {
+    let request = request(action);
     shard.begin(Asker::Client(ClientTag(1)), request, view, world).expect("no disk fails");
     shard.settle(view, world).expect("no disk fails");
     shard.start_sync(world).expect("no disk fails");
@@ -236,6 +241,29 @@ fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so
         assert_eq!(envelope.message, Message::Key(answer));
     }
     assert_eq!(world.engine.stats().records, 0, "nothing is stored");
+}
+
+#[test]
+fn a_request_for_a_keyspace_that_was_made_anew_under_its_name_is_not_done() {
+    for (keyspace, is_done) in [(KeyspaceId(1), true), (KeyspaceId(2), false)] {
+        let shown = Shown::new();
+        let mut world: World = World::default();
+        let mut shard = shard(&mut world);
+        let op = OpId { life: PEERS_LIFE, seq: 5 };
+        let fixed = Fixed { keyspace, at: Hlc(7) };
+        let ask = ForwardMessage::Ask { op, layouts: shown.set(), fixed, request: request(put()) };
+        shard.on_forward(PEER, ask, shown.view(), &mut world).expect("no disk fails");
+        shard.settle(shown.view(), &mut world).expect("no disk fails");
+        let refused = world.sent.pop().map(|(_, envelope)| envelope.message);
+        let is_refused = matches!(
+            refused,
+            Some(Message::Forward(ForwardMessage::Answer {
+                answer: ForwardAnswer::Refused { .. },
+                ..
+            }))
+        );
+        assert_eq!((world.engine.stats().records > 0, is_refused), (is_done, !is_done));
+    }
 }
 
 #[test]
