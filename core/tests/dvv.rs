@@ -413,8 +413,8 @@ fn equal_times_have_the_same_winner_everywhere() {
 fn nothing_fits_between_a_version_and_the_conditional_write_behind_it() {
     let base = Version { hlc: Hlc(5), ..version(dot(1, 1)) };
     let behind = |step| Some(Behind { actor: ActorId(1), step });
-    let first = Version { hlc: Hlc(5), behind: behind(1), ..version(dot(2, 1)) };
-    let second = Version { hlc: Hlc(5), behind: behind(2), ..version(dot(3, 1)) };
+    let first = Version { hlc: Hlc(5), behind: behind(1), ..version(dot(3, 1)) };
+    let second = Version { hlc: Hlc(5), behind: behind(2), ..version(dot(2, 1)) };
     let between = Version { hlc: Hlc(5), ..version(dot(2, 9)) };
     let winner = |versions: &[(u64, &Version)]| {
         let mut all = VersionSet::default();
@@ -423,12 +423,12 @@ fn nothing_fits_between_a_version_and_the_conditional_write_behind_it() {
         }
         all.winner().map(|(dot, _)| dot.actor.0)
     };
-    assert_eq!(winner(&[(1, &base), (2, &first)]), Some(2));
-    assert_eq!(winner(&[(3, &second), (2, &first), (1, &base)]), Some(3));
+    assert_eq!(winner(&[(1, &base), (3, &first)]), Some(3));
+    assert_eq!(winner(&[(2, &second), (3, &first), (1, &base)]), Some(2));
     // Of a greater actor at the same time: it stands ahead of the base, and so of all behind that.
-    assert_eq!(winner(&[(1, &base), (3, &second), (4, &between)]), Some(4));
+    assert_eq!(winner(&[(1, &base), (2, &second), (4, &between)]), Some(4));
     let earlier = Version { hlc: Hlc(4), ..version(dot(9, 9)) };
-    assert_eq!(winner(&[(9, &earlier), (2, &first)]), Some(2));
+    assert_eq!(winner(&[(9, &earlier), (3, &first)]), Some(3));
 }
 
 #[test]
