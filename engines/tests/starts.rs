@@ -153,6 +153,15 @@ fn a_directory_without_a_spare_gets_one_when_there_is_room() {
     open(&disk, 4).expect("it has a spare again");
 }
 
+/// A read that the disk misdirects into the spare must not find an older file of boots there.
+#[test]
+fn what_counts_no_more_cannot_be_read_as_a_file_of_boots() {
+    let (disk, _) = lived(3);
+    let spare = disk.content("boot.spare").expect("there is one");
+    assert_eq!(spare.len(), disk.content("boot").expect("there is one").len());
+    assert!(spare.iter().all(|&byte| byte == 0));
+}
+
 /// Nothing is in the directory but what its first start had made when it was cut off, and the file itself is gone.
 #[test]
 fn a_spare_without_a_file_of_boots_is_no_reason_not_to_start() {

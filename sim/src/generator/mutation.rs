@@ -20,6 +20,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "a-compacted-file-looks-empty",
     "a-delete-without-what-it-deleted",
     "a-jump-is-not-kept",
+    "a-misdirected-read-of-the-file-of-boots",
     "actors-fill-a-clock",
     "addresses-change",
     "again-before-the-mark",
