@@ -138,6 +138,9 @@ fn chains(rng: &mut Rng, made: &mut Scenario) {
 /// Some clients send the token of another key.
 fn foreign_tokens(rng: &mut Rng, made: &mut Scenario) {
     let client = made.clients();
+    if made.operations.is_empty() {
+        return;
+    }
     for _ in 0..rng.between(1, 6) {
         let at = rng.below(made.operations.len() as u64) as usize;
         let near = made.operations[at].clone();
@@ -227,6 +230,18 @@ mod tests {
     use crate::generator;
 
     use super::*;
+
+    #[test]
+    fn every_load_can_be_put_on_a_scenario_without_operations() {
+        for (name, (_, change)) in LOADS {
+            for seed in 0..60 {
+                let mut made = generator::scenario(seed);
+                made.operations.clear();
+                change(&mut Rng::new(seed, 99), &mut made);
+                made.check().unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
+            }
+        }
+    }
 
     #[test]
     fn every_load_keeps_the_bounds_and_changes_something() {
