@@ -92,14 +92,13 @@ pub const PROTOCOL_NEWEST: u8 = 2;
 /// Messages to other nodes: at most once, in any order, perhaps never. What arrives goes into the
 /// inbox of the host.
 pub trait Network: Probe + Send + Sync + 'static {
-    /// Sends `message` over the link to `to`. `false`: it did not leave, because there is no open link or its
-    /// queue is full, and nobody will ever see it. `true` promises nothing: it may still be lost.
-    fn send(&self, to: NodeId, message: Outbound) -> bool;
+    /// Sends over the open link to `to` what `encode` makes for the protocol that the link has agreed on, between
+    /// `PROTOCOL_OLDEST` and `PROTOCOL_NEWEST`; `None` where it has no words for it. `false`: nothing left, because of that, or
+    /// there is no open link, or its queue is full, and nobody will ever see it. `true` promises nothing: it may still be lost.
+    fn send(&self, to: NodeId, encode: impl FnOnce(u8) -> Option<Outbound>) -> bool;
     /// Whether there is an open link to `node` and one from it, so that it can be asked and can answer. What a link
     /// does not know yet, such as a machine that has just lost its power, it cannot say.
     fn is_connected(&self, node: NodeId) -> bool;
-    /// The protocol that the open link to `node` has agreed on; `PROTOCOL_NEWEST` while there is none, and nothing leaves.
-    fn protocol(&self, node: NodeId) -> u8;
     /// Sends one datagram. An address that does not resolve is a lost datagram.
     fn datagram(&self, to: &Address, bytes: Bytes);
     /// Says that `life` of `node`, which people call `name`, counts and is reached at `address`: links to it are made, and

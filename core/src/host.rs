@@ -266,19 +266,15 @@ impl<N: Network> Env for World<N> {
     }
 
     fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
-        let Some(message) =
-            message::encode(&envelope, Generation::of_protocol(self.network.protocol(to)))
-        else {
-            return false;
-        };
         if buggify!(self, MessageDropped) {
             return true;
         }
+        let encode = |protocol| message::encode(&envelope, Generation::of_protocol(protocol));
         // Only of what may arrive twice: a request that is passed on must not outlive its connection.
-        if message.class == Class::Reply && buggify!(self, ReplySentTwice) {
-            self.network.send(to, message.clone());
+        if envelope.message.class() == Class::Reply && buggify!(self, ReplySentTwice) {
+            self.network.send(to, encode);
         }
-        self.network.send(to, message)
+        self.network.send(to, encode)
     }
 
     fn is_connected(&self, node: NodeId) -> bool {

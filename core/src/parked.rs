@@ -129,7 +129,7 @@ mod tests {
     const TICKET: ReadTicket = ReadTicket { file: 1, offset: 0, len: 9 };
 
     fn key(n: u64) -> KeyRef {
-        KeyRef { keyspace: KeyspaceId(1), key: Bytes::from(vec![n as u8; 1 << 10]) }
+        KeyRef::new(KeyspaceId(1), Bytes::from(vec![n as u8; 1 << 10]))
     }
 
     fn question(n: u64) -> Parked {

@@ -190,8 +190,11 @@ impl Replica {
         self.awaited.remove(key);
         self.warm = None;
         self.queried.take(key);
-        // First, so that an actor that comes in their place stays.
-        let changes = self.unwritten.iter().cloned().chain(changes).collect();
+        let changes = match self.unwritten.is_empty() {
+            true => changes,
+            // First, so that an actor that comes in their place stays.
+            false => self.unwritten.iter().cloned().chain(changes).collect(),
+        };
         let lsn = env.engine().write(&Batch { changes }).map_err(|error| match error {
             Error::Full(_) | Error::Busy(_) | Error::Corrupt { .. } => Trouble::Failed(error),
             error => Trouble::Fatal(error),

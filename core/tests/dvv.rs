@@ -31,7 +31,7 @@ fn state(actors: &[&str]) -> VersionSet {
     let mut entries: SmallVec<[Entry; 1]> = SmallVec::new();
     for (at, marks) in actors.iter().enumerate() {
         let actor = ActorId(at as u64 + 1);
-        let (mut known, mut versions) = (Runs::default(), SmallVec::new());
+        let (mut known, mut versions) = (Runs::default(), Vec::new());
         for (n, mark) in (1..).zip(marks.chars()).filter(|(_, mark)| *mark != '-') {
             known.add(Run { from: n, to: n });
             if mark == 'o' {

@@ -92,7 +92,7 @@ fn replies() -> Vec<Reply> {
 }
 
 fn messages() -> Vec<Message> {
-    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
     let questions = [
         Question::Query,
         Question::Read { digest_only: true },
@@ -233,7 +233,7 @@ fn a_node_of_the_generation_before_is_told_what_it_can_read_and_is_understood() 
 
 #[test]
 fn what_the_generation_before_has_no_place_for_is_not_sent_to_it() {
-    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
     let ask = |layouts, version: Version| {
         let mut state = VersionSet::default();
         state.put(&VersionVector::default(), ActorId(1), version);

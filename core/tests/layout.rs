@@ -171,17 +171,19 @@ fn two_groups() -> Layout {
 #[test]
 fn each_group_has_its_own_owners_and_quorums() {
     let layout = two_groups();
-    let unit = layout.unit(KeyspaceId(2), b"k").expect("the keyspace is there");
+    let unit =
+        layout.unit(KeyspaceId(2), token(KeyspaceId(2), b"k")).expect("the keyspace is there");
     assert_eq!(unit.group, GroupId(7));
     assert_eq!(layout.primaries(unit).collect::<Vec<_>>(), [NodeId(4)]);
-    let other = layout.unit(KeyspaceId(1), b"k").expect("the keyspace is there");
+    let other =
+        layout.unit(KeyspaceId(1), token(KeyspaceId(1), b"k")).expect("the keyspace is there");
     assert_eq!(
         (other.group, other.partition),
         (GroupId::FIRST, layout.partition(token(KeyspaceId(1), b"k")))
     );
     assert_eq!(layout.primaries(other).count(), 3);
     assert_eq!(layout.units().count(), 32);
-    assert_eq!(layout.unit(KeyspaceId(3), b"k"), None);
+    assert_eq!(layout.unit(KeyspaceId(3), token(KeyspaceId(3), b"k")), None);
     let elsewhere = Unit { group: GroupId(8), ..unit };
     assert_eq!(
         layout.primaries(elsewhere).count(),

@@ -101,7 +101,7 @@ fn config(boot: u64, actors: Actors) -> NodeConfig {
 }
 
 fn key(name: &'static str) -> KeyRef {
-    KeyRef { keyspace: KeyspaceId(0), key: Bytes::from_static(name.as_bytes()) }
+    KeyRef::new(KeyspaceId(0), Bytes::from_static(name.as_bytes()))
 }
 
 #[test]

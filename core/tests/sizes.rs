@@ -68,7 +68,7 @@ fn what_all_coordinators_accepted_fits_together() {
         assert_eq!(decode_state(&head, &body).expect("what is stored is read"), merged);
 
         let op = OpId::default();
-        let key = KeyRef { keyspace: KeyspaceId(1), key: vec![b'k'; 4096].into() };
+        let key = KeyRef::new(KeyspaceId(1), vec![b'k'; 4096].into());
         let state = merged.clone();
         let layouts = LayoutSet::default();
         let ask = Ask { op, layouts, key, question: Question::Merge { state } };

@@ -30,7 +30,6 @@ use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use rondo_core::wire::member::{Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip};
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
-use smallvec::SmallVec;
 
 const SECRET: &[u8] = b"secret";
 
@@ -154,7 +153,7 @@ fn state(u: &mut Unstructured<'_>) -> Result<VersionSet> {
         let n = u.int_in_range(versions.len().max(1) as u64..=DOT_MAX)?;
         let mut known = Runs::up_to(if u.arbitrary()? { n } else { 0 });
         let held = (0..versions.len() as u64).map(|back| n - back).zip(versions);
-        let versions: SmallVec<[(u64, Version); 1]> = held.collect();
+        let versions: Vec<(u64, Version)> = held.collect();
         let from = versions.last().map_or(n, |(lowest, _)| *lowest);
         known.add(Run { from, to: n });
         Ok(Entry { actor: ActorId(u.arbitrary()?), known, versions })
@@ -190,7 +189,7 @@ fn op(u: &mut Unstructured<'_>) -> Result<OpId> {
 }
 
 fn key(u: &mut Unstructured<'_>) -> Result<KeyRef> {
-    Ok(KeyRef { keyspace: KeyspaceId(u.arbitrary()?), key: bytes(u)? })
+    Ok(KeyRef::new(KeyspaceId(u.arbitrary()?), bytes(u)?))
 }
 
 fn level(u: &mut Unstructured<'_>) -> Result<Level> {

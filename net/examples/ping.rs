@@ -60,7 +60,9 @@ async fn echo(ping: &Address) -> io::Result<()> {
         poll_fn(|context| reader.poll_batch(context, &mut batch, usize::MAX)).await;
         for arrival in batch.drain(..) {
             if let Arrival::Peer(from, bytes) = arrival {
-                network.send(from, Outbound { class: Class::Reply, parts: smallvec![bytes] });
+                network.send(from, |_| {
+                    Some(Outbound { class: Class::Reply, parts: smallvec![bytes] })
+                });
             }
         }
     }
@@ -99,7 +101,7 @@ async fn round(
         Outbound { class: Class::Request, parts }
     };
     for _ in 0..outstanding {
-        network.send(PONG, message());
+        network.send(PONG, |_| Some(message()));
     }
     let (begin, cpu) = (Instant::now(), [cpu_us("self")?, cpu_us(&child.id().to_string())?]);
     let (mut count, mut batch) = (0u64, Vec::new());
@@ -111,7 +113,7 @@ async fn round(
             count += 1;
             owed -= 1;
             if go_on {
-                network.send(PONG, message());
+                network.send(PONG, |_| Some(message()));
                 owed += 1;
             }
         }

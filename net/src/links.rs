@@ -83,11 +83,11 @@ impl<G: Runtime> Links<G> {
         Links { shared: Arc::new(shared) }
     }
 
-    /// Sends `message` over the link to `to`. `false`: it did not leave, because there is no open link or its
-    /// queue is full.
-    pub fn send(&self, to: NodeId, message: &Outbound) -> bool {
+    /// Sends over the link to `to` what `encode` makes for its protocol. `false`: it did not leave, because there is none, no
+    /// open link, or no room in its queue.
+    pub fn send(&self, to: NodeId, encode: impl FnOnce(u8) -> Option<Outbound>) -> bool {
         let called = self.shared.rim.called.read().expect("no panic while locked");
-        called.get(&to).is_some_and(|called| called.send(message))
+        called.get(&to).is_some_and(|called| called.send(encode))
     }
 
     /// Whether the link to `node` is open, and the one from it.

@@ -189,17 +189,20 @@ impl Called {
     }
 
     /// Queues a message for the open link. `false`: dropped, because there is none, or its queue is full.
-    pub(crate) fn send(&self, message: &Outbound) -> bool {
+    pub(crate) fn send(&self, encode: impl FnOnce(u8) -> Option<Outbound>) -> bool {
         let mut outbox = self.outbox();
         let Some(version) = outbox.open else {
             outbox.dropped += 1;
+            return false;
+        };
+        let Some(message) = encode(version) else {
             return false;
         };
         if !outbox.charge.grow(HEADER_BYTES + message.len()) {
             outbox.dropped += 1;
             return false;
         }
-        let pushed = outbox.queue.push(version, message);
+        let pushed = outbox.queue.push(version, &message);
         outbox.settle();
         match pushed {
             Pushed::Queued => {

@@ -114,16 +114,12 @@ impl TcpNetwork {
 impl Probe for TcpNetwork {}
 
 impl Network for TcpNetwork {
-    fn send(&self, to: NodeId, message: Outbound) -> bool {
-        self.links.send(to, &message)
+    fn send(&self, to: NodeId, encode: impl FnOnce(u8) -> Option<Outbound>) -> bool {
+        self.links.send(to, encode)
     }
 
     fn is_connected(&self, node: NodeId) -> bool {
         self.links.is_connected(node)
-    }
-
-    fn protocol(&self, node: NodeId) -> u8 {
-        self.links.protocol(node)
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {

@@ -74,7 +74,7 @@ impl Node {
 
     fn send(&self, to: NodeId, number: u32) -> bool {
         let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
-        self.network.send(to, Outbound { class: Class::Reply, parts: smallvec![bytes] })
+        self.network.send(to, |_| Some(Outbound { class: Class::Reply, parts: smallvec![bytes] }))
     }
 
     async fn next(&mut self) -> Arrival {
@@ -167,7 +167,9 @@ async fn three_nodes_on_several_threads_keep_the_order_of_each_link() {
             for number in 0..50_000u32 {
                 for to in ids.into_iter().filter(|to| *to != from) {
                     let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
-                    network.send(to, Outbound { class: Class::Reply, parts: smallvec![bytes] });
+                    network.send(to, |_| {
+                        Some(Outbound { class: Class::Reply, parts: smallvec![bytes] })
+                    });
                 }
             }
         });
@@ -191,7 +193,7 @@ async fn large_messages_pass_unharmed() {
     let large = Bytes::from((0..8u32 << 20).map(|n| (n % 251) as u8).collect::<Vec<_>>());
     let head = Bytes::from_static(b"head");
     let parts = smallvec![head.clone(), large.clone()];
-    a.network.send(b.id, Outbound { class: Class::Request, parts });
+    a.network.send(b.id, |_| Some(Outbound { class: Class::Request, parts }));
     a.send(b.id, 7);
     match b.next().await {
         Arrival::Peer(from, bytes) => {
@@ -215,7 +217,7 @@ async fn a_node_that_takes_nothing_stops_its_peers_instead_of_filling_up() {
     let mut refused = 0;
     while refused < 50 {
         let parts = smallvec![value.clone()];
-        match a.network.send(b.id, Outbound { class: Class::Request, parts }) {
+        match a.network.send(b.id, |_| Some(Outbound { class: Class::Request, parts })) {
             true => (taken, refused) = (taken + 1, 0),
             false => refused += 1,
         }

@@ -225,12 +225,11 @@ impl Layout {
         keyspace::partition(token, self.0.partitions)
     }
 
-    /// The unit that a key lies in; `None` when there is no such keyspace.
+    /// The unit that a key of this token lies in; `None` when there is no such keyspace.
     #[must_use]
-    pub fn unit(&self, keyspace: KeyspaceId, key: &[u8]) -> Option<Unit> {
+    pub fn unit(&self, keyspace: KeyspaceId, token: Token) -> Option<Unit> {
         let found = self.0.keyspaces.iter().find(|one| one.id == keyspace)?;
-        let partition = self.partition(keyspace::token(keyspace, key));
-        Some(Unit { group: found.group, partition })
+        Some(Unit { group: found.group, partition: self.partition(token) })
     }
 
     /// All units.

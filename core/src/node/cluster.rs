@@ -273,7 +273,7 @@ mod tests {
             Question::Merge { state: VersionSet::default() },
             Question::Holds { outline: Outline::default() },
         ];
-        let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+        let key = KeyRef::new(KeyspaceId(1), "k".into());
         let layouts = LayoutSet::one(under);
         let ask = |question| {
             let (layouts, key) = (layouts.clone(), key.clone());

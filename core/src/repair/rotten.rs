@@ -167,7 +167,7 @@ impl Rotten {
             heal.next = now.plus_ms(heal.pause_ms);
             heal.pause_ms = (heal.pause_ms * 2).min(PAUSE_MS_MAX);
             let op = OpId { life: self.life, seq: heal.round };
-            let owners = layout.unit(key.keyspace, &key.key).map(|unit| layout.primaries(unit));
+            let owners = layout.unit(key.keyspace, key.token()).map(|unit| layout.primaries(unit));
             for node in owners.into_iter().flatten() {
                 let digest_only = node == self.me;
                 let question = Question::Read { digest_only };
@@ -193,7 +193,7 @@ impl Rotten {
         layout: &Layout,
     ) -> Option<Replacement> {
         let (key, heal) = self.keys.iter_mut().find(|(_, heal)| heal.round == op.seq)?;
-        let unit = layout.unit(key.keyspace, &key.key)?;
+        let unit = layout.unit(key.keyspace, key.token())?;
         let quorums = layout.group(unit.group)?.quorums;
         if !layout.is_primary(from, unit) || from == self.me || !heal.answered.insert(from) {
             return None;
@@ -256,7 +256,7 @@ mod tests {
     fn a_record_is_replaced_only_when_it_could_not_be_read_again_and_again() {
         let life = Life { boot: BootEpoch(1), ..Life::default() };
         let mut rotten = Rotten::new(ME, life);
-        let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+        let key = KeyRef::new(KeyspaceId(1), "k".into());
         assert!(rotten.wait(&key, OpId::default(), Mono(0)));
         for pass in 1..=FAILURES {
             let now = rotten.next_deadline().expect("it is asked for");

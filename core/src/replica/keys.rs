@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 use crate::engine::Change;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, KeyspaceId, Token};
-use crate::layout::keyspace;
 use crate::version::hlc::Hlc;
 use crate::wire::key::KeyRef;
 
@@ -25,7 +24,7 @@ pub(super) const DELETED_KEY: &[u8] = b"\0deleted";
 /// The engine key of a client's key, whose keyspace belongs to this group.
 #[must_use]
 pub fn data_key(group: GroupId, key: &KeyRef) -> Bytes {
-    let Token(token) = keyspace::token(key.keyspace, &key.key);
+    let Token(token) = key.token();
     let mut bytes = Vec::with_capacity(DATA_PREFIX_BYTES + key.key.len());
     bytes.push(DATA_KIND);
     bytes.extend_from_slice(&group.0.to_be_bytes());
@@ -42,7 +41,7 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
         return None;
     }
     let keyspace = bytes[11..DATA_PREFIX_BYTES].try_into().map(u32::from_be_bytes).ok()?;
-    Some(KeyRef { keyspace: KeyspaceId(keyspace), key: bytes.slice(DATA_PREFIX_BYTES..) })
+    Some(KeyRef::new(KeyspaceId(keyspace), bytes.slice(DATA_PREFIX_BYTES..)))
 }
 
 pub(super) fn number(key: &'static [u8], number: u64) -> Change {

@@ -55,7 +55,7 @@ mod tests {
     use crate::id::KeyspaceId;
 
     fn key(keyspace: u32, name: u32) -> KeyRef {
-        KeyRef { keyspace: KeyspaceId(keyspace), key: Bytes::copy_from_slice(&name.to_be_bytes()) }
+        KeyRef::new(KeyspaceId(keyspace), Bytes::copy_from_slice(&name.to_be_bytes()))
     }
 
     fn kept(lsn: u64) -> Kept {

@@ -163,8 +163,8 @@ impl Coordinator {
         let at = fixed.map_or(reading, |fixed| fixed.at);
         self.sequence += 1;
         let id = OpId { life: self.life, seq: self.sequence };
-        let key = KeyRef { keyspace: keyspace.id, key: request.key.clone() };
-        let unit = layout.unit(key.keyspace, &key.key).expect("the keyspace is of this layout");
+        let key = KeyRef::new(keyspace.id, request.key.clone());
+        let unit = layout.unit(key.keyspace, key.token()).expect("the keyspace is of this layout");
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
         let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);

@@ -57,7 +57,7 @@ impl Shard {
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
-        let found = view.newest().and_then(|layout| layout.unit(key.keyspace, &key.key));
+        let found = view.newest().and_then(|layout| layout.unit(key.keyspace, key.token()));
         let Some(unit) = found.filter(|&unit| is_owner(view.layouts, self.me, unit)) else {
             return Ok((Answer::NotCounted, None));
         };

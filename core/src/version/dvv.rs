@@ -166,7 +166,7 @@ pub struct Entry {
     /// The numbers of its dots that are known here.
     pub known: Runs,
     /// The versions that are there, with their numbers, newest first; all of them are known.
-    pub versions: SmallVec<[(u64, Version); 1]>,
+    pub versions: Vec<(u64, Version)>,
 }
 
 impl Entry {
@@ -431,7 +431,7 @@ impl VersionSet {
     /// that a version which arrives later is known to be gone.
     pub fn discard(&mut self, context: &VersionVector) {
         for (actor, known) in context.entries() {
-            let gone = Entry { actor: *actor, known: known.clone(), versions: SmallVec::new() };
+            let gone = Entry { actor: *actor, known: known.clone(), versions: Vec::new() };
             match self.position(*actor) {
                 Ok(at) => {
                     self.entries[at].merge(&gone);
@@ -447,7 +447,7 @@ impl VersionSet {
         let at = match self.position(actor) {
             Ok(at) => at,
             Err(at) => {
-                let (known, versions) = (Runs::default(), SmallVec::new());
+                let (known, versions) = (Runs::default(), Vec::new());
                 self.entries.insert(at, Entry { actor, known, versions });
                 at
             }
@@ -455,6 +455,7 @@ impl VersionSet {
         let entry = &mut self.entries[at];
         let n = entry.known.highest().max(base) + 1;
         entry.known.add(Run { from: n, to: n });
+        entry.versions.reserve_exact(1);
         entry.versions.insert(0, (n, version));
         Dot { actor, n }
     }
@@ -527,7 +528,7 @@ mod tests {
     fn a_count_from_outside_that_could_overflow_is_refused() {
         let entry = |n| {
             let known = Runs::up_to(n);
-            Entry { actor: ActorId(1), known, versions: SmallVec::new() }
+            Entry { actor: ActorId(1), known, versions: Vec::new() }
         };
         assert!(VersionSet::from_entries([entry(DOT_MAX)].into_iter().collect()).is_some());
         for n in [0, DOT_MAX + 1, u64::MAX] {

@@ -231,17 +231,8 @@ pub(super) fn put_all<T: Wire>(things: &[T], to: &mut Writer) {
 }
 
 /// Reads a list of at most `max` things, which grows only as fast as the input pays for it.
-pub(super) fn take_all<A>(from: &mut Reader, max: usize) -> Result<SmallVec<A>>
-where
-    A: smallvec::Array,
-    A::Item: Wire,
-{
-    let length = from.length(max)?;
-    let mut things = SmallVec::new();
-    for _ in 0..length {
-        things.push(A::Item::take(from)?);
-    }
-    Ok(things)
+pub(super) fn take_all<T: Wire, C: FromIterator<T>>(from: &mut Reader, max: usize) -> Result<C> {
+    (0..from.length(max)?).map(|_| T::take(from)).collect()
 }
 
 macro_rules! plain {
@@ -393,8 +384,7 @@ impl<T: Wire> Wire for Vec<T> {
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
-        let things: SmallVec<[T; 1]> = take_all(from, LIST_MAX)?;
-        Ok(things.into_vec())
+        take_all(from, LIST_MAX)
     }
 }
 

@@ -6,7 +6,8 @@
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::id::{KeyspaceId, OpId};
+use crate::id::{KeyspaceId, OpId, Token};
+use crate::layout::keyspace;
 use crate::layout::live::LayoutSet;
 use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
@@ -14,13 +15,41 @@ use crate::version::outline::Outline;
 use crate::wire::frame::{Generation, Reader, Wire, Writer, table};
 use crate::wire::state;
 
-/// A key with its keyspace.
+/// A key with its keyspace, and where it lies.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyRef {
     /// The keyspace.
     pub keyspace: KeyspaceId,
     /// The client's key.
     pub key: Bytes,
+    /// Hashed once for all that is done with the key.
+    token: Token,
+}
+
+impl KeyRef {
+    /// The key of this name in a keyspace.
+    #[must_use]
+    pub fn new(keyspace: KeyspaceId, key: Bytes) -> KeyRef {
+        let token = keyspace::token(keyspace, &key);
+        KeyRef { keyspace, key, token }
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub const fn token(&self) -> Token {
+        self.token
+    }
+}
+
+impl Wire for KeyRef {
+    fn put(&self, to: &mut Writer) {
+        self.keyspace.put(to);
+        self.key.put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        Ok(KeyRef::new(Wire::take(from)?, Wire::take(from)?))
+    }
 }
 
 /// A message about one key.
@@ -169,7 +198,6 @@ impl Answer {
     }
 }
 
-table!(struct KeyRef { keyspace, key });
 table!(struct Ask { op, layouts, key, question });
 table!(enum KeyMessage { 1 Ask(ask), 2 Answer { op, layouts, answer } });
 table!(enum Question {

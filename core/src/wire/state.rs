@@ -5,7 +5,6 @@ use smallvec::SmallVec;
 
 use crate::config::{REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::error::{Error, Result};
-use crate::id::ActorId;
 use crate::version::context::Context;
 use crate::version::dvv::{Behind, Dot, Entry, Stamp, Version, VersionSet, VersionVector};
 use crate::version::outline::Outline;
@@ -116,8 +115,9 @@ impl Wire for Entry {
         let actor = Wire::take(from)?;
         let known = Wire::take(from)?;
         // All coordinators may each have reached their bound.
-        let versions = take_all(from, SIBLINGS_MAX * REPLICAS_MAX)?;
-        Ok(Entry { actor, known, versions })
+        let versions: SmallVec<[_; 1]> = take_all(from, SIBLINGS_MAX * REPLICAS_MAX)?;
+        // Nearly always one, in as much memory as one needs.
+        Ok(Entry { actor, known, versions: versions.into_vec() })
     }
 }
 
@@ -138,8 +138,7 @@ impl Wire for VersionVector {
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
-        let entries: SmallVec<[(ActorId, Runs); 4]> = take_all(from, RUNS_MAX)?;
-        VersionVector::from_entries(entries.into_vec())
+        VersionVector::from_entries(take_all(from, RUNS_MAX)?)
             .ok_or(Error::Malformed("not a version vector"))
     }
 }

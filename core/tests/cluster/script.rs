@@ -312,8 +312,7 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         // What each node has of a key.
         "copies" => {
             let key = call.words.first().copied().unwrap_or("k").to_owned();
-            let key =
-                data_key(GroupId::FIRST, &KeyRef { keyspace: KeyspaceId(1), key: key.into() });
+            let key = data_key(GroupId::FIRST, &KeyRef::new(KeyspaceId(1), key.into()));
             for node in 1..=stage.nodes() {
                 let durable = stage.engine(node).durable();
                 let told = match stage.engine(node).record(&key) {

@@ -220,7 +220,7 @@ fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so
     let shown = Shown::of([2]);
     let mut world: World = World::default();
     let mut shard = shard(&mut world);
-    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
     let mut state = VersionSet::default();
     let version = Version::tombstone(Hlc(1), RequestId(7));
     state.put(&VersionVector::default(), ActorId(9), version);
@@ -276,7 +276,7 @@ fn a_question_that_waited_for_the_device_is_fenced_again_when_its_read_ends() {
         let mut world = World::<SlowEngine>::default();
         let mut shard = shard(&mut world);
         world.engine.cold = true;
-        let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+        let key = KeyRef::new(KeyspaceId(1), "k".into());
         let (op, layouts) = (OpId { life: PEERS_LIFE, seq: 5 }, shown.set());
         let ask = Ask { op, layouts, key, question: Question::Read { digest_only: false } };
         shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
@@ -296,7 +296,7 @@ fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
     let mut world: World = World::default();
     let mut shard = shard(&mut world);
     let op = OpId { seq: 5, ..OpId::default() };
-    let key = KeyRef { keyspace: KeyspaceId(1), key: "k".into() };
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
     let layouts = shown.set();
     let ask = Ask { op, layouts, key, question: Question::Read { digest_only: false } };
     shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");

@@ -125,15 +125,19 @@ fn count(world: &mut World, (from, to): (u32, u32), said: Option<Said>) {
 }
 
 impl Network for Port {
-    fn send(&self, peer: NodeId, message: Outbound) -> bool {
+    fn send(&self, peer: NodeId, encode: impl FnOnce(u8) -> Option<Outbound>) -> bool {
         let Some(to) = self.route_to(peer).filter(|_| self.lives()) else {
+            return false;
+        };
+        let protocol = self.links.as_ref().map_or(PROTOCOL_NEWEST, |links| links.protocol(peer));
+        let Some(message) = encode(protocol) else {
             return false;
         };
         let bytes = Bytes::from(message.parts.concat());
         witness::answers(&mut self.shared.lock(), (self.node, to), &bytes);
         if let Some(links) = &self.links {
             self.hand_over(to, message.class, &bytes);
-            return links.send(peer, &message);
+            return links.send(peer, |_| Some(message));
         }
         if self.shared.lock().carry.net.refuses((self.node, to)) {
             self.shared.lock().carry.net.counts.cut += 1;
@@ -159,10 +163,6 @@ impl Network for Port {
             world.carry.net.refuses((self.node, to)) || world.carry.net.refuses((to, self.node))
         };
         to.is_some_and(|to| !refused(to))
-    }
-
-    fn protocol(&self, peer: NodeId) -> u8 {
-        self.links.as_ref().map_or(PROTOCOL_NEWEST, |links| links.protocol(peer))
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
