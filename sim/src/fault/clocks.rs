@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{Entry, Family, Room, Usual};
 use super::trigger::Trigger;
-use crate::fault::{Kind, Place, Stage, Trouble, says};
+use crate::fault::{Kind, Stage, Trouble, says};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -76,10 +76,6 @@ impl Trouble for Jump {
         if self.by_ms < 0 { "backward jump" } else { "forward jump" }
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.set_clock(self.node, self.by_ms);
         None
@@ -93,10 +89,6 @@ impl Trouble for Jump {
 impl Trouble for Steps {
     fn name(&self, _: Trigger) -> &str {
         "clock steps"
-    }
-
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
     }
 
     /// The first step comes at once, the others as turns.
@@ -122,10 +114,6 @@ impl Trouble for Freeze {
         "clock freeze"
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.freeze_clock(self.node, true);
         Some(self.for_ms)
@@ -147,10 +135,6 @@ impl Trouble for Freeze {
 impl Trouble for Drift {
     fn name(&self, _: Trigger) -> &str {
         "drift change"
-    }
-
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {

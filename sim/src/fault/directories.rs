@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::{Entry, Family, Room, Usual};
 use super::processes::has_stopped;
 use super::trigger::Trigger;
-use crate::fault::{Kind, Place, Stage, Trouble};
+use crate::fault::{Kind, Stage, Trouble};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -162,10 +162,6 @@ impl Trouble for Directory {
         self.what.name()
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     /// The node ends, so that another directory comes into the place of its own.
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         if !stage.runs_on_its_newest(self.node) {
@@ -242,10 +238,6 @@ impl Trouble for Directory {
             stage.come_again(after_ms);
         }
         stage.start(self.node);
-    }
-
-    fn ends_a_process(&self) -> bool {
-        true
     }
 
     fn brings_back(&self) -> Option<u32> {

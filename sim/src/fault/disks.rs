@@ -6,7 +6,7 @@ use super::draw::{Aim, Entry, Family, Room, Usual};
 use super::power::{self, Fate, PowerLoss};
 use super::processes;
 use super::trigger::Trigger;
-use crate::fault::{AtOperation, Fault, Kind, Place, Stage, Trouble, says};
+use crate::fault::{AtOperation, Fault, Kind, Stage, Trouble, says};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -169,10 +169,6 @@ impl Trouble for SlowDisk {
         "slow disk"
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.slow_disk(self.node, self.by_ms);
         Some(self.for_ms)
@@ -194,10 +190,6 @@ impl Trouble for SlowDisk {
 impl Trouble for StallDisk {
     fn name(&self, when: Trigger) -> &str {
         if when.is_in_maintenance() { "stall in maintenance" } else { "stalled disk" }
-    }
-
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
@@ -237,10 +229,6 @@ impl Trouble for DiskError {
         }
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.fail_disk(self.node, self.what, self.times);
         Some(self.for_ms)
@@ -252,10 +240,6 @@ impl Trouble for DiskError {
 
     fn check(&self, _: Trigger) -> Result<(), String> {
         says((1..=1_000).contains(&self.times), "a disk error strikes 1 to 1,000 times")
-    }
-
-    fn ends_a_process(&self) -> bool {
-        true
     }
 
     /// Whoever met an error of its disk is not counted again.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{Entry, Family, Room, Usual};
 use super::trigger::{Said, Trigger};
-use crate::fault::{Kind, Place, Stage, Trouble, says};
+use crate::fault::{Kind, Stage, Trouble, says};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -126,10 +126,6 @@ impl Trouble for Links {
         self.how.name()
     }
 
-    fn places(&self) -> Vec<Place> {
-        Place::links(&self.links)
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.spoil(&self.links, self.how, self.for_ms);
         Some(self.for_ms)
@@ -150,10 +146,6 @@ impl Trouble for Reset {
         "reset"
     }
 
-    fn places(&self) -> Vec<Place> {
-        Place::links(&self.links)
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.break_connections(&self.links, true);
         None
@@ -163,10 +155,6 @@ impl Trouble for Reset {
 impl Trouble for HalfOpen {
     fn name(&self, _: Trigger) -> &str {
         "half-open"
-    }
-
-    fn places(&self) -> Vec<Place> {
-        Place::links(&self.links)
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {

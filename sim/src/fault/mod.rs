@@ -40,9 +40,9 @@ use crate::rng::Rng;
 /// How long after a request to stop a node must have stopped, in milliseconds.
 pub const STOP_MS: u64 = 10_000;
 
-/// Makes `Kind` and `FAMILIES` of the list of families and their faults.
+/// Makes `Kind` and `FAMILIES` of the list of families and their faults, each with the field that says what it strikes.
 macro_rules! families {
-    ($($family:ident: $($kind:ident),+;)+) => {
+    ($($family:ident: $($kind:ident at $place:ident),+;)+) => {
         /// What goes wrong.
         #[derive(Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
@@ -61,6 +61,14 @@ macro_rules! families {
                     $($(Kind::$kind(trouble) => trouble,)+)+
                 }
             }
+
+            /// What it strikes.
+            #[must_use]
+            pub fn places(&self) -> Vec<Place> {
+                match self {
+                    $($(Kind::$kind(trouble) => Struck::places(&trouble.$place),)+)+
+                }
+            }
         }
 
         $($(
@@ -77,22 +85,20 @@ macro_rules! families {
 }
 
 families! {
-    partitions: Cut;
-    links: Links, Reset, HalfOpen;
-    processes: Kill, CrashLoop, Restart, Pause, SlowCpu, Move;
-    power: PowerLoss;
-    disks: SlowDisk, StallDisk, DiskError;
-    directories: Directory;
-    clocks: Jump, Steps, Freeze, Drift;
+    partitions: Cut at links;
+    links: Links at links, Reset at links, HalfOpen at links;
+    processes: Kill at node, CrashLoop at node, Restart at node, Pause at node, SlowCpu at node,
+        Move at node;
+    power: PowerLoss at nodes;
+    disks: SlowDisk at node, StallDisk at node, DiskError at node;
+    directories: Directory at node;
+    clocks: Jump at node, Steps at node, Freeze at node, Drift at node;
 }
 
 /// What has to be known of a fault's value. Times are in milliseconds.
 pub trait Trouble: fmt::Debug {
     /// What people call it when it strikes by this trigger: the name of one of its family's entries.
     fn name(&self, when: Trigger) -> &str;
-
-    /// What it strikes.
-    fn places(&self) -> Vec<Place>;
 
     /// Breaks what it breaks; answers after how long `undo` is due, if ever.
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64>;
@@ -103,11 +109,6 @@ pub trait Trouble: fmt::Debug {
     /// Whether it keeps its bounds, and can strike by this trigger; else what is wrong.
     fn check(&self, _when: Trigger) -> Result<(), String> {
         Ok(())
-    }
-
-    /// Whether a process loses its memory.
-    fn ends_a_process(&self) -> bool {
-        false
     }
 
     /// For how long something is wrong where it has struck; `None`: for ever. `undone_after` is what `strike` has answered.
@@ -173,9 +174,26 @@ pub enum Place {
     Link(u32, u32),
 }
 
-impl Place {
-    fn links(links: &[(u32, u32)]) -> Vec<Place> {
-        links.iter().map(|&(from, to)| Place::Link(from, to)).collect()
+/// A field that says what a fault strikes.
+trait Struck {
+    fn places(&self) -> Vec<Place>;
+}
+
+impl Struck for u32 {
+    fn places(&self) -> Vec<Place> {
+        vec![Place::Node(*self)]
+    }
+}
+
+impl Struck for Vec<u32> {
+    fn places(&self) -> Vec<Place> {
+        self.iter().map(|&node| Place::Node(node)).collect()
+    }
+}
+
+impl Struck for Vec<(u32, u32)> {
+    fn places(&self) -> Vec<Place> {
+        self.iter().map(|&(from, to)| Place::Link(from, to)).collect()
     }
 }
 
@@ -203,7 +221,7 @@ impl Kind {
             Place::Node(node) => vec![node],
             Place::Link(from, to) => vec![from, to],
         };
-        self.trouble().places().into_iter().flat_map(nodes).collect()
+        self.places().into_iter().flat_map(nodes).collect()
     }
 }
 
@@ -224,10 +242,10 @@ impl Fault {
         nodes
     }
 
-    /// Whether a process loses its memory.
+    /// Whether a process loses its memory: the entry of that name says it.
     #[must_use]
     pub fn ends_a_process(&self) -> bool {
-        self.what.trouble().ends_a_process()
+        entries().any(|entry| entry.ends_a_process && entry.name == self.name())
     }
 
     /// What people call it; its family's entries say what each name means.
@@ -270,7 +288,7 @@ mod tests {
                 let made = Fault::draw(&mut Rng::new(seed, 0), &room, entry);
                 assert_eq!(made.name(), entry.name);
                 made.check(0, 1).expect("the family keeps its own bounds");
-                assert_eq!(made.ends_a_process(), entry.ends_a_process, "{}", entry.name);
+                assert_eq!(made.ends_a_process(), entry.ends_a_process, "one entry of that name");
                 let saved = serde_json::to_value(&made).expect("plain fields");
                 kinds.extend(saved["what"].as_object().expect("one kind").keys().cloned());
                 assert_eq!(serde_json::from_value::<Fault>(saved).expect("it reads back"), made);

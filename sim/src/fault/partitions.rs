@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::{Entry, Family, Room, Usual};
 use super::links;
 use super::trigger::Trigger;
-use crate::fault::{Kind, Place, Stage, Trouble};
+use crate::fault::{Kind, Stage, Trouble};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -40,10 +40,6 @@ pub struct Cut {
 impl Trouble for Cut {
     fn name(&self, _: Trigger) -> &str {
         &self.name
-    }
-
-    fn places(&self) -> Vec<Place> {
-        Place::links(&self.links)
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::draw::{Aim, Entry, Family, Room, Usual};
 use super::trigger::Trigger;
-use crate::fault::{AtOperation, Kind, Place, Stage, Trouble, says};
+use crate::fault::{AtOperation, Kind, Stage, Trouble, says};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -89,10 +89,6 @@ impl Trouble for PowerLoss {
         }
     }
 
-    fn places(&self) -> Vec<Place> {
-        self.nodes.iter().map(|&node| Place::Node(node)).collect()
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         self.nodes.iter().for_each(|&node| stage.lose_power(node, self.fate));
         Some(self.down_ms)
@@ -110,10 +106,6 @@ impl Trouble for PowerLoss {
             ),
             _ => Ok(()),
         }
-    }
-
-    fn ends_a_process(&self) -> bool {
-        true
     }
 
     fn at_operation(&self) -> AtOperation {

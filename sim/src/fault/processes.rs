@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::draw::{Entry, Family, Room, Usual};
 use super::power::{Fate, PowerLoss};
 use super::trigger::Trigger;
-use crate::fault::{Fault, Kind, Place, STOP_MS, Stage, Trouble, says};
+use crate::fault::{Fault, Kind, STOP_MS, Stage, Trouble, says};
 use crate::rng::Rng;
 
 /// What this family draws.
@@ -108,10 +108,6 @@ impl Trouble for Kill {
         "kill"
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.kill(self.node);
         Some(self.down_ms)
@@ -120,19 +116,11 @@ impl Trouble for Kill {
     fn undo(&self, stage: &mut dyn Stage) {
         stage.start(self.node);
     }
-
-    fn ends_a_process(&self) -> bool {
-        true
-    }
 }
 
 impl Trouble for CrashLoop {
     fn name(&self, _: Trigger) -> &str {
         if self.times >= MANY_LIVES { "many lives" } else { "crash loop" }
-    }
-
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
@@ -152,19 +140,11 @@ impl Trouble for CrashLoop {
             stage.kill(self.node);
         }
     }
-
-    fn ends_a_process(&self) -> bool {
-        true
-    }
 }
 
 impl Trouble for Restart {
     fn name(&self, _: Trigger) -> &str {
         "restart"
-    }
-
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
@@ -175,10 +155,6 @@ impl Trouble for Restart {
         if has_stopped(stage, self.node) {
             stage.start(self.node);
         }
-    }
-
-    fn ends_a_process(&self) -> bool {
-        true
     }
 
     fn wrong_for(&self, _: Option<u64>) -> Option<u64> {
@@ -205,10 +181,6 @@ impl Trouble for Move {
         "another address"
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         if self.orderly {
             return stage.stop(self.node).then_some(self.down_ms);
@@ -222,10 +194,6 @@ impl Trouble for Move {
             stage.give_address(self.node);
             stage.start(self.node);
         }
-    }
-
-    fn ends_a_process(&self) -> bool {
-        true
     }
 
     fn wrong_for(&self, _: Option<u64>) -> Option<u64> {
@@ -253,10 +221,6 @@ impl Trouble for Pause {
         if self.for_ms >= LONG_PAUSE_MS { "long pause" } else { "pause" }
     }
 
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
-    }
-
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {
         stage.pause(self.node, self.for_ms).then_some(self.for_ms)
     }
@@ -277,10 +241,6 @@ impl Trouble for Pause {
 impl Trouble for SlowCpu {
     fn name(&self, _: Trigger) -> &str {
         "slow cpu"
-    }
-
-    fn places(&self) -> Vec<Place> {
-        vec![Place::Node(self.node)]
     }
 
     fn strike(&self, stage: &mut dyn Stage) -> Option<u64> {

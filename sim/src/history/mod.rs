@@ -7,17 +7,20 @@ mod op;
 
 mod nodes;
 
+mod trouble;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use nodes::{
     Boot, Breach, Carried, FarAhead, Final, Kept, LayoutView, Lives, Place, Promise, Served,
-    Sighting, Spell, StoodIn, Survivors, Trouble,
+    Sighting, Spell, StoodIn, Survivors,
 };
 pub use op::{Answer, Attempt, End, Fate, Op, Seen, other_context, value};
 use rondo_core::layout::Quorums;
 use rondo_core::version::dvv::{Dot, VersionSet};
 use rondo_core::wire::client::Sibling;
+pub use trouble::{Cause, Stuck, Trouble};
 
 /// A place in the run's order of events. `Stamp::NEVER` is after all of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -184,27 +184,6 @@ pub enum Promise {
     Lives,
 }
 
-/// Something that must not happen to a node, or to the cluster once it is healed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Trouble {
-    /// A node panicked.
-    Panic {
-        /// The node.
-        node: u32,
-        /// The panic's text.
-        text: String,
-    },
-    /// A node ended with an error, or could not start.
-    Error {
-        /// The node.
-        node: u32,
-        /// The error.
-        text: String,
-    },
-    /// The healed cluster did not do in time what it had to.
-    Stuck(String),
-}
-
 /// A part of the cluster that had to go on alone, and what came of it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Survivors {

@@ -32,7 +32,7 @@ use crate::device::ending::Ending;
 use crate::device::failing::Due;
 use crate::draw::Stream;
 use crate::fault::{AtOperation, Trigger};
-use crate::history::{self, Promise, Trouble};
+use crate::history::{self, Cause, Promise, Trouble};
 use crate::node::port::Port;
 use crate::node::store::Store;
 use crate::node::wire::{Who, Wire};
@@ -115,11 +115,10 @@ async fn life(shared: Shared, node: u32) {
             recover(&mut world, node, Due::Failure);
         }
         Ok(Ok(())) => {
-            let text = "it ended although nobody asked".to_owned();
-            world.trouble(node, Trouble::Error { node, text });
+            world.trouble(node, Trouble::failed(node, Cause::Unasked));
         }
         Ok(Err(ending)) => {
-            world.trouble(node, Trouble::Error { node, text: ending.to_string() });
+            world.trouble(node, Trouble::failed(node, Cause::Ended(ending)));
         }
         Err(text) => world.trouble(node, Trouble::Panic { node, text }),
     }

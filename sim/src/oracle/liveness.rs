@@ -40,7 +40,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
-    use crate::history::{History, Survivors, Trouble};
+    use crate::history::{History, Stuck, Survivors, Trouble};
     use crate::rt::Time;
 
     use super::*;
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(check(&Index::of(&history(Some(8_000), Some(30_000)))), []);
         assert_eq!(check(&Index::of(&History::default())), []);
         let mut short = history(None, None);
-        short.troubles.push(Trouble::Stuck("it was cut short".to_owned()));
+        short.troubles.push(Trouble::Stuck(Stuck::Operation));
         assert_eq!(check(&Index::of(&short)), []);
     }
 }

@@ -7,7 +7,7 @@
 
 use rondo_core::layout::keyspace::Level;
 
-use crate::history::{Final, Trouble};
+use crate::history::{Final, Stuck, Trouble};
 use crate::rt;
 use crate::run::heal;
 use crate::run::inquiry::{owners, settled, states, submit, until};
@@ -36,10 +36,10 @@ pub async fn finish(shared: &Shared) {
     }
     if !until(shared, READY_MS, all_ready).await {
         let waits = what_is_missing(&shared.lock());
-        return stuck(shared, format!("not every node became ready: {waits}"));
+        return stuck(shared, waits);
     }
     if !settled(shared).await {
-        return stuck(shared, "some operation never ended".to_owned());
+        return stuck(shared, Stuck::Operation);
     }
     outwait_what_was_held(shared).await;
     let (nodes, keys) = {
@@ -64,7 +64,7 @@ async fn outwait_what_was_held(shared: &Shared) {
 }
 
 /// Notes that the healed cluster did not do what it had to; a node that failed says more than that.
-fn stuck(shared: &Shared, what: String) {
+fn stuck(shared: &Shared, what: Stuck) {
     let mut world = shared.lock();
     if !world.is_over() {
         world.trouble(0, Trouble::Stuck(what));
@@ -77,13 +77,9 @@ fn all_ready(world: &World) -> bool {
     own.into_iter().all(|node| !node.process.stopping && is_ready(node))
 }
 
-fn what_is_missing(world: &World) -> String {
-    let told =
-        world.nodes.iter().enumerate().map(|(node, machine)| match &machine.process.status {
-            None => format!("n{node} says nothing"),
-            Some(status) => format!("n{node} waits for {:?}", status.waiting),
-        });
-    told.collect::<Vec<_>>().join(", ")
+fn what_is_missing(world: &World) -> Stuck {
+    let waits = |machine: &Node| machine.process.status.as_ref().map(|is| is.waiting.clone());
+    Stuck::NotReady((0..).zip(world.nodes.iter().map(waits)).collect())
 }
 
 /// Reads each (key, node) until it has been read.
@@ -99,8 +95,8 @@ async fn read(shared: &Shared, level: Level, mut wanted: Vec<(u32, u32)>) {
             return;
         }
         wanted = unread(&shared.lock(), first);
-        if let Some((key, node)) = wanted.first().filter(|_| rt::now() >= give_up) {
-            return stuck(shared, format!("k{key} cannot be read at {level} through n{node}"));
+        if let Some(&(key, node)) = wanted.first().filter(|_| rt::now() >= give_up) {
+            return stuck(shared, Stuck::Unread { key, level, node });
         }
         if !wanted.is_empty() {
             // A node that refuses does so at once: without a pause no time would ever pass.
@@ -123,7 +119,7 @@ fn dump(world: &mut World) {
     for node in 0..world.scenario.cluster.nodes {
         let states = match states(world, node) {
             Ok(states) => states,
-            Err(text) => return world.trouble(node, Trouble::Error { node, text }),
+            Err(cause) => return world.trouble(node, Trouble::failed(node, cause)),
         };
         for key in 0..world.scenario.keys() {
             if owners(world, &layout, key, &[node]).is_empty() {

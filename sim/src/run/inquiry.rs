@@ -12,6 +12,7 @@ use rondo_core::status::LayoutStatus;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::wire::state::decode_state;
 
+use crate::history::Cause;
 use crate::rt;
 use crate::run::drive::pump;
 use crate::scenario::{Action, Operation};
@@ -72,10 +73,9 @@ pub fn owners(world: &World, layout: &LayoutStatus, key: u32, among: &[u32]) -> 
 
 /// All keys in the engine of a node that is up, with their states. A record of the node's own that has rotted is passed over: it
 /// is in memory, and no client's.
-pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, String> {
-    let told = |error: Error| format!("its engine cannot be read: {error}");
+pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, Cause> {
     let Some(mut engine) = world.nodes[node as usize].data.tap.clone() else {
-        return Err("it is down".to_owned());
+        return Err(Cause::Down);
     };
     let mut states = BTreeMap::new();
     let mut from = Some(Bytes::new());
@@ -85,11 +85,11 @@ pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, S
                 from = Some([&at[..], &[0]].concat().into());
                 continue;
             }
-            page => page.map_err(told)?,
+            page => page.map_err(Cause::Engine)?,
         };
         for (key, record) in &page.records {
             if let Some(key) = keys::parse_data_key(key) {
-                let state = decode_state(&record.head, &record.body).map_err(told)?;
+                let state = decode_state(&record.head, &record.body).map_err(Cause::Engine)?;
                 states.insert(key.key, state);
             }
         }

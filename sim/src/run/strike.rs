@@ -10,7 +10,7 @@ use crate::fault::disks::Failure;
 use crate::fault::links::Mischief;
 use crate::fault::power::Fate;
 use crate::fault::{Kind, STOP_MS, Stage, Trigger};
-use crate::history::{Spell, Trouble};
+use crate::history::{Spell, Stuck, Trouble};
 use crate::node;
 use crate::node::live_copies;
 use crate::rt::{self, Time};
@@ -37,7 +37,7 @@ pub fn strike(shared: &Shared, fault: usize) {
     let from = rt::now();
     let wrong_for_ms = kind.trouble().wrong_for(undone_after_ms);
     let until = wrong_for_ms.map_or(Time(u64::MAX), |ms| from.plus_ms(ms));
-    let places = kind.trouble().places().into_iter();
+    let places = kind.places().into_iter();
     world.history.lives.spells.extend(places.map(|place| Spell { place, from, until }));
     if let Some(ms) = undone_after_ms {
         world.agenda.push(rt::now().plus_ms(ms), Event::Undo(fault));
@@ -167,8 +167,7 @@ impl Stage for Hands<'_> {
     fn is_stuck(&mut self, node: u32) -> bool {
         let is_stuck = rt::now() > self.node(node).process.stop_by;
         if is_stuck {
-            let text = format!("n{node} was asked to stop and did not");
-            self.world.trouble(node, Trouble::Stuck(text));
+            self.world.trouble(node, Trouble::Stuck(Stuck::Runs(node)));
         }
         is_stuck
     }

@@ -335,7 +335,8 @@ impl World {
     pub fn trouble(&mut self, node: u32, trouble: Trouble) {
         self.note("trouble", node, &[], || match &trouble {
             Trouble::Panic { text, .. } => format!("panic: {text}"),
-            Trouble::Error { text, .. } | Trouble::Stuck(text) => text.clone(),
+            Trouble::Failed { cause, .. } => cause.to_string(),
+            Trouble::Stuck(stuck) => stuck.to_string(),
         });
         self.history.troubles.push(trouble);
     }

@@ -17,7 +17,9 @@ use rondo_core::version::dvv::VersionSet;
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::state::decode_state;
 
-use crate::history::{Breach, FarAhead, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble};
+use crate::history::{
+    Breach, Cause, FarAhead, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble,
+};
 use crate::rt;
 use crate::watch::describe;
 use crate::watch::shadow::{self, Known};
@@ -98,8 +100,7 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
                 stores(world, node, number, &state);
             }
             Err(error) => {
-                let text = format!("it stored a record that cannot be read: {error}");
-                world.trouble(node, Trouble::Error { node, text });
+                world.trouble(node, Trouble::failed(node, Cause::Stored(error)));
             }
         }
     }
