@@ -207,6 +207,10 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
             sink(status);
             return Ok(());
         }
+        Arrival::Client(Ask::Admin(request, sink)) => {
+            sink(node.admin(request, world)?);
+            return Ok(());
+        }
         Arrival::Seed(address) => {
             node.add_seed(address);
             return Ok(());

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::admin::{AdminReply, AdminRequest};
 use crate::budget::{Charge, Memory, Shares};
 use crate::config::{
     CLIENT_LANE_MAX, DATAGRAM_LANE_BYTES_MAX, LINK_BUFFER_BYTES, MESSAGE_BYTES_MAX, PEER_LANE_MAX,
@@ -41,6 +42,8 @@ pub enum Ask {
     Request(Request, Box<dyn ReplySink>),
     /// A picture of the node.
     Status(Box<dyn FnOnce(Status) + Send>),
+    /// What an operator asks; without a call the node has stopped, or had no room.
+    Admin(AdminRequest, Box<dyn FnOnce(AdminReply) + Send>),
 }
 
 /// One thing that arrived.
@@ -226,6 +229,7 @@ impl Ask {
         match self {
             Ask::Request(request, _) => request.weight(),
             Ask::Status(_) => 0,
+            Ask::Admin(request, _) => request.weight(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub mod wire;
 
 pub mod status;
 
+pub mod admin;
+
 pub mod inbox;
 
 pub mod step;

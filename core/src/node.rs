@@ -13,6 +13,8 @@ mod meeting;
 
 mod picture;
 
+mod admin;
+
 use self::cluster::Cluster;
 use crate::config::{NodeConfig, STOP_MS_MAX};
 use crate::engine::Engine;

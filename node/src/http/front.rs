@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rondo_core::admin::{AdminReply, AdminRequest};
 use rondo_core::budget::Budget;
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::inbox::{Ask, Inbox};
@@ -73,18 +74,24 @@ impl Front {
             let _ = sink.send(status);
         }));
         self.inbox.0.ask(ask);
-        // The inbox drops what it has no room for.
-        let status = outcome.await.map_err(|_| {
-            Problem::new(
-                hyper::StatusCode::SERVICE_UNAVAILABLE,
-                "the node is stopping, or has too much to do",
-                "try again, or ask another node",
-            )
-        })?;
+        let status = outcome.await.map_err(|_| dropped())?;
         if status.ready {
             self.was_ready.store(true, Ordering::Relaxed);
         }
         Ok(status)
+    }
+
+    /// Asks the node what an operator asks.
+    pub async fn admin(&self, request: AdminRequest) -> Result<AdminReply, Problem> {
+        let (sink, outcome) = oneshot::channel();
+        let ask = Ask::Admin(
+            request,
+            Box::new(move |reply| {
+                let _ = sink.send(reply);
+            }),
+        );
+        self.inbox.0.ask(ask);
+        outcome.await.map_err(|_| dropped())
     }
 
     /// Whether the node has been ready since it started, as far as anybody has looked.
@@ -148,6 +155,15 @@ impl Front {
     pub fn cors_origin(&self) -> Option<&str> {
         self.cors_origin.as_deref()
     }
+}
+
+/// The inbox drops what it has no room for, and a node that stops what it has not answered.
+fn dropped() -> Problem {
+    Problem::new(
+        hyper::StatusCode::SERVICE_UNAVAILABLE,
+        "the node is stopping, or has too much to do",
+        "try again, or ask another node",
+    )
 }
 
 /// The id of a keyspace. There is one until keyspaces can be made.

@@ -31,6 +31,8 @@ pub const READ_BYTES: usize = 8 << 10;
 const ESCAPE_BYTES_MAX: usize = 6;
 /// The longest JSON body: a value of the longest kind, all of it escaped, and room for the rest.
 pub const JSON_BODY_BYTES_MAX: usize = VALUE_BYTES_MAX * ESCAPE_BYTES_MAX + (64 << 10);
+/// The longest body of what an operator asks.
+pub const ADMIN_BODY_BYTES_MAX: usize = 64 << 10;
 /// Up to here a body is read to its end although it is too large.
 pub const DRAIN_BYTES_MAX: usize = 16 << 20;
 /// An answer of so many bytes is sent even when nothing is left for answers.

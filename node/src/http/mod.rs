@@ -42,6 +42,8 @@ pub mod ring;
 
 pub mod views;
 
+pub mod admin;
+
 pub mod router;
 
 pub mod connection;

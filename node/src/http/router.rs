@@ -12,13 +12,14 @@ use hyper::{Method, StatusCode};
 use rondo_core::config::VALUE_BYTES_MAX;
 use rondo_core::layout::keyspace;
 
+use crate::http::admin::{self, Admin};
 use crate::http::answer::{self, Answer, Problem};
 use crate::http::body::too_large;
 use crate::http::dialects::{self, Dialect};
 use crate::http::front::{Front, keyspace_id};
 use crate::http::head::{Framing, Head};
 use crate::http::kv::Target;
-use crate::http::limits::JSON_BODY_BYTES_MAX;
+use crate::http::limits::{ADMIN_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
 use crate::http::views::{self, View};
 use crate::http::visit::Visit;
 use crate::http::{address, native};
@@ -30,13 +31,15 @@ enum Route<'a> {
     Native { keyspace: &'a str, key: &'a str },
     Dialect(Dialect, &'a str),
     View(View),
+    Admin(Admin<'a>),
     NotBuilt(&'static str),
 }
 
 const KEY: &str = "GET, HEAD, PUT, DELETE";
 const READ: &str = "GET, HEAD";
 const WRITE: &str = "POST";
-const KEYSPACE: &str = "GET, PUT, DELETE";
+const STAGE: &str = "POST, DELETE";
+const KEYSPACE: &str = "GET, HEAD, PUT, DELETE";
 
 const VIEWS: &[(&str, View)] = &[
     ("/", View::Welcome),
@@ -45,6 +48,7 @@ const VIEWS: &[(&str, View)] = &[
     ("/health", View::Health),
     ("/v1/status", View::Status),
     ("/v1/cluster", View::Cluster),
+    ("/v1/cluster/members", View::Members),
     ("/v1/ring", View::Ring),
     ("/v1/storage", View::Storage),
     ("/api/v1/status", View::Status),
@@ -60,6 +64,23 @@ const VIEWS: &[(&str, View)] = &[
     ("/api/v1/cluster/nodes", View::ClusterNodes),
 ];
 
+const ADMIN: &[(&str, Admin<'static>, &str)] = &[
+    ("/v1/cluster/layout", Admin::Layout, READ),
+    ("/v1/cluster/layout/stage", Admin::Stage, STAGE),
+    ("/v1/cluster/layout/plan", Admin::Plan, WRITE),
+    ("/v1/cluster/layout/commit", Admin::Commit, WRITE),
+    ("/v1/cluster/layout/skip-dead", Admin::SkipDead, WRITE),
+    ("/v1/cluster/join", Admin::StageOf("join"), WRITE),
+    ("/v1/cluster/leave", Admin::StageOf("leave"), WRITE),
+    ("/v1/cluster/replace", Admin::StageOf("replace"), WRITE),
+    ("/v1/cluster/plan", Admin::Plan, WRITE),
+    ("/v1/cluster/commit", Admin::Commit, WRITE),
+    ("/v1/keyspaces", Admin::Keyspaces, READ),
+    ("/gossip/join", Admin::JoinNow, WRITE),
+    ("/gossip/leave", Admin::LeaveNow, WRITE),
+    ("/api/v1/cluster/members", Admin::JoinNow, WRITE),
+];
+
 const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("/api/v1/kv", "listing keys", READ),
     ("/admin/keys", "listing keys", READ),
@@ -71,18 +92,9 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("/v1/openapi.json", "the OpenAPI document", READ),
     ("/api/v1/vector-clock", "the vector clock view", READ),
     ("/api/v1/merkle-tree", "the Merkle tree view", READ),
-    ("/gossip/join", "joining a running cluster", WRITE),
-    ("/gossip/leave", "leaving a cluster", WRITE),
-    ("/api/v1/cluster/members", "joining a running cluster", WRITE),
-    ("/v1/cluster/join", "joining a running cluster", WRITE),
-    ("/v1/cluster/leave", "leaving a cluster", WRITE),
-    ("/v1/cluster/replace", "replacing a node", WRITE),
-    ("/v1/cluster/plan", "planning a change of the cluster", WRITE),
-    ("/v1/cluster/commit", "changing the cluster", WRITE),
 ];
 
 const NOT_BUILT_BELOW: &[(&str, &str, &str)] = &[
-    ("/v1/keyspaces", "managing keyspaces", KEYSPACE),
     ("/v1/keys/", "the clock view", READ),
     ("/v1/merkle/", "the Merkle tree view", READ),
     ("/debug/pprof/", "profiling", READ),
@@ -114,6 +126,7 @@ pub fn check(head: &Head) -> Result<(), Problem> {
 pub fn most(head: &Head) -> usize {
     match find(head.uri.path(), &head.method) {
         Ok(Route::Native { .. }) => VALUE_BYTES_MAX,
+        Ok(Route::Admin(_)) => ADMIN_BODY_BYTES_MAX,
         _ => JSON_BODY_BYTES_MAX,
     }
 }
@@ -141,6 +154,11 @@ async fn dispatch(visit: Visit<'_>, head: &Head, sent: Bytes) -> Result<Answer, 
         Route::View(view) => {
             let view = asked(view, head.uri.query().unwrap_or_default())?;
             views::show(visit.front, view).await
+        }
+        Route::Admin(admin) => {
+            let query = head.uri.query().unwrap_or_default();
+            address::parameters(query, &[]).try_for_each(|parameter| parameter.map(drop))?;
+            admin::act(visit.front, admin, &head.method, &sent).await
         }
         Route::NotBuilt(what) => Err(Problem::not_built(what, "GET / lists what there is")),
     }
@@ -202,13 +220,20 @@ fn route(path: &str) -> Option<(Route<'_>, &'static str)> {
     if let Some((_, view)) = VIEWS.iter().find(|(known, _)| *known == path) {
         return Some((Route::View(*view), READ));
     }
+    if let Some((_, admin, methods)) = ADMIN.iter().find(|(known, _, _)| *known == path) {
+        return Some((Route::Admin(*admin), methods));
+    }
+    if let Some(name) = path.strip_prefix("/v1/keyspaces/") {
+        return Some((Route::Admin(Admin::Keyspace(name)), KEYSPACE));
+    }
     let exact = NOT_BUILT.iter().find(|(known, _, _)| *known == path);
     let below = || NOT_BUILT_BELOW.iter().find(|(known, _, _)| path.starts_with(known));
     exact.or_else(below).map(|(_, what, methods)| (Route::NotBuilt(what), *methods))
 }
 
 fn unknown(path: &str) -> Problem {
-    let known = VIEWS.iter().map(|(known, _)| *known).filter(|known| known.len() > 1);
+    let views = VIEWS.iter().map(|(known, _)| *known).filter(|known| known.len() > 1);
+    let known = views.chain(ADMIN.iter().map(|(known, _, _)| *known));
     let hint = match nearest(path, known) {
         Some(near) => format!("did you mean {near}? GET / lists the routes"),
         None => "GET / lists the routes; a key is at /v1/kv/{keyspace}/{key}".to_owned(),

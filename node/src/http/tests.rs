@@ -6,12 +6,17 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rondo_core::admin::{
+    AdminReply, AdminRequest, Change, Done, KeyspaceStatus, LayoutNode, Layouts, LiveLayout, Plan,
+    PlannedNode, Refused, Why,
+};
 use rondo_core::budget::Memory;
 use rondo_core::config::{MEMORY_BYTES_USUAL, VALUE_BYTES_MAX};
 use rondo_core::engine::EngineStats;
 use rondo_core::env::Wall;
 use rondo_core::id::{ActorId, NodeId};
 use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
+use rondo_core::layout::keyspace::{Level, Policy};
 use rondo_core::layout::{Quorums, Role};
 use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
 use rondo_core::version::context::Context;
@@ -46,6 +51,7 @@ async fn fake_node(mut reader: InboxReader) {
                     sink.reply(fake_reply(&mut map, &request));
                 }
                 Arrival::Client(Ask::Status(sink)) => sink(fake_status()),
+                Arrival::Client(Ask::Admin(request, sink)) => sink(fake_admin(&request)),
                 Arrival::Stop => return,
                 _ => {}
             }
@@ -191,6 +197,57 @@ fn fake_status() -> Status {
         in_flight: 0,
         memory: MemoryStatus::default(),
     }
+}
+
+/// What the fake node has staged is what it was asked last; it proposes layout 2, and refuses by name.
+fn fake_admin(request: &AdminRequest) -> AdminReply {
+    let staged = match request {
+        AdminRequest::Layout | AdminRequest::Unstage | AdminRequest::SkipDead { .. } => Vec::new(),
+        AdminRequest::Stage(Change::Leave { node }) if node == "nobody" => {
+            let hint = "rondo status lists the nodes";
+            return Err(Refused::new(Why::Unknown, "there is no node `nobody`", hint));
+        }
+        AdminRequest::Stage(change) => vec![change.clone()],
+        AdminRequest::Plan => return Ok(Done::Plan(fake_plan())),
+        AdminRequest::Commit { expected: Some(1) } => {
+            let hint = "look at `rondo cluster plan` again";
+            return Err(Refused::new(Why::Conflict, "layout 1 is live already", hint));
+        }
+        AdminRequest::Commit { .. } | AdminRequest::Apply(_) => {
+            return Ok(Done::Proposed { proposed: 2 });
+        }
+    };
+    let node = LayoutNode {
+        name: "alpha".to_owned(),
+        node: NodeId(1).to_string(),
+        weight: 150,
+        zone: String::new(),
+    };
+    let keyspace = KeyspaceStatus {
+        name: "default".to_owned(),
+        id: 1,
+        quorums: Quorums { n: 1, r: 1, w: 1 },
+        wanted: Quorums { n: 3, r: 2, w: 2 },
+        level: Level::Quorum,
+        policy: Policy::Newest,
+    };
+    let live = LiveLayout { version: 1, digest: "00ff".to_owned(), nodes: vec![node] };
+    let (live, keyspaces) = (vec![live], vec![keyspace]);
+    Ok(Done::Layouts(Layouts { live, proposed: None, staged, keyspaces }))
+}
+
+fn fake_plan() -> Plan {
+    let node = |name: &str, number: u128, owns, will_own, gets| PlannedNode {
+        name: name.to_owned(),
+        node: NodeId(number).to_string(),
+        zone: String::new(),
+        owns,
+        will_own,
+        gets,
+    };
+    let changes = vec![Change::Join { node: "beta".to_owned(), weight: Some(150), zone: None }];
+    let nodes = vec![node("alpha", 1, 4, 4, 0), node("beta", 2, 0, 4, 4)];
+    Plan { version: 2, changes, nodes, moves: 4, replicas: 8 }
 }
 
 /// A body, whether it comes at once or in pieces.
@@ -374,6 +431,9 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
         ("PUT /v1/status", ("a", "b")),
         ("GET /v1/hints", ("a", "b")),
         ("POST /v1/cluster/join", ("a", "b")),
+        ("PUT /v1/cluster/join", ("a", "b")),
+        ("POST /v1/cluster/commti", ("a", "b")),
+        ("POST /v1/cluster/plan?dry=true", ("a", "b")),
         ("GET /v1/keyspaces/default", ("a", "b")),
         ("GET /api/v1/kv", ("a", "b")),
         ("GET /admin/keys", ("a", "b")),
@@ -510,6 +570,54 @@ async fn pictures_of_the_node() {
     session.front.stop();
     session.get("/ready").await;
     session.get("/health").await;
+    insta::assert_snapshot!(session.transcript);
+}
+
+#[tokio::test]
+async fn operators_stage_plan_and_commit() {
+    let mut session = Session::start();
+    session.get("/v1/cluster/layout").await;
+    let stage = "POST /v1/cluster/layout/stage";
+    session.say(stage, &[], r#"{"change":"join","node":"beta","zone":"east"}"#).await;
+    let all = r#"{"change":"keyspace","name":"carts","wanted":{"n":3,"policy":"siblings"}}"#;
+    session.say(stage, &[], all).await;
+    session.say(stage, &[], r#"{"change":"drop-keyspace","name":"carts"}"#).await;
+    session.say("DELETE /v1/cluster/layout/stage", &[], "").await;
+    session.say("POST /v1/cluster/join", &[], r#"{"node":"beta","weight":75}"#).await;
+    session.say("POST /v1/cluster/leave", &[], r#"{"node":"alpha"}"#).await;
+    session.say("POST /v1/cluster/replace", &[], r#"{"old":"alpha","new":"beta"}"#).await;
+    session.say("POST /v1/cluster/plan", &[], "").await;
+    session.say("POST /v1/cluster/layout/commit", &[], r#"{"version":2}"#).await;
+    session.say("POST /v1/cluster/commit", &[], "").await;
+    session.say("POST /v1/cluster/layout/skip-dead", &[], r#"{"node":"beta"}"#).await;
+    session.get("/v1/cluster/members").await;
+    session.get("/v1/keyspaces").await;
+    session.get("/v1/keyspaces/default").await;
+    session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":3,"r":2,"w":2,"level":"all"}"#).await;
+    session.say("PUT /v1/keyspaces/carts", &[], "").await;
+    session.say("DELETE /v1/keyspaces/carts", &[], "").await;
+    session.say("POST /gossip/join", &[], r#"{"node_id":"beta"}"#).await;
+    session.say("POST /gossip/leave", &[], "").await;
+    let member = r#"{"id":"beta","address":"127.0.0.1:8082"}"#;
+    session.say("POST /api/v1/cluster/members", &[], member).await;
+    insta::assert_snapshot!(session.transcript);
+}
+
+#[tokio::test]
+async fn what_an_operator_cannot_mean_is_refused_with_a_hint() {
+    let mut session = Session::start();
+    let stage = "POST /v1/cluster/layout/stage";
+    session.say(stage, &[], "").await;
+    session.say(stage, &[], r#"{"change":"jion","node":"beta"}"#).await;
+    session.say(stage, &[], r#"{"change":"join","node":"beta","wieght":3}"#).await;
+    session.say(stage, &[], r#"{"change":"keyspace","name":"carts","wanted":{"rf":3}}"#).await;
+    session.say("POST /v1/cluster/replace", &[], r#"{"node":"beta"}"#).await;
+    session.say("POST /v1/cluster/leave", &[], r#"{"node":"nobody"}"#).await;
+    session.say("POST /v1/cluster/commit", &[], r#"{"version":1}"#).await;
+    session.say("POST /v1/cluster/commit", &[], r#"{"expected":2}"#).await;
+    session.get("/v1/keyspaces/nowhere").await;
+    session.get("/v1/keyspaces/a%2Fb").await;
+    session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":300}"#).await;
     insta::assert_snapshot!(session.transcript);
 }
 

@@ -27,6 +27,8 @@ pub enum View {
     Status,
     /// `/v1/cluster`.
     Cluster,
+    /// `/v1/cluster/members`.
+    Members,
     /// `/v1/ring`.
     Ring,
     /// `/v1/storage`.
@@ -52,7 +54,7 @@ const WELCOME: &str = "rondo: a replicated key-value store\n
   curl         http://THIS/v1/cluster   who is there
   curl         http://THIS/v1/ring      who owns what
   curl         http://THIS/ready        whether it serves requests\n
-Also: /live /health /v1/storage; /api/v1/data/{key}, /kv/{key}, /api/v1/kv/{key}\n";
+Also: /live /health /v1/storage /v1/cluster/layout /v1/keyspaces; /api/v1/data/{key}, /kv/{key}, /api/v1/kv/{key}\n";
 
 /// One picture.
 pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
@@ -72,6 +74,7 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
         View::Health => health(front, &status),
         View::Status => whole(front, &status),
         View::Cluster => cluster(&status),
+        View::Members => json!({ "members": status.members }),
         View::Ring => return ring::show(status.layout),
         View::Storage => {
             json!({
