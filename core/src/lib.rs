@@ -46,6 +46,8 @@ pub mod replica;
 
 pub mod repair;
 
+pub mod transfer;
+
 pub mod request;
 
 pub mod shard;

@@ -147,6 +147,12 @@ impl Replica {
         Wall(own.0.min(bound))
     }
 
+    /// This node becomes an owner of a unit, perhaps not for the first time: it issues with a new actor. On disk with the next write;
+    /// a life that ends before it goes on above every number of this one.
+    pub fn renounce(&mut self, unit: Unit) {
+        self.unwritten.extend(self.actors.give_up(unit));
+    }
+
     /// The clock's reservation is on disk.
     pub fn clock_reserved(&mut self, reservation: Hlc) {
         self.clock.reserved(reservation);

@@ -13,6 +13,8 @@ mod parking;
 
 mod healing;
 
+mod owning;
+
 mod serve;
 
 mod picture;
@@ -40,6 +42,7 @@ use crate::request::operation::Asker;
 use crate::sometimes;
 use crate::status::Counters;
 use crate::step::Env;
+use crate::transfer::units::Units;
 use crate::wire::client::{Reply, Request};
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::{Ask, KeyMessage, KeyRef};
@@ -51,6 +54,8 @@ use crate::wire::message::{Envelope, Message};
 pub struct Shard {
     me: NodeId,
     replica: Replica,
+    /// Which units this node does not have all of.
+    units: Units,
     held: Held,
     coordinator: Coordinator,
     forwards: Forwards,
@@ -73,6 +78,7 @@ impl Shard {
         Ok(Shard {
             me: config.id,
             replica: Replica::load(config, engine)?,
+            units: Units::load(engine)?,
             held: Held::new(shares.held),
             coordinator: Coordinator::new(config),
             forwards: Forwards::default(),
@@ -103,6 +109,7 @@ impl Shard {
     pub fn invariants(&self) {
         assert!(self.out.is_empty(), "every message has been sent or served");
         self.replica.invariants();
+        self.units.invariants();
         self.held.invariants();
         self.coordinator.invariants();
         self.cold_reads.invariants();
@@ -291,6 +298,7 @@ impl Shard {
         let around = Surroundings {
             view,
             replica: &mut self.replica,
+            units: &self.units,
             held: &mut self.held,
             out: &mut self.out,
             cold: &mut self.cold,

@@ -111,6 +111,8 @@ sites! {
     AskerLeftAnother, "asker-left-another", 0, "the time of one of several askers was up, and the others waited on";
     StaleReplyIgnored, "stale-reply-ignored", 0, "an answer came for a request that had ended";
     PutPassedOn, "put-passed-on", 0, "a write was passed on to a primary";
+    PutPassedOnByAnOwner, "put-passed-on-by-an-owner", 0, "a write was passed on by a primary that does not have all of its unit";
+    PartialAsked, "partial-asked", 0, "a replica was asked for what it does not have all of, and said so";
     PutByALaterPrimary, "put-by-a-later-primary", 0, "a write is coordinated by another than the first primary of its key";
     AttemptJoined, "attempt-joined", 0, "an attempt met an earlier one in flight";
     AttemptKnownAsStored, "attempt-known-as-stored", 0, "an attempt was answered from memory";

@@ -9,7 +9,6 @@ use crate::config::{
     REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
 };
 use crate::env::Mono;
-use crate::id::NodeId;
 use crate::layout::Layout;
 use crate::layout::keyspace::{Keyspace, Level};
 use crate::member::membership::Membership;
@@ -58,10 +57,10 @@ pub fn room(
     Ok(())
 }
 
-/// Whether enough of the key's primaries seem to be up, and the clock of this node, `me`, is good enough.
+/// Whether enough of the key's primaries seem to be up, and the clock of this node is good enough, when it is the one that stamps.
 pub fn prospects(
     facts: &Facts,
-    me: NodeId,
+    stamps: bool,
     members: &Membership,
     replica: &Replica,
     now: Mono,
@@ -82,8 +81,7 @@ pub fn prospects(
         let reason = format!("{yes} of the key's {out_of} replicas {are} up, {lacking}");
         return Err(Reply::unavailable(reason));
     }
-    // Whoever passes a write on does not stamp it.
-    if facts.request.writes() && facts.level == Level::One && facts.primaries.has(me) {
+    if stamps && facts.level == Level::One {
         clock(members.clock_ahead_ms(now), replica.ahead_of_peers_ms(now))?;
     }
     Ok(())

@@ -14,6 +14,7 @@ use crate::request::operation::Asker;
 use crate::sometimes;
 use crate::status::Counters;
 use crate::step::Env;
+use crate::transfer::units::Units;
 use crate::wire::client::{Reply, Request};
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::KeyRef;
@@ -25,6 +26,8 @@ pub struct Surroundings<'a> {
     pub view: View<'a>,
     /// The local copy.
     pub replica: &'a mut Replica,
+    /// Which units this node does not have all of.
+    pub units: &'a Units,
     /// What waits for the disk.
     pub held: &'a mut Held,
     /// Messages to send, to this node itself too.

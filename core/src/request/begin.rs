@@ -48,7 +48,7 @@ impl Coordinator {
         if buggify!(env, DeadlineClose) {
             facts.deadline = env.mono().plus_ms(facts.patience_ms() / 10 + 1);
         }
-        let coordinates = !facts.request.writes() || facts.primaries.has(self.me);
+        let coordinates = !facts.request.writes() || self.issues_for(&facts, around);
         if coordinates && facts.request.writes() && facts.request.named {
             return self.begin_named(asker, facts, around, env);
         }
@@ -194,7 +194,14 @@ impl Coordinator {
         }
         let gauge = self.operations.gauge();
         admission::room(self.operations.len(), gauge, self.stopping, around.view.barred)?;
-        admission::prospects(facts, self.me, around.view.members, around.replica, env.mono())
+        // Whoever passes a write on does not stamp it.
+        let stamps = facts.request.writes() && self.issues_for(facts, around);
+        admission::prospects(facts, stamps, around.view.members, around.replica, env.mono())
+    }
+
+    /// Whether this node coordinates writes of the key: it is a primary, and has all of the key's unit.
+    fn issues_for(&self, facts: &Facts, around: &Surroundings<'_>) -> bool {
+        facts.primaries.has(self.me) && around.units.is_whole(facts.unit)
     }
 
     /// Whether there is room to remember a named write.
@@ -229,7 +236,8 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let mut order = order(&facts, self.me, around.view.members, env.mono());
+        let (is_whole, now) = (around.units.is_whole(facts.unit), env.mono());
+        let mut order = order(&facts, (self.me, is_whole), around.view.members, now);
         if buggify!(env, RemoteAskedFirst) {
             order.reverse();
         }
@@ -247,14 +255,19 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
+        let me = facts.primaries.position(self.me);
         if let Asker::Peer(..) = asker {
-            let refusal = Reply::unavailable("this node is no primary of the key");
+            let refusal = Reply::unavailable(match me {
+                Some(_) => "a replica of the key is still taking its partition from the others",
+                None => "this node is no primary of the key",
+            });
             refuse(asker, &facts.request, refusal, around, env);
             return Ok(());
         }
         sometimes!(env, PutPassedOn);
+        sometimes!(env, PutPassedOnByAnOwner, me.is_some());
         around.counters.forwards += 1;
-        let phase = Phase::Forwarded(Passing::default());
+        let phase = Phase::Forwarded(me.map_or_else(Passing::default, Passing::past));
         self.open(asker, facts, (phase, Next::PassOn, self.patience.resend_ms), around, env)
     }
 
@@ -288,10 +301,20 @@ fn names_another() -> Reply {
     Reply::BadRequest { reason }
 }
 
-/// Positions of the primaries, the best to ask first: this node, then those that are up, then the rest.
-fn order(facts: &Facts, me: NodeId, members: &Membership, now: Mono) -> Vec<usize> {
+/// Positions of the primaries, the best to ask first: this node, then those that are up, then the rest. When this node does not have
+/// all of the unit it is asked last.
+fn order(
+    facts: &Facts,
+    (me, is_whole): (NodeId, bool),
+    members: &Membership,
+    now: Mono,
+) -> Vec<usize> {
     let nodes = facts.primaries.nodes();
     let mut order: Vec<usize> = (0..nodes.len()).collect();
-    order.sort_by_key(|&at| (nodes[at] != me, !members.is_alive(nodes[at], now)));
+    let rank = |at: usize| match nodes[at] == me {
+        true => (!is_whole, !is_whole),
+        false => (true, !members.is_alive(nodes[at], now)),
+    };
+    order.sort_by_key(|&at| (rank(at), nodes[at] == me));
     order
 }

@@ -11,7 +11,7 @@ use crate::buggify;
 use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{Life, NodeId, OpId};
+use crate::id::{LayoutVersion, Life, NodeId, OpId};
 use crate::layout::live::LayoutSet;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
@@ -71,6 +71,12 @@ impl Coordinator {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
+    }
+
+    /// The oldest of the newest layouts that the requests in flight began under.
+    #[must_use]
+    pub fn oldest_layout(&self) -> Option<LayoutVersion> {
+        self.operations.oldest_layout()
     }
 
     /// When `tick` has something to do.

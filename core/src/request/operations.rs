@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::budget::Gauge;
 use crate::env::Mono;
-use crate::id::OpId;
+use crate::id::{LayoutVersion, OpId};
 use crate::request::operation::{Asker, Facts};
 use crate::request::phase::Phase;
 
@@ -143,6 +143,13 @@ impl Operations {
     #[must_use]
     pub fn ids(&self) -> Vec<OpId> {
         self.all.values().map(|operation| operation.facts.id).collect()
+    }
+
+    /// The oldest of the newest layouts that they began under.
+    #[must_use]
+    pub fn oldest_layout(&self) -> Option<LayoutVersion> {
+        let began = self.all.values().map(|operation| &operation.facts.layouts);
+        began.map(|layouts| layouts.newest().unwrap_or_default().version).min()
     }
 
     /// When the next is to be looked at.

@@ -1,4 +1,4 @@
-//! A write on a node that is no primary of its key: passed on to one that is, and coordinated there or nowhere.
+//! A write on a node that is no primary of its key, or does not have all of its unit: passed on to one that is, and coordinated there or nowhere.
 //!
 //! A primary that cannot be reached, or that says it did nothing, is followed by the next one, each tried once. What
 //! has left and is not refused stays with that primary: it may have been coordinated, and a second coordinator would
@@ -19,6 +19,18 @@ pub struct Passing {
 }
 
 impl Passing {
+    /// To any primary but the one at `me`, which is this node and does not have all of the key's unit.
+    #[must_use]
+    pub fn past(me: usize) -> Passing {
+        let mut tried = Members::NONE;
+        tried.add(me);
+        let refusal = Reply::unavailable(
+            "this node is still taking the key's partition from the key's other replicas, none of which can be reached; \
+             nothing was sent",
+        );
+        Passing { tried, to: None, refusal: Some(refusal) }
+    }
+
     /// The next primary to try, the preferred ones first; `None` when all that can be reached have been tried.
     pub fn next(
         &mut self,

@@ -64,6 +64,11 @@ impl Shard {
         if buggify!(env, NotCountedSaid) {
             return Ok((Answer::NotCounted, None));
         }
+        let tells = matches!(question, Question::Query | Question::Read { .. });
+        if tells && !self.units.is_whole(unit) {
+            sometimes!(env, PartialAsked);
+            return Ok((Answer::NotCounted, None));
+        }
         let (answer, lsn, is_read) = match question {
             Question::Query => {
                 let (clock, highest) = self.replica.query(key, unit, env.engine())?;

@@ -1,5 +1,6 @@
 //! A shard alone: what it does of a request depends on its own store and on what it is shown of its node, and on nothing else.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use rondo_core::id::{
     ActorId, BootEpoch, ClientTag, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId,
     SessionId,
 };
-use rondo_core::layout::keyspace::Keyspace;
+use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::{LayoutSet, LiveLayout};
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::member::lives::Lives;
@@ -131,6 +132,13 @@ impl Shown {
             members: Membership::new(&node_config()),
             lives,
         }
+    }
+
+    /// The peer is heard, and hears this node.
+    fn hear_the_peer(&mut self, world: &mut World) {
+        let gossip = Gossip { hears: vec![NodeId(1)], ..gossip_of_the_peer() };
+        self.members.on_gossip(gossip, &BTreeSet::from([NodeId(1), PEER]), world);
+        self.members.look_at_links(world);
     }
 
     fn set(&self) -> LayoutSet {
@@ -305,4 +313,95 @@ fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
     assert_eq!((to, envelope.life), (PEER, node_config().life));
     let (layouts, answer) = (shown.set(), Answer::State { state: Default::default() });
     assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, layouts, answer }));
+}
+
+/// A shard whose node has lost something: it owns every key with the peer.
+fn recovering(shown: &Shown, world: &mut World) -> Shard {
+    let mut shard = shard(world);
+    shard.recover(&shown.layouts[0].layout, &mut world.engine).expect("no disk fails");
+    shard
+}
+
+#[test]
+fn who_does_not_have_all_of_a_unit_takes_what_is_merged_and_tells_nobody_what_it_has() {
+    let shown = Shown::of([1, 2]);
+    let mut world: World = World::default();
+    let mut shard = recovering(&shown, &mut world);
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
+    let mut state = VersionSet::default();
+    state.put(&VersionVector::default(), ActorId(9), Version::tombstone(Hlc(1), RequestId(7)));
+    let outline = Outline::of(&state);
+    let cases = [
+        (Question::Merge { state }, Answer::MergeAck),
+        (Question::Holds { outline }, Answer::MergeAck),
+        (Question::Query, Answer::NotCounted),
+        (Question::Read { digest_only: false }, Answer::NotCounted),
+        (Question::Read { digest_only: true }, Answer::NotCounted),
+    ];
+    for (question, answer) in cases {
+        let (op, layouts) = (OpId::default(), shown.set());
+        let ask = Ask { op, layouts: layouts.clone(), key: key.clone(), question };
+        shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
+        shard.settle(shown.view(), &mut world).expect("no disk fails");
+        let (_, envelope) = world.sent.pop().expect("it answers");
+        assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, layouts, answer }));
+    }
+    assert!(!shard.all_whole());
+}
+
+#[test]
+fn who_does_not_have_all_of_a_unit_coordinates_no_write_of_it_and_answers_no_read_alone() {
+    let mut shown = Shown::of([1, 2]);
+    let ask = |action, shard: &mut Shard, shown: &Shown, world: &mut World| {
+        let request = Request { level: Some(Level::One), ..request(action) };
+        let begun = shard.begin(Asker::Client(ClientTag(1)), request, shown.view(), world);
+        begun.expect("no disk fails");
+        shard.settle(shown.view(), world).expect("no disk fails");
+        shard.invariants();
+        world.replies.pop()
+    };
+    let mut world: World = World::default();
+    let mut shard = recovering(&shown, &mut world);
+    let Some(Reply::Unavailable { reason, .. }) = ask(put(), &mut shard, &shown, &mut world) else {
+        panic!("nobody can take it on");
+    };
+    assert!(reason.contains("still taking") && reason.contains("nothing was sent"), "{reason}");
+    shown.hear_the_peer(&mut world);
+    assert_eq!(ask(put(), &mut shard, &shown, &mut world), None);
+    let (to, envelope) = world.sent.pop().expect("it passes the write on");
+    let passed_on = matches!(envelope.message, Message::Forward(ForwardMessage::Ask { .. }));
+    assert!(to == PEER && passed_on, "{envelope:?}");
+    assert_eq!(ask(Action::Get, &mut shard, &shown, &mut world), None);
+    let (to, envelope) = world.sent.pop().expect("it asks the other one");
+    let Message::Key(KeyMessage::Ask(Ask { question, .. })) = envelope.message else {
+        panic!("{envelope:?}")
+    };
+    assert_eq!((to, question), (PEER, Question::Read { digest_only: false }));
+    // The peer passes on what it does not have all of either.
+    let op = OpId { life: PEERS_LIFE, seq: 5 };
+    let (fixed, request) = (Fixed::default(), request(put()));
+    let ask = ForwardMessage::Ask { op, layouts: shown.set(), fixed, request };
+    shard.on_forward(PEER, ask, shown.view(), &mut world).expect("no disk fails");
+    shard.settle(shown.view(), &mut world).expect("no disk fails");
+    let (_, envelope) = world.sent.pop().expect("it answers");
+    let Message::Forward(ForwardMessage::Answer { answer, .. }) = envelope.message else {
+        panic!("{envelope:?}")
+    };
+    assert!(matches!(answer, ForwardAnswer::Refused { .. }), "{answer:?}");
+}
+
+#[test]
+fn a_unit_that_is_new_here_is_partial_before_its_layout_is_live_and_one_that_was_here_is_whole() {
+    let (before, after) = (Shown::of([1, 2]), Shown::of([2, 3]));
+    let [before, after] = [&before, &after].map(|shown| &*shown.layouts[0].layout);
+    let mut world: World = World::default();
+    let mut shard = shard(&mut world);
+    shard.adopt(None, before, &mut world.engine).expect("no disk fails");
+    shard.adopt(Some(before), before, &mut world.engine).expect("no disk fails");
+    shard.adopt(Some(before), after, &mut world.engine).expect("no disk fails");
+    assert!(shard.all_whole(), "the first, the same, and one that it owns nothing of");
+    shard.adopt(Some(after), before, &mut world.engine).expect("no disk fails");
+    assert!(!shard.all_whole());
+    let shard = Shard::load(&node_config(), &mut world.engine, Mono(0)).expect("a sound store");
+    assert!(!shard.all_whole(), "the next life knows it");
 }

@@ -1,0 +1,66 @@
+//! How a shard becomes an owner of units, and what it says of those that it does not have all of.
+//!
+//! A unit that is new here issues with a new actor: what an earlier time of this node as its owner has issued may be anywhere.
+
+use super::Shard;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::id::{LayoutVersion, NodeId, Unit};
+use crate::layout::Layout;
+use crate::quorum;
+use crate::transfer::units::Lacking;
+
+impl Shard {
+    /// A layout is to become live here: the units that this node owns under it, and did not own under the one before, are called
+    /// partial. To be called before the layout's live mark is written. The first layout, which has none before it, finds no data
+    /// anywhere: all of it is whole. After an error it is called again before anything else.
+    pub fn adopt(
+        &mut self,
+        before: Option<&Layout>,
+        after: &Layout,
+        engine: &mut dyn Engine,
+    ) -> Result<()> {
+        let Some(before) = before else {
+            return Ok(());
+        };
+        let is_new =
+            |unit: &Unit| after.is_primary(self.me, *unit) && !before.is_primary(self.me, *unit);
+        let lacking =
+            after.units().filter(is_new).filter_map(|unit| lacking(unit, before, self.me));
+        self.lack(&lacking.collect::<Vec<_>>(), engine)
+    }
+
+    /// This store cannot show that it has everything that it once had: all units that this node owns are called partial, to be taken
+    /// from their other owners. To be called before it answers anybody.
+    pub fn recover(&mut self, layout: &Layout, engine: &mut dyn Engine) -> Result<()> {
+        let owned = layout.units().filter(|&unit| layout.is_primary(self.me, unit));
+        let lacking = owned.filter_map(|unit| lacking(unit, layout, self.me));
+        self.lack(&lacking.collect::<Vec<_>>(), engine)
+    }
+
+    fn lack(&mut self, lacking: &[Lacking], engine: &mut dyn Engine) -> Result<()> {
+        self.units.become_partial(lacking, engine)?;
+        lacking.iter().for_each(|one| self.replica.renounce(one.unit));
+        Ok(())
+    }
+
+    /// Whether this node has all of every unit that it owns.
+    #[must_use]
+    pub fn all_whole(&self) -> bool {
+        self.units.all_whole()
+    }
+
+    /// The oldest of the newest layouts that its requests in flight began under.
+    #[must_use]
+    pub fn oldest_in_flight(&self) -> Option<LayoutVersion> {
+        self.coordinator.oldest_layout()
+    }
+}
+
+/// A unit that `me` is to take from its owners under a layout; `None` when the layout does not have the unit's group, and so
+/// nobody has anything of it.
+fn lacking(unit: Unit, layout: &Layout, me: NodeId) -> Option<Lacking> {
+    let quorums = layout.group(unit.group)?.quorums;
+    let sources = layout.primaries(unit).filter(|&node| node != me).collect();
+    Some(Lacking { unit, sources, needed: quorum::others_to_make_good(quorums) })
+}
