@@ -61,14 +61,20 @@ pub struct Shard {
     forwards: Forwards,
     /// Messages to send, to this node itself too, so that a coordinator treats all replicas alike.
     out: VecDeque<(NodeId, Message)>,
-    /// Dots that wait for a cold read which has not been started.
-    cold: Vec<(KeyRef, ReadTicket, OpId)>,
-    /// Dots that wait for a record which cannot be read.
-    unreadable: Vec<(KeyRef, OpId)>,
+    put_off: PutOff,
     cold_reads: ColdReads,
     rotten: Rotten,
     maintenance: Maintenance,
     counters: Counters,
+}
+
+/// Dots that cannot be issued before their key's record has been read.
+#[derive(Debug, Default)]
+struct PutOff {
+    /// For these a cold read has to be started.
+    cold: Vec<(KeyRef, ReadTicket, OpId)>,
+    /// The records of these cannot be read.
+    unreadable: Vec<(KeyRef, OpId)>,
 }
 
 impl Shard {
@@ -83,8 +89,7 @@ impl Shard {
             coordinator: Coordinator::new(config),
             forwards: Forwards::default(),
             out: VecDeque::new(),
-            cold: Vec::new(),
-            unreadable: Vec::new(),
+            put_off: PutOff::default(),
             cold_reads: ColdReads::new(shares.parked),
             rotten: Rotten::new(config.id, config.life),
             maintenance: Maintenance::new(now),
@@ -247,7 +252,7 @@ impl Shard {
     /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.
     pub fn settle(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         loop {
-            for (key, ticket, op) in std::mem::take(&mut self.cold) {
+            for (key, ticket, op) in std::mem::take(&mut self.put_off.cold) {
                 sometimes!(env, ColdIssue);
                 self.park(key, ticket, Parked::Issue(op), env)?;
             }
@@ -301,8 +306,8 @@ impl Shard {
             units: &self.units,
             held: &mut self.held,
             out: &mut self.out,
-            cold: &mut self.cold,
-            unreadable: &mut self.unreadable,
+            cold: &mut self.put_off.cold,
+            unreadable: &mut self.put_off.unreadable,
             counters: &mut self.counters,
         };
         (&mut self.coordinator, around)

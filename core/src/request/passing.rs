@@ -1,4 +1,5 @@
-//! A write on a node that is no primary of its key, or does not have all of its unit: passed on to one that is, and coordinated there or nowhere.
+//! A write on a node that is no primary of its key, or does not have all of its unit: passed on to one that can coordinate it, and
+//! coordinated there or nowhere.
 //!
 //! A primary that cannot be reached, or that says it did nothing, is followed by the next one, each tried once. What
 //! has left and is not refused stays with that primary: it may have been coordinated, and a second coordinator would
