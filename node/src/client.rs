@@ -211,17 +211,37 @@ impl Servers {
 
     /// Asks for JSON.
     pub async fn json(&self, target: &str) -> Result<Value> {
-        let answer = self.ask(&Ask::new(Method::GET, target)).await?;
-        if !answer.status.is_success() {
-            return Err(problem(&answer));
-        }
-        serde_json::from_slice(&answer.body).map_err(|error| {
-            Failure::failed(
-                format!("the answer to {target} is not JSON: {error}"),
-                "check that --server names a rondo node",
-            )
-        })
+        read(&self.ask(&Ask::new(Method::GET, target)).await?, target)
     }
+
+    /// Sends JSON, or nothing, and reads JSON. What is sent may arrive twice, at two servers.
+    pub async fn send(&self, method: Method, target: &str, body: Option<&Value>) -> Result<Value> {
+        let mut ask = Ask::new(method, target);
+        if let Some(body) = body {
+            ask.body = body.to_string().into();
+            ask.content_type = Some("application/json".to_owned());
+        }
+        read(&self.ask(&ask).await?, target)
+    }
+}
+
+/// The JSON of an answer.
+fn read(answer: &Answer, target: &str) -> Result<Value> {
+    if !answer.status.is_success() {
+        return Err(problem(answer));
+    }
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        Failure::failed(
+            format!("the answer to {target} is not JSON: {error}"),
+            "check that --server names a rondo node",
+        )
+    })
+}
+
+/// A text in an answer, as people read it.
+#[must_use]
+pub fn said(value: &Value) -> String {
+    value.as_str().unwrap_or("?").to_owned()
 }
 
 async fn one(server: &str, ask: &Ask) -> Result<Answer, Broken> {

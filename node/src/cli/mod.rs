@@ -11,6 +11,10 @@ pub mod status;
 
 pub mod ring;
 
+pub mod cluster;
+
+pub mod keyspace;
+
 pub mod config;
 
 pub mod bench;
@@ -56,6 +60,12 @@ enum Command {
     Status(status::Status),
     /// Show who owns what
     Ring(ring::Ring),
+    /// Grow, shrink and mend the cluster
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// Make, list and drop keyspaces
+    #[command(subcommand)]
+    Keyspace(keyspace::Keyspace),
     /// Measure a node or a cluster under load
     Bench(bench::Bench),
     /// Show or check the settings of a node
@@ -141,6 +151,8 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Kv(command)) => block_on(kv::run(command)),
         Some(Command::Status(command)) => block_on(status::run(command)),
         Some(Command::Ring(command)) => block_on(ring::run(command)),
+        Some(Command::Cluster(command)) => block_on(cluster::run(command)),
+        Some(Command::Keyspace(command)) => block_on(keyspace::run(command)),
         Some(Command::Bench(command)) => block_on(bench::run(command)),
         Some(Command::Config(command)) => config::run(command),
         Some(Command::Version) => print(concat!("rondo ", env!("CARGO_PKG_VERSION"))),
