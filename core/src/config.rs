@@ -104,6 +104,67 @@ pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
 /// the drift bound ahead of them, another's time is adopted up to the drift bound ahead of that, and a restart adds the reserve.
 pub const HLC_AHEAD_MS_MAX: u64 = 2 * DRIFT_MS_MAX + HLC_RESERVE_MS;
 
+/// The longest address of a node, in bytes: a host name of 253, a colon and a port.
+pub const ADDRESS_BYTES_MAX: usize = 260;
+/// The largest datagram of the failure detector, in bytes: it fits in one Ethernet frame, so that losing a fragment loses no more.
+pub const SWIM_DATAGRAM_BYTES_MAX: usize = 1400;
+/// What a datagram of the failure detector takes at most without rumours, in bytes: its code and number, the cluster's name, who
+/// speaks, and what it asks.
+pub const SWIM_FRAME_BYTES_MAX: usize =
+    16 + 1 + (3 + NAME_BYTES_MAX) + SWIM_FACTS_BYTES_MAX + (1 + 9 + 17 + 3 + ADDRESS_BYTES_MAX) + 3;
+/// What one rumour takes at most, in bytes: its kind, and who a node is in which incarnation.
+pub const SWIM_RUMOUR_BYTES_MAX: usize = 1 + SWIM_FACTS_BYTES_MAX;
+/// What node, incarnation, standing, session, name and address take at most, in bytes.
+const SWIM_FACTS_BYTES_MAX: usize =
+    17 + 2 * 9 + 1 + 9 + (3 + NAME_BYTES_MAX) + (3 + ADDRESS_BYTES_MAX);
+/// The most nodes that a failure detector knows, those that are gone included.
+pub const SWIM_MEMBERS_MAX: usize = 2048;
+/// How often a node probes another one, in milliseconds.
+pub const SWIM_PROBE_MS: u64 = 1_000;
+/// How long the answer to a probe may take before others are asked to help, in milliseconds.
+pub const SWIM_TIMEOUT_MS: u64 = 500;
+/// After how long a helper that has no answer says so, in milliseconds: while who asked still waits for it.
+pub const SWIM_NACK_MS: u64 = SWIM_TIMEOUT_MS * 4 / 5;
+/// How many others are asked to help with a probe.
+pub const SWIM_HELPERS_MAX: usize = 3;
+/// Probes of others that a node helps with at once.
+pub const SWIM_RELAYS_MAX: usize = 256;
+/// How often rumours are passed on, in milliseconds.
+pub const SWIM_GOSSIP_MS: u64 = 200;
+/// To how many nodes rumours are passed on each time.
+pub const SWIM_GOSSIP_NODES_MAX: usize = 3;
+/// A rumour is passed on this many times the decimal digits of the number of nodes.
+pub const SWIM_RETRANSMIT: u32 = 4;
+/// A node that is dead is told rumours for so long, in milliseconds, so that it can refute them.
+pub const SWIM_GOSSIP_TO_DEAD_MS: u64 = 30_000;
+/// How often two nodes compare all they know, in milliseconds.
+pub const SWIM_EXCHANGE_MS: u64 = 30_000;
+/// The shortest time of a suspicion, in probes, times the logarithm of the number of nodes.
+pub const SWIM_SUSPICION_PROBES: u64 = 4;
+/// The longest time of a suspicion, in shortest ones.
+pub const SWIM_SUSPICION_STRETCH: u64 = 6;
+/// So many confirmations by others make a suspicion as short as it gets.
+pub const SWIM_CONFIRMATIONS_MAX: usize = 2;
+/// The worst that a node thinks of its own health; 0 is well.
+pub const SWIM_HEALTH_MAX: u8 = 7;
+/// How often a node that is dead is probed, in milliseconds, so that healed halves meet.
+pub const SWIM_DEAD_PROBE_MS: u64 = 5_000;
+/// How long a node may be restarting before it is taken for dead, in milliseconds.
+pub const SWIM_RESTART_MS_MAX: u64 = 60_000;
+/// How long it is remembered that a node is dead or has left, in milliseconds.
+pub const SWIM_TOMBSTONE_MS: u64 = 24 * 3_600_000;
+/// A node that wakes up this much later than it wanted was paused, in milliseconds, and what it has not heard proves nothing.
+pub const SWIM_PAUSE_MS_MAX: u64 = 2 * SWIM_GOSSIP_MS;
+/// The highest count of an incarnation: far above what any node refutes, so that counting on from a hostile one never overflows.
+pub const SWIM_INCARNATION_MAX: u64 = 1 << 60;
+
+const _: () = assert!(
+    SWIM_FRAME_BYTES_MAX + SWIM_RUMOUR_BYTES_MAX <= SWIM_DATAGRAM_BYTES_MAX,
+    "a datagram has room for one rumour, whatever it is about"
+);
+const _: () = assert!(SWIM_TIMEOUT_MS + SWIM_NACK_MS < SWIM_PROBE_MS, "helpers answer in time");
+const _: () = assert!(SWIM_DATAGRAM_BYTES_MAX <= DATAGRAM_BYTES_MAX);
+const _: () = assert!(NODES_MAX < SWIM_MEMBERS_MAX);
 const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX,
     "a message brings whatever a record holds, and an answer shows it"

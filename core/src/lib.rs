@@ -34,6 +34,8 @@ pub mod inbox;
 
 pub mod step;
 
+pub mod swim;
+
 pub mod member;
 
 pub mod formation;

@@ -12,7 +12,8 @@ use crate::wire::frame::{Wire, Writer, check_version, read, table};
 
 /// The version of datagrams.
 const VERSION: u8 = 2;
-const MAC_BYTES: usize = 16;
+/// The length of the code at the head of a datagram.
+pub(super) const MAC_BYTES: usize = 16;
 
 /// A datagram: what its sender knows about itself and its peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,7 +116,8 @@ pub fn decode_foreign_gossip(bytes: &Bytes) -> Result<Gossip> {
     read(bytes.slice(MAC_BYTES + 1..), Bytes::new())
 }
 
-fn keyed(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
+/// The code of `bytes`, to be finished.
+pub(super) fn keyed(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
     let mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
     mac.chain_update(bytes)
 }

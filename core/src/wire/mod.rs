@@ -9,7 +9,7 @@
 //! ```
 //! `frame` says how headers and values are written, and it alone names bincode. `state` has what a replica stores and sends of a
 //! key, `client` what clients ask and are told, `key`, `forward` and `layout` the families of messages, `member` the
-//! datagrams, and `message` puts one message and what its sender says of itself into an envelope.
+//! datagrams, `swim` those of the failure detector, and `message` puts one message and what its sender says of itself into an envelope.
 
 pub mod frame;
 
@@ -24,5 +24,7 @@ pub mod forward;
 pub mod layout;
 
 pub mod member;
+
+pub mod swim;
 
 pub mod message;
