@@ -50,6 +50,17 @@ pub struct Common {
     output: Output,
 }
 
+/// Whether a change is made at once.
+#[derive(Args, Debug)]
+pub struct Now {
+    /// Commit this change at once, alone, and wait until its layout is live
+    #[arg(long)]
+    commit: bool,
+    /// And wait until all data is where it belongs, at most this long
+    #[arg(long, requires = "commit", value_parser = duration, value_name = "TIME", num_args = 0..=1, default_missing_value = "10m")]
+    wait: Option<Duration>,
+}
+
 /// `rondo cluster join`.
 #[derive(Args, Debug)]
 pub struct Join {
@@ -62,6 +73,8 @@ pub struct Join {
     #[arg(long)]
     zone: Option<String>,
     #[command(flatten)]
+    now: Now,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -70,6 +83,8 @@ pub struct Join {
 pub struct Leave {
     /// The member's name
     node: String,
+    #[command(flatten)]
+    now: Now,
     #[command(flatten)]
     common: Common,
 }
@@ -81,6 +96,8 @@ pub struct Replace {
     old: String,
     /// The name of the running node that takes its place
     new: String,
+    #[command(flatten)]
+    now: Now,
     #[command(flatten)]
     common: Common,
 }
@@ -114,17 +131,17 @@ pub async fn run(command: Cluster) -> Result<()> {
             let layouts = common.client.servers()?.json("/v1/cluster/layout").await?;
             common.show(&layouts, show_layouts)
         }
-        Cluster::Join(Join { node, weight, zone, common }) => {
+        Cluster::Join(Join { node, weight, zone, now, common }) => {
             let mut change = json!({ "node": node });
             weight.into_iter().for_each(|weight| change["weight"] = weight.into());
             zone.into_iter().for_each(|zone| change["zone"] = zone.into());
-            common.stage("/v1/cluster/join", &change).await
+            common.stage("/v1/cluster/join", &change, &now).await
         }
-        Cluster::Leave(Leave { node, common }) => {
-            common.stage("/v1/cluster/leave", &json!({ "node": node })).await
+        Cluster::Leave(Leave { node, now, common }) => {
+            common.stage("/v1/cluster/leave", &json!({ "node": node }), &now).await
         }
-        Cluster::Replace(Replace { old, new, common }) => {
-            common.stage("/v1/cluster/replace", &json!({ "old": old, "new": new })).await
+        Cluster::Replace(Replace { old, new, now, common }) => {
+            common.stage("/v1/cluster/replace", &json!({ "old": old, "new": new }), &now).await
         }
         Cluster::Unstage(common) => {
             let servers = common.client.servers()?;
@@ -148,13 +165,37 @@ pub async fn run(command: Cluster) -> Result<()> {
 }
 
 impl Common {
-    async fn stage(&self, target: &str, change: &Value) -> Result<()> {
-        let layouts = self.client.servers()?.send(Method::POST, target, Some(change)).await?;
+    async fn stage(&self, target: &str, change: &Value, now: &Now) -> Result<()> {
+        let servers = self.client.servers()?;
+        if now.commit {
+            let target = format!("{target}?commit=true");
+            let proposed = servers.send(Method::POST, &target, Some(change)).await?;
+            return self.wait(&servers, &proposed, now.wait).await;
+        }
+        let layouts = servers.send(Method::POST, target, Some(change)).await?;
         self.show(&layouts, |layouts| {
             format!(
                 "{}\n\nNothing has moved yet: `rondo cluster plan` shows what would, `rondo cluster commit` does it",
                 show_staged(layouts)
             )
+        })
+    }
+
+    /// Waits for a layout that was proposed.
+    async fn wait(
+        &self,
+        servers: &Servers,
+        proposed: &Value,
+        patience: Option<Duration>,
+    ) -> Result<()> {
+        let version = proposed["proposed"].as_u64().unwrap_or_default();
+        live(servers, version).await?;
+        if let Some(patience) = patience {
+            settled(servers, patience).await?;
+        }
+        self.show(&json!({ "live": version }), |_| match patience {
+            Some(_) => format!("layout {version} is live, and all data is where it belongs"),
+            None => format!("layout {version} is live; `rondo transfers` shows how the data moves"),
         })
     }
 
@@ -174,15 +215,7 @@ async fn commit(command: &Commit) -> Result<()> {
     };
     let body = json!({ "version": version });
     let proposed = servers.send(Method::POST, "/v1/cluster/commit", Some(&body)).await?;
-    let version = proposed["proposed"].as_u64().unwrap_or_default();
-    live(&servers, version).await?;
-    if let Some(patience) = command.wait {
-        settled(&servers, patience).await?;
-    }
-    command.common.show(&json!({ "live": version }), |_| match command.wait {
-        Some(_) => format!("layout {version} is live, and all data is where it belongs"),
-        None => format!("layout {version} is live; `rondo transfers` shows how the data moves"),
-    })
+    command.common.wait(&servers, &proposed, command.wait).await
 }
 
 /// Waits until a layout is live: more than half of the nodes have endorsed it.

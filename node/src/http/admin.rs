@@ -5,6 +5,7 @@
 //! | `GET /v1/cluster/layout` | | shows what is live, proposed and staged |
 //! | `POST /v1/cluster/layout/stage` | `{"change": "join", "node": …}` | stages a change; `DELETE` takes all back |
 //! | `POST /v1/cluster/{join,leave,replace}` | `{"node": …}`, `{"old": …, "new": …}` | stages that change |
+//! | with `?commit=true` | | stages it and commits it alone |
 //! | `POST /v1/cluster/plan`, `/v1/cluster/layout/plan` | | shows the next layout |
 //! | `POST /v1/cluster/commit`, `/v1/cluster/layout/commit` | `{"version": n}` or none | proposes it |
 //! | `POST /v1/cluster/layout/skip-dead` | `{"node": …}` | waits no longer for a dead node |
@@ -66,13 +67,16 @@ struct Named {
 pub async fn act(
     front: &Front,
     admin: Admin<'_>,
-    method: &Method,
+    (method, query): (&Method, &str),
     sent: &[u8],
 ) -> Result<Answer, Problem> {
+    let commits = commits(admin, query)?;
     let request = match admin {
         Admin::Layout => AdminRequest::Layout,
         Admin::Stage if method == Method::DELETE => AdminRequest::Unstage,
+        Admin::Stage if commits => AdminRequest::Apply(body(sent, STAGE)?),
         Admin::Stage => AdminRequest::Stage(body(sent, STAGE)?),
+        Admin::StageOf(kind) if commits => AdminRequest::Apply(change(kind, sent)?),
         Admin::StageOf(kind) => AdminRequest::Stage(change(kind, sent)?),
         Admin::Plan => AdminRequest::Plan,
         Admin::Commit if sent.is_empty() => AdminRequest::Commit { expected: None },
@@ -99,6 +103,21 @@ pub async fn act(
         Done::Proposed { .. } => answer::json(StatusCode::ACCEPTED, &done),
         Done::Layouts(_) | Done::Plan(_) => answer::json(StatusCode::OK, &done),
     })
+}
+
+/// Whether a change is to be committed at once, alone.
+fn commits(admin: Admin<'_>, query: &str) -> Result<bool, Problem> {
+    let stages = matches!(admin, Admin::Stage | Admin::StageOf(_));
+    let known: &[_] = if stages { &["commit"] } else { &[] };
+    let mut commits = false;
+    for parameter in address::parameters(query, known) {
+        commits = match &*parameter?.1 {
+            "true" => true,
+            "false" => false,
+            other => return Err(Problem::bad(format!("`commit` is `{other}`"), "true or false")),
+        };
+    }
+    Ok(commits)
 }
 
 const STAGE: &str = "send {\"change\": \"join\", \"node\": \"node-4\"}; the changes are join, leave, replace, keyspace and \

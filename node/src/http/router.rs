@@ -157,8 +157,7 @@ async fn dispatch(visit: Visit<'_>, head: &Head, sent: Bytes) -> Result<Answer, 
         }
         Route::Admin(admin) => {
             let query = head.uri.query().unwrap_or_default();
-            address::parameters(query, &[]).try_for_each(|parameter| parameter.map(drop))?;
-            admin::act(visit.front, admin, &head.method, &sent).await
+            admin::act(visit.front, admin, (&head.method, query), &sent).await
         }
         Route::NotBuilt(what) => Err(Problem::not_built(what, "GET / lists what there is")),
     }

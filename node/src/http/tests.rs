@@ -586,6 +586,7 @@ async fn operators_stage_plan_and_commit() {
     session.say("POST /v1/cluster/join", &[], r#"{"node":"beta","weight":75}"#).await;
     session.say("POST /v1/cluster/leave", &[], r#"{"node":"alpha"}"#).await;
     session.say("POST /v1/cluster/replace", &[], r#"{"old":"alpha","new":"beta"}"#).await;
+    session.say("POST /v1/cluster/leave?commit=true", &[], r#"{"node":"alpha"}"#).await;
     session.say("POST /v1/cluster/plan", &[], "").await;
     session.say("POST /v1/cluster/layout/commit", &[], r#"{"version":2}"#).await;
     session.say("POST /v1/cluster/commit", &[], "").await;
@@ -613,6 +614,8 @@ async fn what_an_operator_cannot_mean_is_refused_with_a_hint() {
     session.say(stage, &[], r#"{"change":"keyspace","name":"carts","wanted":{"rf":3}}"#).await;
     session.say("POST /v1/cluster/replace", &[], r#"{"node":"beta"}"#).await;
     session.say("POST /v1/cluster/leave", &[], r#"{"node":"nobody"}"#).await;
+    session.say("POST /v1/cluster/leave?commit=maybe", &[], r#"{"node":"alpha"}"#).await;
+    session.say("POST /v1/cluster/commit?commit=true", &[], "").await;
     session.say("POST /v1/cluster/commit", &[], r#"{"version":1}"#).await;
     session.say("POST /v1/cluster/commit", &[], r#"{"expected":2}"#).await;
     session.get("/v1/keyspaces/nowhere").await;

@@ -6,9 +6,13 @@
 
 mod record;
 
+mod grow;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -21,6 +25,7 @@ use crate::cli::print;
 use crate::client::{Ask, Connection};
 use crate::failure::{Failure, Result};
 
+use self::grow::{Add, Remove};
 use self::record::{Started, cannot_write};
 
 /// How long a cluster may take to become ready.
@@ -69,6 +74,10 @@ enum Action {
     Kill(Which),
     /// Start a node again, or all that have ended; one that runs is stopped before
     Restart(Which),
+    /// Start more nodes, which join the cluster and get their part of the data
+    Add(Add),
+    /// Have a node hand its data to the others, and stop it
+    Remove(Remove),
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +95,8 @@ pub async fn run(command: DevCluster) -> Result<()> {
         Some(Action::Stop(which)) => stop(which).await,
         Some(Action::Kill(which)) => kill(which).await,
         Some(Action::Restart(which)) => restart(which).await,
+        Some(Action::Add(command)) => grow::add(command).await,
+        Some(Action::Remove(command)) => grow::remove(command).await,
         None => start(&command).await,
     }
 }
@@ -152,23 +163,8 @@ fn spawn(command: &DevCluster, data_dir: &Path, number: u16) -> Result<(Child, S
         .map(|other| format!("127.0.0.1:{}", command.peer_port + other))
         .collect();
     let own = data_dir.join(&name);
-    let mut arguments = vec![
-        "--node-id".to_owned(),
-        name.clone(),
-        "--address".to_owned(),
-        "127.0.0.1".to_owned(),
-        "--port".to_owned(),
-        (command.port + number).to_string(),
-        "--peer-port".to_owned(),
-        (command.peer_port + number).to_string(),
-        "--bootstrap-expect".to_owned(),
-        command.nodes.to_string(),
-        "--data-dir".to_owned(),
-        own.display().to_string(),
-    ];
-    if !seeds.is_empty() {
-        arguments.extend(["--seeds".to_owned(), seeds.join(",")]);
-    }
+    let ports = (command.port + number, command.peer_port + number);
+    let mut arguments = arguments(&name, ports, &seeds, command.nodes, &own);
     arguments.extend(command.flags.iter().cloned());
     let directory = std::env::current_dir().map_err(|error| cannot_write(data_dir, &error))?;
     let http = format!("127.0.0.1:{}", command.port + number);
@@ -177,6 +173,31 @@ fn spawn(command: &DevCluster, data_dir: &Path, number: u16) -> Result<(Child, S
     let child = child.map_err(|error| cannot_start(&node, &error))?;
     node.pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
     Ok((child, node))
+}
+
+/// The flags of a node.
+fn arguments(
+    name: &str,
+    (port, peer_port): (u16, u16),
+    seeds: &[String],
+    expect: u16,
+    data_dir: &Path,
+) -> Vec<String> {
+    let (port, peer_port, expect) = (port.to_string(), peer_port.to_string(), expect.to_string());
+    let data_dir = data_dir.display().to_string();
+    let mut pairs = vec![
+        ["--node-id", name],
+        ["--address", "127.0.0.1"],
+        ["--port", &port],
+        ["--peer-port", &peer_port],
+        ["--bootstrap-expect", &expect],
+        ["--data-dir", &data_dir],
+    ];
+    let seeds = seeds.join(",");
+    if !seeds.is_empty() {
+        pairs.push(["--seeds", &seeds]);
+    }
+    pairs.into_iter().flatten().map(str::to_owned).collect()
 }
 
 fn cannot_start(node: &Started, error: &std::io::Error) -> Failure {
@@ -274,7 +295,8 @@ async fn wait_for_end(children: &mut [Child], started: &[Started], data_dir: &Pa
     };
     let (mut interrupt, mut terminate) =
         (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let mut up = vec![true; started.len()];
+    let name = |node: &Started| (node.name.clone(), true);
+    let mut up: BTreeMap<String, bool> = started.iter().map(name).collect();
     loop {
         tokio::select! {
             _ = interrupt.recv() => return Ok(()),
@@ -288,7 +310,8 @@ async fn wait_for_end(children: &mut [Child], started: &[Started], data_dir: &Pa
             eprintln!("the cluster was stopped by another command");
             return Ok(());
         }
-        for (node, up) in now.iter().zip(&mut up) {
+        for node in &now {
+            let up = up.entry(node.name.clone()).or_insert(true);
             if std::mem::replace(up, node.is_running()) != *up {
                 eprintln!(
                     "{}",
@@ -338,19 +361,19 @@ async fn gone(nodes: &[Started], children: &mut [Child], patience: Duration) -> 
 }
 
 /// The whole cluster, and which of its nodes are meant.
-fn chosen(which: &Which) -> Result<(Vec<Started>, Vec<usize>)> {
-    let nodes = record::read(&which.data_dir)?;
+fn chosen(name: Option<&str>, data_dir: &Path) -> Result<(Vec<Started>, Vec<usize>)> {
+    let nodes = record::read(data_dir)?;
     if nodes.is_empty() {
         return Err(Failure::failed(
-            format!("no cluster was started in {}", which.data_dir.display()),
+            format!("no cluster was started in {}", data_dir.display()),
             "rondo dev-cluster starts one; --data-dir names another directory",
         ));
     }
-    let Some(name) = &which.node else {
+    let Some(name) = name else {
         let all = (0..nodes.len()).collect();
         return Ok((nodes, all));
     };
-    let meant = |node: &Started| node.name == *name || node.name == format!("node-{name}");
+    let meant = |node: &Started| node.name == name || node.name == format!("node-{name}");
     match nodes.iter().position(meant) {
         Some(at) => Ok((nodes, vec![at])),
         None => Err(Failure::usage(
@@ -361,7 +384,7 @@ fn chosen(which: &Which) -> Result<(Vec<Started>, Vec<usize>)> {
 }
 
 async fn stop(which: &Which) -> Result<()> {
-    let (nodes, meant) = chosen(which)?;
+    let (nodes, meant) = chosen(which.node.as_deref(), &which.data_dir)?;
     let running: Vec<Started> =
         meant.iter().map(|&at| nodes[at].clone()).filter(Started::is_running).collect();
     stop_all(&running, &mut []).await?;
@@ -372,7 +395,7 @@ async fn stop(which: &Which) -> Result<()> {
 }
 
 async fn kill(which: &Which) -> Result<()> {
-    let (nodes, meant) = chosen(which)?;
+    let (nodes, meant) = chosen(which.node.as_deref(), &which.data_dir)?;
     let running: Vec<Started> =
         meant.iter().map(|&at| nodes[at].clone()).filter(Started::is_running).collect();
     running.iter().for_each(|node| node.signal(Signal::KILL));
@@ -383,7 +406,7 @@ async fn kill(which: &Which) -> Result<()> {
 }
 
 async fn restart(which: &Which) -> Result<()> {
-    let (mut nodes, meant) = chosen(which)?;
+    let (mut nodes, meant) = chosen(which.node.as_deref(), &which.data_dir)?;
     let meant: Vec<usize> =
         meant.into_iter().filter(|&at| which.node.is_some() || !nodes[at].is_running()).collect();
     let before: Vec<Started> = meant.iter().map(|&at| nodes[at].clone()).collect();
@@ -396,23 +419,30 @@ async fn restart(which: &Which) -> Result<()> {
         children.push(child);
     }
     record::write(&which.data_dir, &nodes)?;
-    for (&at, child) in meant.iter().zip(&mut children) {
-        let node = &nodes[at];
+    let started: Vec<Started> = meant.iter().map(|&at| nodes[at].clone()).collect();
+    wait_live(&started, &mut children).await?;
+    print(&format!("started {}", said(&started)))
+}
+
+/// Waits until each of them answers; fails when one ends before.
+async fn wait_live(nodes: &[Started], children: &mut [process::Child]) -> Result<()> {
+    for (node, child) in nodes.iter().zip(children) {
         let end = tokio::time::Instant::now() + READY_PATIENCE;
+        let failed = |how: String| {
+            let hint = format!("read {}", node.log().display());
+            Err(Failure::failed(format!("{} {how}", node.name), hint))
+        };
         while !answers(&node.http, "/live").await {
             if let Ok(Some(status)) = child.try_wait() {
-                let message = format!("{} ended ({status}): {}", node.name, node.last_words());
-                return Err(Failure::failed(message, format!("read {}", node.log().display())));
+                return failed(format!("ended ({status}): {}", node.last_words()));
             }
             if tokio::time::Instant::now() > end {
-                let message = format!("{} does not answer", node.name);
-                return Err(Failure::failed(message, format!("read {}", node.log().display())));
+                return failed("does not answer".to_owned());
             }
             tokio::time::sleep(LOOK).await;
         }
     }
-    let started: Vec<Started> = meant.iter().map(|&at| nodes[at].clone()).collect();
-    print(&format!("started {}", said(&started)))
+    Ok(())
 }
 
 /// One by its name, more by their number.
