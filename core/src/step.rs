@@ -54,6 +54,10 @@ pub trait Env: Probe {
     fn is_connected(&self, node: NodeId) -> bool;
     /// Sends a datagram; it may be lost.
     fn datagram(&mut self, to: &Address, gossip: &Gossip);
+    /// Sends the same datagram to each of these addresses; each may be lost.
+    fn datagrams(&mut self, to: &[&Address], gossip: &Gossip) {
+        to.iter().for_each(|to| self.datagram(to, gossip));
+    }
     /// Says which life of a node counts, where it is reached, and what people call it.
     fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address);
     /// Answers a client. Exactly one answer for each `Input::Request`.

@@ -265,16 +265,12 @@ impl Membership {
         let told = lives.told(env.engine().durable());
         let told = turn(&told, self.beats, OTHERS_MAX).copied().collect();
         let gossip = Gossip { others, ..self.gossip(lives, told, env) };
-        for peer in self.peers.values() {
-            env.datagram(&peer.introduction.peer_address, &gossip);
-        }
+        let mut to: Vec<&Address> =
+            self.peers.values().map(|peer| &peer.introduction.peer_address).collect();
         // A seed is an address, not a node: after a restart somebody else may live there.
-        let known = |seed: &&Address| {
-            !self.peers.values().any(|peer| peer.introduction.peer_address == **seed)
-        };
-        for seed in self.seeds.iter().filter(known) {
-            env.datagram(seed, &gossip);
-        }
+        let seeds: Vec<&Address> = self.seeds.iter().filter(|seed| !to.contains(seed)).collect();
+        to.extend(seeds);
+        env.datagrams(&to, &gossip);
     }
 
     /// Whether a datagram is for this node's cluster.

@@ -203,7 +203,7 @@ impl Stage for Hands<'_> {
         if self.node(node).is_up() {
             return;
         }
-        self.node(node).moves += 1;
+        self.node(node).move_on(node);
         // What was on its way to the node does not arrive.
         self.world.agenda.retain(|event| match event {
             Event::Deliver { to, .. } | Event::Datagram { to, .. } => *to != node,

@@ -26,7 +26,8 @@ pub struct Probes(Arc<Shared>);
 
 struct Shared {
     seed: u64,
-    on: Vec<bool>,
+    /// The key of each site's luck, where it is on.
+    on: Vec<Option<u32>>,
     healed: AtomicBool,
     counts: Mutex<Counts>,
 }
@@ -49,9 +50,10 @@ impl Probes {
     #[must_use]
     pub fn new(scenario: &Scenario) -> Probes {
         let is_on = |site: &Site| scenario.buggify.iter().any(|name| name == site.name);
+        let key = |site: &Site| is_on(site).then(|| xxh3_64(site.name.as_bytes()) as u32);
         Probes(Arc::new(Shared {
             seed: scenario.seed,
-            on: Buggify::SITES.iter().map(is_on).collect(),
+            on: Buggify::SITES.iter().map(key).collect(),
             healed: AtomicBool::new(false),
             counts: Mutex::default(),
         }))
@@ -85,14 +87,13 @@ impl Watch for Watcher {
     fn fires(&self, site: Buggify) -> bool {
         let Shared { seed, on, healed, .. } = &*self.shared;
         let at = site as usize;
-        if !on[at] || healed.load(Ordering::Relaxed) {
+        let Some(key) = on[at].filter(|_| !healed.load(Ordering::Relaxed)) else {
             return false;
-        }
+        };
         let mut counts = self.shared.counts();
         let k = counts.asked.entry((self.node, at)).or_default();
         *k += 1;
-        let Site { name, percent, .. } = Buggify::SITES[at];
-        let key = xxh3_64(name.as_bytes()) as u32;
+        let Site { percent, .. } = Buggify::SITES[at];
         let draw = draw::keyed(*seed, Stream::Buggify, self.node, key, *k);
         let fires = draw.happens(u32::from(percent) * 10_000);
         counts.coverage.fired[at] += u64::from(fires);

@@ -33,7 +33,9 @@ pub struct Node {
     /// Lives so far.
     pub lives: u64,
     /// How often it has got another address.
-    pub moves: u32,
+    moves: u32,
+    /// Where it is.
+    pub address: Address,
 }
 
 /// A node's process; most of it belongs to one life.
@@ -132,7 +134,14 @@ impl Node {
             clock: SkewedClock::new(&scenario.skew(node), boot_ns),
             lives: 0,
             moves: 0,
+            address: Address(format!("n{node}")),
         }
+    }
+
+    /// It is at another address from now on.
+    pub fn move_on(&mut self, node: u32) {
+        self.moves += 1;
+        self.address = Address(format!("n{node}.{}", self.moves));
     }
 
     /// Whether its process lives.

@@ -291,10 +291,7 @@ impl World {
     /// Where a node is.
     #[must_use]
     pub fn address(&self, node: u32) -> Address {
-        match self.nodes[node as usize].moves {
-            0 => Address(format!("n{node}")),
-            moves => Address(format!("n{node}.{moves}")),
-        }
+        self.nodes[node as usize].address.clone()
     }
 
     /// The name of a node among the seeds: whoever asks is told where it is now.
@@ -312,8 +309,9 @@ impl World {
     /// The node at an address.
     #[must_use]
     pub fn at(&self, address: &Address) -> Option<u32> {
-        let is_there =
-            |node: &u32| (*node as usize) < self.nodes.len() && self.address(*node) == *address;
+        let is_there = |node: &u32| {
+            self.nodes.get(*node as usize).is_some_and(|machine| machine.address == *address)
+        };
         let named = address.0.strip_prefix("seed").and_then(|number| number.parse().ok());
         named.or_else(|| World::once_at(address).filter(is_there))
     }
