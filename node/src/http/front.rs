@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rondo_core::admin::{AdminReply, AdminRequest};
+use rondo_core::admin::{AdminReply, AdminRequest, Done};
 use rondo_core::budget::Budget;
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::inbox::{Ask, Inbox};
@@ -16,6 +16,7 @@ use rondo_core::version::context::Context;
 use tokio::sync::oneshot;
 
 use crate::http::answer::Problem;
+use crate::http::keyspaces::Keyspaces;
 
 /// The front end of one node. Shared by all connections.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub struct Front {
     stopping: AtomicBool,
     was_ready: AtomicBool,
     default_keyspace: Arc<str>,
+    keyspaces: Keyspaces,
     cors_origin: Option<String>,
 }
 
@@ -51,6 +53,7 @@ impl Front {
             stopping: AtomicBool::new(false),
             was_ready: AtomicBool::new(false),
             default_keyspace: keyspace::DEFAULT.into(),
+            keyspaces: Keyspaces::default(),
             cors_origin,
         }
     }
@@ -144,10 +147,26 @@ impl Front {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// The name of the keyspace that always exists.
-    #[must_use]
-    pub fn default_keyspace(&self) -> Arc<str> {
-        Arc::clone(&self.default_keyspace)
+    /// The name, to be kept, and the id of a keyspace. The node is asked at most once in a while.
+    pub async fn keyspace(&self, name: &str) -> Result<(Arc<str>, KeyspaceId), Problem> {
+        if name == keyspace::DEFAULT {
+            return Ok((Arc::clone(&self.default_keyspace), Keyspace::default_keyspace().id));
+        }
+        if let Some(found) = self.keyspaces.kept(name) {
+            return Ok(found);
+        }
+        if let Ok(Done::Layouts(layouts)) = self.admin(AdminRequest::Layout).await? {
+            self.keyspaces.learn(layouts.keyspaces.into_iter());
+        }
+        self.keyspaces.kept(name).ok_or_else(|| {
+            Problem::new(
+                hyper::StatusCode::NOT_FOUND,
+                format!("there is no keyspace `{name}`"),
+                format!(
+                    "`rondo keyspace list` shows them, `rondo keyspace create {name}` makes it"
+                ),
+            )
+        })
     }
 
     /// The web origin that browsers may call from.
@@ -164,16 +183,4 @@ fn dropped() -> Problem {
         "the node is stopping, or has too much to do",
         "try again, or ask another node",
     )
-}
-
-/// The id of a keyspace. There is one until keyspaces can be made.
-pub fn keyspace_id(name: &str) -> Result<KeyspaceId, Problem> {
-    if name == keyspace::DEFAULT {
-        return Ok(Keyspace::default_keyspace().id);
-    }
-    Err(Problem::new(
-        hyper::StatusCode::NOT_FOUND,
-        format!("there is no keyspace `{name}`"),
-        "use `default`; other keyspaces are not built yet",
-    ))
 }

@@ -12,6 +12,8 @@ pub mod answer;
 
 pub mod address;
 
+pub mod keyspaces;
+
 pub mod front;
 
 pub mod visit;

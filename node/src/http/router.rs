@@ -16,7 +16,7 @@ use crate::http::admin::{self, Admin};
 use crate::http::answer::{self, Answer, Problem};
 use crate::http::body::too_large;
 use crate::http::dialects::{self, Dialect};
-use crate::http::front::{Front, keyspace_id};
+use crate::http::front::Front;
 use crate::http::head::{Framing, Head};
 use crate::http::kv::Target;
 use crate::http::limits::{ADMIN_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
@@ -144,11 +144,11 @@ async fn dispatch(visit: Visit<'_>, head: &Head, sent: Bytes) -> Result<Answer, 
     }
     match find(head.uri.path(), &head.method)? {
         Route::Native { keyspace, key } => {
-            let target = target(visit.front, keyspace, key)?;
+            let target = target(visit.front, keyspace, key).await?;
             native::key(visit, &target, head, sent).await
         }
         Route::Dialect(dialect, key) => {
-            let target = target(visit.front, keyspace::DEFAULT, key)?;
+            let target = target(visit.front, keyspace::DEFAULT, key).await?;
             dialects::key(dialect, visit, &target, head, sent).await
         }
         Route::View(view) => {
@@ -181,9 +181,9 @@ fn asked(view: View, query: &str) -> Result<View, Problem> {
     Ok(view)
 }
 
-fn target(front: &Front, keyspace: &str, key: &str) -> Result<Target, Problem> {
-    let id = keyspace_id(keyspace)?;
-    Target::new(front.default_keyspace(), id, &address::decode(key)?)
+async fn target(front: &Front, keyspace: &str, key: &str) -> Result<Target, Problem> {
+    let (keyspace, id) = front.keyspace(keyspace).await?;
+    Target::new(keyspace, id, &address::decode(key)?)
 }
 
 /// The route of a path, when the method is one of its own.

@@ -59,6 +59,10 @@ pub struct Settings {
     pub seeds: Vec<String>,
     /// How many nodes form the first layout.
     pub bootstrap_expect: usize,
+    /// Whether it joins a running cluster by itself.
+    pub joins: bool,
+    /// The dead member whose place it takes, if it does.
+    pub replaces: Option<String>,
     /// Where data lies; below `./rondo-data` by the node's name when nobody says.
     pub data_dir: Option<PathBuf>,
     /// The storage engine.
@@ -115,6 +119,8 @@ impl Settings {
             advertise: texts.get("advertise").map(|(text, _)| advertise(text)).transpose()?,
             seeds: seeds(texts, ip)?,
             bootstrap_expect: number(texts, "bootstrap-expect", 1, NODES_MAX as u64)? as usize,
+            joins: choice(texts, "join", &[("auto", true), ("manual", false)])?,
+            replaces: texts.given("replace").map(|(name, _)| label("replace", name)).transpose()?,
             data_dir: texts.get("data-dir").map(|(path, _)| PathBuf::from(path)),
             engine: engine(texts)?,
             replication,
@@ -150,6 +156,12 @@ impl Settings {
         }
         if self.resp_port == self.port && self.resp_port_given {
             return Err(taken_twice("port", "resp-port", self.port));
+        }
+        if self.replaces.is_some() && self.seeds.is_empty() {
+            return Err(Failure::usage(
+                "--replace without --seeds: there is no cluster to take a place in",
+                "name nodes of the cluster with --seeds",
+            ));
         }
         let origin = self.cors_origin.as_deref().unwrap_or("*");
         if !origin.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -378,7 +390,6 @@ fn not_built_yet(texts: &Texts, warnings: &mut Vec<String>) -> Result<()> {
             ));
         }
     }
-    choice(texts, "join", &[("auto", ()), ("manual", ())])?;
     if texts.given("admin-port").is_some() {
         number(texts, "admin-port", 0, u64::from(u16::MAX))?;
         warnings.push("--admin-port: the debug routes are not built yet; nothing is opened".into());

@@ -16,4 +16,6 @@ pub mod readiness;
 
 pub mod watch;
 
+pub mod replacing;
+
 pub mod serve;

@@ -30,6 +30,7 @@ use crate::start::banner::{Facts, banner};
 use crate::start::descriptors;
 use crate::start::preflight::{Preflight, cannot_listen, no_peer_port};
 use crate::start::readiness;
+use crate::start::replacing;
 use crate::start::seeds;
 use crate::start::store::{self, Closer, Store};
 use crate::start::watch::{in_force, watch_notes};
@@ -103,6 +104,9 @@ async fn run(settings: &Settings) -> Result<()> {
     let seeds = settings.seeds.clone();
     tokio::spawn(seeds::look_behind_http(seeds, settings.ip, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(readiness::watch(Arc::clone(&front)));
+    if let Some(old) = settings.replaces.clone() {
+        tokio::spawn(replacing::take_place(old, Arc::clone(&front)));
+    }
     tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
     let ended = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
     links.stop().await;
