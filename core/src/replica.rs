@@ -13,6 +13,8 @@ pub mod keys;
 
 pub mod queried;
 
+pub mod listing;
+
 pub mod read;
 
 pub mod merge;

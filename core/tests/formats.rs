@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{
-    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
+    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
+    RequestId, SessionId, Unit,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::LayoutSet;
@@ -26,6 +27,7 @@ use rondo_core::wire::member::{
 };
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
+use rondo_core::wire::transfer::{Digested, Listing, TransferMessage};
 
 const LIFE: Life = Life { boot: BootEpoch(3), session: SessionId(0x51) };
 const OP: OpId = OpId { life: LIFE, seq: 300 };
@@ -139,6 +141,29 @@ fn messages() -> Vec<Message> {
     all
 }
 
+/// What the generation before has no words for.
+fn new_messages() -> Vec<Message> {
+    let layouts = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
+    let unit = Unit { group: GroupId(1), partition: PartitionId(2) };
+    let keys = vec![Digested { key, digest: 5, bytes: 6 }];
+    let listings = [
+        Listing::Keys { keys, next: Some("n".into()) },
+        Listing::Keys { keys: Vec::new(), next: None },
+        Listing::NotYet,
+        Listing::Unreadable,
+        Listing::StaleLayout,
+        Listing::NotCounted,
+        Listing::Failed,
+    ];
+    let ask = TransferMessage::Ask { op: OP, layouts: layouts.clone(), unit, from: "f".into() };
+    let answers = listings.map(|listing| {
+        let layouts = layouts.clone();
+        TransferMessage::Answer { op: OP, layouts, listing }
+    });
+    [ask].into_iter().chain(answers).map(Message::Transfer).collect()
+}
+
 fn gossip() -> Gossip {
     let me = Introduction {
         node: NodeId(1),
@@ -176,7 +201,7 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn every_message_has_its_bytes_and_is_read_from_them() {
     let mut golden = String::new();
-    for message in messages() {
+    for message in messages().into_iter().chain(new_messages()) {
         let envelope = Envelope { life: LIFE, durable: Lsn(4), message };
         let outbound = encode(&envelope, Generation::NEWEST).expect("the newest says all");
         let bytes = Bytes::from(outbound.parts.concat());
@@ -259,6 +284,10 @@ fn what_the_generation_before_has_no_place_for_is_not_sent_to_it() {
         let newest = encode(&envelope, Generation::NEWEST).expect("the newest says all");
         let bytes = Bytes::from(newest.parts.concat());
         assert_eq!(decode(&bytes).expect("it was just written"), envelope);
+    }
+    for message in new_messages() {
+        let envelope = Envelope { life: LIFE, durable: Lsn(4), message };
+        assert!(encode(&envelope, Generation::First).is_none(), "{envelope:?}");
     }
 }
 
