@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use rondo_core::config::{CONTEXT_BYTES_MAX, DOT_MAX, RUNS_MAX};
 use rondo_core::id::{ActorId, KeyspaceId};
 use rondo_core::version::context::Context;
-use rondo_core::version::dvv::{Dot, VersionVector};
+use rondo_core::version::dvv::{VersionVector, Dot};
 use rondo_core::version::hlc::Hlc;
 
 #[derive(Arbitrary, Debug)]

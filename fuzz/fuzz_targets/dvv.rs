@@ -13,7 +13,7 @@ use arbitrary::Arbitrary;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use rondo_core::id::{ActorId, RequestId};
-use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
+use rondo_core::version::dvv::{VersionVector, Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
 
@@ -216,10 +216,7 @@ fn laws([a, b, c]: [VersionSet; 3]) {
     for entry in a.entries() {
         let after = both.entry(entry.actor).expect("an actor is never forgotten");
         assert!(after.known.has_all(&entry.known), "what is known stays known");
-        let gone = entry
-            .versions
-            .iter()
-            .filter(|(n, _)| b.clock().covers(Dot { actor: entry.actor, n: *n }));
+        let gone = entry.versions.iter().filter(|(n, _)| b.clock().covers(Dot { actor: entry.actor, n: *n }));
         let gone = gone.filter(|(n, _)| b.entry(entry.actor).is_none_or(|b| !b.holds(*n)));
         assert!(gone.into_iter().all(|(n, _)| !after.holds(*n)), "what is gone stays gone");
     }
