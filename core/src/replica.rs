@@ -21,6 +21,8 @@ pub mod merge;
 
 pub mod issue;
 
+pub mod erase;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

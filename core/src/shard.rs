@@ -101,12 +101,9 @@ impl Shard {
     /// When it has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Mono {
-        let timers = [
-            self.coordinator.next_deadline(),
-            self.held.next_deadline(),
-            self.transfers.next_deadline(),
-        ];
-        timers.into_iter().flatten().fold(self.maintenance.next, Mono::min)
+        let timers = [self.coordinator.next_deadline(), self.held.next_deadline()];
+        let always = self.maintenance.next.min(self.transfers.next_deadline());
+        timers.into_iter().flatten().fold(always, Mono::min)
     }
 
     /// Whether nothing is in flight and nothing waits for the disk.
@@ -153,8 +150,8 @@ impl Shard {
             KeyMessage::Answer { op, answer, .. } if self.rotten.asked(op) => {
                 self.on_rotten_answer(from, op, &answer, view, env)
             }
-            KeyMessage::Answer { op, .. } if self.transfers.receiver.asked(op) => {
-                self.on_taken(from, message, view, env)
+            KeyMessage::Answer { op, layouts, answer } if self.transfers.asked(op) => {
+                self.on_taken(from, (op, layouts, answer), view, env)
             }
             KeyMessage::Answer { op, layouts, answer } => {
                 let (coordinator, mut around) = self.split(view);

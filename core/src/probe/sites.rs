@@ -118,6 +118,8 @@ sites! {
     TransferSourceLeft, "transfer-source-left", 0, "a unit could not be taken from one replica, and another was asked";
     TransferNotYet, "transfer-not-yet", 0, "a replica did not tell yet what it has, because of its own operations";
     TransferMetDamage, "transfer-met-damage", 0, "a unit could not be taken from a replica that cannot read a record of it";
+    LeavingStateBrought, "leaving-state-brought", 0, "a node had of a unit that it does not own any more what an owner lacked";
+    LeavingKeyErased, "leaving-key-erased", 0, "a key of a unit that a node does not own any more was deleted there";
     PartialAsked, "partial-asked", 0, "a replica was asked for what it does not have all of, and said so";
     PutByALaterPrimary, "put-by-a-later-primary", 0, "a write is coordinated by another than the first primary of its key";
     AttemptJoined, "attempt-joined", 0, "an attempt met an earlier one in flight";

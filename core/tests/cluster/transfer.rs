@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::config::{Actors, NodeConfig, PAGE_KEYS_MAX};
-use rondo_core::engine::{Engine, Lookup};
+use rondo_core::engine::{Batch, Change, Engine, Lookup};
 use rondo_core::env::{Address, Mono, Wall};
 use rondo_core::id::{ClientTag, GroupId, KeyspaceId, Life, Lsn, NodeId, RequestId, Unit};
 use rondo_core::layout::keyspace::{Keyspace, Level};
@@ -109,20 +109,39 @@ fn gossip(config: &NodeConfig, hears: &[NodeId]) -> Gossip {
     }
 }
 
+/// The layout that these nodes own every key under, and its name.
+fn live(ids: &[NodeId]) -> (LiveLayout, LayoutSet) {
+    let role = |&node: &NodeId| Role {
+        node,
+        name: format!("n{}", node.0),
+        weight: 1,
+        zone: String::new(),
+    };
+    let wanted = Quorums { n: ids.len() as u8, r: 2, w: 2 };
+    let roles = ids.iter().map(role).collect();
+    let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
+    let reference = layout.reference(&encode_layout(&layout));
+    (LiveLayout { layout: Arc::new(layout), reference }, LayoutSet::one(reference))
+}
+
 impl Trio {
+    /// From now on these nodes own every key.
+    fn belongs_to(&mut self, ids: &[NodeId]) {
+        let (live, set) = live(ids);
+        (self.layouts, self.set) = ([live], set);
+        (1..=self.peers.len()).for_each(|at| self.restart(at));
+    }
+
+    /// How many keys of clients a store has: with a value, and deleted ones.
+    fn keys(&self, at: usize) -> (u64, u64) {
+        let Peer { shard, world, .. } = &self.peers[at - 1];
+        shard.keys(&world.engine.stats())
+    }
+
     /// So many nodes of N = 3, R = W = 2, or N = R = W = 2.
     fn of(nodes: u128) -> Trio {
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-        let role = |&node: &NodeId| Role {
-            node,
-            name: format!("n{}", node.0),
-            weight: 1,
-            zone: String::new(),
-        };
-        let wanted = Quorums { n: nodes as u8, r: 2, w: 2 };
-        let roles = ids.iter().map(role).collect();
-        let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
-        let reference = layout.reference(&encode_layout(&layout));
+        let (live, set) = live(&ids);
         let configs: Vec<NodeConfig> = ids
             .iter()
             .map(|&id| NodeConfig {
@@ -152,8 +171,8 @@ impl Trio {
         };
         Trio {
             peers: configs.iter().map(peer).collect(),
-            layouts: [LiveLayout { layout: Arc::new(layout), reference }],
-            set: LayoutSet::one(reference),
+            layouts: [live],
+            set,
             now: Mono(0),
             said: Vec::new(),
         }
@@ -494,4 +513,84 @@ fn a_listing_that_leads_nowhere_is_no_walk() {
     assert!(trio.peers[0].world.sent.is_empty(), "it would ask for the same for ever");
     trio.pass(10_000);
     assert!(trio.is_whole(1));
+}
+
+/// The first of three nodes owns nothing any more, and has many keys and one that is nowhere else.
+fn with_a_leaver() -> Trio {
+    let mut trio = Trio::of(3);
+    for n in 0..100 {
+        trio.put(1 + n % 3, &name(n), "v", Level::Quorum, &[]);
+    }
+    trio.write(2, &name(5), Action::Delete { context: None }, Level::Quorum, &[]);
+    trio.put(1, "alone", "w", Level::One, &[2, 3]);
+    assert_eq!(trio.keys(1), (100, 1));
+    trio.belongs_to(&[NodeId(2), NodeId(3)]);
+    trio.said.clear();
+    trio
+}
+
+#[test]
+fn who_owns_a_unit_no_more_hands_over_what_it_has_alone_and_deletes_all_of_it() {
+    let mut trio = with_a_leaver();
+    trio.pass(10_000);
+    assert_eq!(trio.keys(1), (0, 0));
+    assert_eq!(
+        trio.peers[0].world.engine.stats().records,
+        trio.peers[0].world.engine.stats().own_records
+    );
+    for at in [2, 3] {
+        assert_eq!(trio.values(at, "alone"), ["w"]);
+        assert_eq!(trio.keys(at), (100, 1));
+    }
+    assert_eq!(trio.count("n1 → n2 Merge"), 1, "what they hold is not sent");
+    trio.pass(10_000);
+    assert_eq!(trio.count("n1 →"), 0, "nothing is left to do");
+}
+
+#[test]
+fn nothing_is_deleted_that_too_few_owners_hold() {
+    let mut trio = with_a_leaver();
+    trio.peers[2].is_gone = true;
+    trio.pass(60_000);
+    assert_eq!(trio.keys(1), (100, 1), "W is 2, and one is away");
+    trio.peers[2].is_gone = false;
+    trio.pass(60_000);
+    assert_eq!(trio.keys(1), (0, 0));
+    assert_eq!(trio.values(3, "alone"), ["w"]);
+}
+
+#[test]
+fn a_key_that_has_changed_since_its_owners_were_asked_is_not_deleted() {
+    let mut trio = with_a_leaver();
+    let tick = |trio: &mut Trio| {
+        trio.now = trio.now.plus_ms(50);
+        trio.step(1, |shard, view, world| shard.tick_requests(view, world)).expect("no disk fails");
+    };
+    tick(&mut trio);
+    // They have been asked about as many keys as leave at a time.
+    let asked = trio.peers[0].world.sent.len() / 2;
+    let key = KeyRef::new(KeyspaceId(1), name(1).into());
+    let place = data_key(GroupId(0), &key);
+    let first = data_key(GroupId(0), &KeyRef::new(KeyspaceId(1), "alone".into()));
+    let Lookup::Hit(other) = trio.peers[0].world.engine.get(&first).expect("memory") else {
+        panic!("it is there")
+    };
+    let body = [other.body].into_iter().collect();
+    let changes = [Change::put(place, other.head, body)].into_iter().collect();
+    trio.peers[0].world.engine.write(&Batch { changes }).expect("memory");
+    trio.deliver(usize::MAX, |_, _, _| false);
+    let (left, deleted) = trio.keys(1);
+    assert!((101 - asked as u64..101).contains(&(left + deleted)), "{left} {deleted} {asked}");
+    trio.pass(10_000);
+    assert_eq!(trio.keys(1), (0, 0));
+    assert!(trio.values(2, &name(1)).contains(&"w".to_owned()), "the owners have what came of it");
+}
+
+#[test]
+fn what_leaves_is_read_from_the_device_too() {
+    let mut trio = with_a_leaver();
+    trio.peers[0].world.engine.cold_gets = 3;
+    trio.pass(10_000);
+    assert_eq!(trio.keys(1), (0, 0));
+    assert_eq!(trio.values(3, "alone"), ["w"]);
 }
