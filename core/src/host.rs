@@ -14,6 +14,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
@@ -35,6 +36,7 @@ use crate::wire::member::Gossip;
 use crate::wire::member::{decode_foreign_gossip, decode_gossip, encode_gossip};
 use crate::wire::message;
 use crate::wire::message::Envelope;
+use crate::wire::swim::{Datagram, decode_datagram, encode_datagram, is_datagram};
 
 /// How many inputs are stepped before the sync is started and time is looked at again.
 const BATCH_MAX: usize = 1024;
@@ -184,6 +186,9 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
             message::decode(&bytes).map_or(Input::Malformed, |envelope| Input::Peer(from, envelope))
         }
         Arrival::Datagram(..) if buggify!(world, GossipMalformed) => Input::Malformed,
+        Arrival::Datagram(_, bytes) if is_datagram(&bytes) => {
+            decode_datagram(&bytes, &world.secret).map_or(Input::Malformed, Input::Swim)
+        }
         Arrival::Datagram(from, bytes) => match decode_gossip(&bytes, &world.secret) {
             Ok(gossip) => Input::Gossip(gossip),
             Err(_) => decode_foreign_gossip(&bytes)
@@ -237,6 +242,17 @@ impl<N: Network> World<N> {
     fn look_at(&mut self, clock: &impl Clock) {
         self.mono = clock.mono();
         self.wall = clock.wall();
+    }
+
+    /// Sends a datagram.
+    fn carry(&self, to: &Address, bytes: &Bytes) {
+        if buggify!(self, DatagramDropped) {
+            return;
+        }
+        if buggify!(self, DatagramSentTwice) {
+            self.network.datagram(to, bytes.clone());
+        }
+        self.network.datagram(to, bytes.clone());
     }
 }
 
@@ -292,14 +308,12 @@ impl<N: Network> Env for World<N> {
     fn datagrams(&mut self, to: &[&Address], gossip: &Gossip) {
         // The code that proves the cluster's secret costs more than all else: it is made once for all of them.
         let bytes = encode_gossip(gossip, &self.secret);
-        for to in to {
-            if buggify!(self, DatagramDropped) {
-                continue;
-            }
-            if buggify!(self, DatagramSentTwice) {
-                self.network.datagram(to, bytes.clone());
-            }
-            self.network.datagram(to, bytes.clone());
+        to.iter().for_each(|to| self.carry(to, &bytes));
+    }
+
+    fn swim(&mut self, to: &Address, datagram: &Datagram) {
+        if let Some(bytes) = encode_datagram(datagram, &self.secret) {
+            self.carry(to, &bytes);
         }
     }
 

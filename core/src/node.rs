@@ -11,11 +11,14 @@ mod cluster;
 
 mod meeting;
 
+mod detection;
+
 mod picture;
 
 mod admin;
 
 use self::cluster::Cluster;
+use self::detection::Detection;
 use crate::config::{NodeConfig, STOP_MS_MAX};
 use crate::engine::Engine;
 use crate::env::{Address, Mono};
@@ -35,6 +38,7 @@ const GOODBYE_MS: u64 = 200;
 #[derive(Debug)]
 pub struct Node {
     cluster: Cluster,
+    detection: Detection,
     shard: Shard,
     started: Mono,
     stop_by: Option<Mono>,
@@ -47,6 +51,7 @@ impl Node {
     pub fn new(config: &NodeConfig, engine: &mut dyn Engine, now: Mono) -> Result<Node> {
         Ok(Node {
             cluster: Cluster::load(config, engine)?,
+            detection: Detection::new(config, now),
             shard: Shard::load(config, engine, now)?,
             started: now,
             stop_by: None,
@@ -57,7 +62,7 @@ impl Node {
     /// One input. `Err`: the disk failed, and the node must stop.
     pub fn step(&mut self, input: Input, env: &mut impl Env) -> Result<()> {
         self.cluster.members.look_at_clock(env);
-        let Node { cluster, shard, .. } = self;
+        let Node { cluster, detection, shard, .. } = self;
         match input {
             Input::Request(tag, request) => {
                 shard.begin(Asker::Client(tag), request, cluster.view(), env)?;
@@ -71,6 +76,7 @@ impl Node {
                 shard.trust(cluster.members.peers_wall(now), now);
             }
             Input::Foreign(from, gossip) => cluster.on_foreign(from, gossip, env),
+            Input::Swim(datagram) => detection.on_datagram(datagram, cluster, env),
             Input::Malformed => cluster.unheard.malformed += 1,
             Input::Synced(id, result) => shard.on_synced(id, result, env)?,
             Input::ReadDone(id, result) => shard.on_read_done(id, result, cluster.view(), env)?,
@@ -88,7 +94,8 @@ impl Node {
     /// When `Input::Tick` has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Mono {
-        self.cluster.members.next_deadline().min(self.shard.next_deadline())
+        let detection = self.detection.next_deadline(&self.cluster);
+        self.cluster.members.next_deadline().min(self.shard.next_deadline()).min(detection)
     }
 
     /// Whether the node was asked to stop and has nothing more to wait for.
@@ -116,12 +123,13 @@ impl Node {
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
         self.cluster.invariants();
+        self.detection.invariants();
         self.shard.invariants();
     }
 
     fn on_envelope(&mut self, from: NodeId, envelope: Envelope, env: &mut impl Env) -> Result<()> {
         let Envelope { life, durable, message } = envelope;
-        let Node { cluster, shard, .. } = self;
+        let Node { cluster, detection, shard, .. } = self;
         if !cluster.hears(from, (life, durable), env) {
             return Ok(());
         }
@@ -137,15 +145,19 @@ impl Node {
         match message {
             Message::Key(message) => shard.on_key(from, message, cluster.view(), env),
             Message::Forward(message) => shard.on_forward(from, message, cluster.view(), env),
-            Message::Transfer(message) => shard.on_transfer(from, message, cluster.view(), env),
             Message::Layout(message) => cluster.on_layout(from, message, env),
+            Message::Swim(exchange) => {
+                detection.on_exchange(from, exchange, env);
+                Ok(())
+            }
         }
     }
 
     fn tick(&mut self, env: &mut impl Env) -> Result<()> {
-        let Node { cluster, shard, .. } = self;
+        let Node { cluster, detection, shard, .. } = self;
         let now = env.mono();
         cluster.members.look_at_links(env);
+        detection.tick(cluster, env);
         shard.tick_requests(cluster.view(), env)?;
         if now >= cluster.members.next_deadline() {
             shard.trust(cluster.members.peers_wall(now), now);
@@ -161,6 +173,8 @@ impl Node {
         let now = env.mono();
         self.shard.stop(env);
         self.stop_by = Some(now.plus_ms(STOP_MS_MAX));
+        let members = self.cluster.formation.members();
+        self.detection.leave(members.is_empty() || members.contains(&self.cluster.me), env);
         if self.cluster.leave(env) {
             self.stays_until = now.plus_ms(GOODBYE_MS);
         }

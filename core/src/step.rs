@@ -13,6 +13,7 @@ use crate::probe::Probe;
 use crate::wire::client::{Reply, Request};
 use crate::wire::member::Gossip;
 use crate::wire::message::Envelope;
+use crate::wire::swim::Datagram;
 
 /// Something that happened.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub enum Input {
     Peer(NodeId, Envelope),
     /// A peer makes itself known.
     Gossip(Gossip),
+    /// The failure detector of a peer says something.
+    Swim(Datagram),
     /// A datagram from this address can be read and was not made with this cluster's secret. What it says is anybody's word.
     Foreign(Address, Gossip),
     /// A message or datagram could not be read.
@@ -58,6 +61,8 @@ pub trait Env: Probe {
     fn datagrams(&mut self, to: &[&Address], gossip: &Gossip) {
         to.iter().for_each(|to| self.datagram(to, gossip));
     }
+    /// Sends a datagram of the failure detector; it may be lost.
+    fn swim(&mut self, to: &Address, datagram: &Datagram);
     /// Says which life of a node counts, where it is reached, and what people call it.
     fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address);
     /// Answers a client. Exactly one answer for each `Input::Request`.

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{
-    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
-    RequestId, SessionId, Unit,
+    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::LayoutSet;
@@ -27,7 +26,10 @@ use rondo_core::wire::member::{
 };
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
-use rondo_core::wire::transfer::{Digested, Listing, TransferMessage};
+use rondo_core::wire::swim::{
+    Claim, Datagram, Exchange, Facts, Incarnation, Known, Rumour, Speaker, Standing, Word,
+    decode_datagram, encode_datagram,
+};
 
 const LIFE: Life = Life { boot: BootEpoch(3), session: SessionId(0x51) };
 const OP: OpId = OpId { life: LIFE, seq: 300 };
@@ -143,25 +145,45 @@ fn messages() -> Vec<Message> {
 
 /// What the generation before has no words for.
 fn new_messages() -> Vec<Message> {
-    let layouts = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
-    let key = KeyRef::new(KeyspaceId(1), "k".into());
-    let unit = Unit { group: GroupId(1), partition: PartitionId(2) };
-    let keys = vec![Digested { key, digest: 5, bytes: 6 }];
-    let listings = [
-        Listing::Keys { keys, next: Some("n".into()) },
-        Listing::Keys { keys: Vec::new(), next: None },
-        Listing::NotYet,
-        Listing::Unreadable,
-        Listing::StaleLayout,
-        Listing::NotCounted,
-        Listing::Failed,
-    ];
-    let ask = TransferMessage::Ask { op: OP, layouts: layouts.clone(), unit, from: "f".into() };
-    let answers = listings.map(|listing| {
-        let layouts = layouts.clone();
-        TransferMessage::Answer { op: OP, layouts, listing }
-    });
-    [ask].into_iter().chain(answers).map(Message::Transfer).collect()
+    let known = Known {
+        node: NodeId(3),
+        claim: Claim {
+            incarnation: Incarnation { boot: BootEpoch(2), count: 1 },
+            standing: Standing::Dead,
+        },
+        facts: Facts {
+            session: SessionId(9),
+            name: "n3".to_owned(),
+            address: Address("n3:1".to_owned()),
+        },
+        age_ms: 5,
+    };
+    let exchanges =
+        [Exchange::Digest { digest: 7 }, Exchange::All { known: vec![known], answer: true }];
+    exchanges.map(Message::Swim).into()
+}
+
+fn swim() -> Datagram {
+    let (node, boot) = (NodeId(3), BootEpoch(2));
+    let facts = |name: &str| Facts {
+        session: SessionId(9),
+        name: name.into(),
+        address: Address(name.into()),
+    };
+    let incarnation = Incarnation { boot, count: 1 };
+    let claim = Claim { incarnation, standing: Standing::Alive };
+    Datagram {
+        cluster: "c".to_owned(),
+        me: Speaker { node: NodeId(1), claim, facts: facts("n1") },
+        word: Word::Ping { probe: 300, target: Some(NodeId(2)) },
+        rumours: vec![
+            Rumour::Alive { node, incarnation, facts: facts("n3") },
+            Rumour::Suspect { node, incarnation, by: NodeId(2) },
+            Rumour::Restarting { node, incarnation },
+            Rumour::Dead { node, incarnation },
+            Rumour::Left { node, incarnation },
+        ],
+    }
 }
 
 fn gossip() -> Gossip {
@@ -320,11 +342,14 @@ fn records_layouts_and_datagrams_have_their_bytes_and_are_read_from_them() {
     assert_eq!(decode_layout(&layout_bytes).expect("it was just written"), layout());
     let datagram = encode_gossip(&gossip(), b"secret");
     assert_eq!(decode_gossip(&datagram, b"secret").expect("it was just written"), gossip());
+    let detector = encode_datagram(&swim(), b"secret").expect("it is short");
+    assert_eq!(decode_datagram(&detector, b"secret").expect("it was just written"), swim());
     let golden = [
         ("record head", &head),
         ("record body", &body),
         ("layout", &layout_bytes),
         ("datagram", &datagram),
+        ("datagram of a failure detector", &detector),
     ];
     let golden = golden.map(|(what, bytes)| format!("{what}: {}", hex(bytes)));
     insta::assert_snapshot!(golden.join("\n"));

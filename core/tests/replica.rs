@@ -28,6 +28,7 @@ use rondo_core::wire::key::KeyRef;
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::Envelope;
 use rondo_core::wire::state::decode_state;
+use rondo_core::wire::swim::Datagram;
 
 use self::node_config::node_config;
 
@@ -64,6 +65,7 @@ impl Env for World {
         true
     }
     fn datagram(&mut self, _: &Address, _: &Gossip) {}
+    fn swim(&mut self, _: &Address, _: &Datagram) {}
     fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
     fn reply(&mut self, _: ClientTag, _: Reply) {}
 }

@@ -10,13 +10,10 @@ use std::sync::Arc;
 use arbitrary::{Arbitrary, Result, Unstructured};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use rondo_core::config::DOT_MAX;
-use rondo_core::config::LAYOUTS_LIVE_MAX;
+use rondo_core::config::{DOT_MAX, NAME_BYTES_MAX, SWIM_DATAGRAM_BYTES_MAX, SWIM_INCARNATION_MAX};
 use rondo_core::env::{Address, Wall};
-use rondo_core::id::{
-    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
-    RequestId, SessionId, Unit,
-};
+use rondo_core::config::LAYOUTS_LIVE_MAX;
+use rondo_core::id::{ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId};
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::live::LayoutSet;
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
@@ -30,12 +27,13 @@ use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
-use rondo_core::wire::member::{
-    Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip,
-};
+use rondo_core::wire::member::{Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip};
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
-use rondo_core::wire::transfer::{Digested, Listing, TransferMessage};
+use rondo_core::wire::swim::{
+    Claim, Datagram, Exchange, Facts, Incarnation, Known, Rumour, Speaker, Standing, Word,
+    decode_datagram, encode_datagram, is_datagram,
+};
 
 const SECRET: &[u8] = b"secret";
 
@@ -43,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((&what, data)) = data.split_first() else { return };
     let mut u = Unstructured::new(data);
     // An input that ends early makes no value, which is no finding.
-    let _ = match what % 8 {
+    let _ = match what % 9 {
         0 => envelope(&mut u).map(|envelope| message_survives(&envelope)),
         1 => gossip(&mut u).and_then(|gossip| gossip_survives(&gossip, &mut u)),
         2 => state(&mut u).map(|state| state_survives(&state)),
@@ -51,6 +49,7 @@ fuzz_target!(|data: &[u8]| {
         4 => any_message(&Bytes::copy_from_slice(data)),
         5 => any_gossip(&Bytes::copy_from_slice(data)),
         6 => any_state(data),
+        7 => detector(&mut u).map(|datagram| detector_survives(&datagram)),
         _ => any_layout(&Bytes::copy_from_slice(data)),
     };
 });
@@ -261,12 +260,7 @@ fn key_message(u: &mut Unstructured<'_>) -> Result<KeyMessage> {
             2 => Question::Merge { state: state(u)? },
             _ => Question::Holds { outline: Outline::of(&state(u)?) },
         };
-        return Ok(KeyMessage::Ask(Ask {
-            op: op(u)?,
-            layouts: layouts(u)?,
-            key: key(u)?,
-            question,
-        }));
+        return Ok(KeyMessage::Ask(Ask { op: op(u)?, layouts: layouts(u)?, key: key(u)?, question }));
     }
     let answer = match u.int_in_range(0..=7)? {
         0 => {
@@ -299,40 +293,87 @@ fn forward_message(u: &mut Unstructured<'_>) -> Result<ForwardMessage> {
     Ok(ForwardMessage::Answer { op: op(u)?, answer })
 }
 
-fn transfer_message(u: &mut Unstructured<'_>) -> Result<TransferMessage> {
-    let (op, layouts) = (op(u)?, layouts(u)?);
-    if u.arbitrary()? {
-        let unit = Unit { group: GroupId(u.arbitrary()?), partition: PartitionId(u.arbitrary()?) };
-        return Ok(TransferMessage::Ask { op, layouts, unit, from: bytes(u)? });
-    }
-    let digested = |u: &mut Unstructured<'_>| {
-        Ok(Digested { key: key(u)?, digest: u.arbitrary()?, bytes: u.arbitrary()? })
-    };
-    let listing = match u.int_in_range(0..=5)? {
-        0 => {
-            let next = if u.arbitrary()? { Some(bytes(u)?) } else { None };
-            Listing::Keys { keys: several(u, 4, digested)?, next }
-        }
-        1 => Listing::NotYet,
-        2 => Listing::Unreadable,
-        3 => Listing::StaleLayout,
-        4 => Listing::NotCounted,
-        _ => Listing::Failed,
-    };
-    Ok(TransferMessage::Answer { op, layouts, listing })
-}
-
 fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
     let message = match u.int_in_range(0..=3)? {
         0 => Message::Key(key_message(u)?),
         1 => Message::Forward(forward_message(u)?),
-        2 => Message::Transfer(transfer_message(u)?),
+        2 => Message::Swim(exchange(u)?),
         _ => Message::Layout(match u.arbitrary()? {
             true => LayoutMessage::Offer { layout: Arc::new(layout(u)?) },
             false => LayoutMessage::Request,
         }),
     };
     Ok(Envelope { life: life(u)?, durable: Lsn(u.arbitrary()?), message })
+}
+
+fn incarnation(u: &mut Unstructured<'_>) -> Result<Incarnation> {
+    let count = u.int_in_range(0..=SWIM_INCARNATION_MAX)?;
+    Ok(Incarnation { boot: BootEpoch(u.arbitrary()?), count })
+}
+
+fn claim(u: &mut Unstructured<'_>) -> Result<Claim> {
+    let standings = [
+        Standing::Alive,
+        Standing::Suspect,
+        Standing::Restarting,
+        Standing::Dead,
+        Standing::Left,
+    ];
+    Ok(Claim { incarnation: incarnation(u)?, standing: *u.choose(&standings)? })
+}
+
+fn facts(u: &mut Unstructured<'_>) -> Result<Facts> {
+    let text = |u: &mut Unstructured<'_>| {
+        let text = u.arbitrary::<String>()?;
+        Ok(if text.len() <= NAME_BYTES_MAX { text } else { String::new() })
+    };
+    let (session, name) = (SessionId(u.arbitrary()?), text(u)?);
+    Ok(Facts { session, name, address: Address(text(u)?) })
+}
+
+fn exchange(u: &mut Unstructured<'_>) -> Result<Exchange> {
+    if u.arbitrary()? {
+        return Ok(Exchange::Digest { digest: u.arbitrary()? });
+    }
+    let known = several(u, 8, |u| {
+        let (node, claim, facts) = (NodeId(u.arbitrary()?), claim(u)?, facts(u)?);
+        Ok(Known { node, claim, facts, age_ms: u.arbitrary()? })
+    })?;
+    Ok(Exchange::All { known, answer: u.arbitrary()? })
+}
+
+fn rumour(u: &mut Unstructured<'_>) -> Result<Rumour> {
+    let (node, incarnation) = (NodeId(u.arbitrary()?), incarnation(u)?);
+    Ok(match u.int_in_range(0..=4)? {
+        0 => Rumour::Alive { node, incarnation, facts: facts(u)? },
+        1 => Rumour::Suspect { node, incarnation, by: NodeId(u.arbitrary()?) },
+        2 => Rumour::Restarting { node, incarnation },
+        3 => Rumour::Dead { node, incarnation },
+        _ => Rumour::Left { node, incarnation },
+    })
+}
+
+fn detector(u: &mut Unstructured<'_>) -> Result<Datagram> {
+    let (node, probe) = (NodeId(u.arbitrary()?), u.arbitrary()?);
+    let word = match u.int_in_range(0..=5)? {
+        0 => Word::Ping { probe, target: None },
+        1 => Word::Ping { probe, target: Some(node) },
+        2 => Word::Help { probe, target: node, address: facts(u)?.address },
+        3 => Word::Ack { probe },
+        4 => Word::Nack { probe },
+        _ => Word::Rumours,
+    };
+    let me = Speaker { node, claim: claim(u)?, facts: facts(u)? };
+    Ok(Datagram { cluster: u.arbitrary()?, me, word, rumours: several(u, 8, rumour)? })
+}
+
+/// What is longer than it may be is not written; everything else is read back.
+fn detector_survives(datagram: &Datagram) {
+    if let Some(bytes) = encode_datagram(datagram, SECRET) {
+        assert!(bytes.len() <= SWIM_DATAGRAM_BYTES_MAX && is_datagram(&bytes));
+        assert_eq!(decode_datagram(&bytes, SECRET).as_ref().ok(), Some(datagram));
+        assert!(decode_datagram(&bytes, b"other").is_err());
+    }
 }
 
 fn layout_ref(u: &mut Unstructured<'_>) -> Result<LayoutRef> {

@@ -434,6 +434,7 @@ mod tests {
     use crate::probe::Probe;
     use crate::wire::client::Reply;
     use crate::wire::message::Envelope;
+    use crate::wire::swim::Datagram;
 
     const ME: NodeId = NodeId(1);
     const PEER: NodeId = NodeId(2);
@@ -469,6 +470,7 @@ mod tests {
         fn datagram(&mut self, _: &Address, gossip: &Gossip) {
             self.said.push(gossip.clone());
         }
+        fn swim(&mut self, _: &Address, _: &Datagram) {}
         fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
         fn reply(&mut self, _: ClientTag, _: Reply) {}
     }

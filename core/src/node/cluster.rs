@@ -19,7 +19,6 @@ use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::{Answer, KeyMessage};
 use crate::wire::layout::LayoutMessage;
 use crate::wire::message::{Envelope, Message};
-use crate::wire::transfer::{Listing, TransferMessage};
 
 /// The node as a member of its cluster.
 #[derive(Debug)]
@@ -154,18 +153,10 @@ impl Cluster {
                 };
                 Message::Forward(ForwardMessage::Answer { op: *op, answer })
             }
-            Message::Transfer(TransferMessage::Ask { op, .. }) => {
-                let listing = match why {
-                    Refusal::StaleLayout => Listing::StaleLayout,
-                    Refusal::Failed => Listing::Failed,
-                };
-                let layouts = self.formation.live_set().clone();
-                Message::Transfer(TransferMessage::Answer { op: *op, layouts, listing })
-            }
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
-            | Message::Transfer(TransferMessage::Answer { .. })
-            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => return,
+            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+            | Message::Swim(_) => return,
         };
         let durable = env.engine().durable();
         env.send(to, Envelope { life: self.life, durable, message });
@@ -235,6 +226,7 @@ mod tests {
     use crate::wire::forward::Fixed;
     use crate::wire::key::{Ask, KeyRef, Question};
     use crate::wire::member::Gossip;
+    use crate::wire::swim::Datagram;
 
     const PEER: NodeId = NodeId(2);
 
@@ -267,6 +259,7 @@ mod tests {
             true
         }
         fn datagram(&mut self, _: &Address, _: &Gossip) {}
+        fn swim(&mut self, _: &Address, _: &Datagram) {}
         fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
         fn reply(&mut self, _: ClientTag, _: Reply) {}
     }

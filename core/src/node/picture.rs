@@ -91,7 +91,7 @@ impl Node {
                 name: introduction.name.clone(),
                 peer_address: introduction.peer_address.0.clone(),
                 client_address: introduction.client_address.0.clone(),
-                state: self.cluster.members.state(introduction.node, now),
+                state: self.detection.state(introduction.node, &self.cluster.members, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
                 durable: self.cluster.lives.counted(introduction.node).map(|told| told.durable.0),
                 me: introduction.node == self.cluster.me,

@@ -19,7 +19,7 @@ use crate::swim::outside::Outside;
 use crate::swim::relays::Relays;
 use crate::swim::rounds::{Few, Rounds};
 use crate::swim::rumours::Rumours;
-use crate::wire::swim::{Claim, Facts, Incarnation, Rumour, Speaker, Standing};
+use crate::wire::swim::{Claim, Facts, Incarnation, Rumour, Speaker, Standing, Word};
 
 /// So many addresses of nodes to meet are kept.
 pub const SEEDS_MAX: usize = 256;
@@ -41,6 +41,8 @@ pub struct Begin {
     pub facts: Facts,
     /// Where to meet others.
     pub seeds: Vec<Address>,
+    /// A random number: nodes that start together are not to act together.
+    pub luck: u64,
 }
 
 /// When what is due.
@@ -99,19 +101,17 @@ pub struct Swim {
 impl Swim {
     /// Knows nobody but itself. It begins at once.
     #[must_use]
-    pub fn new(begin: Begin, outside: &mut impl Outside) -> Swim {
-        let Begin { cluster, node, boot, facts, mut seeds } = begin;
+    pub fn new(begin: Begin, now: Mono) -> Swim {
+        let Begin { cluster, node, boot, facts, mut seeds, luck } = begin;
         let claim =
             Claim { incarnation: Incarnation { boot, count: 0 }, standing: Standing::Alive };
-        let now = outside.now();
         seeds.truncate(SEEDS_MAX);
-        // Nodes that start together are not to act together.
-        let mut within = |ms: u64| now.plus_ms(outside.random() % ms);
+        let within = |luck: u64, ms: u64| now.plus_ms(luck % ms);
         let timers = Timers {
             tick: now,
-            probe: within(SWIM_PROBE_MS / 4),
-            dead_probe: within(SWIM_DEAD_PROBE_MS),
-            exchange: within(SWIM_EXCHANGE_MS),
+            probe: within(luck >> 40, SWIM_PROBE_MS / 4),
+            dead_probe: within(luck >> 20, SWIM_DEAD_PROBE_MS),
+            exchange: within(luck, SWIM_EXCHANGE_MS),
             convicts_from: now,
         };
         Swim {
@@ -125,7 +125,7 @@ impl Swim {
             meeting: Meeting { seeds, ..Meeting::default() },
             timers,
             probe: None,
-            probes: outside.random() >> 1,
+            probes: luck,
             outlived_by: None,
         }
     }
@@ -203,6 +203,12 @@ impl Swim {
         if !self.meeting.seeds.contains(&seed) && self.meeting.seeds.len() < SEEDS_MAX {
             self.meeting.seeds.push(seed);
         }
+    }
+
+    /// Speaks to whoever is at an address.
+    pub fn meet(&mut self, address: &Address, outside: &mut impl Outside) {
+        let ping = Word::Ping { probe: self.number(), target: None };
+        self.tell_stranger(address, ping, outside);
     }
 
     /// A node is never to be heard of again: its id has been given up. Not for this one.

@@ -142,8 +142,7 @@ impl Swim {
             unknown.filter(|(_, seed)| !is_known(seed)).map(|(turn, seed)| (turn, seed.clone()));
         if let Some((turn, seed)) = { found }.next() {
             self.meeting.turn = turn + 1;
-            let probe = self.number();
-            self.tell_stranger(&seed, Word::Ping { probe, target: None }, outside);
+            self.meet(&seed, outside);
         }
     }
 
@@ -163,7 +162,7 @@ impl Swim {
         self.members.get(node).map(|member| member.facts.address.clone())
     }
 
-    fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.probes = self.probes.wrapping_add(1);
         self.probes
     }

@@ -232,6 +232,20 @@ pub enum Exchange {
     },
 }
 
+impl Exchange {
+    /// The bytes that it keeps in memory beside itself, about.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = |of: &Known| of.facts.name.len() + of.facts.address.0.len();
+        match self {
+            Exchange::Digest { .. } => 0,
+            Exchange::All { known, .. } => {
+                known.iter().map(|of| size_of::<Known>() + texts(of)).sum()
+            }
+        }
+    }
+}
+
 /// What a node knows of one, itself included.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Known {

@@ -19,5 +19,3 @@ mod clocks;
 mod lives;
 
 mod shard;
-
-mod transfer;

@@ -258,6 +258,8 @@ fn room(word: &str) -> Result<Room, String> {
 fn spoil(stage: &mut Stage, call: &Call) -> Result<bool, String> {
     match call.name {
         "gossip" => stage.gossip_off = call.word(0)? == "off",
+        // Failure detectors hear each other. What they say is not told.
+        "detect" => stage.detects = call.word(0)? == "on",
         // What is on its way on these links, `n1>n2`, is lost when it would arrive.
         "cut" => stage.cut = call.words.iter().map(|word| link(word)).collect::<Result<_, _>>()?,
         "heal" => stage.cut = Vec::new(),
@@ -428,6 +430,7 @@ areas!(
     attempts,
     clocks,
     cold,
+    detection,
     fence,
     formation,
     forwarding,

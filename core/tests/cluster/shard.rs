@@ -30,6 +30,7 @@ use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use rondo_core::wire::layout::encode_layout;
 use rondo_core::wire::member::{Endorsement, Gossip};
 use rondo_core::wire::message::{Envelope, Message};
+use rondo_core::wire::swim::Datagram;
 
 use crate::engine::SlowEngine;
 use crate::node_config::node_config;
@@ -69,6 +70,7 @@ impl<E: Engine> Env for World<E> {
         true
     }
     fn datagram(&mut self, _: &Address, _: &Gossip) {}
+    fn swim(&mut self, _: &Address, _: &Datagram) {}
     fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
     fn reply(&mut self, _: ClientTag, reply: Reply) {
         self.replies.push(reply);

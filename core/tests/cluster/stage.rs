@@ -25,7 +25,7 @@ use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Ask, KeyMessage};
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::{self, Envelope, Message};
-use rondo_core::wire::transfer::TransferMessage;
+use rondo_core::wire::swim::Datagram;
 
 use crate::engine::SlowEngine;
 use crate::node_config::node_config;
@@ -47,6 +47,8 @@ pub(crate) struct Start {
 struct Shared {
     mail: VecDeque<(usize, usize, Envelope)>,
     gossip: VecDeque<(String, Gossip)>,
+    /// What failure detectors say: from, to, and what. Lost unless `detects`.
+    swim: VecDeque<(usize, String, Datagram)>,
     log: String,
     replies: BTreeMap<u64, Vec<Reply>>,
     random: u64,
@@ -111,6 +113,9 @@ impl Env for ActorEnv<'_> {
     fn datagram(&mut self, to: &Address, gossip: &Gossip) {
         self.shared.borrow_mut().gossip.push_back((to.0.clone(), gossip.clone()));
     }
+    fn swim(&mut self, to: &Address, datagram: &Datagram) {
+        self.shared.borrow_mut().swim.push_back((self.at + 1, to.0.clone(), datagram.clone()));
+    }
     fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address) {
         let (me, boot, address) = (self.at + 1, life.boot.0, &address.0);
         let name = if name == address { String::new() } else { format!(" as {address}") };
@@ -147,6 +152,8 @@ pub(crate) struct Stage {
     /// Links that lose everything: from, to.
     pub(crate) cut: Vec<(usize, usize)>,
     pub(crate) gossip_off: bool,
+    /// Whether datagrams of failure detectors arrive; they are not told.
+    pub(crate) detects: bool,
     /// Nodes whose syncs do not end.
     pub(crate) stalled: Vec<usize>,
     /// Nodes whose datagrams are lost, both ways.
@@ -206,6 +213,7 @@ impl Stage {
             clients: Vec::new(),
             cut: Vec::new(),
             gossip_off: false,
+            detects: false,
             stalled: Vec::new(),
             deaf: Vec::new(),
             unreached: Vec::new(),
@@ -518,6 +526,13 @@ impl Stage {
                 self.hear(from, to, gossip);
             }
         }
+        while let Some((from, to, datagram)) = { self.shared.borrow_mut().swim.pop_front() } {
+            let to: usize = to.trim_start_matches('n').parse().expect("an address");
+            let is_deaf = [from, to].iter().any(|node| self.deaf.contains(node));
+            if self.detects && !is_deaf {
+                self.step(to, Input::Swim(datagram));
+            }
+        }
         self.settle();
     }
 
@@ -592,12 +607,9 @@ pub(crate) fn get() -> Request {
 fn ask_under(message: &mut Message, other: LayoutSet) {
     match message {
         Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
-        | Message::Forward(ForwardMessage::Ask { layouts, .. })
-        | Message::Transfer(
-            TransferMessage::Ask { layouts, .. } | TransferMessage::Answer { layouts, .. },
-        ) => *layouts = other,
+        | Message::Forward(ForwardMessage::Ask { layouts, .. }) => *layouts = other,
         Message::Key(KeyMessage::Answer { layouts, .. }) => *layouts = other,
-        Message::Forward(ForwardMessage::Answer { .. }) | Message::Layout(_) => {
+        Message::Forward(ForwardMessage::Answer { .. }) | Message::Layout(_) | Message::Swim(_) => {
             panic!("no layout plays a part in {message:?}")
         }
     }

@@ -171,11 +171,9 @@ impl World {
                 address: Address(format!("n{}", at + 1)),
             },
             seeds: vec![Address("n1".to_owned())],
+            luck: self.dice.roll(),
         };
-        let linked = |_| false;
-        let (now, effects) = (self.now, Vec::new());
-        let mut step = Step { now, dice: &mut self.dice, effects, linked: &linked };
-        self.places[at].swim = Some(Swim::new(begin, &mut step));
+        self.places[at].swim = Some(Swim::new(begin, self.now));
         self.step(at, |_, _| {});
     }
 
