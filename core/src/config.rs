@@ -56,6 +56,20 @@ pub const ENGINE_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + 32;
 pub const RANGE_KEYS_MAX: usize = 1024;
 /// What one step of a range delete reads of keys and heads, in bytes; one key and its head may go beyond it.
 pub const RANGE_BYTES_MAX: usize = 1 << 20;
+/// The most keys that one message lists of a unit that another node takes: their heads are read at once, in one step of the node.
+pub const PAGE_KEYS_MAX: usize = 128;
+/// What is read of keys and heads for one such message, in bytes; one key and its head may go beyond it.
+pub const PAGE_BYTES_MAX: usize = 128 << 10;
+/// Units that a node takes from others at a time.
+pub const TRANSFERS_MAX: usize = 4;
+/// Keys of one unit that are asked for, or are being stored, at a time.
+pub const FETCH_KEYS_MAX: usize = 16;
+/// The values of such keys together, in bytes; one key's may go beyond it.
+pub const FETCH_BYTES_MAX: u64 = 4 << 20;
+/// How far a source has been walked is stored again after so many bytes of values at the latest.
+pub const WALK_STORED_BYTES: u64 = 4 << 20;
+/// What a node takes from others of units that it does not have all of, in bytes per second.
+pub const TRANSFER_BYTES_PER_S_MAX: u64 = 32 << 20;
 /// The last changes that the memory engine can tell once more; Bitcask has what it has on its disk.
 pub const MEMORY_LOG_CHANGES_MAX: usize = 4096;
 /// The longest causal context token, encoded, in bytes.
@@ -181,6 +195,14 @@ const _: () = assert!(
     16 + SIBLINGS_MAX * REPLICAS_MAX * VERSION_HEAD_BYTES_MAX + RUNS_MAX * RUN_HEAD_BYTES_MAX
         <= HEAD_BYTES_MAX,
     "the siblings of all coordinators fit in one head"
+);
+const _: () = assert!(
+    PAGE_KEYS_MAX * (ENGINE_KEY_BYTES_MAX + 32) < MESSAGE_BYTES_MAX / 16,
+    "a page of the longest keys is a small message"
+);
+const _: () = assert!(
+    FETCH_BYTES_MAX as usize * TRANSFERS_MAX + BODY_BYTES_MAX <= MEMORY_BYTES_MIN / 4,
+    "what is on its way into a node leaves room for its other work"
 );
 const _: () = assert!(REPLICAS_MAX <= NODES_MAX);
 const _: () = assert!(DATAGRAM_BYTES_MAX < 65_507, "the largest UDP payload over IPv4");

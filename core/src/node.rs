@@ -145,6 +145,7 @@ impl Node {
         match message {
             Message::Key(message) => shard.on_key(from, message, cluster.view(), env),
             Message::Forward(message) => shard.on_forward(from, message, cluster.view(), env),
+            Message::Transfer(message) => shard.on_transfer(from, message, cluster.view(), env),
             Message::Layout(message) => cluster.on_layout(from, message, env),
             Message::Swim(exchange) => {
                 detection.on_exchange(from, exchange, env);

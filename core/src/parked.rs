@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::budget::Gauge;
 use crate::engine::ReadTicket;
-use crate::id::{NodeId, OpId, ReadId};
+use crate::id::{NodeId, OpId, ReadId, Unit};
 use crate::wire::key::{Ask, KeyRef};
 
 /// The most inputs that wait for cold reads; more are refused as failed, and asked again.
@@ -22,6 +22,8 @@ pub enum Parked {
     Ask(NodeId, Ask),
     /// A dot to be issued.
     Issue(OpId),
+    /// A state that is to be brought to the owners of its unit, by an operation of `transfer::leaving`.
+    Leave(Unit, OpId),
 }
 
 /// A cold read and what waits for it.
@@ -112,7 +114,7 @@ impl Parked {
         size_of::<Parked>()
             + match self {
                 Parked::Ask(_, ask) => ask.weight(),
-                Parked::Issue(_) => 0,
+                Parked::Issue(_) | Parked::Leave(..) => 0,
             }
     }
 }

@@ -13,11 +13,15 @@ pub mod keys;
 
 pub mod queried;
 
+pub mod listing;
+
 pub mod read;
 
 pub mod merge;
 
 pub mod issue;
+
+pub mod erase;
 
 use std::collections::BTreeMap;
 

@@ -17,12 +17,15 @@ mod owning;
 
 mod serve;
 
+mod transferring;
+
 mod picture;
 
 use std::collections::VecDeque;
 use std::io;
 
 use self::maintenance::Maintenance;
+use self::transferring::Transfers;
 use crate::budget::Shares;
 use crate::buggify;
 use crate::config::{MESSAGE_BYTES_MAX, NodeConfig};
@@ -42,7 +45,6 @@ use crate::request::operation::Asker;
 use crate::sometimes;
 use crate::status::Counters;
 use crate::step::Env;
-use crate::transfer::units::Units;
 use crate::wire::client::{Reply, Request};
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::{Ask, KeyMessage, KeyRef};
@@ -54,8 +56,7 @@ use crate::wire::message::{Envelope, Message};
 pub struct Shard {
     me: NodeId,
     replica: Replica,
-    /// Which units this node does not have all of.
-    units: Units,
+    transfers: Transfers,
     held: Held,
     coordinator: Coordinator,
     forwards: Forwards,
@@ -84,7 +85,7 @@ impl Shard {
         Ok(Shard {
             me: config.id,
             replica: Replica::load(config, engine)?,
-            units: Units::load(engine)?,
+            transfers: Transfers::load(config, engine)?,
             held: Held::new(shares.held),
             coordinator: Coordinator::new(config),
             forwards: Forwards::default(),
@@ -101,7 +102,8 @@ impl Shard {
     #[must_use]
     pub fn next_deadline(&self) -> Mono {
         let timers = [self.coordinator.next_deadline(), self.held.next_deadline()];
-        timers.into_iter().flatten().fold(self.maintenance.next, Mono::min)
+        let always = self.maintenance.next.min(self.transfers.next_deadline());
+        timers.into_iter().flatten().fold(always, Mono::min)
     }
 
     /// Whether nothing is in flight and nothing waits for the disk.
@@ -114,7 +116,7 @@ impl Shard {
     pub fn invariants(&self) {
         assert!(self.out.is_empty(), "every message has been sent or served");
         self.replica.invariants();
-        self.units.invariants();
+        self.transfers.invariants();
         self.held.invariants();
         self.coordinator.invariants();
         self.cold_reads.invariants();
@@ -147,6 +149,9 @@ impl Shard {
             KeyMessage::Ask(ask) => self.serve(from, ask, view, env),
             KeyMessage::Answer { op, answer, .. } if self.rotten.asked(op) => {
                 self.on_rotten_answer(from, op, &answer, view, env)
+            }
+            KeyMessage::Answer { op, layouts, answer } if self.transfers.asked(op) => {
+                self.on_taken(from, (op, layouts, answer), view, env)
             }
             KeyMessage::Answer { op, layouts, answer } => {
                 let (coordinator, mut around) = self.split(view);
@@ -189,8 +194,9 @@ impl Shard {
         }
     }
 
-    /// Ends the requests that are late, and asks again where nobody answered.
+    /// Ends the requests that are late, asks again where nobody answered, and takes units that are partial.
     pub fn tick_requests(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        self.tick_transfers(view, env)?;
         let (coordinator, mut around) = self.split(view);
         coordinator.tick(&mut around, env)
     }
@@ -267,6 +273,7 @@ impl Shard {
             match message {
                 Message::Key(message) => self.on_key(to, message, view, env)?,
                 Message::Forward(message) => self.on_forward(to, message, view, env)?,
+                Message::Transfer(message) => self.on_transfer(to, message, view, env)?,
                 Message::Layout(_) | Message::Swim(_) => {
                     unreachable!("a shard speaks of keys alone")
                 }
@@ -305,7 +312,7 @@ impl Shard {
         let around = Surroundings {
             view,
             replica: &mut self.replica,
-            units: &self.units,
+            units: &self.transfers.units,
             held: &mut self.held,
             out: &mut self.out,
             cold: &mut self.put_off.cold,
@@ -323,6 +330,7 @@ const fn asks(message: &Message) -> Option<OpId> {
         | Message::Forward(ForwardMessage::Ask { op, .. }) => Some(*op),
         Message::Key(KeyMessage::Answer { .. })
         | Message::Forward(ForwardMessage::Answer { .. })
+        | Message::Transfer(_)
         | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
         | Message::Swim(_) => None,
     }

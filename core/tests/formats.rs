@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{
-    ActorId, BootEpoch, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId, SessionId,
+    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
+    RequestId, SessionId, Unit,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::LayoutSet;
@@ -30,6 +31,7 @@ use rondo_core::wire::swim::{
     Claim, Datagram, Exchange, Facts, Incarnation, Known, Rumour, Speaker, Standing, Word,
     decode_datagram, encode_datagram,
 };
+use rondo_core::wire::transfer::{Digested, Listing, TransferMessage};
 
 const LIFE: Life = Life { boot: BootEpoch(3), session: SessionId(0x51) };
 const OP: OpId = OpId { life: LIFE, seq: 300 };
@@ -145,6 +147,25 @@ fn messages() -> Vec<Message> {
 
 /// What the generation before has no words for.
 fn new_messages() -> Vec<Message> {
+    let layouts = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
+    let unit = Unit { group: GroupId(1), partition: PartitionId(2) };
+    let keys = vec![Digested { key, digest: 5, bytes: 6 }];
+    let listings = [
+        Listing::Keys { keys, next: Some("n".into()) },
+        Listing::Keys { keys: Vec::new(), next: None },
+        Listing::NotYet,
+        Listing::Unreadable,
+        Listing::StaleLayout,
+        Listing::NotCounted,
+        Listing::Failed,
+    ];
+    let ask = TransferMessage::Ask { op: OP, layouts: layouts.clone(), unit, from: "f".into() };
+    let answers = listings.map(|listing| {
+        let layouts = layouts.clone();
+        TransferMessage::Answer { op: OP, layouts, listing }
+    });
+    let transfers = [ask].into_iter().chain(answers).map(Message::Transfer);
     let known = Known {
         node: NodeId(3),
         claim: Claim {
@@ -160,7 +181,7 @@ fn new_messages() -> Vec<Message> {
     };
     let exchanges =
         [Exchange::Digest { digest: 7 }, Exchange::All { known: vec![known], answer: true }];
-    exchanges.map(Message::Swim).into()
+    transfers.chain(exchanges.map(Message::Swim)).collect()
 }
 
 fn swim() -> Datagram {

@@ -19,6 +19,7 @@ use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::{Answer, KeyMessage};
 use crate::wire::layout::LayoutMessage;
 use crate::wire::message::{Envelope, Message};
+use crate::wire::transfer::{Listing, TransferMessage};
 
 /// The node as a member of its cluster.
 #[derive(Debug)]
@@ -153,8 +154,17 @@ impl Cluster {
                 };
                 Message::Forward(ForwardMessage::Answer { op: *op, answer })
             }
+            Message::Transfer(TransferMessage::Ask { op, .. }) => {
+                let listing = match why {
+                    Refusal::StaleLayout => Listing::StaleLayout,
+                    Refusal::Failed => Listing::Failed,
+                };
+                let layouts = self.formation.live_set().clone();
+                Message::Transfer(TransferMessage::Answer { op: *op, layouts, listing })
+            }
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Transfer(TransferMessage::Answer { .. })
             | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
             | Message::Swim(_) => return,
         };

@@ -52,6 +52,7 @@ sites! {
     QuestionRefused, "question-refused", 5, "a replica says that it cannot answer";
     StaleLayoutSaid, "stale-layout-said", 5, "a replica says that it has another layout";
     NotCountedSaid, "not-counted-said", 5, "a replica says that it does not have all of a key yet";
+    PageOfOne, "page-of-one", 25, "a replica tells of one key at a time what it has of a unit";
     ForwardRefused, "forward-refused", 10, "a primary refuses what was passed on to it";
     StateInsteadOfDigest, "state-instead-of-digest", 25, "a replica tells its whole state where a digest was asked for";
     SyncPutOff, "sync-put-off", 25, "a sync starts a tick later, and covers more";
@@ -112,6 +113,13 @@ sites! {
     StaleReplyIgnored, "stale-reply-ignored", 0, "an answer came for a request that had ended";
     PutPassedOn, "put-passed-on", 0, "a write was passed on to a primary";
     PutPassedOnByAnOwner, "put-passed-on-by-an-owner", 0, "a write was passed on by a primary that does not have all of its unit";
+    UnitTaken, "unit-taken", 0, "a unit was taken from enough of those who have it";
+    UnitListed, "unit-listed", 0, "a replica told another what it has of a unit";
+    TransferSourceLeft, "transfer-source-left", 0, "a unit could not be taken from one replica, and another was asked";
+    TransferNotYet, "transfer-not-yet", 0, "a replica did not tell yet what it has, because of its own operations";
+    TransferMetDamage, "transfer-met-damage", 0, "a unit could not be taken from a replica that cannot read a record of it";
+    LeavingStateBrought, "leaving-state-brought", 0, "a node had of a unit that it does not own any more what an owner lacked";
+    LeavingKeyErased, "leaving-key-erased", 0, "a key of a unit that a node does not own any more was deleted there";
     PartialAsked, "partial-asked", 0, "a replica was asked for what it does not have all of, and said so";
     PutByALaterPrimary, "put-by-a-later-primary", 0, "a write is coordinated by another than the first primary of its key";
     AttemptJoined, "attempt-joined", 0, "an attempt met an earlier one in flight";

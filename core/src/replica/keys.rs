@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::engine::Change;
 use crate::error::{Error, Result};
-use crate::id::{GroupId, KeyspaceId, Token};
+use crate::id::{GroupId, KeyspaceId, PartitionId, Token, Unit};
 use crate::version::hlc::Hlc;
 use crate::wire::key::KeyRef;
 
@@ -34,6 +34,24 @@ pub fn data_key(group: GroupId, key: &KeyRef) -> Bytes {
     bytes.into()
 }
 
+/// The engine keys of a unit's records, when the token space is cut into so many partitions: from the first one up to the second,
+/// which is not among them.
+#[must_use]
+pub fn unit_range(unit: Unit, partitions: u16) -> (Bytes, Bytes) {
+    let start = |partition: u16| {
+        let bits = partitions.trailing_zeros();
+        let token = if bits == 0 { 0 } else { u64::from(partition) << (64 - bits) };
+        [&[DATA_KIND][..], &unit.group.0.to_be_bytes(), &token.to_be_bytes()].concat()
+    };
+    let PartitionId(partition) = unit.partition;
+    let end = match (partition + 1 < partitions, unit.group.0.checked_add(1)) {
+        (true, _) => start(partition + 1),
+        (false, Some(group)) => [&[DATA_KIND][..], &group.to_be_bytes()].concat(),
+        (false, None) => vec![DATA_KIND + 1],
+    };
+    (start(partition).into(), end.into())
+}
+
 /// The client's key in an engine key; `None` for the node's own records.
 #[must_use]
 pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
@@ -57,4 +75,29 @@ pub fn reservation(head: &Bytes) -> Result<Hlc> {
 pub(super) fn own_number(head: &Bytes) -> Result<u64> {
     let bytes = head[..].try_into();
     bytes.map(u64::from_be_bytes).map_err(|_| Error::Malformed("an own record is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::keyspace::partition;
+
+    #[test]
+    fn a_key_lies_in_the_range_of_its_unit_and_in_no_other() {
+        for partitions in [1, 2, 8, 256] {
+            for group in [0, 1, u16::MAX].map(GroupId) {
+                for n in 0..200_u32 {
+                    let key = KeyRef::new(KeyspaceId(n % 3), Bytes::from(n.to_be_bytes().to_vec()));
+                    let stored = data_key(group, &key);
+                    let within = |at: u16| {
+                        let unit = Unit { group, partition: PartitionId(at) };
+                        let (from, to) = unit_range(unit, partitions);
+                        from <= stored && stored < to
+                    };
+                    let found: Vec<u16> = (0..partitions).filter(|&at| within(at)).collect();
+                    assert_eq!(found, [partition(key.token(), partitions).0]);
+                }
+            }
+        }
+    }
 }

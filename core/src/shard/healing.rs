@@ -42,6 +42,8 @@ impl Shard {
             match parked {
                 Parked::Ask(from, ask) => self.tell(from, ask.op, Answer::Failed, view),
                 Parked::Issue(op) => self.put_off.unreadable.push((key.clone(), op)),
+                // It stays here, and is looked at again.
+                Parked::Leave(..) => {}
             }
         }
         self.put_off_dots(view, env);

@@ -39,7 +39,7 @@ impl Shard {
     }
 
     fn lack(&mut self, lacking: &[Lacking], engine: &mut dyn Engine) -> Result<()> {
-        self.units.become_partial(lacking, engine)?;
+        self.transfers.units.become_partial(lacking, engine)?;
         lacking.iter().for_each(|one| self.replica.renounce(one.unit));
         Ok(())
     }
@@ -47,7 +47,7 @@ impl Shard {
     /// Whether this node has all of every unit that it owns.
     #[must_use]
     pub fn all_whole(&self) -> bool {
-        self.units.all_whole()
+        self.transfers.units.all_whole()
     }
 
     /// The oldest of the newest layouts that its requests in flight began under.

@@ -75,6 +75,7 @@ impl Shard {
                     let (coordinator, mut around) = self.split(view);
                     coordinator.resume(op, &mut around, env)?;
                 }
+                Parked::Leave(unit, op) => self.bring(unit, &key, op, env)?,
             }
         }
         self.replica.cool_down();

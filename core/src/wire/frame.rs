@@ -14,12 +14,12 @@ use bincode::config::{Configuration, LittleEndian, NoLimit, Varint};
 use bytes::{Buf, Bytes};
 use smallvec::SmallVec;
 
-use crate::config::{PARTITIONS_MAX, REPLICAS_MAX};
+use crate::config::{BODY_BYTES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
 use crate::env::{Address, PROTOCOL_NEWEST, PROTOCOL_OLDEST, Wall};
 use crate::error::{Error, Result};
 use crate::id::{
-    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId,
-    SessionId,
+    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
+    RequestId, SessionId, Unit,
 };
 use crate::layout::live::LayoutSet;
 use crate::version::hlc::Hlc;
@@ -153,6 +153,8 @@ pub(super) struct Reader {
     values: Bytes,
     /// The layouts that the envelope names for all that is in it, in the first generation.
     layouts: LayoutSet,
+    /// The values are elsewhere, each is read as an empty one, and so many bytes they have so far.
+    elsewhere: Option<u64>,
 }
 
 impl Reader {
@@ -197,8 +199,19 @@ impl Reader {
         Ok(self.header.split_to(length))
     }
 
+    fn has_ended(&self) -> Result<()> {
+        if self.header.is_empty() && self.values.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Malformed("there are bytes after the end"))
+    }
+
     /// The next value behind the header.
     pub(super) fn value(&mut self) -> Result<Bytes> {
+        if let Some(before) = self.elsewhere {
+            self.elsewhere = Some(before + self.length(BODY_BYTES_MAX)? as u64);
+            return Ok(Bytes::new());
+        }
         let length = self.length(self.values.len())?;
         Ok(self.values.split_to(length))
     }
@@ -211,12 +224,20 @@ pub(super) fn read<T: Wire>(header: Bytes, values: Bytes) -> Result<T> {
 
 /// As `read`, of what was written in some generation.
 pub(super) fn read_of<T: Wire>(generation: Generation, header: Bytes, values: Bytes) -> Result<T> {
-    let mut from = Reader { generation, header, values, layouts: LayoutSet::default() };
+    let layouts = LayoutSet::default();
+    let mut from = Reader { generation, header, values, layouts, elsewhere: None };
     let thing = T::take(&mut from)?;
-    if !from.header.is_empty() || !from.values.is_empty() {
-        return Err(Error::Malformed("there are bytes after the end"));
-    }
+    from.has_ended()?;
     Ok(thing)
+}
+
+/// As `read_of`, of a header whose values are not at hand: each is read as an empty one. Also how many bytes they have.
+pub(super) fn read_header<T: Wire>(generation: Generation, header: Bytes) -> Result<(T, u64)> {
+    let layouts = LayoutSet::default();
+    let mut from = Reader { generation, header, values: Bytes::new(), layouts, elsewhere: Some(0) };
+    let thing = T::take(&mut from)?;
+    from.has_ended()?;
+    Ok((thing, from.elsewhere.unwrap_or_default()))
 }
 
 /// Refuses bytes of another version by name.
@@ -308,9 +329,11 @@ macro_rules! table {
 pub(super) use table;
 
 plain!(bool, u8, u16, u32, u64, u128);
-table!(number ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Lsn, NodeId, RequestId, SessionId, Hlc, Wall, Address);
+table!(number ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Lsn, NodeId, PartitionId, RequestId, SessionId);
+table!(number Hlc, Wall, Address);
 table!(struct Life { boot, session });
 table!(struct OpId { life, seq });
+table!(struct Unit { group, partition });
 
 /// Short bytes such as keys stand in the header itself.
 impl Wire for Bytes {

@@ -15,6 +15,7 @@ use crate::wire::frame::{Generation, Reader, Wire, Writer, read_of, table};
 use crate::wire::key::{Answer, Ask, KeyMessage};
 use crate::wire::layout::LayoutMessage;
 use crate::wire::swim::Exchange;
+use crate::wire::transfer::TransferMessage;
 
 /// The number of the first generation of messages.
 const FIRST: u8 = 3;
@@ -40,6 +41,8 @@ pub enum Message {
     Forward(ForwardMessage),
     /// About the layout.
     Layout(LayoutMessage),
+    /// About a unit that one node takes from another.
+    Transfer(TransferMessage),
     /// What failure detectors know.
     Swim(Exchange),
 }
@@ -50,23 +53,27 @@ impl Message {
     pub const fn class(&self) -> Class {
         match self {
             Message::Key(KeyMessage::Answer { .. })
-            | Message::Forward(ForwardMessage::Answer { .. }) => Class::Reply,
+            | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Transfer(TransferMessage::Answer { .. }) => Class::Reply,
             Message::Key(KeyMessage::Ask(_))
             | Message::Forward(ForwardMessage::Ask { .. })
+            | Message::Transfer(TransferMessage::Ask { .. })
             | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
             | Message::Swim(_) => Class::Request,
         }
     }
 
-    /// The layouts that a question about a key, or a request that is passed on, lives under; `None` of everything else.
+    /// The layouts that a question about a key or a unit, or a request that is passed on, lives under; `None` of everything else.
     #[must_use]
     pub const fn asked_under(&self) -> Option<&LayoutSet> {
         match self {
             Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
-            | Message::Forward(ForwardMessage::Ask { layouts, .. }) => Some(layouts),
+            | Message::Forward(ForwardMessage::Ask { layouts, .. })
+            | Message::Transfer(TransferMessage::Ask { layouts, .. }) => Some(layouts),
             // An answer belongs to an operation of its receiver. Whoever speaks of a layout may have another one.
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Transfer(TransferMessage::Answer { .. })
             | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
             | Message::Swim(_) => None,
         }
@@ -79,6 +86,7 @@ impl Message {
             Message::Key(KeyMessage::Ask(_))
             | Message::Forward(_)
             | Message::Layout(_)
+            | Message::Transfer(_)
             | Message::Swim(_) => self.asked_under(),
         }
     }
@@ -89,6 +97,7 @@ impl Message {
         let carried = match self {
             Message::Key(message) => message.weight(),
             Message::Forward(message) => message.weight(),
+            Message::Transfer(message) => message.weight(),
             // Shared with whoever holds the layout.
             Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => 0,
             Message::Swim(exchange) => exchange.weight(),
@@ -111,6 +120,8 @@ pub fn encode(envelope: &Envelope, generation: Generation) -> Option<Outbound> {
             let message = Message::Key(KeyMessage::Answer { op, layouts, answer });
             Envelope { message, ..*envelope }.put(&mut to);
         }
+        // It knows none of these, and nobody of it takes or gives units.
+        Message::Transfer(_) if generation == Generation::First => return None,
         // Nor does it compare what failure detectors know.
         Message::Swim(_) if generation == Generation::First => return None,
         _ => envelope.put(&mut to),
@@ -161,4 +172,6 @@ impl Wire for Envelope {
     }
 }
 
-table!(enum Message { 1 Key(message), 2 Forward(message), 3 Layout(message), 5 Swim(message) });
+table!(enum Message {
+    1 Key(message), 2 Forward(message), 3 Layout(message), 4 Transfer(message), 5 Swim(message)
+});

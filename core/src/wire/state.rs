@@ -10,7 +10,7 @@ use crate::version::dvv::{Behind, Dot, Entry, Stamp, Version, VersionSet, Versio
 use crate::version::outline::Outline;
 use crate::version::runs::{Run, Runs};
 use crate::wire::frame::{
-    Generation, Reader, Values, Wire, Writer, put_all, read_of, table, take_all,
+    Generation, Reader, Values, Wire, Writer, put_all, read_header, read_of, table, take_all,
 };
 
 /// The number of the first generation of records.
@@ -29,6 +29,13 @@ pub fn encode_state(state: &VersionSet) -> (Bytes, Values) {
 pub fn decode_state(head: &Bytes, body: &Bytes) -> Result<VersionSet> {
     let version = *head.first().ok_or(Error::Malformed("a record has no head"))?;
     read_of(Generation::of("a record", version, FIRST)?, head.slice(1..), body.clone())
+}
+
+/// The state in a record's head, with empty values, and how many bytes they have: to look at which versions there are, and never to
+/// be stored, sent or shown. Its digest is that of the whole state.
+pub(crate) fn decode_head(head: &Bytes) -> Result<(VersionSet, u64)> {
+    let version = *head.first().ok_or(Error::Malformed("a record has no head"))?;
+    read_header(Generation::of("a record", version, FIRST)?, head.slice(1..))
 }
 
 /// The bytes that a state keeps in memory, about.

@@ -19,3 +19,5 @@ mod clocks;
 mod lives;
 
 mod shard;
+
+mod transfer;

@@ -26,6 +26,7 @@ use rondo_core::wire::key::{Ask, KeyMessage};
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::{self, Envelope, Message};
 use rondo_core::wire::swim::Datagram;
+use rondo_core::wire::transfer::TransferMessage;
 
 use crate::engine::SlowEngine;
 use crate::node_config::node_config;
@@ -607,7 +608,10 @@ pub(crate) fn get() -> Request {
 fn ask_under(message: &mut Message, other: LayoutSet) {
     match message {
         Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
-        | Message::Forward(ForwardMessage::Ask { layouts, .. }) => *layouts = other,
+        | Message::Forward(ForwardMessage::Ask { layouts, .. })
+        | Message::Transfer(
+            TransferMessage::Ask { layouts, .. } | TransferMessage::Answer { layouts, .. },
+        ) => *layouts = other,
         Message::Key(KeyMessage::Answer { layouts, .. }) => *layouts = other,
         Message::Forward(ForwardMessage::Answer { .. }) | Message::Layout(_) | Message::Swim(_) => {
             panic!("no layout plays a part in {message:?}")

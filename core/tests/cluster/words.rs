@@ -14,6 +14,7 @@ use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::Message;
 use rondo_core::wire::state::decode_state;
 use rondo_core::wire::swim::Exchange;
+use rondo_core::wire::transfer::{Listing, TransferMessage};
 
 /// What is said of longer texts than this is how long they are.
 const TEXT_MAX: usize = 40;
@@ -85,6 +86,18 @@ pub(crate) fn message(message: &Message) -> String {
             ForwardAnswer::Refused { reply } => format!("ForwardRefused {}", outcome(reply)),
             ForwardAnswer::Failed => "Failed".to_owned(),
             ForwardAnswer::StaleLayout => "StaleLayout".to_owned(),
+        },
+        Message::Transfer(TransferMessage::Ask { unit, from, .. }) => {
+            let place = parse_data_key(from).map(|key| format!(" from {}", text(&key.key)));
+            format!("List {}{}", unit.partition.0, place.unwrap_or_default())
+        }
+        Message::Transfer(TransferMessage::Answer { listing, .. }) => match listing {
+            Listing::Keys { keys, next } => {
+                let keys: Vec<String> = keys.iter().map(|one| text(&one.key.key)).collect();
+                let more = if next.is_some() { " and more" } else { "" };
+                format!("Listing [{}]{more}", keys.join(" "))
+            }
+            other => format!("Listing {other:?}"),
         },
         Message::Layout(LayoutMessage::Offer { .. }) => "LayoutOffer".to_owned(),
         Message::Layout(LayoutMessage::Request) => "LayoutRequest".to_owned(),

@@ -8,6 +8,7 @@ use rondo_core::wire::key::{Answer, Ask, KeyMessage, Question};
 use rondo_core::wire::layout::LayoutMessage;
 use rondo_core::wire::message::{self, Message};
 use rondo_core::wire::swim::Exchange;
+use rondo_core::wire::transfer::{Listing, TransferMessage};
 
 use crate::fault::Said;
 
@@ -41,6 +42,12 @@ pub fn message(bytes: &Bytes) -> String {
                 ForwardAnswer::StaleLayout => "stale layout",
             };
             format!("{} {answer}", id(op))
+        }
+        Message::Transfer(TransferMessage::Ask { op, unit, .. }) => {
+            format!("{} list {}/{}", id(op), unit.group.0, unit.partition.0)
+        }
+        Message::Transfer(TransferMessage::Answer { op, listing, .. }) => {
+            format!("{} {}", id(op), listed(&listing))
         }
         Message::Layout(LayoutMessage::Offer { .. }) => "layout offer".to_owned(),
         Message::Layout(LayoutMessage::Request) => "layout request".to_owned(),
@@ -87,6 +94,7 @@ pub fn said(bytes: &Bytes) -> Said {
             ForwardAnswer::Failed | ForwardAnswer::StaleLayout => Said::Other,
         },
         Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+        | Message::Transfer(_)
         | Message::Swim(_) => Said::Other,
     }
 }
@@ -96,11 +104,28 @@ pub fn said(bytes: &Bytes) -> Said {
 pub fn answered(bytes: &Bytes) -> Option<Life> {
     match message::decode(bytes).ok()?.message {
         Message::Key(KeyMessage::Answer { op, .. })
-        | Message::Forward(ForwardMessage::Answer { op, .. }) => Some(op.life),
+        | Message::Forward(ForwardMessage::Answer { op, .. })
+        | Message::Transfer(TransferMessage::Answer { op, .. }) => Some(op.life),
         Message::Key(KeyMessage::Ask(_))
         | Message::Forward(ForwardMessage::Ask { .. })
+        | Message::Transfer(TransferMessage::Ask { .. })
         | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
         | Message::Swim(_) => None,
+    }
+}
+
+/// What a source says of a unit.
+fn listed(listing: &Listing) -> String {
+    match listing {
+        Listing::Keys { keys, next } => {
+            let more = if next.is_some() { " and more" } else { "" };
+            format!("lists {} keys{more}", keys.len())
+        }
+        Listing::NotYet => "lists nothing yet".to_owned(),
+        Listing::Unreadable => "cannot read what it is to list".to_owned(),
+        Listing::StaleLayout => "has another layout".to_owned(),
+        Listing::NotCounted => "does not have all of it".to_owned(),
+        Listing::Failed => "failed".to_owned(),
     }
 }
 

@@ -1,0 +1,174 @@
+//! What a shard does about units that are taken from others, or by others.
+
+use super::Shard;
+use crate::buggify;
+use crate::config::{NodeConfig, PAGE_KEYS_MAX};
+use crate::engine::{Compared, Engine};
+use crate::env::Mono;
+use crate::error::Result;
+use crate::id::{LayoutVersion, NodeId, OpId, Unit};
+use crate::layout::live::{LayoutSet, is_owner};
+use crate::member::view::View;
+use crate::parked::Parked;
+use crate::replica::keys::parse_data_key;
+use crate::replica::listing::Listed;
+use crate::replica::read::Trouble;
+use crate::sometimes;
+use crate::step::Env;
+use crate::transfer::leaving::{Leaving, Told};
+use crate::transfer::receiver::{Around, Receiver};
+use crate::transfer::source::Giving;
+use crate::transfer::units::Units;
+use crate::wire::key::{Answer, KeyRef};
+use crate::wire::message::Message;
+use crate::wire::transfer::{Listing, TransferMessage};
+
+/// Units that move.
+#[derive(Debug)]
+pub(super) struct Transfers {
+    pub(super) units: Units,
+    pub(super) receiver: Receiver,
+    pub(super) giving: Giving,
+    pub(super) leaving: Leaving,
+}
+
+impl Transfers {
+    /// As earlier lives have left them.
+    pub(super) fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Transfers> {
+        let (units, receiver) = (Units::load(engine)?, Receiver::new(config));
+        let (giving, leaving) = (Giving::default(), Leaving::new(config));
+        Ok(Transfers { units, receiver, giving, leaving })
+    }
+
+    /// What must hold between steps. Panics when it does not.
+    pub(super) fn invariants(&self) {
+        self.units.invariants();
+        self.receiver.invariants();
+        self.leaving.invariants();
+    }
+
+    /// Whether an answer is to one of these machines.
+    pub(super) fn asked(&self, op: OpId) -> bool {
+        self.receiver.asked(op) || self.leaving.asked(op)
+    }
+
+    /// When something is to be done about them.
+    pub(super) fn next_deadline(&self) -> Mono {
+        let taking = (!self.units.all_whole()).then(|| self.receiver.next_deadline());
+        taking.into_iter().fold(self.leaving.next_deadline(), Mono::min)
+    }
+}
+
+impl Shard {
+    /// The newest layout under which it has told others what it has: what is asked under older ones alone is refused.
+    #[must_use]
+    pub const fn floor(&self) -> LayoutVersion {
+        self.transfers.giving.floor()
+    }
+
+    /// A peer asks what is here of a unit, or says what it has of one. It has passed the fence.
+    pub fn on_transfer(
+        &mut self,
+        from: NodeId,
+        message: TransferMessage,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        match message {
+            TransferMessage::Ask { op, unit, from: place, .. } => {
+                let keys_max = if buggify!(env, PageOfOne) { 1 } else { PAGE_KEYS_MAX };
+                let oldest = self.oldest_in_flight();
+                let Transfers { units, giving, .. } = &mut self.transfers;
+                let bounds = (keys_max, env.engine());
+                let told = giving.tell(self.me, (unit, &place), (units, oldest), view, bounds);
+                let (listing, damage) = told;
+                if let (Some(error), Some(key)) = (damage, parse_data_key(&place)) {
+                    self.note_rotten(&key, &error, env);
+                }
+                sometimes!(env, UnitListed, matches!(listing, Listing::Keys { .. }));
+                let layouts = view.layout_set.clone();
+                let answer = TransferMessage::Answer { op, layouts, listing };
+                self.out.push_back((from, Message::Transfer(answer)));
+                Ok(())
+            }
+            TransferMessage::Answer { op, layouts, listing } => {
+                let (receiver, mut around) = self.split_transfers(view);
+                receiver.on_listing(from, (op, &layouts, listing), &mut around, env)
+            }
+        }
+    }
+
+    /// A source has told a state that was asked for, this node has merged one, or an owner says whether it holds one.
+    pub(super) fn on_taken(
+        &mut self,
+        from: NodeId,
+        (op, layouts, answer): (OpId, LayoutSet, Answer),
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        if self.transfers.receiver.asked(op) {
+            let (receiver, mut around) = self.split_transfers(view);
+            return receiver.on_answer(from, (op, &layouts, answer), &mut around, env);
+        }
+        match self.transfers.leaving.on_answer(from, (op, &layouts, answer)) {
+            Told::Nothing => Ok(()),
+            Told::Lacked(unit, key) => self.bring(unit, &key, op, env),
+            Told::Held(unit, listed) => {
+                let is_owned = is_owner(view.layouts, self.me, unit);
+                let is_gone = !is_owned && self.erase(unit, &listed, env)?;
+                self.transfers.leaving.erased(is_gone, env.mono());
+                Ok(())
+            }
+        }
+    }
+
+    /// Brings a state of a unit that leaves this node to the owners that lack it.
+    pub(super) fn bring(
+        &mut self,
+        unit: Unit,
+        key: &KeyRef,
+        op: OpId,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        match self.replica.read(key, unit, env.engine()) {
+            Ok(loaded) => {
+                sometimes!(env, LeavingStateBrought);
+                self.transfers.leaving.bring(op, &loaded.state, &mut self.out);
+                Ok(())
+            }
+            Err(Trouble::Cold(ticket)) => {
+                self.park(key.clone(), ticket, Parked::Leave(unit, op), env)
+            }
+            Err(Trouble::Failed(_)) => Ok(()),
+            Err(Trouble::Fatal(error)) => Err(error),
+        }
+    }
+
+    fn erase(&mut self, unit: Unit, listed: &Listed, env: &mut impl Env) -> Result<bool> {
+        match self.replica.erase(unit, listed, env) {
+            Ok(compared) => {
+                let is_gone = matches!(compared, Compared::Deleted(_));
+                sometimes!(env, LeavingKeyErased, is_gone);
+                Ok(is_gone)
+            }
+            Err(Trouble::Fatal(error)) => Err(error),
+            Err(Trouble::Cold(_) | Trouble::Failed(_)) => Ok(false),
+        }
+    }
+
+    /// Takes units that are partial from those who have them, and hands over what is left of those that this node does not own.
+    pub(super) fn tick_transfers(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        if self.transfers.next_deadline() > env.mono() {
+            return Ok(());
+        }
+        let (receiver, mut around) = self.split_transfers(view);
+        receiver.tick(&mut around, env)?;
+        let now = env.mono();
+        self.transfers.leaving.tick(view, now, env.engine(), &mut self.out)
+    }
+
+    fn split_transfers<'a>(&'a mut self, view: View<'a>) -> (&'a mut Receiver, Around<'a>) {
+        let Transfers { units, receiver, .. } = &mut self.transfers;
+        (receiver, Around { view, may_pull: true, units, out: &mut self.out })
+    }
+}
