@@ -78,6 +78,10 @@ pub const CONTEXT_BYTES_MAX: usize = 4 << 10;
 pub const NAME_BYTES_MAX: usize = 128;
 /// The most nodes in a cluster.
 pub const NODES_MAX: usize = 256;
+/// Nodes that have lost their role and are remembered in the layout, so that they get none again by mistake.
+pub const REMOVED_MAX: usize = 1024;
+/// The most keyspaces in a cluster.
+pub const KEYSPACES_MAX: usize = 256;
 /// Earlier lives of a node that its data directory remembers. A copy that went its own way is known by them, unless it was
 /// started more often than this without anybody telling it.
 pub const EARLIER_LIVES_MAX: usize = 16;
@@ -257,6 +261,8 @@ pub struct NodeConfig {
     pub client_address: Address,
     /// Addresses of nodes to meet. Empty: form a layout alone.
     pub seeds: Vec<Address>,
+    /// Whether it gets a role in the layout of the cluster that it meets by itself.
+    pub joins: bool,
     /// How many nodes form the first layout.
     pub bootstrap_expect: usize,
     /// Fixed partitions of the token space in a layout formed by this node: a power of two.

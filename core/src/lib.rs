@@ -38,6 +38,8 @@ pub mod swim;
 
 pub mod member;
 
+pub mod change;
+
 pub mod formation;
 
 pub mod held;

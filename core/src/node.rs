@@ -24,11 +24,14 @@ use crate::engine::Engine;
 use crate::env::{Address, Mono};
 use crate::error::Result;
 use crate::id::NodeId;
+use crate::layout::live::Origin;
 use crate::request::operation::Asker;
 use crate::shard::Shard;
+use crate::sometimes;
 use crate::step::{Env, Input};
 use crate::wire::forward::ForwardMessage;
 use crate::wire::message::{Envelope, Message};
+use crate::wire::transfer::TransferMessage;
 
 /// How long a node that stops still refuses what peers ask of it, before their goodbyes have reached everybody, in
 /// milliseconds: what is only dropped would be waited for.
@@ -138,15 +141,25 @@ impl Node {
         {
             return Ok(());
         }
-        if let Some(why) = cluster.fence(&message, env)? {
+        cluster.learn_from(&message, env.engine().durable());
+        take_up_layouts(cluster, shard, env)?;
+        if let Some(why) = cluster.fence(&message, env) {
             cluster.turn_away(from, &message, why, env);
             return Ok(());
         }
         match message {
             Message::Key(message) => shard.on_key(from, message, cluster.view(), env),
             Message::Forward(message) => shard.on_forward(from, message, cluster.view(), env),
-            Message::Transfer(message) => shard.on_transfer(from, message, cluster.view(), env),
-            Message::Layout(message) => cluster.on_layout(from, message, env),
+            Message::Transfer(message) => {
+                if matches!(message, TransferMessage::Ask { .. }) {
+                    cluster.give_away(shard.facts().oldest_under);
+                }
+                shard.on_transfer(from, message, cluster.view(), env)
+            }
+            Message::Layout(message) => {
+                cluster.on_layout(from, message, env)?;
+                take_up_layouts(cluster, shard, env)
+            }
             Message::Swim(exchange) => {
                 detection.on_exchange(from, exchange, env);
                 Ok(())
@@ -162,6 +175,8 @@ impl Node {
         shard.tick_requests(cluster.view(), env)?;
         if now >= cluster.members.next_deadline() {
             shard.trust(cluster.members.peers_wall(now), now);
+            cluster.tick_layouts(shard.facts(), env)?;
+            take_up_layouts(cluster, shard, env)?;
             cluster.tick(env)?;
             cluster.waits_for(env.engine().durable()).for_each(|lsn| shard.wait_for(lsn));
         }
@@ -174,10 +189,26 @@ impl Node {
         let now = env.mono();
         self.shard.stop(env);
         self.stop_by = Some(now.plus_ms(STOP_MS_MAX));
-        let members = self.cluster.formation.members();
+        let members = self.cluster.rows.members();
         self.detection.leave(members.is_empty() || members.contains(&self.cluster.me), env);
         if self.cluster.leave(env) {
             self.stays_until = now.plus_ms(GOODBYE_MS);
         }
     }
+}
+
+/// Serves under the layouts that are known to be live now. What is missing here of the units that they bring is noted first.
+fn take_up_layouts(cluster: &mut Cluster, shard: &mut Shard, env: &mut impl Env) -> Result<()> {
+    while let Some((origin, live)) = cluster.rows.to_make_live() {
+        match origin {
+            Origin::Founding => shard.adopt(None, &live.layout, env.engine())?,
+            Origin::After(before) => shard.adopt(Some(before), &live.layout, env.engine())?,
+            Origin::Unknown => shard.recover(&live.layout, env.engine())?,
+        }
+        if !cluster.rows.make_live(env.engine())? {
+            break;
+        }
+        sometimes!(env, LayoutTakenUp);
+    }
+    Ok(())
 }

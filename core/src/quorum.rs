@@ -157,12 +157,14 @@ impl Quorum {
 }
 
 impl Needs {
-    /// Of a key with these primaries, of which reads ask the owners of the newest layout that is complete: all are, so far. At
-    /// level `one` one primary of any layout is enough for a write.
+    /// Of a key with these primaries, of which reads ask the owners under `reads_at`, the newest layout whose owners are known to
+    /// have all their keys; under the newest of all, where that one does not have the key's group. At level `one` one primary
+    /// of any layout is enough for a write.
     #[must_use]
-    pub fn at(level: Level, primaries: &Primaries) -> Needs {
-        let newest = primaries.owners.last().expect("a key is asked for under a live layout");
-        let read = Quorum::at(level, newest, |quorums| quorums.r);
+    pub fn at(level: Level, primaries: &Primaries, reads_at: LayoutVersion) -> Needs {
+        let at = primaries.owners.iter().find(|owners| owners.version == reads_at);
+        let at = at.or(primaries.owners.last()).expect("a key is asked for under a live layout");
+        let read = Quorum::at(level, at, |quorums| quorums.r);
         let write = match level {
             Level::One => {
                 let members = Primaries::all(primaries.nodes.len());
@@ -348,14 +350,15 @@ mod tests {
         let roles = nodes.into_iter().map(role).collect();
         let first = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
         let version = LayoutVersion(version);
-        let parts = LayoutParts { version, ..first.parts().clone() };
+        let (previous, founding) = (u128::from(version.0 > 1), u128::from(version.0 > 1));
+        let parts = LayoutParts { version, previous, founding, ..first.parts().clone() };
         let layout = Arc::new(Layout::from_parts(parts).expect("a sound layout"));
         LiveLayout { layout, reference: LayoutRef { version, digest: 1 } }
     }
 
     fn needs(level: Level, quorums: Quorums) -> Needs {
         let layout = live(1, quorums, 1..=u128::from(quorums.n));
-        Needs::at(level, &Primaries::under(&[layout], Unit::default()))
+        Needs::at(level, &Primaries::under(&[layout], Unit::default()), LayoutVersion(1))
     }
 
     const USUAL: Quorums = Quorums { n: 3, r: 2, w: 2 };
@@ -404,7 +407,7 @@ mod tests {
         let primaries = Primaries::under(&layouts, Unit::default());
         assert_eq!(primaries.nodes().len(), 5, "each node once");
         let at = |node| primaries.position(NodeId(node)).expect("an owner");
-        let needs = Needs::at(Level::Quorum, &primaries);
+        let needs = Needs::at(Level::Quorum, &primaries, LayoutVersion(2));
         let mut holders = needs.holders();
         [1, 2].iter().for_each(|&node| holders.yes(at(node)));
         assert!(!holders.met(), "W of the old owners are no quorum of the new ones");
@@ -420,7 +423,7 @@ mod tests {
         let mut refused = needs.holders();
         [4, 5].iter().for_each(|&node| refused.no(at(node)));
         assert!(refused.hopeless(), "two of the new owners cannot");
-        let mut one = Needs::at(Level::One, &primaries).holders();
+        let mut one = Needs::at(Level::One, &primaries, LayoutVersion(2)).holders();
         one.yes(at(2));
         assert!(one.met(), "one primary of any layout");
     }

@@ -48,7 +48,6 @@ use crate::step::Env;
 use crate::wire::client::{Reply, Request};
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::{Ask, KeyMessage, KeyRef};
-use crate::wire::layout::LayoutMessage;
 use crate::wire::message::{Envelope, Message};
 
 /// One shard.
@@ -331,7 +330,7 @@ const fn asks(message: &Message) -> Option<OpId> {
         Message::Key(KeyMessage::Answer { .. })
         | Message::Forward(ForwardMessage::Answer { .. })
         | Message::Transfer(_)
-        | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+        | Message::Layout(_)
         | Message::Swim(_) => None,
     }
 }

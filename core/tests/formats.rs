@@ -217,12 +217,13 @@ fn gossip() -> Gossip {
         expect: 3,
         weight: 1,
         zone: "z".to_owned(),
+        joins: true,
     };
     Gossip {
         cluster: "c".to_owned(),
         me: me.clone(),
         wall: Wall(1_000),
-        endorsed: Endorsement { layout: LayoutRef::default(), live: true },
+        endorsed: Endorsement { live: true, ..Endorsement::default() },
         hears: vec![NodeId(1)],
         leaves: false,
         denied: false,

@@ -135,6 +135,7 @@ fn an_unsound_layout_is_refused() {
 
 #[test]
 fn more_nodes_or_partitions_than_the_limits_are_refused() {
+    let first = Layout::first(1, wanted_of_one(), vec![role(1)], Vec::new());
     let many = |roles: u16, partitions: u16| LayoutParts {
         version: LayoutVersion(1),
         partitions,
@@ -146,6 +147,7 @@ fn more_nodes_or_partitions_than_the_limits_are_refused() {
             quorums: Quorums { n: 1, r: 1, w: 1 },
             owners: vec![0; usize::from(partitions)],
         }],
+        ..first.parts().clone()
     };
     assert!(Layout::from_parts(many(NODES_MAX as u16, PARTITIONS_MAX)).is_some());
     assert!(Layout::from_parts(many(NODES_MAX as u16 + 1, 16)).is_none());
@@ -165,6 +167,7 @@ fn two_groups() -> Layout {
         ..Keyspace::default_keyspace()
     };
     parts.keyspaces.push(wide);
+    parts.last_keyspace = KeyspaceId(2);
     Layout::from_parts(parts).expect("a sound layout")
 }
 
@@ -241,6 +244,10 @@ fn the_top_bits_of_a_token_are_its_partition() {
     assert_eq!(partition(Token(u64::MAX), PARTITIONS_MAX), PartitionId(PARTITIONS_MAX - 1));
 }
 
+fn wanted_of_one() -> Quorums {
+    Quorums { n: 1, r: 1, w: 1 }
+}
+
 fn parts() -> impl Strategy<Value = LayoutParts> {
     let quorums = (0u8..5, 0u8..5, 0u8..5).prop_map(|(n, r, w)| Quorums { n, r, w });
     let roles = prop::collection::vec((0u128..6).prop_map(role), 0..5);
@@ -250,7 +257,8 @@ fn parts() -> impl Strategy<Value = LayoutParts> {
             let version = LayoutVersion(version);
             let keyspaces = vec![Keyspace::default_keyspace()];
             let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
-            LayoutParts { version, partitions, roles, keyspaces, groups }
+            let first = Layout::first(1, wanted_of_one(), vec![role(1)], keyspaces.clone());
+            LayoutParts { version, partitions, roles, keyspaces, groups, ..first.parts().clone() }
         },
     )
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use crate::config::{GROUPS_MAX, NODES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
+use crate::config::{GROUPS_MAX, NODES_MAX, PARTITIONS_MAX, REMOVED_MAX, REPLICAS_MAX};
 use crate::id::{GroupId, KeyspaceId, LayoutVersion, NodeId, PartitionId, Token, Unit};
 use crate::layout::keyspace::{self, Keyspace};
 use crate::layout::placement;
@@ -121,6 +121,16 @@ pub struct LayoutParts {
     pub keyspaces: Vec<Keyspace>,
     /// The groups of keyspaces.
     pub groups: Vec<Group>,
+    /// The digest of the layout before it; 0 in the first.
+    pub previous: u128,
+    /// The digest of the cluster's first layout: the name of the cluster, whatever people call it; 0 in the first itself.
+    pub founding: u128,
+    /// Nodes that nobody waits for when this layout takes the place of the one before: replaced, or dead when it was made.
+    pub gone: Vec<NodeId>,
+    /// Nodes that had a role once and lost it: they get none again. The latest `REMOVED_MAX`.
+    pub removed: Vec<NodeId>,
+    /// The highest id that a keyspace has had: ids are not used again.
+    pub last_keyspace: KeyspaceId,
 }
 
 impl Layout {
@@ -139,8 +149,19 @@ impl Layout {
         let quorums = wanted.effective(roles.len());
         let owners = placement::assign(&roles, quorums.n, partitions, None);
         let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
-        let version = LayoutVersion(1);
-        Layout(LayoutParts { version, partitions, roles, keyspaces, groups })
+        let last_keyspace = keyspaces.iter().map(|one| one.id).max().unwrap_or_default();
+        Layout(LayoutParts {
+            version: LayoutVersion(1),
+            partitions,
+            roles,
+            keyspaces,
+            groups,
+            previous: 0,
+            founding: 0,
+            gone: Vec::new(),
+            removed: Vec::new(),
+            last_keyspace,
+        })
     }
 
     /// A layout from outside; `None` unless it keeps the invariants.
@@ -166,6 +187,18 @@ impl Layout {
             && groups.windows(2).all(|pair| pair[0].id < pair[1].id)
             && groups.iter().all(|group| group.is_sound(*partitions, roles.len()))
             && self.has_sound_keyspaces()
+            && self.has_sound_past()
+    }
+
+    fn has_sound_past(&self) -> bool {
+        let LayoutParts { version, previous, founding, gone, removed, roles, .. } = &self.0;
+        let is_first = version.0 == 1;
+        (1..u64::MAX).contains(&version.0)
+            && (*previous == 0) == is_first
+            && (*founding == 0) == is_first
+            && gone.len() <= NODES_MAX
+            && removed.len() <= REMOVED_MAX
+            && removed.iter().all(|node| roles.iter().all(|role| role.node != *node))
     }
 
     fn has_sound_keyspaces(&self) -> bool {
@@ -173,6 +206,7 @@ impl Layout {
         let ids: BTreeSet<KeyspaceId> = keyspaces.iter().map(|one| one.id).collect();
         let names: BTreeSet<&str> = keyspaces.iter().map(|one| one.name.as_str()).collect();
         ids.len() == keyspaces.len()
+            && ids.iter().all(|id| *id <= self.0.last_keyspace)
             && names.len() == keyspaces.len()
             && keyspaces.iter().all(|one| self.group(one.group).is_some())
     }
@@ -257,6 +291,12 @@ impl Layout {
     #[must_use]
     pub fn has(&self, node: NodeId) -> bool {
         self.0.roles.binary_search_by_key(&node, |role| role.node).is_ok()
+    }
+
+    /// The name of the cluster whose layout this is: the digest of its first layout. `reference`: this one's own name.
+    #[must_use]
+    pub const fn founding(&self, reference: LayoutRef) -> u128 {
+        if self.0.version.0 == 1 { reference.digest } else { self.0.founding }
     }
 
     /// The name of this layout in messages. Hashes the whole layout: compute it once.

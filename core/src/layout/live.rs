@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::{Layout, LayoutRef};
 use crate::config::LAYOUTS_LIVE_MAX;
-use crate::id::{NodeId, Unit};
+use crate::id::{LayoutVersion, NodeId, Unit};
 
 /// A layout under which requests are served, and its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +17,28 @@ pub struct LiveLayout {
     pub layout: Arc<Layout>,
     /// Its name in messages.
     pub reference: LayoutRef,
+}
+
+/// How far a node is with the layout that it says it has endorsed: each is the newest version of which it is true.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Trackers {
+    /// It is durable there, and none of the node's operations in flight began under an older one alone.
+    pub ack: LayoutVersion,
+    /// The node has all the keys that it owns under it.
+    pub sync: LayoutVersion,
+    /// The node knows that all nodes have synced to it, and its operations read from its owners.
+    pub sync_ack: LayoutVersion,
+}
+
+/// What a node knows of the layout before one that has become live.
+#[derive(Clone, Copy, Debug)]
+pub enum Origin<'a> {
+    /// There is none: it is the cluster's first, and nothing was ever written.
+    Founding,
+    /// This one.
+    After(&'a Layout),
+    /// Nothing: the node has missed some, or had none.
+    Unknown,
 }
 
 /// The names of some layouts, by version; at most `LAYOUTS_LIVE_MAX`, one of each version.
@@ -50,10 +72,11 @@ impl LayoutSet {
         self.0.last().copied()
     }
 
-    /// Whether all of `other` are among these.
+    /// Whether a node that acts under these may answer what was asked under `asked`: it has the newest of those. An older one it
+    /// may have dropped since: then all nodes have what they own under the newer one, and it counts for what it owns itself.
     #[must_use]
-    pub fn has_all(&self, other: &LayoutSet) -> bool {
-        other.0.iter().all(|reference| self.0.contains(reference))
+    pub fn answers_for(&self, asked: &LayoutSet) -> bool {
+        asked.newest().is_none_or(|newest| self.0.contains(&newest))
     }
 }
 
@@ -66,7 +89,6 @@ pub fn is_owner(live: &[LiveLayout], node: NodeId, unit: Unit) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::LayoutVersion;
 
     fn named(version: u64, digest: u128) -> LayoutRef {
         LayoutRef { version: LayoutVersion(version), digest }
@@ -86,9 +108,14 @@ mod tests {
     #[test]
     fn another_digest_of_a_version_is_another_layout() {
         let both = LayoutSet([named(1, 5), named(2, 7)].into());
-        assert!(both.has_all(&LayoutSet::one(named(2, 7))) && both.has_all(&LayoutSet::default()));
-        assert!(!both.has_all(&LayoutSet::one(named(2, 8))));
-        assert!(!LayoutSet::one(named(2, 7)).has_all(&both));
+        assert!(both.answers_for(&LayoutSet::one(named(2, 7))));
+        assert!(both.answers_for(&LayoutSet::default()), "what needs no layout");
+        assert!(!both.answers_for(&LayoutSet::one(named(2, 8))));
+        assert!(LayoutSet::one(named(2, 7)).answers_for(&both), "the older one may be dropped");
+        assert!(
+            !LayoutSet::one(named(1, 5)).answers_for(&both),
+            "the newer one may not be missing"
+        );
         assert_eq!(both.newest(), Some(named(2, 7)));
     }
 }

@@ -10,4 +10,8 @@ mod agreed;
 
 pub mod live;
 
+pub mod staged;
+
+pub mod next;
+
 pub use agreed::{Group, Layout, LayoutParts, LayoutRef, Quorums, Role};

@@ -21,7 +21,6 @@ use crate::buggify;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
 use crate::id::{BootEpoch, NodeId};
-use crate::layout::LayoutRef;
 use crate::member::lives::Lives;
 use crate::sometimes;
 use crate::step::Env;
@@ -54,10 +53,8 @@ pub struct Peer {
     pub unlinked_since: Option<Mono>,
     /// The life that has said goodbye.
     left: Option<BootEpoch>,
-    /// The layout it has endorsed.
-    pub layout: LayoutRef,
-    /// Whether it knows that layout to be live.
-    pub live: bool,
+    /// The layout it has endorsed, and how far it is with it.
+    pub endorsed: Endorsement,
     /// What its clock showed when it was heard last.
     pub wall: Wall,
 }
@@ -76,8 +73,8 @@ pub struct Membership {
     next_beat: Mono,
     beats: u64,
     leaving: bool,
-    /// The layout that was told last, and whether it is live.
-    said: (LayoutRef, bool),
+    /// What was told last of the layouts.
+    said: Endorsement,
 }
 
 impl Membership {
@@ -103,6 +100,7 @@ impl Membership {
             expect: u32::try_from(config.bootstrap_expect).unwrap_or(u32::MAX),
             weight: config.weight,
             zone: config.zone.clone(),
+            joins: config.joins,
         };
         Membership {
             me,
@@ -115,7 +113,7 @@ impl Membership {
             next_beat: Mono(0),
             beats: 0,
             leaving: false,
-            said: (LayoutRef::default(), false),
+            said: Endorsement::default(),
         }
     }
 
@@ -123,6 +121,14 @@ impl Membership {
     #[must_use]
     pub const fn me(&self) -> &Introduction {
         &self.me
+    }
+
+    /// What people call a node; the beginning of its id, when it never introduced itself here.
+    #[must_use]
+    pub fn name(&self, node: NodeId) -> String {
+        let known = self.peers.get(&node).map(|peer| &peer.introduction);
+        let known = known.or_else(|| Some(&self.me).filter(|me| me.node == node));
+        known.map_or_else(|| node.short(), |of| of.name.clone())
     }
 
     /// All other nodes, sorted by id.
@@ -189,16 +195,10 @@ impl Membership {
 
     /// Says goodbye, now and with every heartbeat: nobody is to ask this node anything more. Whether somebody is there to
     /// hear it.
-    pub fn leave(
-        &mut self,
-        layout: LayoutRef,
-        live: bool,
-        lives: &Lives,
-        env: &mut impl Env,
-    ) -> bool {
+    pub fn leave(&mut self, endorsed: Endorsement, lives: &Lives, env: &mut impl Env) -> bool {
         self.leaving = true;
         self.next_beat = env.mono();
-        self.tick(layout, live, lives, env);
+        self.tick(endorsed, lives, env);
         self.heard(env.mono()).len() > 1
     }
 
@@ -242,7 +242,7 @@ impl Membership {
     }
 
     /// Tells everybody that this node lives, when it is time.
-    pub fn tick(&mut self, layout: LayoutRef, live: bool, lives: &Lives, env: &mut impl Env) {
+    pub fn tick(&mut self, endorsed: Endorsement, lives: &Lives, env: &mut impl Env) {
         let now = env.mono();
         if now < self.next_beat {
             return;
@@ -252,14 +252,14 @@ impl Membership {
             self.next_beat = now.plus_ms(self.heartbeat_ms / 10 + 1);
         }
         // A cluster that has not formed yet would hardly ever form.
-        if live && buggify!(env, HeartbeatLate) {
+        if endorsed.live && buggify!(env, HeartbeatLate) {
             self.next_beat = now.plus_ms(self.heartbeat_ms * 10);
         }
         self.beats += 1;
         if buggify!(env, HeartbeatSkipped) {
             return;
         }
-        self.said = (layout, live);
+        self.said = endorsed;
         let nobody = buggify!(env, GossipOfNobody);
         let others = if nobody { Vec::new() } else { self.others() };
         let told = lives.told(env.engine().durable());
@@ -298,7 +298,7 @@ impl Membership {
             cluster: self.cluster.clone(),
             me: self.me.clone(),
             wall: env.wall(),
-            endorsed: Endorsement { layout: self.said.0, live: self.said.1 },
+            endorsed: self.said,
             hears: self.heard(env.mono()),
             leaves: self.leaving,
             denied: lives.is_denied(),
@@ -313,7 +313,6 @@ impl Membership {
     /// Hears from a node whose life counts.
     pub fn on_gossip(&mut self, gossip: Gossip, members: &BTreeSet<NodeId>, env: &mut impl Env) {
         let Gossip { me: sender, wall, endorsed, hears, leaves, others, .. } = gossip;
-        let Endorsement { layout, live } = endorsed;
         let (node, boot) = (sender.node, sender.life.boot);
         self.hear_of(others, members, env);
         self.meet(sender, members, env);
@@ -324,8 +323,7 @@ impl Membership {
             let deaf_since = peer.deaf_since.or(Some(env.mono()));
             peer.deaf_since = deaf_since.filter(|_| !hears.contains(&self.me.node));
             peer.hears = hears;
-            peer.layout = layout;
-            peer.live = live;
+            peer.endorsed = endorsed;
             if leaves && peer.introduction.life.boot == boot {
                 sometimes!(env, PeerLeft);
                 peer.left = Some(boot);
@@ -387,7 +385,6 @@ impl Membership {
             }
             None if full => return,
             None => {
-                let layout = LayoutRef::default();
                 let introduction = introduction.clone();
                 let peer = Peer {
                     introduction,
@@ -398,8 +395,7 @@ impl Membership {
                     linked: false,
                     unlinked_since: None,
                     left: None,
-                    layout,
-                    live: false,
+                    endorsed: Endorsement::default(),
                     wall: Wall(0),
                 };
                 self.peers.insert(node, peer);
@@ -558,14 +554,11 @@ mod tests {
     #[test]
     fn a_node_that_leaves_says_so_at_once_and_with_every_heartbeat() {
         let (mut members, mut world) = start();
-        assert!(
-            !members.leave(LayoutRef::default(), false, &no_lives(), &mut world),
-            "nobody is there"
-        );
+        assert!(!members.leave(Endorsement::default(), &no_lives(), &mut world), "nobody is there");
         after(&mut members, &mut world, gossip(3, &[ME, PEER], false));
-        assert!(members.leave(LayoutRef::default(), false, &no_lives(), &mut world));
+        assert!(members.leave(Endorsement::default(), &no_lives(), &mut world));
         world.now = world.now.plus_ms(100);
-        members.tick(LayoutRef::default(), false, &no_lives(), &mut world);
+        members.tick(Endorsement::default(), &no_lives(), &mut world);
         assert_eq!(world.said.len(), 2);
         assert!(world.said.iter().all(|gossip| gossip.leaves));
     }

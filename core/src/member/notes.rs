@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 
 use crate::env::{Address, Mono};
 use crate::id::{BootEpoch, Life, NodeId};
-use crate::layout::LayoutRef;
 use crate::member::lives::Judgement;
 use crate::member::membership::{Membership, Peer};
 use crate::wire::member::Gossip;
@@ -129,7 +128,7 @@ impl Notes {
     pub fn lines(
         &self,
         me: NodeId,
-        layout: Option<LayoutRef>,
+        mine: Option<u128>,
         members: &Membership,
         barred: bool,
         now: Mono,
@@ -164,10 +163,8 @@ impl Notes {
                     theirs.name
                 ));
             }
-            let differs = layout.is_some_and(|mine| {
-                peer.live && peer.layout != LayoutRef::default() && peer.layout != mine
-            });
-            if differs {
+            let founding = peer.endorsed.founding;
+            if founding != 0 && mine.is_some_and(|mine| founding != mine) {
                 lines.push(format!(
                     "{} at {at_address} serves another layout: two clusters have met; give one of them another --cluster-name, or \
                      take its nodes out of --seeds",
@@ -272,6 +269,7 @@ mod tests {
                 expect: 1,
                 weight: 1,
                 zone: String::new(),
+                joins: true,
             },
             wall: Wall(0),
             endorsed: Endorsement::default(),

@@ -3,7 +3,7 @@
 //! A shard decides nothing about the cluster, and the cluster's machines know nothing of shards. So a node may have several
 //! shards, and none of them has a way to another.
 
-use crate::id::Life;
+use crate::id::{LayoutVersion, Life};
 use crate::layout::Layout;
 use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::member::lives::Lives;
@@ -20,6 +20,10 @@ pub struct View<'a> {
     pub layouts: &'a [LiveLayout],
     /// Their names.
     pub layout_set: &'a LayoutSet,
+    /// The one whose owners reads go to.
+    pub reads_at: LayoutVersion,
+    /// Whether units may be taken from their owners.
+    pub may_pull: bool,
     /// Who seems to be up.
     pub members: &'a Membership,
     /// Which life of each node counts.

@@ -4,11 +4,16 @@
 //! shard sees it: it was asked under the layout of this node, by a life that counts, and this node may serve.
 
 use crate::buggify;
+use crate::change::rows::Rows;
+use crate::change::staging::Staging;
+use crate::change::trackers::{Progress, ShardFacts};
 use crate::config::NodeConfig;
 use crate::engine::Engine;
+use crate::env::Mono;
 use crate::error::Result;
 use crate::formation::Formation;
-use crate::id::{Life, Lsn, NodeId};
+use crate::id::{LayoutVersion, Life, Lsn, NodeId};
+use crate::layout::Layout;
 use crate::member::lives::Lives;
 use crate::member::membership::Membership;
 use crate::member::notes::Notes;
@@ -18,6 +23,7 @@ use crate::step::Env;
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
 use crate::wire::key::{Answer, KeyMessage};
 use crate::wire::layout::LayoutMessage;
+use crate::wire::member::Endorsement;
 use crate::wire::message::{Envelope, Message};
 use crate::wire::transfer::{Listing, TransferMessage};
 
@@ -34,6 +40,9 @@ pub(super) struct Cluster {
     pub(super) barred: Option<String>,
     pub(super) notes: Notes,
     pub(super) formation: Formation,
+    pub(super) rows: Rows,
+    pub(super) staging: Staging,
+    pub(super) progress: Progress,
     pub(super) unheard: Unheard,
 }
 
@@ -60,17 +69,20 @@ pub(super) enum Refusal {
 impl Cluster {
     /// Reads the node's own records from `engine`.
     pub(super) fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Cluster> {
-        let formation = Formation::load(config, engine)?;
+        let rows = Rows::load(config, engine)?;
         let lives = Lives::load(config, engine)?;
         Ok(Cluster {
             name: config.cluster.clone(),
             me: config.id,
             life: config.life,
             members: Membership::new(config),
-            barred: lives.bars(formation.newest()),
+            barred: lives.bars(rows.newest()),
             lives,
             notes: Notes::new(&config.name, &config.cluster),
-            formation,
+            formation: Formation::new(config),
+            staging: Staging::load(config, engine)?,
+            rows,
+            progress: Progress::default(),
             unheard: Unheard::default(),
         })
     }
@@ -79,7 +91,8 @@ impl Cluster {
     pub(super) fn invariants(&self) {
         self.members.invariants();
         self.lives.invariants();
-        self.formation.invariants();
+        self.rows.invariants();
+        self.staging.invariants();
     }
 
     /// What the shards see of it.
@@ -87,8 +100,10 @@ impl Cluster {
         View {
             life: self.life,
             barred: self.barred.as_deref(),
-            layouts: self.formation.live(),
-            layout_set: self.formation.live_set(),
+            layouts: self.rows.live(),
+            layout_set: self.rows.live_set(),
+            reads_at: self.progress.reads_at(&self.rows),
+            may_pull: self.progress.may_pull(),
             members: &self.members,
             lives: &self.lives,
         }
@@ -110,24 +125,35 @@ impl Cluster {
         true
     }
 
-    /// The fence: whatever asks something about a key is looked at only under the layout of this node, and only by a node
-    /// that may serve.
-    pub(super) fn fence(
-        &mut self,
-        message: &Message,
-        env: &mut impl Env,
-    ) -> Result<Option<Refusal>> {
-        let Some(layouts) = message.asked_under() else {
-            return Ok(None);
-        };
-        if buggify!(env, StaleLayoutSaid)
-            || !self.formation.on_asked_under(layouts, env.engine())?
-        {
-            sometimes!(env, LayoutQuestionFenced, self.formation.live().is_empty());
-            self.unheard.stale_layouts += 1;
-            return Ok(Some(Refusal::StaleLayout));
+    /// Whoever asks something about a key acts under layouts that are live, which this node may not have known.
+    pub(super) fn learn_from(&mut self, message: &Message, durable: Lsn) {
+        if let Some(layouts) = message.asked_under() {
+            self.rows.on_asked_under(layouts, durable);
         }
-        Ok(self.barred.is_some().then_some(Refusal::Failed))
+    }
+
+    /// The fence: whatever asks something about a key is looked at only under layouts of this node, and only by a node
+    /// that may serve.
+    pub(super) fn fence(&mut self, message: &Message, env: &mut impl Env) -> Option<Refusal> {
+        let layouts = message.asked_under()?;
+        let is_known = self.rows.on_asked_under(layouts, env.engine().durable());
+        let live = self.rows.live_set().references();
+        let is_live = layouts.newest().is_some_and(|newest| live.contains(&newest));
+        if buggify!(env, StaleLayoutSaid) || !is_known || !is_live {
+            sometimes!(env, LayoutQuestionFenced, live.is_empty());
+            self.unheard.stale_layouts += 1;
+            return Some(Refusal::StaleLayout);
+        }
+        self.barred.is_some().then_some(Refusal::Failed)
+    }
+
+    /// A peer takes a unit from this node, whose oldest operation in flight began under this layout: from then on whoever acts
+    /// under older layouts alone is refused, so that nothing is acknowledged here that the peer does not see.
+    pub(super) fn give_away(&mut self, oldest_under: Option<LayoutVersion>) {
+        let newest = self.rows.newest().map(Layout::version);
+        if newest.is_some_and(|newest| oldest_under.is_none_or(|oldest| oldest >= newest)) {
+            self.rows.raise_floor();
+        }
     }
 
     /// Tells whoever asks that nothing was done for it.
@@ -144,7 +170,7 @@ impl Cluster {
                     Refusal::StaleLayout => Answer::StaleLayout,
                     Refusal::Failed => Answer::Failed,
                 };
-                let layouts = self.formation.live_set().clone();
+                let layouts = self.rows.live_set().clone();
                 Message::Key(KeyMessage::Answer { op: ask.op, layouts, answer })
             }
             Message::Forward(ForwardMessage::Ask { op, .. }) => {
@@ -159,13 +185,13 @@ impl Cluster {
                     Refusal::StaleLayout => Listing::StaleLayout,
                     Refusal::Failed => Listing::Failed,
                 };
-                let layouts = self.formation.live_set().clone();
+                let layouts = self.rows.live_set().clone();
                 Message::Transfer(TransferMessage::Answer { op: *op, layouts, listing })
             }
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
             | Message::Transfer(TransferMessage::Answer { .. })
-            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+            | Message::Layout(_)
             | Message::Swim(_) => return,
         };
         let durable = env.engine().durable();
@@ -180,24 +206,30 @@ impl Cluster {
         env: &mut impl Env,
     ) -> Result<()> {
         match message {
-            LayoutMessage::Offer { .. } if buggify!(env, LayoutOfferIgnored) => Ok(()),
-            LayoutMessage::Offer { layout } => self.formation.on_offer(layout, env.engine()),
-            LayoutMessage::Request => {
-                self.formation.on_request(from, env);
+            LayoutMessage::Offer { .. } | LayoutMessage::Live { .. }
+                if buggify!(env, LayoutOfferIgnored) =>
+            {
                 Ok(())
+            }
+            LayoutMessage::Offer { layout } => self.rows.on_offer(layout, env.engine()),
+            LayoutMessage::Live { layout } => self.rows.on_live(layout, env),
+            LayoutMessage::Request => {
+                self.rows.on_request(from, env);
+                Ok(())
+            }
+            LayoutMessage::Staged { staged } => {
+                self.staging.on_staged(from, &staged, &self.members, env)
             }
         }
     }
 
-    /// A step of the formation, a datagram to everybody, and what is old is forgotten.
+    /// A datagram to everybody, and what is old is forgotten.
     pub(super) fn tick(&mut self, env: &mut impl Env) -> Result<()> {
         let now = env.mono();
-        self.formation.tick(&self.members, env)?;
         self.lives.note_place(env.engine())?;
-        let durable = env.engine().durable();
-        let live = self.formation.newest().is_some();
-        self.members.tick(self.formation.endorsement(durable), live, &self.lives, env);
-        let members = self.formation.members();
+        let endorsement = self.endorsement(env.engine().durable());
+        self.members.tick(endorsement, &self.lives, env);
+        let members = self.rows.members();
         self.members.forget_strangers(&members, now);
         if !members.is_empty() {
             let peers = self.members.peers();
@@ -207,16 +239,52 @@ impl Cluster {
         self.look_at_myself(env)
     }
 
+    /// A step of what becomes of the layouts.
+    pub(super) fn tick_layouts(&mut self, facts: ShardFacts, env: &mut impl Env) -> Result<()> {
+        let Cluster { formation, rows, staging, progress, members, .. } = self;
+        if let Some(layout) = formation.tick(rows, members, env) {
+            rows.found(layout, env.engine())?;
+        }
+        rows.tick(members, staging.staged(), env)?;
+        if let Some(layout) = staging.tick(rows, members, env)? {
+            rows.endorse(layout, env.engine())?;
+        }
+        if progress.look((rows, staging.staged()), facts, members, env.mono()) {
+            sometimes!(env, OlderLayoutDropped);
+            rows.drop_older(env.engine())?;
+        }
+        Ok(())
+    }
+
+    /// Why no layout is live here, for people. Empty when one is.
+    pub(super) fn waiting(&self, now: Mono) -> Vec<String> {
+        self.formation.waiting(&self.rows, &self.members, now)
+    }
+
+    /// Whom the change of layouts that is under way waits for.
+    pub(super) fn waits_for_others(&self) -> Option<String> {
+        self.progress.waits_for(&self.rows, self.staging.staged(), &self.members)
+    }
+
+    /// What this node tells of its layouts.
+    fn endorsement(&self, durable: Lsn) -> Endorsement {
+        let (layout, live) = self.rows.endorsement(durable);
+        let oldest =
+            self.rows.live().first().map_or_else(Default::default, |one| one.reference.version);
+        let (founding, trackers) = (self.rows.founding(), self.progress.mine());
+        Endorsement { layout, live, oldest, founding, trackers }
+    }
+
     /// Writes of the node's own records that are not durable yet.
     pub(super) fn waits_for(&self, durable: Lsn) -> impl Iterator<Item = Lsn> + use<> {
-        let waits = [self.formation.waits_for(durable), self.lives.waits_for(durable)];
+        let waits = [self.rows.waits_for(durable), self.lives.waits_for(durable)];
         waits.into_iter().flatten()
     }
 
     /// Says goodbye; `false` when there is nobody to say it to.
     pub(super) fn leave(&mut self, env: &mut impl Env) -> bool {
-        let endorsed = self.formation.endorsement(env.engine().durable());
-        self.members.leave(endorsed, self.formation.newest().is_some(), &self.lives, env)
+        let endorsed = self.endorsement(env.engine().durable());
+        self.members.leave(endorsed, &self.lives, env)
     }
 }
 
@@ -313,7 +381,7 @@ mod tests {
     /// What a node answers to all of them, sent under `layout`.
     fn answers(cluster: &mut Cluster, layout: LayoutRef, world: &mut World) -> Vec<Message> {
         for message in asks(layout) {
-            if let Some(why) = cluster.fence(&message, world).expect("no disk fails") {
+            if let Some(why) = cluster.fence(&message, world) {
                 cluster.turn_away(PEER, &message, why, world);
             }
         }
@@ -335,9 +403,11 @@ mod tests {
         assert_eq!(cluster.unheard.stale_layouts, 5);
 
         // Alone it forms its layout at the first tick.
-        cluster.tick(&mut world).expect("no disk fails");
-        cluster.tick(&mut world).expect("no disk fails");
-        let live = cluster.formation.live().last().expect("a node that expects itself alone");
+        let facts = ShardFacts { oldest_under: None, oldest_began: None, is_whole: true };
+        cluster.tick_layouts(facts, &mut world).expect("no disk fails");
+        cluster.tick_layouts(facts, &mut world).expect("no disk fails");
+        assert!(cluster.rows.make_live(&mut world.engine).expect("no disk fails"));
+        let live = cluster.rows.live().last().expect("a node that expects itself alone");
         let live = live.reference;
         assert_eq!(answers(&mut cluster, live, &mut world), [], "all may pass");
         cluster.barred = Some("an old copy".to_owned());
@@ -364,7 +434,7 @@ mod tests {
             Message::Layout(LayoutMessage::Request),
         ];
         for message in free {
-            assert!(cluster.fence(&message, &mut world).expect("no disk fails").is_none());
+            assert!(cluster.fence(&message, &mut world).is_none());
         }
     }
 }

@@ -24,7 +24,7 @@ impl Cluster {
             if life != self.life {
                 // Neither believes the other; but each meets those who know which of them counts.
                 self.members.add_seed(peer_address.clone());
-                self.members.hear_of(gossip.others, &self.formation.members(), env);
+                self.members.hear_of(gossip.others, &self.rows.members(), env);
                 self.notes.take(Note::Twin { address: peer_address, boot: life.boot }, now);
             }
             return Ok(false);
@@ -48,7 +48,7 @@ impl Cluster {
             None => false,
         };
         sometimes!(env, LifeDenied, is_denied);
-        self.members.on_gossip(gossip, &self.formation.members(), env);
+        self.members.on_gossip(gossip, &self.rows.members(), env);
         self.look_at_myself(env)?;
         Ok(is_denied)
     }
@@ -65,7 +65,7 @@ impl Cluster {
 
     /// Whether this node may serve, by what it has been told.
     pub(super) fn look_at_myself(&mut self, env: &mut impl Env) -> Result<()> {
-        let layout = self.formation.newest();
+        let layout = self.rows.newest();
         self.lives.settle(layout, env.engine())?;
         self.barred = self.lives.bars(layout);
         Ok(())

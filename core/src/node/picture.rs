@@ -19,11 +19,12 @@ impl Node {
     /// A picture of this node, for people.
     #[must_use]
     pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
-        let mut waiting = self.cluster.formation.waiting(&self.cluster.members, now);
-        let layout = self.cluster.formation.newest();
+        let mut waiting = self.cluster.waiting(now);
+        let layout = self.cluster.rows.newest();
         let reached = |node| self.cluster.members.is_alive(node, now);
         let served = layout.map(|layout| Served::new(layout, reached));
         let mut troubles = self.shard.troubles(engine);
+        troubles.extend(self.cluster.waits_for_others());
         if let (Some(layout), Some(served)) = (layout, served) {
             let meets = now.ms_since(self.started) < MEETING_MS_MAX;
             match lacking(served) {
@@ -50,14 +51,14 @@ impl Node {
             waiting,
             notes: self.cluster.notes.lines(
                 self.cluster.me,
-                self.cluster.formation.live().last().map(|live| live.reference),
+                Some(self.cluster.rows.founding()).filter(|founding| *founding != 0),
                 &self.cluster.members,
                 self.cluster.barred.is_some(),
                 now,
             ),
             layout: self
                 .cluster
-                .formation
+                .rows
                 .live()
                 .last()
                 .map(|live| LayoutStatus::new(&live.layout, live.reference)),
@@ -97,7 +98,7 @@ impl Node {
                 me: introduction.node == self.cluster.me,
                 in_layout: self
                     .cluster
-                    .formation
+                    .rows
                     .newest()
                     .is_some_and(|layout| layout.has(introduction.node)),
             })

@@ -154,6 +154,11 @@ sites! {
     ColdReadOvertaken, "cold-read-overtaken", 0, "a key was written while it was being read";
     LayoutQuestionFenced, "layout-question-fenced", 0, "a question came before this node knew a live layout";
     LayoutFormed, "layout-formed", 0, "this node formed the first layout";
+    LayoutTakenUp, "layout-taken-up", 0, "a node serves under a layout that it did not serve under before";
+    OlderLayoutDropped, "older-layout-dropped", 0, "all nodes read under the new layout, and a node dropped the one before";
+    EndorsedLayoutLost, "endorsed-layout-lost", 0, "a node endorsed a layout, and another one of its version became live";
+    LayoutsMissed, "layouts-missed", 0, "a node was away while layouts changed, and took the one that is live now";
+    NodeJoinedByItself, "node-joined-by-itself", 0, "a node that asked for a role got one";
     LayoutSaidToBeLive, "layout-said-to-be-live", 0, "a node learnt from another that its layout is live";
     LayoutUnsyncedAtHeartbeat, "layout-unsynced-at-heartbeat", 0, "a layout was endorsed and not yet durable when a heartbeat was due";
     NoRoomToHold, "no-room-to-hold", 0, "an answer was refused because too many bytes wait for the disk";

@@ -169,7 +169,7 @@ impl Coordinator {
         let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
         let primaries = Primaries::under(around.view.layouts, unit);
-        let needs = Needs::at(level, &primaries);
+        let needs = Needs::at(level, &primaries, around.view.reads_at);
         let layouts = around.view.layout_set.clone();
         Ok(move |request| Facts {
             id,

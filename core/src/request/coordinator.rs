@@ -73,10 +73,10 @@ impl Coordinator {
         self.operations.is_empty()
     }
 
-    /// The oldest of the newest layouts that the requests in flight began under.
+    /// Of the requests in flight: the oldest of the newest layouts that they began under, and when the first began.
     #[must_use]
-    pub fn oldest_layout(&self) -> Option<LayoutVersion> {
-        self.operations.oldest_layout()
+    pub fn oldest(&self) -> (Option<LayoutVersion>, Option<Mono>) {
+        (self.operations.oldest_layout(), self.operations.oldest_began())
     }
 
     /// When `tick` has something to do.
@@ -113,7 +113,7 @@ impl Coordinator {
             return Ok(());
         };
         // What a replica says that has dropped one of the operation's layouts since counts in none.
-        let is_under = layouts.has_all(&operation.facts.layouts);
+        let is_under = layouts.answers_for(&operation.facts.layouts);
         let answer = if is_under { answer } else { Answer::StaleLayout };
         let next = operation.phase.on_answer(from, answer, &operation.facts);
         self.go_on(id, next, around, env)

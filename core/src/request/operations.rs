@@ -152,6 +152,12 @@ impl Operations {
         began.map(|layouts| layouts.newest().unwrap_or_default().version).min()
     }
 
+    /// When the oldest of them began.
+    #[must_use]
+    pub fn oldest_began(&self) -> Option<Mono> {
+        self.all.values().map(|operation| operation.facts.started).min()
+    }
+
     /// When the next is to be looked at.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {

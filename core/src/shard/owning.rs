@@ -3,9 +3,10 @@
 //! A unit that is new here issues with a new actor: what an earlier time of this node as its owner has issued may be anywhere.
 
 use super::Shard;
+use crate::change::trackers::ShardFacts;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::id::{LayoutVersion, NodeId, Unit};
+use crate::id::{NodeId, Unit};
 use crate::layout::Layout;
 use crate::quorum;
 use crate::transfer::units::Lacking;
@@ -50,10 +51,11 @@ impl Shard {
         self.transfers.units.all_whole()
     }
 
-    /// The oldest of the newest layouts that its requests in flight began under.
+    /// How far its work is, for whoever decides when one layout has taken the place of another.
     #[must_use]
-    pub fn oldest_in_flight(&self) -> Option<LayoutVersion> {
-        self.coordinator.oldest_layout()
+    pub fn facts(&self) -> ShardFacts {
+        let (oldest_under, oldest_began) = self.coordinator.oldest();
+        ShardFacts { oldest_under, oldest_began, is_whole: self.all_whole() }
     }
 }
 

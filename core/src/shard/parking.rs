@@ -67,7 +67,7 @@ impl Shard {
                     sometimes!(env, MessageOfAnEarlierLife);
                 }
                 // It is fenced once more: a layout that it lives under may have been dropped since.
-                Parked::Ask(from, ask) if !view.layout_set.has_all(&ask.layouts) => {
+                Parked::Ask(from, ask) if !view.layout_set.answers_for(&ask.layouts) => {
                     self.tell(from, ask.op, Answer::StaleLayout, view);
                 }
                 Parked::Ask(from, ask) => self.serve(from, ask, view, env)?,

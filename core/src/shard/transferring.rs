@@ -77,7 +77,7 @@ impl Shard {
         match message {
             TransferMessage::Ask { op, unit, from: place, .. } => {
                 let keys_max = if buggify!(env, PageOfOne) { 1 } else { PAGE_KEYS_MAX };
-                let oldest = self.oldest_in_flight();
+                let oldest = self.facts().oldest_under;
                 let Transfers { units, giving, .. } = &mut self.transfers;
                 let bounds = (keys_max, env.engine());
                 let told = giving.tell(self.me, (unit, &place), (units, oldest), view, bounds);
@@ -169,6 +169,6 @@ impl Shard {
 
     fn split_transfers<'a>(&'a mut self, view: View<'a>) -> (&'a mut Receiver, Around<'a>) {
         let Transfers { units, receiver, .. } = &mut self.transfers;
-        (receiver, Around { view, may_pull: true, units, out: &mut self.out })
+        (receiver, Around { view, may_pull: view.may_pull, units, out: &mut self.out })
     }
 }

@@ -260,7 +260,7 @@ impl Leaving {
         out: &mut VecDeque<(NodeId, Message)>,
     ) {
         let primaries = Primaries::under(view.layouts, unit);
-        let holders = Needs::at(Level::Quorum, &primaries).holders();
+        let holders = Needs::at(Level::Quorum, &primaries, view.reads_at).holders();
         let layouts = view.layout_set.clone();
         let until = now.plus_ms(WAIT_MS);
         let mut batch = Batch { unit, primaries, layouts, keys: BTreeMap::new(), until };
@@ -286,7 +286,7 @@ impl Leaving {
         from: NodeId,
         (op, layouts, answer): (OpId, &LayoutSet, Answer),
     ) -> Told {
-        let Some(batch) = self.batch.as_mut().filter(|batch| layouts.has_all(&batch.layouts))
+        let Some(batch) = self.batch.as_mut().filter(|batch| layouts.answers_for(&batch.layouts))
         else {
             return Told::Nothing;
         };

@@ -326,7 +326,7 @@ impl Receiver {
         let Some((&unit, walk)) = self.walks.iter_mut().find(|(_, walk)| is_it(walk)) else {
             return Ok(());
         };
-        let listing = match layouts.has_all(&walk.layouts) {
+        let listing = match layouts.answers_for(&walk.layouts) {
             true => listing,
             false => Listing::StaleLayout,
         };
@@ -468,7 +468,7 @@ impl Receiver {
         if !is_expected {
             return Ok(());
         }
-        let answer = if layouts.has_all(&walk.layouts) { answer } else { Answer::StaleLayout };
+        let answer = if layouts.answers_for(&walk.layouts) { answer } else { Answer::StaleLayout };
         let trouble = match answer {
             Answer::State { state } if !fetch.is_told => {
                 let bytes = weight(&state) as u64;

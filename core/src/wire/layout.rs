@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 
 use crate::config::LAYOUTS_LIVE_MAX;
 use crate::error::{Error, Result};
-use crate::id::GroupId;
+use crate::id::{GroupId, KeyspaceId};
 use crate::layout::keyspace::{Keyspace, Policy};
 use crate::layout::live::LayoutSet;
+use crate::layout::staged::{Definition, Staged, Stamped, Subject, WISHES_MAX, Wish, WishStamp};
 use crate::layout::{Group, Layout, LayoutParts, LayoutRef, Quorums, Role};
 use crate::wire::frame::{Generation, Reader, Wire, Writer, put_all, read_of, table, take_all};
 
@@ -24,8 +25,18 @@ pub enum LayoutMessage {
         /// The layout.
         layout: Arc<Layout>,
     },
-    /// Asks for the layout that the receiver has.
+    /// Asks for the layouts that the receiver has.
     Request,
+    /// A layout that is live, for a node that does not know it.
+    Live {
+        /// The layout.
+        layout: Arc<Layout>,
+    },
+    /// What is staged at the sender.
+    Staged {
+        /// All of it.
+        staged: Arc<Staged>,
+    },
 }
 
 /// A layout as bytes. Equal layouts have equal bytes, whatever program writes them, because nodes name a layout by its bytes: it is
@@ -49,7 +60,91 @@ pub fn decode_layout(bytes: &Bytes) -> Result<Layout> {
     read_of(Generation::of("a layout", version, FIRST)?, bytes.slice(1..), Bytes::new())
 }
 
-table!(enum LayoutMessage { 1 Offer { layout }, 2 Request });
+/// What is staged, as a node keeps it.
+#[must_use]
+pub fn encode_staged(staged: &Staged) -> Bytes {
+    let mut to = Writer::of(Generation::NEWEST, &[Generation::NEWEST.number(FIRST)]);
+    staged.put(&mut to);
+    Bytes::from(to.finish().0)
+}
+
+/// What is staged, in `bytes`.
+pub fn decode_staged(bytes: &Bytes) -> Result<Staged> {
+    let version = *bytes.first().ok_or(Error::Malformed("what is staged is empty"))?;
+    let generation = Generation::of("what is staged", version, FIRST)?;
+    read_of(generation, bytes.slice(1..), Bytes::new())
+}
+
+impl Wire for LayoutMessage {
+    fn put(&self, to: &mut Writer) {
+        match self {
+            LayoutMessage::Offer { layout } => {
+                1u8.put(to);
+                layout.put(to);
+            }
+            LayoutMessage::Request => 2u8.put(to),
+            LayoutMessage::Live { .. } | LayoutMessage::Staged { .. }
+                if to.generation() == Generation::First =>
+            {
+                // A node of the first generation has one layout and never another.
+                to.leave_out(false);
+            }
+            LayoutMessage::Live { layout } => {
+                3u8.put(to);
+                layout.put(to);
+            }
+            LayoutMessage::Staged { staged } => {
+                4u8.put(to);
+                staged.put(to);
+            }
+        }
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let tag: u8 = Wire::take(from)?;
+        match tag {
+            1 => Ok(LayoutMessage::Offer { layout: Wire::take(from)? }),
+            2 => Ok(LayoutMessage::Request),
+            3 if from.generation() > Generation::First => {
+                Ok(LayoutMessage::Live { layout: Wire::take(from)? })
+            }
+            4 if from.generation() > Generation::First => {
+                Ok(LayoutMessage::Staged { staged: Wire::take(from)? })
+            }
+            _ => Err(Error::Malformed("an unknown kind of LayoutMessage")),
+        }
+    }
+}
+
+impl Wire for Staged {
+    fn put(&self, to: &mut Writer) {
+        let wishes: Vec<(Subject, Stamped)> =
+            self.wishes().map(|(subject, stamped)| (subject.clone(), stamped.clone())).collect();
+        wishes.put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let wishes: Vec<(Subject, Stamped)> = take_all(from, WISHES_MAX)?;
+        let mut staged = Staged::default();
+        for (subject, stamped) in wishes {
+            staged.learn(subject, stamped);
+        }
+        Ok(staged)
+    }
+}
+
+table!(enum Subject { 1 Node(node), 2 Keyspace(name), 3 Wait(node) });
+table!(struct WishStamp { at, by });
+table!(struct Stamped { stamp, wish });
+table!(struct Definition { quorums, policy, level });
+table!(enum Wish {
+    1 Nothing,
+    2 Role { role, replaces, by_itself },
+    3 Removed,
+    4 Keyspace(definition),
+    5 Dropped,
+    6 Skipped(version)
+});
 table!(struct LayoutRef { version, digest });
 
 impl Wire for LayoutSet {
@@ -102,7 +197,8 @@ impl Wire for Keyspace {
 
 impl Wire for Layout {
     fn put(&self, to: &mut Writer) {
-        let LayoutParts { version, partitions, roles, keyspaces, groups } = self.parts();
+        let LayoutParts { version, partitions, roles, keyspaces, groups, .. } = self.parts();
+        let LayoutParts { previous, founding, gone, removed, last_keyspace, .. } = self.parts();
         version.put(to);
         partitions.put(to);
         if to.generation() == Generation::First {
@@ -110,6 +206,9 @@ impl Wire for Layout {
             let [Group { id: GroupId::FIRST, wanted, quorums, owners }] = &groups[..] else {
                 return to.leave_out(false);
             };
+            // It has no place for what only layouts after the first have.
+            to.leave_out(version.0 == 1 && gone.is_empty() && removed.is_empty());
+            to.leave_out(*last_keyspace == last_of(keyspaces));
             wanted.put(to);
             quorums.put(to);
             roles.put(to);
@@ -119,6 +218,10 @@ impl Wire for Layout {
         roles.put(to);
         keyspaces.put(to);
         groups.put(to);
+        (*previous, *founding).put(to);
+        gone.put(to);
+        removed.put(to);
+        last_keyspace.put(to);
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
@@ -128,15 +231,45 @@ impl Wire for Layout {
             let wanted = Wire::take(from)?;
             let quorums = Wire::take(from)?;
             let roles = Wire::take(from)?;
-            let keyspaces = Wire::take(from)?;
+            let keyspaces: Vec<Keyspace> = Wire::take(from)?;
             let owners = Wire::take(from)?;
             let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
-            LayoutParts { version, partitions, roles, keyspaces, groups }
+            LayoutParts {
+                version,
+                partitions,
+                last_keyspace: last_of(&keyspaces),
+                roles,
+                keyspaces,
+                groups,
+                previous: 0,
+                founding: 0,
+                gone: Vec::new(),
+                removed: Vec::new(),
+            }
         } else {
             let roles = Wire::take(from)?;
             let keyspaces = Wire::take(from)?;
-            LayoutParts { version, partitions, roles, keyspaces, groups: Wire::take(from)? }
+            let groups = Wire::take(from)?;
+            let (previous, founding) = Wire::take(from)?;
+            let (gone, removed) = (Wire::take(from)?, Wire::take(from)?);
+            let last_keyspace = Wire::take(from)?;
+            LayoutParts {
+                version,
+                partitions,
+                roles,
+                keyspaces,
+                groups,
+                previous,
+                founding,
+                gone,
+                removed,
+                last_keyspace,
+            }
         };
         Layout::from_parts(parts).ok_or(Error::Malformed("not a sound layout"))
     }
+}
+
+fn last_of(keyspaces: &[Keyspace]) -> KeyspaceId {
+    keyspaces.iter().map(|one| one.id).max().unwrap_or_default()
 }

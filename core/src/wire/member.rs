@@ -6,12 +6,13 @@ use sha2::Sha256;
 
 use crate::env::{Address, Wall};
 use crate::error::{Error, Result};
-use crate::id::{Life, Lsn, NodeId};
+use crate::id::{LayoutVersion, Life, Lsn, NodeId};
 use crate::layout::LayoutRef;
+use crate::layout::live::Trackers;
 use crate::wire::frame::{Wire, Writer, check_version, read, table};
 
 /// The version of datagrams.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// The length of the code at the head of a datagram.
 pub(super) const MAC_BYTES: usize = 16;
 
@@ -51,6 +52,12 @@ pub struct Endorsement {
     pub layout: LayoutRef,
     /// Whether that layout is live as far as it knows.
     pub live: bool,
+    /// The oldest layout that is live at the node; version 0 when none is.
+    pub oldest: LayoutVersion,
+    /// The digest of the cluster's first layout; 0 when no layout is live at the node.
+    pub founding: u128,
+    /// How far it is with the layouts.
+    pub trackers: Trackers,
 }
 
 /// A life that counts at the sender.
@@ -83,6 +90,8 @@ pub struct Introduction {
     pub weight: u32,
     /// Its failure domain.
     pub zone: String,
+    /// Whether it wants a role in the layout of the cluster that it meets, without anybody asking for it.
+    pub joins: bool,
 }
 
 /// A datagram as bytes, with a code that only the cluster's nodes can make.
@@ -125,8 +134,9 @@ pub(super) fn keyed(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
 table!(struct Gossip {
     cluster, me, wall, endorsed, hears, leaves, denied, earlier, began, durable, lives, others
 });
-table!(struct Endorsement { layout, live });
+table!(struct Endorsement { layout, live, oldest, founding, trackers });
+table!(struct Trackers { ack, sync, sync_ack });
 table!(struct Counted { node, life, durable });
 table!(struct Introduction {
-    node, life, name, peer_address, client_address, expect, weight, zone
+    node, life, name, peer_address, client_address, expect, weight, zone, joins
 });

@@ -58,7 +58,7 @@ impl Message {
             Message::Key(KeyMessage::Ask(_))
             | Message::Forward(ForwardMessage::Ask { .. })
             | Message::Transfer(TransferMessage::Ask { .. })
-            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+            | Message::Layout(_)
             | Message::Swim(_) => Class::Request,
         }
     }
@@ -74,7 +74,7 @@ impl Message {
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
             | Message::Transfer(TransferMessage::Answer { .. })
-            | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+            | Message::Layout(_)
             | Message::Swim(_) => None,
         }
     }
@@ -98,9 +98,9 @@ impl Message {
             Message::Key(message) => message.weight(),
             Message::Forward(message) => message.weight(),
             Message::Transfer(message) => message.weight(),
-            // Shared with whoever holds the layout.
-            Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request) => 0,
             Message::Swim(exchange) => exchange.weight(),
+            // Shared with whoever holds the layout.
+            Message::Layout(_) => 0,
         };
         size_of::<Message>() + carried
     }

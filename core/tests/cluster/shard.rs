@@ -148,11 +148,14 @@ impl Shown {
     }
 
     fn view(&self) -> View<'_> {
+        let newest = self.set.newest().unwrap_or_default().version;
         View {
             life: node_config().life,
             barred: None,
             layouts: &self.layouts,
             layout_set: &self.set,
+            reads_at: newest,
+            may_pull: true,
             members: &self.members,
             lives: &self.lives,
         }

@@ -205,6 +205,8 @@ impl Trio {
             barred: None,
             layouts: &self.layouts,
             layout_set: &self.set,
+            reads_at: self.set.newest().unwrap_or_default().version,
+            may_pull: true,
             members,
             lives,
         };

@@ -103,6 +103,10 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Layout(LayoutMessage::Request) => "LayoutRequest".to_owned(),
         Message::Swim(Exchange::Digest { .. }) => "digest of members".to_owned(),
         Message::Swim(Exchange::All { .. }) => "all members".to_owned(),
+        Message::Layout(LayoutMessage::Live { layout }) => {
+            format!("LayoutLive {}", layout.version().0)
+        }
+        Message::Layout(LayoutMessage::Staged { .. }) => "Staged".to_owned(),
     }
 }
 

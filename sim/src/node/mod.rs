@@ -338,6 +338,7 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         peer_address: world.address(node),
         client_address: world.address(node),
         seeds: if cluster.nodes == 1 { Vec::new() } else { vec![World::seed(0), World::seed(1)] },
+        joins: false,
         bootstrap_expect: cluster.nodes as usize,
         partitions: cluster.partitions,
         replicas: cluster.replicas,

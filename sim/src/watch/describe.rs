@@ -53,6 +53,10 @@ pub fn message(bytes: &Bytes) -> String {
         Message::Layout(LayoutMessage::Request) => "layout request".to_owned(),
         Message::Swim(Exchange::Digest { .. }) => "digest of members".to_owned(),
         Message::Swim(Exchange::All { known, .. }) => format!("all {} members", known.len()),
+        Message::Layout(LayoutMessage::Live { layout }) => {
+            format!("layout {} is live", layout.version().0)
+        }
+        Message::Layout(LayoutMessage::Staged { .. }) => "what is staged".to_owned(),
     }
 }
 
@@ -93,9 +97,7 @@ pub fn said(bytes: &Bytes) -> Said {
             ForwardAnswer::Done { .. } | ForwardAnswer::Refused { .. } => Said::ForwardReply,
             ForwardAnswer::Failed | ForwardAnswer::StaleLayout => Said::Other,
         },
-        Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
-        | Message::Transfer(_)
-        | Message::Swim(_) => Said::Other,
+        Message::Layout(_) | Message::Transfer(_) | Message::Swim(_) => Said::Other,
     }
 }
 
@@ -109,7 +111,7 @@ pub fn answered(bytes: &Bytes) -> Option<Life> {
         Message::Key(KeyMessage::Ask(_))
         | Message::Forward(ForwardMessage::Ask { .. })
         | Message::Transfer(TransferMessage::Ask { .. })
-        | Message::Layout(LayoutMessage::Offer { .. } | LayoutMessage::Request)
+        | Message::Layout(_)
         | Message::Swim(_) => None,
     }
 }

@@ -1,0 +1,263 @@
+//! What is wanted of the next layout, spread to all nodes, and made a layout of.
+//!
+//! A node that wants a role by itself is given one by one node only, the one of the layout's nodes that is heard and has the
+//! smallest id: it waits a second for others, so that nodes that are started together make one layout. A new node with the name of a
+//! dead one takes its place: that is how a lost disk is replaced.
+//!
+//! Invariants: what is staged is durable as any record of the node's own, and comes back from the others if it was not; it
+//! changes nothing until it is committed; a commit follows the one layout that is live, and waits while two are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::config::NodeConfig;
+use crate::engine::{Batch, Change, Engine};
+use crate::env::Mono;
+use crate::error::{Error, Result};
+use crate::id::{LayoutVersion, Life, Lsn, NodeId};
+use crate::layout::live::LiveLayout;
+use crate::layout::staged::{Staged, Subject, Wish};
+use crate::layout::{Layout, Role};
+use crate::member::membership::Membership;
+use crate::sometimes;
+use crate::step::Env;
+use crate::wire::layout::{LayoutMessage, decode_staged, encode_staged};
+use crate::wire::member::Introduction;
+use crate::wire::message::{Envelope, Message};
+
+use super::rows::Rows;
+
+/// How long the node that commits by itself waits for others that join, in milliseconds.
+const BATCH_MS: u64 = 1_000;
+/// How often all that is staged is told to one more node, in milliseconds.
+const SPREAD_MS: u64 = 10_000;
+/// The engine key of what is staged. All keys below 1 are the node's own (see `replica`).
+const STAGED_KEY: &[u8] = b"\0layout-staged";
+
+/// What is staged here.
+#[derive(Debug)]
+pub struct Staging {
+    me: NodeId,
+    life: Life,
+    staged: Arc<Staged>,
+    /// Since when somebody waits to be let in by itself.
+    asked_since: Option<Mono>,
+    next_spread: Mono,
+    turn: usize,
+}
+
+impl Staging {
+    /// Reads what an earlier life knew. What cannot be read comes back from the others.
+    pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Staging> {
+        let page = match engine.scan_from(STAGED_KEY, 1, usize::MAX) {
+            Err(Error::Disk(error)) => return Err(Error::Disk(error)),
+            page => page.map(|page| page.records).unwrap_or_default(),
+        };
+        let record = page.into_iter().find(|(key, _)| key == STAGED_KEY);
+        let staged = record.and_then(|(_, record)| decode_staged(&record.body).ok());
+        Ok(Staging {
+            me: config.id,
+            life: config.life,
+            staged: Arc::new(staged.unwrap_or_default()),
+            asked_since: None,
+            next_spread: Mono(0),
+            turn: 0,
+        })
+    }
+
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        self.staged.invariants();
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn staged(&self) -> &Staged {
+        &self.staged
+    }
+
+    /// Takes wishes on at this node, and tells the others. `false`: there is no room for them, and nothing was staged.
+    pub fn stage(
+        &mut self,
+        wishes: Vec<(Subject, Wish)>,
+        members: &Membership,
+        env: &mut impl Env,
+    ) -> Result<bool> {
+        let mut staged = Staged::clone(&self.staged);
+        let wall_ms = env.wall().0;
+        for (subject, wish) in wishes {
+            if !staged.stage(subject, wish, self.me, wall_ms) {
+                return Ok(false);
+            }
+        }
+        self.keep(staged, env.engine())?;
+        self.tell_all(members, None, env);
+        Ok(true)
+    }
+
+    /// A peer tells what is staged there. What is new here goes on to the others.
+    pub fn on_staged(
+        &mut self,
+        from: NodeId,
+        theirs: &Staged,
+        members: &Membership,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        if self.staged.lacks_some_of(theirs) {
+            let mut staged = Staged::clone(&self.staged);
+            for (subject, stamped) in theirs.wishes() {
+                staged.learn(subject.clone(), stamped.clone());
+            }
+            self.keep(staged, env.engine())?;
+            self.tell_all(members, Some(from), env);
+        } else if theirs.lacks_some_of(&self.staged) {
+            env.send(from, self.told());
+        }
+        Ok(())
+    }
+
+    /// Lets those in who ask for it, when this node is the one to do so, and tells one more node what is staged. Returns a layout to
+    /// endorse.
+    pub fn tick(
+        &mut self,
+        rows: &Rows,
+        members: &Membership,
+        env: &mut impl Env,
+    ) -> Result<Option<Arc<Layout>>> {
+        let now = env.mono();
+        if now >= self.next_spread {
+            self.next_spread = now.plus_ms(SPREAD_MS);
+            self.tell_one(members, env);
+        }
+        let durable = env.engine().durable();
+        let Some(last) = rows.last(durable).cloned() else {
+            self.asked_since = None;
+            return Ok(None);
+        };
+        let is_heard = |node: NodeId| members.is_heard(node, now);
+        let first = last.layout.roles().iter().map(|role| role.node).find(|&node| is_heard(node));
+        if first != Some(self.me) {
+            self.asked_since = None;
+            return Ok(None);
+        }
+        let asked = self.asked(&last.layout, members, now);
+        if !asked.is_empty() {
+            self.stage(asked, members, env)?;
+        }
+        let by_themselves = self.staged.by_themselves();
+        let made = last.layout.after(last.reference, &by_themselves, |node| !is_heard(node));
+        let Ok(Some(layout)) = made else {
+            self.asked_since = None;
+            return Ok(None);
+        };
+        let since = *self.asked_since.get_or_insert(now);
+        if now.ms_since(since) < BATCH_MS {
+            return Ok(None);
+        }
+        self.asked_since = None;
+        sometimes!(env, NodeJoinedByItself);
+        Ok(Some(Arc::new(layout)))
+    }
+
+    /// The layout that a commit of all that is staged would make. `Ok(None)`: there is nothing new.
+    pub fn plan(
+        &self,
+        last: &LiveLayout,
+        members: &Membership,
+        now: Mono,
+    ) -> Result<Option<Layout>, String> {
+        last.layout.after(last.reference, &self.staged, |node| !members.is_heard(node, now))
+    }
+
+    /// The layout of a single change.
+    pub fn plan_one(
+        &self,
+        last: &LiveLayout,
+        (subject, wish): (Subject, Wish),
+        members: &Membership,
+        now: Mono,
+    ) -> Result<Option<Layout>, String> {
+        let mut one = Staged::default();
+        one.stage(subject, wish, self.me, 0);
+        last.layout.after(last.reference, &one, |node| !members.is_heard(node, now))
+    }
+
+    /// Who is heard, has no role, and wants one: with the dead node of the same name, if there is one, whose place it takes.
+    fn asked(&self, layout: &Layout, members: &Membership, now: Mono) -> Vec<(Subject, Wish)> {
+        let wants = |of: &&Introduction| {
+            of.joins
+                && members.is_heard(of.node, now)
+                && !layout.has(of.node)
+                && !layout.parts().removed.contains(&of.node)
+                && !matches!(
+                    self.staged.wish(&Subject::Node(of.node)),
+                    Some(Wish::Role { .. } | Wish::Removed)
+                )
+        };
+        let mut asked: Vec<(Subject, Wish)> = Vec::new();
+        for of in members.peers().values().map(|peer| &peer.introduction).filter(wants) {
+            let same = layout.roles().iter().find(|role| role.name == of.name);
+            // Two that live have one name: people are told, and the second stays outside.
+            if same.is_some_and(|role| members.is_heard(role.node, now)) {
+                continue;
+            }
+            let is_taken = asked
+                .iter()
+                .any(|(_, wish)| matches!(wish, Wish::Role { role, .. } if role.name == of.name));
+            if !is_taken {
+                let replaces = same.map(|role| role.node);
+                let wish = Wish::Role { role: role(of), replaces, by_itself: true };
+                asked.push((Subject::Node(of.node), wish));
+            }
+        }
+        asked
+    }
+
+    fn keep(&mut self, staged: Staged, engine: &mut dyn Engine) -> Result<()> {
+        self.staged = Arc::new(staged);
+        let body = SmallVec::from_iter([encode_staged(&self.staged)]);
+        let key = Bytes::from_static(STAGED_KEY);
+        let change = Change::Put { key, head: Bytes::new(), body, delta: 0 };
+        match engine.write(&Batch { changes: [change].into_iter().collect() }) {
+            // The others have it too.
+            Err(error) if error.wrote_nothing() => Ok(()),
+            written => written.map(drop),
+        }
+    }
+
+    fn tell_all(&self, members: &Membership, but: Option<NodeId>, env: &mut impl Env) {
+        for &node in members.peers().keys().filter(|node| Some(**node) != but) {
+            env.send(node, self.told());
+        }
+    }
+
+    fn tell_one(&mut self, members: &Membership, env: &mut impl Env) {
+        if members.peers().is_empty() || self.staged.wishes().next().is_none() {
+            return;
+        }
+        self.turn = (self.turn + 1) % members.peers().len();
+        if let Some(&node) = members.peers().keys().nth(self.turn) {
+            env.send(node, self.told());
+        }
+    }
+
+    fn told(&self) -> Envelope {
+        let message = Message::Layout(LayoutMessage::Staged { staged: Arc::clone(&self.staged) });
+        Envelope { life: self.life, durable: Lsn(0), message }
+    }
+}
+
+/// The role of a node as it introduces itself.
+#[must_use]
+pub fn role(of: &Introduction) -> Role {
+    let (name, zone) = (of.name.clone(), of.zone.clone());
+    Role { node: of.node, name, weight: of.weight.max(1), zone }
+}
+
+/// The version of the layout after this one.
+#[must_use]
+pub const fn following(last: &LiveLayout) -> LayoutVersion {
+    LayoutVersion(last.reference.version.0 + 1)
+}

@@ -1,0 +1,200 @@
+//! What people, and nodes that join by themselves, want of the next layout: a map that all nodes of a cluster share, in which the
+//! last writer of each subject wins.
+//!
+//! Invariants: merging is commutative, associative and idempotent, because stamps of different wishes differ by their author;
+//! the map is bounded. A wish stays after it has come true, so that an older one of a node that was away cannot come back.
+//! What is staged changes nothing by itself: a commit makes a layout of it (`next`).
+
+use std::collections::BTreeMap;
+
+use crate::config::{KEYSPACES_MAX, NODES_MAX, REMOVED_MAX};
+use crate::id::{LayoutVersion, NodeId};
+use crate::layout::keyspace::{Level, Policy};
+use crate::layout::{Quorums, Role};
+
+/// The most wishes that are kept.
+pub const WISHES_MAX: usize = NODES_MAX + REMOVED_MAX + 2 * KEYSPACES_MAX;
+
+/// What a wish is about; there is one for each.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Subject {
+    /// A node's part in the layout.
+    Node(NodeId),
+    /// A keyspace, by its name.
+    Keyspace(String),
+    /// Whether anybody waits for a node while the layouts change.
+    Wait(NodeId),
+}
+
+/// What is wanted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Wish {
+    /// Nothing: an earlier wish is taken back.
+    Nothing,
+    /// The node has this role, perhaps in the place of another one, which loses its own.
+    Role {
+        /// The role.
+        role: Role,
+        /// The node whose place it takes.
+        replaces: Option<NodeId>,
+        /// Whether the node asks for it itself, and need not wait for anybody to commit it.
+        by_itself: bool,
+    },
+    /// The node has no role.
+    Removed,
+    /// There is such a keyspace.
+    Keyspace(Definition),
+    /// There is no such keyspace.
+    Dropped,
+    /// Nobody waits for the node while this layout comes.
+    Skipped(LayoutVersion),
+}
+
+/// How a keyspace is to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Definition {
+    /// Its n, R and W.
+    pub quorums: Quorums,
+    /// What happens to concurrent versions.
+    pub policy: Policy,
+    /// The level of requests that name none.
+    pub level: Level,
+}
+
+/// Which of two wishes about one subject counts: the later one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct WishStamp {
+    /// Above every stamp that its author had seen, and the time by its author's clock in milliseconds, if that is later.
+    pub at: u64,
+    /// The node that took it on.
+    pub by: NodeId,
+}
+
+/// A wish with its stamp.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stamped {
+    /// Its stamp.
+    pub stamp: WishStamp,
+    /// What is wanted.
+    pub wish: Wish,
+}
+
+/// All wishes.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Staged {
+    wishes: BTreeMap<Subject, Stamped>,
+}
+
+impl Staged {
+    /// What must hold between steps. Panics when it does not.
+    pub fn invariants(&self) {
+        assert!(self.wishes.len() <= WISHES_MAX, "wishes are bounded");
+    }
+
+    /// The wishes, by subject.
+    pub fn wishes(&self) -> impl Iterator<Item = (&Subject, &Stamped)> {
+        self.wishes.iter()
+    }
+
+    /// What is wanted of a subject.
+    #[must_use]
+    pub fn wish(&self, subject: &Subject) -> Option<&Wish> {
+        self.wishes.get(subject).map(|stamped| &stamped.wish)
+    }
+
+    /// Takes a wish on at this node, whose clock shows `wall_ms`. `false`: there is no room for one more subject.
+    pub fn stage(&mut self, subject: Subject, wish: Wish, by: NodeId, wall_ms: u64) -> bool {
+        let seen = self.wishes.values().map(|stamped| stamped.stamp.at).max().unwrap_or(0);
+        let stamp = WishStamp { at: wall_ms.max(seen.saturating_add(1)), by };
+        self.learn(subject, Stamped { stamp, wish })
+    }
+
+    /// Learns a wish that another node has taken on. Whether it is new here.
+    pub fn learn(&mut self, subject: Subject, stamped: Stamped) -> bool {
+        let has_room = self.wishes.len() < WISHES_MAX;
+        match self.wishes.get_mut(&subject) {
+            Some(known) if known.stamp >= stamped.stamp => false,
+            Some(known) => {
+                *known = stamped;
+                true
+            }
+            None if has_room => self.wishes.insert(subject, stamped).is_none(),
+            None => false,
+        }
+    }
+
+    /// Whether the other map has something that is new here.
+    #[must_use]
+    pub fn lacks_some_of(&self, other: &Staged) -> bool {
+        other.wishes.iter().any(|(subject, stamped)| {
+            self.wishes.get(subject).is_none_or(|known| known.stamp < stamped.stamp)
+        })
+    }
+
+    /// Only what nodes ask for themselves, and whom nobody waits for.
+    #[must_use]
+    pub fn by_themselves(&self) -> Staged {
+        let is_so = |wish: &Wish| {
+            matches!(wish, Wish::Role { by_itself: true, .. } | Wish::Skipped(_) | Wish::Nothing)
+        };
+        let wishes = self.wishes.iter().filter(|(_, stamped)| is_so(&stamped.wish));
+        Staged {
+            wishes: wishes.map(|(subject, stamped)| (subject.clone(), stamped.clone())).collect(),
+        }
+    }
+
+    /// Whether nobody waits for a node while this layout comes.
+    #[must_use]
+    pub fn skips(&self, node: NodeId, version: LayoutVersion) -> bool {
+        self.wish(&Subject::Wait(node)) == Some(&Wish::Skipped(version))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn removed(at: u64, by: u128) -> Stamped {
+        Stamped { stamp: WishStamp { at, by: NodeId(by) }, wish: Wish::Removed }
+    }
+
+    #[test]
+    fn the_last_writer_of_a_subject_wins_in_any_order() {
+        let subject = Subject::Node(NodeId(1));
+        let taken_back = Stamped { wish: Wish::Nothing, ..removed(5, 2) };
+        let both = [removed(5, 1), taken_back.clone()];
+        for order in [[0, 1], [1, 0]] {
+            let mut staged = Staged::default();
+            for at in order {
+                staged.learn(subject.clone(), both[at].clone());
+            }
+            assert_eq!(
+                staged.wish(&subject),
+                Some(&Wish::Nothing),
+                "the greater author, of one moment"
+            );
+            assert!(
+                !staged.learn(subject.clone(), both[0].clone()),
+                "an older one does not come back"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wish_of_this_node_is_above_all_that_it_has_seen_whatever_its_clock_shows() {
+        let mut staged = Staged::default();
+        staged.learn(Subject::Node(NodeId(1)), removed(1_000, 9));
+        assert!(staged.stage(Subject::Node(NodeId(1)), Wish::Nothing, NodeId(2), 7));
+        assert_eq!(staged.wish(&Subject::Node(NodeId(1))), Some(&Wish::Nothing));
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_and_no_more() {
+        let mut staged = Staged::default();
+        for node in 0..WISHES_MAX as u128 {
+            assert!(staged.learn(Subject::Node(NodeId(node)), removed(1, 1)));
+        }
+        assert!(!staged.learn(Subject::Node(NodeId(u128::MAX)), removed(1, 1)));
+        staged.invariants();
+    }
+}
