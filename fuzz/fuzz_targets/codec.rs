@@ -18,7 +18,7 @@ use rondo_core::id::{
     RequestId, SessionId, Unit,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
-use rondo_core::layout::live::LayoutSet;
+use rondo_core::layout::live::{LayoutSet, Trackers};
 use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Behind, Dot, Entry, Stamp, Version, VersionSet, VersionVector};
@@ -458,6 +458,7 @@ fn introduction(u: &mut Unstructured<'_>) -> Result<Introduction> {
         expect: u.arbitrary()?,
         weight: u.arbitrary()?,
         zone: u.arbitrary()?,
+        joins: u.arbitrary()?,
     })
 }
 
@@ -470,7 +471,17 @@ fn gossip(u: &mut Unstructured<'_>) -> Result<Gossip> {
         cluster: u.arbitrary()?,
         me: introduction(u)?,
         wall: Wall(u.arbitrary()?),
-        endorsed: Endorsement { layout: layout_ref(u)?, live: u.arbitrary()? },
+        endorsed: Endorsement {
+            layout: layout_ref(u)?,
+            live: u.arbitrary()?,
+            oldest: LayoutVersion(u.arbitrary()?),
+            founding: u.arbitrary()?,
+            trackers: Trackers {
+                ack: LayoutVersion(u.arbitrary()?),
+                sync: LayoutVersion(u.arbitrary()?),
+                sync_ack: LayoutVersion(u.arbitrary()?),
+            },
+        },
         hears: several(u, 5, |u| Ok(NodeId(u.arbitrary()?)))?,
         leaves: u.arbitrary()?,
         denied: u.arbitrary()?,
