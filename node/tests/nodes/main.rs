@@ -20,6 +20,8 @@ mod killed;
 
 mod leaving;
 
+mod growing;
+
 mod real_data;
 
 mod commands;

@@ -136,6 +136,34 @@ fn the_block_of_a_cluster_to_try_works_when_it_is_pasted_whole() {
 }
 
 #[test]
+fn the_block_of_growing_and_shrinking_works_when_it_is_pasted_whole() {
+    let script = block("Growing and shrinking");
+    let printed = eventually("free ports", || {
+        let dir = tempfile::tempdir().expect("a directory");
+        // The fifth node has a port behind the four that are free together.
+        let [http, _, peer, _] = [(); 4].map(|()| free_port());
+        let ports = format!("--detach --port {http} --peer-port {peer}");
+        let script = script.replace("--detach", &ports).replace("20s", "5s");
+        let (code, printed) = paste(dir.path(), &script);
+        run_in(dir.path(), &["dev-cluster", "stop"]);
+        if printed.contains("in use") || printed.contains("another program has") {
+            return None;
+        }
+        assert_eq!(code, Some(0), "{printed}");
+        Some(printed)
+    });
+    for said in [
+        "A cluster of 3 nodes is ready.",
+        "added node-4 and node-5; all data is where it belongs\nHealth: 5 nodes, 5 alive, 0 dead",
+        "removed node-1; the others have its data",
+        "world\nHealth: 4 nodes, 4 alive, 0 dead (100.0% availability)",
+        "stopped 4 nodes",
+    ] {
+        assert!(printed.contains(said), "{said}: {printed}");
+    }
+}
+
+#[test]
 fn the_block_that_builds_ends_with_the_version() {
     let dir = tempfile::tempdir().expect("a directory");
     let (code, printed) = paste(dir.path(), &block("Build it"));

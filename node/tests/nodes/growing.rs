@@ -1,0 +1,134 @@
+//! Clusters of real processes that get nodes and lose nodes while they hold data.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Answer, Node, ask, eventually, run};
+
+/// How many keys there are before anything changes.
+const KEYS: usize = 2_000;
+/// By then a change must be over, on a machine that has nothing else to do.
+const SETTLED_WITHIN: Duration = Duration::from_secs(20);
+
+fn put(node: &Node, number: usize) {
+    let target = format!("/v1/kv/default/k{number}");
+    assert_eq!(node.put(&target, format!("v{number}").as_bytes()).status, 204, "{target}");
+}
+
+/// Reads all keys through a node.
+fn has_all(node: &Node, level: &str) {
+    for number in 0..KEYS {
+        let read = node.get(&format!("/v1/kv/default/k{number}?consistency={level}"));
+        assert_eq!(read.text(), format!("v{number}"), "k{number} at {level}\n{}", node.log());
+    }
+}
+
+/// Starts a node that meets another one.
+fn joins(dir: &Path, name: &str, seed: &Node, flags: &[&str]) -> Node {
+    let seed = format!("127.0.0.1:{}", seed.port);
+    Node::start(dir, name, &[&["--seeds", &seed], flags].concat())
+}
+
+/// Whether a node says that the layout has so many nodes and that the cluster is settled.
+fn is_settled(node: &Node, count: usize) -> bool {
+    let cluster = node.get("/v1/cluster").json();
+    cluster["settled"] == true && cluster["layout"]["nodes"] == count
+}
+
+fn wait_settled(nodes: &[&Node], count: usize) {
+    eventually(&format!("{count} nodes, settled"), || {
+        nodes.iter().all(|node| is_settled(node, count)).then_some(())
+    });
+}
+
+fn servers(nodes: &[&Node]) -> String {
+    let list: Vec<String> = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
+    list.join(",")
+}
+
+#[test]
+fn a_node_alone_becomes_three_full_copies_and_one_of_them_leaves() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = Node::start(dir.path(), "n1", &[]);
+    first.wait_ready();
+    (0..KEYS).for_each(|number| put(&first, number));
+    let began = Instant::now();
+    let second = joins(dir.path(), "n2", &first, &[]);
+    let third = joins(dir.path(), "n3", &first, &[]);
+    let all = [&first, &second, &third];
+    wait_settled(&all, 3);
+    let took = began.elapsed();
+    assert!(took < SETTLED_WITHIN, "settled after {took:?}");
+    for node in all {
+        assert_eq!(node.get("/v1/storage").json()["keys"], KEYS, "a full copy");
+    }
+    has_all(&third, "all");
+
+    let left = run(&["cluster", "leave", "n1", "--commit", "--wait", "-s", &servers(&[&second])]);
+    assert_eq!(left.code, Some(0), "{}", left.stderr);
+    let stay = [&second, &third];
+    wait_settled(&stay, 2);
+    // It passes requests on as long as it runs.
+    put(&first, 0);
+    first.signal("-TERM");
+    first.wait();
+    stay.iter().for_each(|node| has_all(node, "quorum"));
+    let status = run(&["status", "-s", &servers(&stay)]);
+    assert!(status.stdout.starts_with("Health: 2 nodes, 2 alive, 0 dead"), "{}", status.stdout);
+}
+
+#[test]
+fn a_node_of_the_same_name_with_an_empty_directory_becomes_a_full_copy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = Node::start(dir.path(), "n1", &[]);
+    first.wait_ready();
+    let second = joins(dir.path(), "n2", &first, &[]);
+    let third = joins(dir.path(), "n3", &first, &[]);
+    wait_settled(&[&first, &second, &third], 3);
+    (0..KEYS).for_each(|number| put(&second, number));
+    third.kill();
+    std::fs::remove_dir_all(dir.path().join("n3")).expect("its disk is lost");
+    let third = joins(dir.path(), "n3", &first, &[]);
+    let has_it_all = |node: &Node| node.get("/v1/storage").json()["keys"] == KEYS;
+    eventually(&format!("a full copy\n{}", third.log()), || {
+        (is_settled(&third, 3) && has_it_all(&third)).then_some(())
+    });
+    has_all(&third, "all");
+}
+
+#[test]
+fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = Node::start(dir.path(), "n1", &[]);
+    first.wait_ready();
+    let second = joins(dir.path(), "n2", &first, &["--join", "manual"]);
+    let at = servers(&[&first]);
+    let command = |words: &[&str]| {
+        let ended = run(&[words, &["-s", &at]].concat());
+        assert_eq!(ended.code, Some(0), "{words:?}: {}", ended.stderr);
+        ended.stdout
+    };
+    eventually("n2 is known", || command(&["status"]).contains("n2").then_some(()));
+    assert!(command(&["cluster", "join", "n2"]).contains("n2 joins"));
+    let plan = command(&["cluster", "plan"]);
+    assert!(plan.contains("Layout 2 would have these changes:\n  n2 joins"), "{plan}");
+    assert_eq!(first.get("/v1/ring").json()["nodes"].as_array().map(Vec::len), Some(1));
+    let done = command(&["cluster", "commit", "--wait"]);
+    assert_eq!(done, "layout 2 is live, and all data is where it belongs\n");
+    wait_settled(&[&first, &second], 2);
+
+    command(&["keyspace", "create", "carts", "-n", "1", "-r", "1", "-w", "1"]);
+    assert!(command(&["keyspace", "list"]).contains("carts"));
+    let in_carts = |node: &Node| -> Answer { node.get("/v1/kv/carts/mine") };
+    eventually("both know the keyspace", || {
+        let stored = second.put("/v1/kv/carts/mine", b"bread").status == 204;
+        (stored && in_carts(&first).body == b"bread").then_some(())
+    });
+    assert_eq!(first.get("/v1/kv/default/mine").status, 404, "another keyspace, another key");
+    wait_settled(&[&first, &second], 2);
+    command(&["keyspace", "drop", "carts"]);
+    eventually("it is gone", || {
+        let gone = ask(first.port, "GET /v1/kv/carts/mine", &[], b"").ok()?;
+        (gone.status == 404 && gone.text().contains("there is no keyspace")).then_some(())
+    });
+}
