@@ -37,8 +37,10 @@ pub struct Status {
     pub troubles: Vec<String>,
     /// Keys whose records cannot be read here, as far as they have been met.
     pub damaged_keys: u64,
-    /// The live layout.
+    /// The newest live layout.
     pub layout: Option<LayoutStatus>,
+    /// How far this node is with what changes.
+    pub change: ChangeStatus,
     /// Every node known, this one included, sorted by name.
     pub members: Vec<MemberStatus>,
     /// Which partitions can be served, of those of the live layout.
@@ -60,7 +62,32 @@ pub struct Status {
     pub clock_ahead_ms: i64,
 }
 
-/// The live layout.
+/// How far a node is with changes of layouts.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ChangeStatus {
+    /// The versions of the layouts that are live, the oldest first; two while one takes the place of the other.
+    pub live: Vec<u64>,
+    /// A layout that this node has endorsed and that is not live yet.
+    pub proposed: Option<u64>,
+    /// Changes that are staged and in no live layout.
+    pub staged: u64,
+    /// Who is waited for and for what, for people, while two layouts are live.
+    pub waits: Option<String>,
+    /// Units (partitions of groups) that this node owns under the newest live layout.
+    pub units: u64,
+    /// Units of which it may lack something: they count in nothing yet.
+    pub partial: u64,
+}
+
+impl ChangeStatus {
+    /// Whether one layout is live, nothing else is wanted or proposed, and this node has all that it owns.
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.live.len() == 1 && self.proposed.is_none() && self.staged == 0 && self.partial == 0
+    }
+}
+
+/// The newest live layout.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayoutStatus {
     /// Its version.
@@ -181,8 +208,11 @@ pub struct MemberStatus {
     pub durable: Option<u64>,
     /// Whether it is this node.
     pub me: bool,
-    /// Whether it has a role in the live layout.
+    /// Whether it has a role in the newest live layout.
     pub in_layout: bool,
+    /// `member`; `joining` or `leaving` while another layout takes the place of the one before; `outside` when it has no role, and
+    /// passes requests on.
+    pub role: &'static str,
 }
 
 /// What was done since start. Latencies are sums, in microseconds, over the requests that ended.

@@ -134,7 +134,7 @@ impl Node {
         })
     }
 
-    fn changes(&self) -> Vec<Change> {
+    pub(super) fn changes(&self) -> Vec<Change> {
         self.open().filter_map(|(subject, wish)| self.shown_wish(subject, wish)).collect()
     }
 

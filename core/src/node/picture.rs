@@ -6,6 +6,8 @@
 //! ready before all partitions have one: it may not have met the others yet, who serve them meanwhile, and whoever
 //! restarts nodes one after another waits for it.
 
+use std::collections::BTreeMap;
+
 use super::Node;
 use super::cluster::Unheard;
 use crate::config::MEETING_MS_MAX;
@@ -13,7 +15,7 @@ use crate::engine::Engine;
 use crate::env::Mono;
 use crate::id::NodeId;
 use crate::layout::{Layout, Quorums};
-use crate::status::{Counters, LayoutStatus, MemberStatus, Served, Status};
+use crate::status::{ChangeStatus, Counters, LayoutStatus, MemberStatus, Served, Status};
 
 impl Node {
     /// A picture of this node, for people.
@@ -24,7 +26,6 @@ impl Node {
         let reached = |node| self.cluster.members.is_alive(node, now);
         let served = layout.map(|layout| Served::new(layout, reached));
         let mut troubles = self.shard.troubles(engine);
-        troubles.extend(self.cluster.waits_for_others());
         if let (Some(layout), Some(served)) = (layout, served) {
             let meets = now.ms_since(self.started) < MEETING_MS_MAX;
             match lacking(served) {
@@ -62,6 +63,7 @@ impl Node {
                 .live()
                 .last()
                 .map(|live| LayoutStatus::new(&live.layout, live.reference)),
+            change: self.change_status(),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,
@@ -82,29 +84,79 @@ impl Node {
         Counters { stale_layouts, lives_refused, malformed, ..self.shard.counters() }
     }
 
+    fn change_status(&self) -> ChangeStatus {
+        let rows = &self.cluster.rows;
+        let owns = |layout: &Layout| {
+            layout.units().filter(|&unit| layout.is_primary(self.cluster.me, unit)).count() as u64
+        };
+        ChangeStatus {
+            live: rows.live().iter().map(|live| live.reference.version.0).collect(),
+            proposed: rows.proposed().map(|one| one.reference.version.0),
+            staged: self.changes().len() as u64,
+            waits: self.cluster.waits_for_others(),
+            units: rows.newest().map_or(0, owns),
+            partial: self.shard.partial_units(),
+        }
+    }
+
     fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {
-        let peers = self.cluster.members.peers().values();
-        let heard = peers.map(|peer| (&peer.introduction, peer.heard));
-        let all = heard.chain([(self.cluster.members.me(), Some(now))]);
-        let mut members: Vec<MemberStatus> = all
-            .map(|(introduction, heard)| MemberStatus {
-                node: introduction.node.to_string(),
-                name: introduction.name.clone(),
-                peer_address: introduction.peer_address.0.clone(),
-                client_address: introduction.client_address.0.clone(),
-                state: self.detection.state(introduction.node, &self.cluster.members, now),
+        let members = &self.cluster.members;
+        let heard = members.peers().values().map(|peer| (&peer.introduction, peer.heard));
+        let all = heard.chain([(members.me(), Some(now))]);
+        let mut statuses: Vec<MemberStatus> = all
+            .map(|(of, heard)| MemberStatus {
+                node: of.node.to_string(),
+                name: of.name.clone(),
+                peer_address: of.peer_address.0.clone(),
+                client_address: of.client_address.0.clone(),
+                state: self.detection.state(of.node, members, now),
                 last_heard_ms: heard.map(|heard| now.ms_since(heard)),
-                durable: self.cluster.lives.counted(introduction.node).map(|told| told.durable.0),
-                me: introduction.node == self.cluster.me,
-                in_layout: self
-                    .cluster
-                    .rows
-                    .newest()
-                    .is_some_and(|layout| layout.has(introduction.node)),
+                durable: self.cluster.lives.counted(of.node).map(|told| told.durable.0),
+                me: of.node == self.cluster.me,
+                in_layout: self.cluster.rows.newest().is_some_and(|layout| layout.has(of.node)),
+                role: self.part(of.node),
             })
             .collect();
-        members.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
-        members
+        statuses.extend(self.unmet());
+        statuses.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
+        statuses
+    }
+
+    /// Nodes of the layouts of whom this one has not heard anything since it started.
+    fn unmet(&self) -> impl Iterator<Item = MemberStatus> {
+        let mut unmet: BTreeMap<NodeId, &str> = BTreeMap::new();
+        for role in self.cluster.rows.live().iter().flat_map(|live| live.layout.roles()) {
+            let is_met = self.cluster.members.peers().contains_key(&role.node);
+            if !is_met && role.node != self.cluster.me {
+                unmet.insert(role.node, &role.name);
+            }
+        }
+        unmet.into_iter().map(|(node, name)| MemberStatus {
+            node: node.to_string(),
+            name: name.to_owned(),
+            peer_address: String::new(),
+            client_address: String::new(),
+            state: "dead",
+            last_heard_ms: None,
+            durable: None,
+            me: false,
+            in_layout: self.cluster.rows.newest().is_some_and(|layout| layout.has(node)),
+            role: self.part(node),
+        })
+    }
+
+    /// What a node is in the live layouts, in a word.
+    fn part(&self, node: NodeId) -> &'static str {
+        let live = self.cluster.rows.live();
+        let (Some(oldest), Some(newest)) = (live.first(), live.last()) else {
+            return "outside";
+        };
+        match (oldest.layout.has(node), newest.layout.has(node)) {
+            (true, true) => "member",
+            (false, true) => "joining",
+            (true, false) => "leaving",
+            (false, false) => "outside",
+        }
     }
 }
 

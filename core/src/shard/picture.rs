@@ -28,6 +28,12 @@ impl Shard {
         self.replica.keys(stats)
     }
 
+    /// Units of which it may lack something.
+    #[must_use]
+    pub fn partial_units(&self) -> u64 {
+        self.transfers.units.partial().count() as u64
+    }
+
     /// Keys whose records cannot be read, as far as they have been met.
     #[must_use]
     pub fn damaged_keys(&self) -> u64 {

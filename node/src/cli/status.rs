@@ -147,7 +147,7 @@ fn availability(ring: &Value, nodes: &[Value]) -> Value {
 fn show(all: &Value) -> String {
     let none = Vec::new();
     let nodes = all["nodes"].as_array().unwrap_or(&none);
-    let mut who = table(&["NODE", "STATE", ">LAST SEEN", "REACHED", "CLIENTS", "PEERS", "LAYOUT"]);
+    let mut who = table(&["NODE", "STATE", ">LAST SEEN", "REACHED", "CLIENTS", "PEERS", "ROLE"]);
     let mut what = table(&[
         "NODE",
         ">REQUESTS",
@@ -203,6 +203,7 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
         notes.push(format!("Degraded: {lack} of {partitions} without one of the replicas"));
     }
     let asked = &all["cluster"];
+    notes.extend(changes(&asked["change"]));
     let waiting = |name: &str, status: &Value, notes: &mut Vec<String>| {
         let reasons = status["waiting"].as_array().into_iter().flatten().filter_map(Value::as_str);
         notes.extend(reasons.map(|reason| format!("Not ready: {name}: {reason}")));
@@ -216,10 +217,39 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
         waiting(&name, &node["status"], &mut notes);
         notes.extend(listed(&node["status"]["troubles"], &format!("Trouble: {name}")));
         notes.extend(listed(&node["status"]["notes"], &format!("Note: {name}")));
+        notes.extend(partial(&name, &node["status"]["change"]));
         notes.extend(deaf_to(&name, &node["status"]));
         notes.extend(clock(&name, &node["status"]));
     }
     notes
+}
+
+/// What of the cluster is changing, as the node sees it that was asked.
+fn changes(change: &Value) -> Vec<String> {
+    let mut lines = Vec::new();
+    let live: Vec<String> =
+        change["live"].as_array().into_iter().flatten().map(Value::to_string).collect();
+    if live.len() > 1 {
+        let waits = change["waits"].as_str().unwrap_or("nobody is waited for");
+        lines.push(format!("Changing: layouts {} are live; {waits}", live.join(" and ")));
+    }
+    if let Some(proposed) = change["proposed"].as_u64() {
+        let too_few = "too few nodes have endorsed it yet";
+        lines.push(format!("Proposed: layout {proposed} is not live: {too_few}"));
+    }
+    let staged = change["staged"].as_u64().unwrap_or_default();
+    if staged > 0 {
+        let staged = count(staged, "change");
+        lines.push(format!("Staged: {staged}; `rondo cluster plan` shows what would move"));
+    }
+    lines
+}
+
+/// That a node has not all that it owns.
+fn partial(name: &str, change: &Value) -> Option<String> {
+    let partial = change["partial"].as_u64().filter(|partial| *partial > 0)?;
+    let all = change["units"].as_u64().unwrap_or_default().max(partial);
+    Some(format!("Moving: {name} still lacks {partial} of the {all} partitions that it owns"))
 }
 
 /// The lines of a list, each behind these words.
@@ -284,8 +314,17 @@ fn who_row(node: &Value) -> [String; 7] {
         reached.to_owned(),
         text_of(&member["client_address"]),
         text_of(&member["peer_address"]),
-        if member["in_layout"] == true { "in" } else { "out" }.to_owned(),
+        role(member),
     ]
+}
+
+/// What a node is in the layouts that are live. `member` is said by nodes that know of layouts at all.
+fn role(member: &Value) -> String {
+    match (member["role"].as_str(), member["in_layout"] == true) {
+        (Some(role), _) => role.to_owned(),
+        (None, true) => "member".to_owned(),
+        (None, false) => "outside".to_owned(),
+    }
 }
 
 fn what_row(member: &Value, status: &Value) -> Vec<String> {
@@ -402,6 +441,29 @@ mod tests {
                 "Unavailable: 1 partition of 3 cannot be read and written at quorum",
             ]
         );
+    }
+
+    #[test]
+    fn a_change_is_told_while_it_goes_on() {
+        let change = json!({
+            "live": [3, 4], "proposed": null, "staged": 1, "units": 2, "partial": 0,
+            "waits": "layout 4 waits for delta to have the keys that they own",
+        });
+        let with = |name: &str, role: &str, partial: u64| {
+            let change = json!({ "units": 2, "partial": partial });
+            let mut node = node(name, "alive", json!({ "ready": true, "change": change }));
+            node["member"]["role"] = json!(role);
+            node["member"]["in_layout"] = json!(role != "leaving");
+            node
+        };
+        let nodes = vec![
+            with("alpha", "leaving", 0),
+            with("beta", "member", 0),
+            with("gamma", "member", 0),
+            with("delta", "joining", 1),
+        ];
+        let ring = ring(&["beta", "gamma", "delta"]);
+        insta::assert_snapshot!(shown(&ring, nodes, json!({ "change": change })));
     }
 
     #[test]

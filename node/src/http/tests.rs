@@ -18,7 +18,9 @@ use rondo_core::id::{ActorId, NodeId};
 use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::keyspace::{Level, Policy};
 use rondo_core::layout::{Quorums, Role};
-use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status};
+use rondo_core::status::{
+    ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status,
+};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Stamp, VersionVector};
 use rondo_core::version::hlc::Hlc;
@@ -144,6 +146,7 @@ fn member(name: &str, number: u16, state: &'static str) -> MemberStatus {
         durable: None,
         me: number == 1,
         in_layout: true,
+        role: "member",
     }
 }
 
@@ -179,6 +182,7 @@ fn fake_status() -> Status {
             owners: vec![vec![0, 1], vec![1, 0], vec![0, 1], vec![1, 0]],
             keyspaces: vec!["default".to_owned()],
         }),
+        change: ChangeStatus { live: vec![1], units: 4, ..ChangeStatus::default() },
         members: vec![member("alpha", 1, "alive"), member("beta", 2, "dead")],
         served: Some(Served { partitions: 4, quorum: 0, whole: 0 }),
         keys: 7,

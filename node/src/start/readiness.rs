@@ -103,7 +103,9 @@ fn away(status: &Status) -> String {
 mod tests {
     use rondo_core::engine::EngineStats;
     use rondo_core::layout::Quorums;
-    use rondo_core::status::{Counters, LayoutStatus, MemberStatus, MemoryStatus, Served};
+    use rondo_core::status::{
+        ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served,
+    };
 
     use super::*;
 
@@ -119,6 +121,7 @@ mod tests {
             durable: None,
             me: false,
             in_layout: true,
+            role: "member",
         };
         Status {
             barred: None,
@@ -143,6 +146,7 @@ mod tests {
                 owners: Vec::new(),
                 keyspaces: Vec::new(),
             }),
+            change: ChangeStatus::default(),
             members: alive.iter().map(member).collect(),
             served: Some(Served { partitions: 8, quorum, whole: 0 }),
             keys: 0,

