@@ -41,6 +41,8 @@ pub struct Status {
     pub layout: Option<LayoutStatus>,
     /// How far this node is with what changes.
     pub change: ChangeStatus,
+    /// What it takes from others, and what goes to them.
+    pub transfers: TransferStatus,
     /// Every node known, this one included, sorted by name.
     pub members: Vec<MemberStatus>,
     /// Which partitions can be served, of those of the live layout.
@@ -85,6 +87,43 @@ impl ChangeStatus {
     pub const fn is_settled(&self) -> bool {
         self.live.len() == 1 && self.proposed.is_none() && self.staged == 0 && self.partial == 0
     }
+}
+
+/// The most units of a picture that are told one by one.
+pub const TAKING_SHOWN_MAX: usize = 16;
+
+/// What a node takes from others, and what of it goes to others.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct TransferStatus {
+    /// Units that it takes now, or cannot take, at most `TAKING_SHOWN_MAX` of them.
+    pub taking: Vec<TakingStatus>,
+    /// Units that have become whole since it started.
+    pub taken_units: u64,
+    /// Keys whose states were merged since then.
+    pub taken_keys: u64,
+    /// Their bytes.
+    pub taken_bytes: u64,
+    /// Units that it does not own any more and may have something of.
+    pub leaving_units: u64,
+    /// Keys of such units that their owners have and that were deleted here, since it started.
+    pub left_keys: u64,
+}
+
+/// A unit that a node takes.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TakingStatus {
+    /// The group of keyspaces.
+    pub group: u16,
+    /// The partition.
+    pub partition: u16,
+    /// The name of the node that it is taken from now; `None`: it waits for its turn.
+    pub from: Option<String>,
+    /// Nodes that all of it has been taken from.
+    pub done: usize,
+    /// Nodes that all of it must be taken from.
+    pub needed: usize,
+    /// Why it does not go on, if it does not.
+    pub trouble: Option<&'static str>,
 }
 
 /// The newest live layout.

@@ -1,8 +1,11 @@
 //! What a shard says of itself for the picture of its node.
 
 use super::Shard;
+use super::transferring::Transfers;
 use crate::engine::{Engine, EngineStats};
-use crate::status::{Counters, MemoryStatus};
+use crate::id::NodeId;
+use crate::status::{Counters, MemoryStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus};
+use crate::transfer::receiver::Trouble;
 
 impl Shard {
     /// How many requests are in flight.
@@ -32,6 +35,33 @@ impl Shard {
     #[must_use]
     pub fn partial_units(&self) -> u64 {
         self.transfers.units.partial().count() as u64
+    }
+
+    /// What is taken from others, and what goes to them. `name` says what people call a node.
+    #[must_use]
+    pub fn transfers(&self, name: impl Fn(NodeId) -> String) -> TransferStatus {
+        let Transfers { units, receiver, leaving, .. } = &self.transfers;
+        let taking = units.partial().map(|(unit, partial)| {
+            let (from, trouble) = receiver.stands(unit);
+            TakingStatus {
+                group: unit.group.0,
+                partition: unit.partition.0,
+                from: from.map(&name),
+                done: partial.done(),
+                needed: partial.needed,
+                trouble: trouble.map(in_words),
+            }
+        });
+        let moves = |one: &TakingStatus| one.from.is_some() || one.trouble.is_some();
+        let (taken, left) = (receiver.taken(), leaving.progress());
+        TransferStatus {
+            taking: taking.filter(moves).take(TAKING_SHOWN_MAX).collect(),
+            taken_units: taken.units,
+            taken_keys: taken.keys,
+            taken_bytes: taken.bytes,
+            leaving_units: left.units,
+            left_keys: left.keys,
+        }
     }
 
     /// Keys whose records cannot be read, as far as they have been met.
@@ -71,5 +101,16 @@ impl Shard {
             );
         }
         troubles
+    }
+}
+
+/// Why a transfer does not go on.
+const fn in_words(trouble: Trouble) -> &'static str {
+    match trouble {
+        Trouble::Silent => "it does not answer",
+        Trouble::NotYet => "it still has requests in flight under the older layout",
+        Trouble::Unreadable => "it cannot read a record",
+        Trouble::Refused => "it has other layouts, or not all of the partition itself",
+        Trouble::NotStored => "there is no room here to store what it has",
     }
 }

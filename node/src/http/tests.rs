@@ -19,7 +19,8 @@ use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::keyspace::{Level, Policy};
 use rondo_core::layout::{Quorums, Role};
 use rondo_core::status::{
-    ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status,
+    ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status, TakingStatus,
+    TransferStatus,
 };
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Stamp, VersionVector};
@@ -183,6 +184,20 @@ fn fake_status() -> Status {
             keyspaces: vec!["default".to_owned()],
         }),
         change: ChangeStatus { live: vec![1], units: 4, ..ChangeStatus::default() },
+        transfers: TransferStatus {
+            taking: vec![TakingStatus {
+                group: 0,
+                partition: 3,
+                from: Some("beta".to_owned()),
+                done: 0,
+                needed: 1,
+                trouble: Some("it does not answer"),
+            }],
+            taken_units: 3,
+            taken_keys: 7,
+            taken_bytes: 900,
+            ..TransferStatus::default()
+        },
         members: vec![member("alpha", 1, "alive"), member("beta", 2, "dead")],
         served: Some(Served { partitions: 4, quorum: 0, whole: 0 }),
         keys: 7,
@@ -596,6 +611,7 @@ async fn operators_stage_plan_and_commit() {
     session.say("POST /v1/cluster/commit", &[], "").await;
     session.say("POST /v1/cluster/layout/skip-dead", &[], r#"{"node":"beta"}"#).await;
     session.get("/v1/cluster/members").await;
+    session.get("/v1/transfers").await;
     session.get("/v1/keyspaces").await;
     session.get("/v1/keyspaces/default").await;
     session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":3,"r":2,"w":2,"level":"all"}"#).await;

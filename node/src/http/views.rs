@@ -29,6 +29,8 @@ pub enum View {
     Cluster,
     /// `/v1/cluster/members`.
     Members,
+    /// `/v1/transfers`.
+    Transfers,
     /// `/v1/ring`.
     Ring,
     /// `/v1/storage`.
@@ -74,6 +76,12 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
         View::Health => health(front, &status),
         View::Status => whole(front, &status),
         View::Cluster => cluster(&status),
+        View::Transfers => json!({
+            "node": status.node,
+            "name": status.name,
+            "change": status.change,
+            "transfers": status.transfers,
+        }),
         View::Members => json!({ "members": status.members }),
         View::Ring => return ring::show(status.layout),
         View::Storage => {

@@ -104,7 +104,7 @@ mod tests {
     use rondo_core::engine::EngineStats;
     use rondo_core::layout::Quorums;
     use rondo_core::status::{
-        ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served,
+        ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, TransferStatus,
     };
 
     use super::*;
@@ -147,6 +147,7 @@ mod tests {
                 keyspaces: Vec::new(),
             }),
             change: ChangeStatus::default(),
+            transfers: TransferStatus::default(),
             members: alive.iter().map(member).collect(),
             served: Some(Served { partitions: 8, quorum, whole: 0 }),
             keys: 0,

@@ -35,7 +35,9 @@ pub async fn take_place(old: String, front: Arc<Front>) {
     while let Ok(status) = front.status().await {
         let roles = status.layout.as_ref().map(|layout| &layout.roles[..]);
         let is_alive = |node: &str| {
-            status.members.iter().any(|member| member.node == node && member.state == "alive")
+            // Who is only suspected, or restarts, may come back.
+            let is_gone = |state: &str| matches!(state, "dead" | "left");
+            status.members.iter().any(|member| member.node == node && !is_gone(member.state))
         };
         let line = match next((&status.node, status.uptime_ms), roles, &old, is_alive) {
             Next::Wait => String::new(),
