@@ -15,6 +15,8 @@ pub mod cluster;
 
 pub mod keyspace;
 
+pub mod transfers;
+
 pub mod config;
 
 pub mod bench;
@@ -63,6 +65,8 @@ enum Command {
     /// Grow, shrink and mend the cluster
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Show which data moves, and how far it is
+    Transfers(transfers::Transfers),
     /// Make, list and drop keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
@@ -152,6 +156,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Status(command)) => block_on(status::run(command)),
         Some(Command::Ring(command)) => block_on(ring::run(command)),
         Some(Command::Cluster(command)) => block_on(cluster::run(command)),
+        Some(Command::Transfers(command)) => block_on(transfers::run(command)),
         Some(Command::Keyspace(command)) => block_on(keyspace::run(command)),
         Some(Command::Bench(command)) => block_on(bench::run(command)),
         Some(Command::Config(command)) => config::run(command),
