@@ -59,6 +59,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
             dead_ms: 500,
             zones: Vec::new(),
             weights: Vec::new(),
+            later: Vec::new(),
             memory_mib: 512,
         },
         links: Links {

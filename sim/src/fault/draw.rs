@@ -34,6 +34,8 @@ pub struct Entry {
     pub apart: Option<u8>,
     /// Whether it takes longer than a scenario that is made already has time for.
     pub is_long: bool,
+    /// Whether it is drawn only with a load that makes room for it.
+    pub by_load: bool,
     /// What it is aimed at.
     pub aim: Aim,
 }
@@ -73,7 +75,8 @@ impl Entry {
     pub const fn new(family: &'static str, name: &'static str, what: &'static str) -> Entry {
         let aim = Aim::Work { percent: 0 };
         let (nodes_min, ends_a_process, apart, is_long) = (1, false, None, false);
-        Entry { family, name, what, nodes_min, ends_a_process, apart, is_long, aim }
+        let by_load = false;
+        Entry { family, name, what, nodes_min, ends_a_process, apart, is_long, by_load, aim }
     }
 
     pub(super) const fn nodes(self, nodes_min: u32) -> Entry {
@@ -91,6 +94,10 @@ impl Entry {
 
     pub(super) const fn long(self) -> Entry {
         Entry { is_long: true, ..self }
+    }
+
+    pub(super) const fn by_load(self) -> Entry {
+        Entry { by_load: true, ..self }
     }
 
     pub(super) const fn aimed(self, percent: u64) -> Entry {

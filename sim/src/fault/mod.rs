@@ -24,6 +24,8 @@ pub mod directories;
 
 pub mod clocks;
 
+pub mod membership;
+
 mod stage;
 
 mod simpler;
@@ -93,6 +95,7 @@ families! {
     disks: SlowDisk at node, StallDisk at node, DiskError at node;
     directories: Directory at node;
     clocks: Jump at node, Steps at node, Freeze at node, Drift at node;
+    membership: Join at node, Replace at node, Reuse at node, Order at node;
 }
 
 /// What has to be known of a fault's value. Times are in milliseconds.
@@ -294,6 +297,6 @@ mod tests {
                 assert_eq!(serde_json::from_value::<Fault>(saved).expect("it reads back"), made);
             }
         }
-        assert_eq!(kinds.len(), 19, "each kind is drawn: {kinds:?}");
+        assert_eq!(kinds.len(), 23, "each kind is drawn: {kinds:?}");
     }
 }

@@ -8,6 +8,7 @@ use rondo_engines::mem_disk::MemDisk;
 use super::directories::{Replacement, Step};
 use super::disks::Failure;
 use super::links::Mischief;
+use super::membership::Wanted;
 use super::power::Fate;
 
 /// The world, for the fault whose turn it is. Times are in milliseconds.
@@ -50,6 +51,17 @@ pub trait Stage {
     fn slow_cpu(&mut self, node: u32, by_us: u64);
     /// A node that is down has another address from now on.
     fn give_address(&mut self, node: u32);
+
+    /// A node that comes later is there from now on, and starts as the last thing of this turn; not when it has been there.
+    fn come(&mut self, node: u32);
+    /// A node ends, and never starts again.
+    fn go_for_good(&mut self, node: u32);
+    /// An operator asks a node for a change.
+    fn order(&mut self, node: u32, what: Wanted);
+    /// Whether a node has said of a change that this fault has asked for that it is on its way.
+    fn is_done(&self, what: Wanted) -> bool;
+    /// The node that stands so many places behind this one, counted round.
+    fn next_to(&self, node: u32, places: u32) -> u32;
 
     /// A node's power goes.
     fn lose_power(&mut self, node: u32, fate: Fate);

@@ -53,12 +53,17 @@ pub(super) fn apart(rng: &mut Rng, room: &Room) -> Option<Fault> {
 }
 
 fn possible(room: &Room) -> Vec<&'static Entry> {
-    fault::entries().filter(|entry| entry.apart.is_none() && entry.is_possible(room)).collect()
+    usual().filter(|entry| entry.apart.is_none() && entry.is_possible(room)).collect()
+}
+
+/// What a scenario may have that was not made for it.
+fn usual() -> impl Iterator<Item = &'static Entry> {
+    fault::entries().filter(|entry| !entry.by_load)
 }
 
 /// Some families, and of each some kinds.
 fn swarm(rng: &mut Rng, room: &Room) -> Vec<&'static Entry> {
-    let mut families: Vec<&str> = fault::entries().map(|entry| entry.family).collect();
+    let mut families: Vec<&str> = usual().map(|entry| entry.family).collect();
     families.dedup();
     families.retain(|_| rng.percent(55));
     let chosen = possible(room).into_iter().filter(|entry| families.contains(&entry.family));

@@ -6,7 +6,7 @@
 use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
-use crate::generator::outside;
+use crate::generator::{outside, reshaped};
 use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 
@@ -14,7 +14,7 @@ use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 9] = [
+const LOADS: [(&str, Load); 10] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -24,6 +24,7 @@ const LOADS: [(&str, Load); 9] = [
     ("huge values", (3, huge_values)),
     ("many siblings", (4, many_siblings)),
     ("impatient clients", (8, impatient)),
+    ("reshaped clusters", (0, reshaped::reshaped)),
 ];
 
 /// Puts on a scenario what its seed gives it.

@@ -8,6 +8,8 @@
 
 mod faults;
 
+mod reshaped;
+
 mod loads;
 
 mod mutation;
@@ -176,6 +178,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         zones: Vec::new(),
         weights: Vec::new(),
         memory_mib: MEMORY_MIB_USUAL,
+        later: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What nodes did and held, as those who watch them saw it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rondo_core::id::RequestId;
 use rondo_core::layout::Quorums;
@@ -25,6 +25,8 @@ pub struct Lives {
     pub has_rotted: bool,
     /// Writes at `one` that were acknowledged with a time far ahead of all clocks but one, in order of time.
     pub far_ahead: Vec<FarAhead>,
+    /// How the cluster was reshaped, where it was.
+    pub reshaping: Option<Reshaping>,
 }
 
 /// A write at `one` was acknowledged whose time no clock but one has come near.
@@ -146,8 +148,33 @@ pub struct LayoutView {
     pub wanted: Quorums,
     /// The failure domain of each node.
     pub zones: BTreeMap<u32, String>,
+    /// How many nodes are in it.
+    pub members: usize,
     /// The owners of each partition; `None` for one that is no node of this world.
     pub owners: Vec<Vec<Option<u32>>>,
+}
+
+/// How a cluster was reshaped.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reshaping {
+    /// The first event that may have led to another layout.
+    pub began: Option<Stamp>,
+    /// The newest live layout of each node whenever it was seen to be another one, in order of time.
+    pub seen: Vec<(Stamp, LayoutView)>,
+    /// The partition of each key.
+    pub partitions: Vec<u16>,
+    /// What each owner of a key held when the layouts had come to rest and nobody had read yet.
+    pub held: Vec<Final>,
+}
+
+impl Reshaping {
+    /// The owners of a key in a layout, as far as they are nodes of this world.
+    #[must_use]
+    pub fn owners(&self, of: &LayoutView, key: u32) -> BTreeSet<u32> {
+        let partition = self.partitions.get(key as usize);
+        let owners = partition.and_then(|&partition| of.owners.get(usize::from(partition)));
+        owners.into_iter().flatten().copied().flatten().collect()
+    }
 }
 
 /// A promise of a single node that was broken.

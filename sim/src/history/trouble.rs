@@ -51,6 +51,8 @@ pub enum Cause {
 pub enum Stuck {
     /// Some nodes never became ready: what each of all waits for; `None` for one that says nothing.
     NotReady(Vec<(u32, Option<Vec<String>>)>),
+    /// The layouts do not come to rest: for each node the versions of those that are live there.
+    Reshapes(Vec<(u32, Vec<u64>)>),
     /// A node was asked to stop and did not.
     Runs(u32),
     /// Some operation never ended.
@@ -96,6 +98,11 @@ impl fmt::Display for Stuck {
                 });
                 let told = told.collect::<Vec<_>>().join(", ");
                 write!(f, "not every node became ready: {told}")
+            }
+            Stuck::Reshapes(nodes) => {
+                let told = nodes.iter().map(|(node, live)| format!("n{node} has {live:?}"));
+                let told = told.collect::<Vec<_>>().join(", ");
+                write!(f, "the layouts did not come to rest: {told}")
             }
             Stuck::Runs(node) => write!(f, "n{node} was asked to stop and did not"),
             Stuck::Operation => f.write_str("some operation never ended"),

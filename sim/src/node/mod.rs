@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 
 use rondo_core::budget::Memory;
 use rondo_core::config::{Actors, NodeConfig};
+use rondo_core::env::Address;
 use rondo_core::host::{self, Ended, Parts};
 use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
@@ -42,7 +43,7 @@ use crate::watch::tap::Tap;
 use crate::world::calls;
 use crate::world::copies;
 use crate::world::witness;
-use crate::world::{Event, SECRET, Shared, World};
+use crate::world::{Event, Part, SECRET, Shared, World};
 
 /// For how long the calls of one turn may keep a node's thread where its disk is slow, in microseconds, beside the changes of
 /// files that its own writes ask for.
@@ -54,6 +55,10 @@ const SUPERVISOR_MS: u64 = 500;
 pub fn start(shared: &Shared, node: u32) {
     let (process, is_up) = {
         let mut world = shared.lock();
+        let is_own = node < world.scenario.cluster.nodes;
+        if is_own && world.nodes[node as usize].part != Part::There {
+            return;
+        }
         if !world.nodes[node as usize].is_up() && !live_copies::make_way(&mut world, node) {
             return;
         }
@@ -325,6 +330,13 @@ fn memory_bytes(cluster: &Cluster) -> usize {
     (cluster.memory_mib as usize) << 20
 }
 
+/// Whom a node asks first: the first two of those who found the cluster. Whoever founds it alone asks nobody.
+fn seeds(cluster: &Cluster, node: u32) -> Vec<Address> {
+    let founders = cluster.founders();
+    let is_alone = founders == 1 && node == 0;
+    if is_alone { Vec::new() } else { (0..founders.min(2)).map(World::seed).collect() }
+}
+
 fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors) -> NodeConfig {
     let (cluster, settings) = (&world.scenario.cluster, world.named(node));
     NodeConfig {
@@ -337,9 +349,9 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         cluster: store::CLUSTER.to_owned(),
         peer_address: world.address(node),
         client_address: world.address(node),
-        seeds: if cluster.nodes == 1 { Vec::new() } else { vec![World::seed(0), World::seed(1)] },
-        joins: false,
-        bootstrap_expect: cluster.nodes as usize,
+        seeds: seeds(cluster, node),
+        joins: world.scenario.is_reshaped(),
+        bootstrap_expect: cluster.founders() as usize,
         partitions: cluster.partitions,
         replicas: cluster.replicas,
         read_quorum: cluster.read_quorum,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::dvv::Dot;
 use rondo_core::version::runs::Runs;
@@ -18,14 +19,9 @@ const NAME: &str = "acks";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     // Without a layout nobody knows W: the run was cut short.
-    let Some(layout) = index.history.layouts.first() else {
+    if index.history.layouts.is_empty() {
         return Vec::new();
-    };
-    let needed = |level| match level {
-        Level::One => 1,
-        Level::Quorum => usize::from(layout.quorums.w),
-        Level::All => usize::from(layout.quorums.n),
-    };
+    }
     let kept = by_key(index.history);
     let mut wrong = Vec::new();
     for (of, kept) in index.keys.iter().zip(&kept) {
@@ -33,9 +29,17 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         let keepers = Keepers::of(kept);
         let owners = owners(index, of.key);
         for (dot, fact) in acked(of) {
-            let (needed, at) = (needed(fact.level), fact.acked());
-            let by = keepers.before(dot, at).filter(|node| owners.contains(node)).count();
-            if by < needed {
+            let at = fact.acked();
+            let keep = |(owners, quorums): &(BTreeSet<u32>, Quorums)| {
+                let by = keepers.before(dot, at).filter(|node| owners.contains(node)).count();
+                (by, needed(*quorums, fact.level))
+            };
+            // Under which layouts it was written nobody says.
+            let kept: Vec<(usize, usize)> = owners.iter().map(keep).collect();
+            let Some(&(by, needed)) = kept.last() else {
+                continue;
+            };
+            if kept.iter().all(|(by, needed)| by < needed) {
                 let (key, id, level) = (of.key, fact.id, fact.level);
                 let what = format!(
                     "k{key}: op {id} was acknowledged at {level} when {by} of {needed} primaries kept it"
@@ -65,9 +69,23 @@ fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::index::Fact)>
     })
 }
 
-/// The nodes that are primaries of a key.
-fn owners(index: &Index<'_>, key: u32) -> BTreeSet<u32> {
-    index.finals(key).iter().map(|last| last.node).collect()
+fn needed(quorums: Quorums, level: Level) -> usize {
+    match level {
+        Level::One => 1,
+        Level::Quorum => usize::from(quorums.w),
+        Level::All => usize::from(quorums.n),
+    }
+}
+
+/// The nodes that are primaries of a key, in each layout that there was.
+fn owners(index: &Index<'_>, key: u32) -> Vec<(BTreeSet<u32>, Quorums)> {
+    let history = index.history;
+    if let Some(reshaping) = &history.lives.reshaping {
+        let seen = reshaping.seen.iter();
+        return seen.map(|(_, of)| (reshaping.owners(of, key), of.quorums)).collect();
+    }
+    let owners = index.finals(key).iter().map(|last| last.node).collect();
+    history.layouts.first().map(|of| (owners, of.quorums)).into_iter().collect()
 }
 
 pub(super) fn by_key(history: &History) -> Vec<Vec<&Kept>> {

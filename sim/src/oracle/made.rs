@@ -39,7 +39,8 @@ pub(crate) fn layout(node: u32, nodes: u32) -> LayoutView {
     let owners = vec![(0..nodes).map(Some).collect(); 2];
     let zones = (0..nodes).map(|node| (node, String::new())).collect();
     let digest = "same".to_owned();
-    LayoutView { node, version: 1, digest, quorums, wanted: quorums, zones, owners }
+    let members = nodes as usize;
+    LayoutView { node, version: 1, digest, quorums, wanted: quorums, zones, members, owners }
 }
 
 /// What an oracle tells when a node was seen to break a promise.

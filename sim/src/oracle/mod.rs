@@ -47,6 +47,8 @@ mod order;
 
 mod layout;
 
+mod reshaping;
+
 mod prefix;
 
 mod clock_bound;
@@ -100,11 +102,12 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 32] = [
+pub const ALL: [Oracle; 33] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
     ("layout", layout::check),
+    ("reshaping", reshaping::check),
     ("acks", acks::check),
     ("dots-unique", dots_unique::check),
     ("no-invention", no_invention::check),

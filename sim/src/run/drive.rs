@@ -13,9 +13,10 @@ use rondo_engines::mem_disk::Pending;
 
 use crate::node;
 use crate::rt::{self, Time};
-use crate::run::strike;
+use crate::run::{orders, strike};
 use crate::watch::describe;
 use crate::world::calls;
+use crate::world::witness;
 use crate::world::{Event, Shared, World};
 
 /// How often nodes are asked for their status while somebody waits for them, in milliseconds.
@@ -133,14 +134,18 @@ fn ask_status(shared: &Shared) {
     for (node, machine) in world.nodes.iter().enumerate() {
         let (back, epoch) = (shared.clone(), machine.process.epoch);
         let sink = Box::new(move |status| {
-            let machine = &mut back.lock().nodes[node];
-            if machine.process.epoch == epoch {
-                machine.process.status = Some(status);
+            let mut world = back.lock();
+            if world.nodes[node].process.epoch == epoch {
+                witness::hears(&mut world, node as u32, &status);
+                world.nodes[node].process.status = Some(status);
             }
         });
         if let Some(inbox) = &machine.process.inbox {
             inbox.ask(Ask::Status(sink));
         }
+    }
+    if world.history.lives.reshaping.is_some() {
+        orders::ask_layouts(shared, &world);
     }
     world.agenda.push(rt::now().plus_ms(STATUS_MS), Event::AskStatus);
 }

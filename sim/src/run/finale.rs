@@ -10,7 +10,7 @@ use rondo_core::layout::keyspace::Level;
 use crate::history::{Final, Stuck, Trouble};
 use crate::rt;
 use crate::run::heal;
-use crate::run::inquiry::{owners, settled, states, submit, until};
+use crate::run::inquiry::{owners, place, settled, states, submit, until};
 use crate::run::rest;
 use crate::run::survivors;
 use crate::scenario::Action;
@@ -20,6 +20,8 @@ use crate::world::{Event, Node, Shared, World};
 
 /// How long the healed cluster may take to become ready, in milliseconds.
 const READY_MS: u64 = 30_000;
+/// How long the layouts may take to come to rest, and their transfers, in milliseconds.
+const RESHAPE_MS: u64 = 120_000;
 /// Between two tries of a read, in milliseconds.
 const PAUSE_MS: u64 = 100;
 /// How long one read of every key may take, repetitions included, in milliseconds.
@@ -29,7 +31,9 @@ const READ_MS: u64 = 20_000;
 pub async fn finish(shared: &Shared) {
     let outside = survivors::outside(&shared.lock());
     heal::heal(shared, outside.as_ref());
-    shared.lock().agenda.push(rt::now(), Event::AskStatus);
+    if shared.lock().history.lives.reshaping.is_none() {
+        shared.lock().agenda.push(rt::now(), Event::AskStatus);
+    }
     if let Some(outside) = outside {
         survivors::go_on(shared, &outside).await;
         heal::reunite(shared, &outside);
@@ -42,13 +46,17 @@ pub async fn finish(shared: &Shared) {
         return stuck(shared, Stuck::Operation);
     }
     outwait_what_was_held(shared).await;
+    if shared.lock().history.lives.reshaping.is_some() && !reshaped(shared).await {
+        let waits = live_layouts(&shared.lock());
+        return stuck(shared, Stuck::Reshapes(waits));
+    }
     let (nodes, keys) = {
         let world = shared.lock();
-        (world.scenario.cluster.nodes, world.scenario.keys())
+        (world.there().collect::<Vec<u32>>(), world.scenario.keys())
     };
-    let once = (0..keys).map(|key| (key, key % nodes)).collect();
+    let once = (0..keys).map(|key| (key, nodes[key as usize % nodes.len()])).collect();
     read(shared, Level::All, once).await;
-    let everywhere = (0..keys).flat_map(|key| (0..nodes).map(move |node| (key, node))).collect();
+    let everywhere = (0..keys).flat_map(|key| nodes.iter().map(move |&node| (key, node))).collect();
     read(shared, Level::Quorum, everywhere).await;
     rest::wait(shared).await;
     if !shared.lock().is_over() {
@@ -73,13 +81,13 @@ fn stuck(shared: &Shared, what: Stuck) {
 
 fn all_ready(world: &World) -> bool {
     let is_ready = |node: &Node| node.process.status.as_ref().is_some_and(|status| status.ready);
-    let own = world.nodes.iter().take(world.scenario.cluster.nodes as usize);
-    own.into_iter().all(|node| !node.process.stopping && is_ready(node))
+    let mut own = world.there().map(|node| &world.nodes[node as usize]);
+    own.all(|node| !node.process.stopping && is_ready(node))
 }
 
 fn what_is_missing(world: &World) -> Stuck {
     let waits = |machine: &Node| machine.process.status.as_ref().map(|is| is.waiting.clone());
-    Stuck::NotReady((0..).zip(world.nodes.iter().map(waits)).collect())
+    Stuck::NotReady(world.there().map(|n| (n, waits(&world.nodes[n as usize]))).collect())
 }
 
 /// Reads each (key, node) until it has been read.
@@ -114,23 +122,73 @@ fn unread(world: &World, first: usize) -> Vec<(u32, u32)> {
 /// Takes the state of every key at each of its primaries.
 fn dump(world: &mut World) {
     world.history.layouts = witness::layouts(world);
-    let status = world.nodes[0].process.status.clone().expect("every node was ready");
-    let layout = status.layout.expect("a node that is ready has a layout");
-    for node in 0..world.scenario.cluster.nodes {
+    for Final { key, node, state } in held(world) {
+        let stamp = world.note("final", node, &state.digest().to_le_bytes(), || {
+            format!("k{key} {}", crate::watch::describe::state(&state))
+        });
+        world.history.sight(key, &state, (node, stamp), || format!("the end of n{node}"));
+        world.history.finals.push(Final { key, node, state });
+    }
+}
+
+/// The state of every key at each of its primaries.
+fn held(world: &mut World) -> Vec<Final> {
+    let nodes: Vec<u32> = world.there().collect();
+    let status = world.nodes[nodes[0] as usize].process.status.clone();
+    let layout = status.expect("every node was ready").layout;
+    let layout = layout.expect("a node that is ready has a layout");
+    let mut held = Vec::new();
+    for node in nodes {
         let states = match states(world, node) {
             Ok(states) => states,
-            Err(cause) => return world.trouble(node, Trouble::failed(node, cause)),
+            Err(cause) => {
+                world.trouble(node, Trouble::failed(node, cause));
+                break;
+            }
         };
         for key in 0..world.scenario.keys() {
             if owners(world, &layout, key, &[node]).is_empty() {
                 continue;
             }
             let state = states.get(&client::key(key)).cloned().unwrap_or_default();
-            let stamp = world.note("final", node, &state.digest().to_le_bytes(), || {
-                format!("k{key} {}", crate::watch::describe::state(&state))
-            });
-            world.history.sight(key, &state, (node, stamp), || format!("the end of n{node}"));
-            world.history.finals.push(Final { key, node, state });
+            held.push(Final { key, node, state });
         }
     }
+    held
+}
+
+/// Waits until all nodes have one live layout, the same, and nothing else is proposed; notes what its owners hold then. Whether it
+/// came to that.
+async fn reshaped(shared: &Shared) -> bool {
+    if !until(shared, RESHAPE_MS, has_one_layout).await {
+        return false;
+    }
+    let world = &mut *shared.lock();
+    let held = held(world);
+    let layout = world.there().find_map(|node| world.nodes[node as usize].process.status.clone());
+    let partitions = layout.and_then(|status| status.layout).map_or(1, |layout| layout.partitions);
+    let places = (0..world.scenario.keys()).map(|key| place(key, partitions)).collect();
+    if let Some(reshaping) = &mut world.history.lives.reshaping {
+        (reshaping.held, reshaping.partitions) = (held, places);
+    }
+    true
+}
+
+fn has_one_layout(world: &World) -> bool {
+    let mut digests = world.there().map(|node| {
+        let layouts = world.faults.layouts.get(&node)?;
+        let is_at_rest = layouts.live.len() == 1 && layouts.proposed.is_none();
+        is_at_rest.then(|| layouts.live[0].digest.clone())
+    });
+    let first = digests.next().flatten();
+    first.is_some() && digests.all(|digest| digest == first)
+}
+
+/// The versions of the layouts that are live at each node, as far as it says so.
+fn live_layouts(world: &World) -> Vec<(u32, Vec<u64>)> {
+    let live = |node: u32| {
+        let layouts = world.faults.layouts.get(&node);
+        layouts.map_or_else(Vec::new, |it| it.live.iter().map(|live| live.version).collect())
+    };
+    world.there().map(|node| (node, live(node))).collect()
 }

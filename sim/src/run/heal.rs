@@ -3,6 +3,7 @@
 //! One thing may stay: damage on one node's disk that nobody repairs, where the other replicas have to replace what is gone. Nodes that a
 //! scenario wants `outside` are gone for a while, and come back with `reunite`.
 
+use crate::fault::Kind;
 use crate::fault::power::Fate;
 use crate::history::{Place, Spell};
 use crate::node;
@@ -11,7 +12,8 @@ use crate::rt::{self, Time};
 use crate::scenario::{Away, Outside};
 use crate::world::copies;
 use crate::world::kill::{self, kill};
-use crate::world::{Event, Node, Shared, World};
+use crate::world::witness;
+use crate::world::{Event, Node, Part, Shared, World};
 
 /// How soon after the heal everything arrives that was held, in milliseconds: as late as a usual message may be.
 pub const HURRY_MS: u64 = 1_000;
@@ -75,8 +77,41 @@ pub fn heal(shared: &Shared, outside: Option<&Outside>) {
         world.history.lives.spells.extend(cut.map(|place| Spell { place, from, until }));
     }
     nodes.clone().filter(is_killed).for_each(|node| kill(world, node));
+    reshape(world);
     drop(guard);
     nodes.filter(|node| !is_killed(node)).for_each(|node| node::start(shared, node));
+}
+
+/// Whoever was to take the place of a node that is gone is there now, and nobody has the name of another any more.
+fn reshape(world: &mut World) {
+    for fault in world.scenario.faults.clone() {
+        match fault.what {
+            Kind::Replace(of) if world.nodes[of.node as usize].part == Part::Gone => {
+                come(world, of.to);
+            }
+            Kind::Reuse(of) => go_for_good(world, of.node),
+            _ => {}
+        }
+    }
+}
+
+/// A node that comes later is there from now on; whether it was not before.
+pub fn come(world: &mut World, node: u32) -> bool {
+    let machine = &mut world.nodes[node as usize];
+    let comes = machine.part == Part::Later;
+    if comes {
+        machine.part = Part::There;
+        world.note("come", node, &[], String::new);
+        witness::reshapes(world);
+    }
+    comes
+}
+
+/// A node ends, and never starts again.
+pub fn go_for_good(world: &mut World, node: u32) {
+    kill(world, node);
+    world.nodes[node as usize].part = Part::Gone;
+    world.note("gone", node, &[], String::new);
 }
 
 /// The node whose damage stays after the heal: one at most, where the others of a key are enough to replace what is gone.

@@ -59,12 +59,17 @@ pub fn submit(world: &mut World, level: Level, action: Action, key: u32, node: u
     op
 }
 
+/// The partition of a key, of so many.
+#[must_use]
+pub fn place(key: u32, partitions: u16) -> u16 {
+    let token = keyspace::token(KeyspaceId(1), &client::key(key));
+    keyspace::partition(token, partitions).0
+}
+
 /// The nodes, of these, that keep a key.
 #[must_use]
 pub fn owners(world: &World, layout: &LayoutStatus, key: u32, among: &[u32]) -> Vec<u32> {
-    let token = keyspace::token(KeyspaceId(1), &client::key(key));
-    let partition = keyspace::partition(token, layout.partitions);
-    let roles = layout.owners[usize::from(partition.0)].iter();
+    let roles = layout.owners[usize::from(place(key, layout.partitions))].iter();
     let owners: Vec<NodeId> = roles.map(|&role| layout.roles[usize::from(role)].node).collect();
     let keeps =
         |node: &u32| world.nodes[*node as usize].data.id.is_some_and(|id| owners.contains(&id));

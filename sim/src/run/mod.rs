@@ -2,6 +2,8 @@
 
 pub mod heal;
 
+pub mod orders;
+
 pub mod strike;
 
 pub mod drive;
@@ -93,11 +95,11 @@ pub fn run_on(driver: Driver, scenario: &Scenario, with_transcript: bool) -> Out
 }
 
 async fn live(shared: &Shared) -> Outcome {
-    let (nodes, heal_at_ms) = {
+    let (founders, heal_at_ms) = {
         let world = shared.lock();
-        (world.scenario.cluster.nodes, world.scenario.heal_at_ms)
+        (world.there().collect::<Vec<u32>>(), world.scenario.heal_at_ms)
     };
-    (0..nodes).for_each(|node| node::start(shared, node));
+    founders.into_iter().for_each(|node| node::start(shared, node));
     pump(shared, Time::at_ms(heal_at_ms), |_| false).await;
     let healed = rt::now();
     if !shared.lock().is_over() {

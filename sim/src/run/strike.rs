@@ -8,17 +8,18 @@ use rondo_engines::mem_disk::MemDisk;
 use crate::fault::directories::{Replacement, Step};
 use crate::fault::disks::Failure;
 use crate::fault::links::Mischief;
+use crate::fault::membership::Wanted;
 use crate::fault::power::Fate;
 use crate::fault::{Kind, STOP_MS, Stage, Trigger};
 use crate::history::{Spell, Stuck, Trouble};
 use crate::node;
 use crate::node::live_copies;
 use crate::rt::{self, Time};
-use crate::run::heal;
+use crate::run::{heal, orders};
 use crate::world::calls;
 use crate::world::copies;
 use crate::world::kill;
-use crate::world::{Event, Node, Shared, World};
+use crate::world::{Event, Node, Part, Shared, World};
 
 /// A fault strikes.
 pub fn strike(shared: &Shared, fault: usize) {
@@ -211,6 +212,30 @@ impl Stage for Hands<'_> {
         });
         let address = self.world.address(node);
         self.world.note("move", node, &[], || format!("to {}", address.0));
+    }
+
+    fn come(&mut self, node: u32) {
+        if heal::come(self.world, node) {
+            self.starts.push(node);
+        }
+    }
+
+    fn go_for_good(&mut self, node: u32) {
+        // What it alone held is gone with it.
+        self.world.history.lives.has_rotted |= self.world.nodes[node as usize].part == Part::There;
+        heal::go_for_good(self.world, node);
+    }
+
+    fn order(&mut self, node: u32, what: Wanted) {
+        orders::give(self.shared, self.world, (self.fault, what), node);
+    }
+
+    fn is_done(&self, what: Wanted) -> bool {
+        self.world.faults.orders.contains(&(self.fault, what))
+    }
+
+    fn next_to(&self, node: u32, places: u32) -> u32 {
+        (node + places) % self.world.scenario.cluster.nodes
     }
 
     fn lose_power(&mut self, node: u32, fate: Fate) {

@@ -2,6 +2,7 @@
 
 use rondo_core::probe::Buggify;
 
+use crate::fault::Kind;
 use crate::scenario::{
     Action, Away, Cluster, HEAL_AT_MS_MAX, ITEMS_MAX, NODES_MAX, Operation, Outside, Scenario,
     Skew, VALUE_BYTES_MAX, VERSION,
@@ -49,6 +50,7 @@ impl Scenario {
             "buggify names a site that this program does not have: take it out",
         )?;
         self.check_outside()?;
+        self.check_later()?;
         let ends = self.faults.iter().any(|fault| fault.ends_a_process())
             || self.outside.as_ref().is_some_and(|outside| outside.how == Away::Killed);
         says(
@@ -76,6 +78,28 @@ impl Scenario {
             }
         }
         Ok(())
+    }
+
+    /// Whether who comes and goes is there to do so.
+    fn check_later(&self) -> Result<(), String> {
+        let says = |holds: bool, what: &str| if holds { Ok(()) } else { Err(what.to_owned()) };
+        let cluster = &self.cluster;
+        let is_later = |node: u32| node >= cluster.founders();
+        for fault in &self.faults {
+            match &fault.what {
+                Kind::Join(of) => says(is_later(of.node), "only who comes later joins")?,
+                Kind::Reuse(of) => {
+                    says(is_later(of.node), "only who comes later uses a name again")?
+                }
+                Kind::Replace(of) => {
+                    let has_name =
+                        is_later(of.to) && cluster.named(of.to) == cluster.named(of.node);
+                    says(has_name, "who takes a node's place comes later and has its name")?;
+                }
+                _ => {}
+            }
+        }
+        says(self.outside.is_none() || !self.is_reshaped(), "nobody is outside while nodes change")
     }
 
     fn check_outside(&self) -> Result<(), String> {

@@ -43,6 +43,10 @@ pub struct Cluster {
     /// The share of each node; equal ones where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<u32>,
+    /// The last of the nodes, which do not found the cluster: each comes when a fault says so. For each whose name it has: its own
+    /// number, or that of a node before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub later: Vec<u32>,
 }
 
 const fn usual_memory() -> u32 {
@@ -79,14 +83,36 @@ impl Cluster {
         let each = |list: &[u32]| list.is_empty() || list.len() == self.nodes as usize;
         says(each(&self.zones), "there is one zone for each node, or none")?;
         says(each(&self.weights), "there is one weight for each node, or none")?;
+        let founders = self.founders();
+        says(
+            founders >= 1 && self.nodes as usize >= self.later.len(),
+            "somebody founds a cluster",
+        )?;
+        says(
+            (founders..).zip(&self.later).all(|(node, &name)| name <= node),
+            "who comes later has its own name, or that of a node before it",
+        )?;
         says(self.weights.iter().all(|weight| (1..=100).contains(weight)), "weights are 1 to 100")
     }
 
-    /// N, R and W as the layout makes them.
+    /// How many nodes found the cluster.
+    #[must_use]
+    pub fn founders(&self) -> u32 {
+        self.nodes.saturating_sub(self.later.len() as u32)
+    }
+
+    /// The node whose name a node has.
+    #[must_use]
+    pub fn named(&self, node: u32) -> u32 {
+        let later = node.checked_sub(self.founders()).and_then(|at| self.later.get(at as usize));
+        later.copied().unwrap_or(node)
+    }
+
+    /// N, R and W as the first layout makes them.
     #[must_use]
     pub fn effective(&self) -> Quorums {
-        let Cluster { nodes, replicas: n, read_quorum: r, write_quorum: w, .. } = *self;
-        Quorums { n, r, w }.effective(nodes as usize)
+        let Cluster { replicas: n, read_quorum: r, write_quorum: w, .. } = *self;
+        Quorums { n, r, w }.effective(self.founders() as usize)
     }
 
     /// How many nodes may be gone, whichever, so that every key has a quorum for reads and writes. None where quorums do not

@@ -20,7 +20,7 @@ pub use operation::{Action, Change, Operation, Over, Retry};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Kind};
 
 /// The version of the format that this program reads and writes.
 pub const VERSION: u32 = 1;
@@ -173,16 +173,26 @@ impl Scenario {
         bytes >= FILLS_BYTES
     }
 
+    /// Whether the cluster has other nodes at the end than at the beginning, or other shares.
+    #[must_use]
+    pub fn is_reshaped(&self) -> bool {
+        let asks = |fault: &Fault| matches!(fault.what, Kind::Order(_));
+        !self.cluster.later.is_empty() || self.faults.iter().any(asks)
+    }
+
     /// The number of clients.
     #[must_use]
     pub fn clients(&self) -> u32 {
         self.operations.iter().map(|op| op.client + 1).max().unwrap_or(0)
     }
 
-    /// Whether links lose nothing by their own luck, nothing is very late, and no site takes a rare path on purpose.
+    /// Whether links lose nothing by their own luck, nothing is very late, no site takes a rare path on purpose, and the nodes stay.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.links.loss_ppm == 0 && self.links.tail_ppm == 0 && self.buggify.is_empty()
+        !self.is_reshaped()
+            && self.links.loss_ppm == 0
+            && self.links.tail_ppm == 0
+            && self.buggify.is_empty()
     }
 
     /// The number of keys.

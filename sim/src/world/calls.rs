@@ -47,6 +47,7 @@ pub fn call(shared: &Shared, op: usize, attempt: usize) {
         0 => operation.node,
         _ => operation.retries[attempt - 1].node,
     };
+    let node = world.with_its_name(node);
     // Some clients have the address of a clone, where there is one.
     let node = world.clone_of(node).filter(|_| op % 2 == 1).unwrap_or(node);
     let change = attempt.checked_sub(1).and_then(|retry| operation.retries[retry].change);

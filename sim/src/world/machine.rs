@@ -20,8 +20,21 @@ use crate::watch::shadow::Shadow;
 use crate::watch::tap::Tap;
 use crate::world::stand_in::{Lack, StandIn};
 
+/// Whether a node is one of the cluster's, as far as those who run it can say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// It comes later.
+    Later,
+    /// It is there, whether its process runs or not.
+    There,
+    /// It is gone for good.
+    Gone,
+}
+
 /// One node and its machine.
 pub struct Node {
+    /// Whether it is there.
+    pub part: Part,
     /// Its process.
     pub process: Running,
     /// Its disk.
@@ -119,7 +132,9 @@ impl Node {
         let failing = Failing::new(scenario.seed, node, &disk);
         let fuse = Fuse::of(&disk, &failing);
         let boot_ns = draw::keyed(scenario.seed, Stream::Boot, node, 0, 0).below(1 << 40);
+        let is_later = (scenario.cluster.founders()..scenario.cluster.nodes).contains(&node);
         Node {
+            part: if is_later { Part::Later } else { Part::There },
             process: Running::default(),
             device: Device {
                 disk,

@@ -26,7 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 
 use bytes::Bytes;
-pub use machine::{Data, Device, Node, Running};
+pub use machine::{Data, Device, Node, Part, Running};
+use rondo_core::admin::Layouts;
 use rondo_core::env::{Address, Class};
 use rondo_core::id::NodeId;
 use rondo_engines::mem_disk::Pending;
@@ -37,8 +38,9 @@ use crate::carry::driver::Driver;
 use crate::carry::streams::{self, Due, Luck, Streams, Told};
 use crate::draw::Dice;
 use crate::fault::directories::Step;
+use crate::fault::membership::Wanted;
 use crate::fault::{AtOperation, Trigger};
-use crate::history::{History, Op, STAND_INS, Stamp, Terms, Trouble};
+use crate::history::{History, Lives, Op, Reshaping, STAND_INS, Stamp, Terms, Trouble};
 use crate::rt::{self, Time};
 use crate::scenario::{Operation, Scenario};
 use crate::watch::describe;
@@ -141,6 +143,10 @@ pub struct AtWork {
     pub live_copies: BTreeMap<u32, bool>,
     /// Faults by name that struck.
     pub struck: BTreeMap<String, u64>,
+    /// The changes that operators have asked for and a node has taken on, by fault.
+    pub orders: BTreeSet<(usize, Wanted)>,
+    /// What each node last said of its layouts, where the cluster is reshaped.
+    pub layouts: BTreeMap<u32, Layouts>,
     /// Whether the heal has come.
     pub healed: bool,
     /// Unsynced disk operations that power losses took.
@@ -179,6 +185,9 @@ impl Shared {
                 nodes[node as usize].device.fuse.wait(at, ops, is_power);
             }
         }
+        if scenario.is_reshaped() {
+            agenda.push(Time::default(), Event::AskStatus);
+        }
         let world = World {
             dice: Dice::new(scenario.seed),
             carry: Carry::new(&scenario, driver),
@@ -199,6 +208,10 @@ impl Shared {
                 terms: Terms {
                     quorums: Some(scenario.cluster.effective()),
                     plain_deadline_ms: scenario.is_plain().then_some(scenario.cluster.deadline_ms),
+                },
+                lives: Lives {
+                    reshaping: scenario.is_reshaped().then(Reshaping::default),
+                    ..Lives::default()
                 },
                 ..History::default()
             },
@@ -319,7 +332,24 @@ impl World {
     /// The node whose name and settings a machine's process has.
     #[must_use]
     pub fn named(&self, host: u32) -> u32 {
-        self.nodes[host as usize].data.clone_of.unwrap_or(host)
+        let clone_of = self.nodes[host as usize].data.clone_of;
+        clone_of.unwrap_or_else(|| self.scenario.cluster.named(host))
+    }
+
+    /// The node that clients find by a node's name: another one, when that is gone and its name is not.
+    #[must_use]
+    pub fn with_its_name(&self, node: u32) -> u32 {
+        if self.nodes[node as usize].part != Part::Gone {
+            return node;
+        }
+        let mut others = self.there();
+        others.find(|&other| self.named(other) == self.named(node)).unwrap_or(node)
+    }
+
+    /// The nodes that are there, whether their processes run or not.
+    pub fn there(&self) -> impl Iterator<Item = u32> {
+        let own = self.nodes.iter().take(self.scenario.cluster.nodes as usize);
+        (0..).zip(own).filter(|(_, machine)| machine.part == Part::There).map(|(node, _)| node)
     }
 
     /// The machine on which a clone of a node's directory runs.

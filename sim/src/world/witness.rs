@@ -13,6 +13,7 @@ use rondo_core::id::Lsn;
 use rondo_core::layout::Role;
 use rondo_core::member::lives;
 use rondo_core::replica::keys;
+use rondo_core::status::Status;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::state::decode_state;
@@ -25,7 +26,7 @@ use crate::watch::describe;
 use crate::watch::shadow::{self, Known};
 use crate::watch::tap::{Observer, Seen};
 use crate::world::client;
-use crate::world::{Node, Shared, World};
+use crate::world::{Shared, World};
 
 /// What is told of a node's engine goes into the history.
 #[must_use]
@@ -213,29 +214,60 @@ pub fn breach(world: &mut World, node: u32, of: Promise, what: String) {
     world.history.breaches.push(Breach { node, stamp, of, what });
 }
 
-/// Every node's live layout, as far as it has one.
+/// The newest live layout of every node that is there, as far as it has one.
 #[must_use]
 pub fn layouts(world: &World) -> Vec<LayoutView> {
+    let has = |node| Some((node, world.nodes[node as usize].process.status.as_ref()?));
+    world.there().filter_map(has).filter_map(|(node, status)| view(world, node, status)).collect()
+}
+
+fn view(world: &World, node: u32, status: &Status) -> Option<LayoutView> {
+    let layout = status.layout.as_ref()?;
     let number = |id| world.nodes.iter().position(|node| node.data.id == Some(id));
-    let view = |(node, machine): (usize, &Node)| {
-        let layout = machine.process.status.as_ref()?.layout.as_ref()?;
-        let named = |&owner: &u16| {
-            let role = layout.roles.get(usize::from(owner))?;
-            number(role.node).map(|node| node as u32)
-        };
-        let owners = layout.owners.iter().map(|of| of.iter().map(named).collect()).collect();
-        let zone = |role: &Role| Some((number(role.node)? as u32, role.zone.clone()));
-        Some(LayoutView {
-            node: node as u32,
-            zones: layout.roles.iter().filter_map(zone).collect(),
-            version: layout.version,
-            digest: layout.digest.clone(),
-            quorums: layout.quorums,
-            wanted: layout.wanted,
-            owners,
-        })
+    let named = |&owner: &u16| {
+        let role = layout.roles.get(usize::from(owner))?;
+        number(role.node).map(|node| node as u32)
     };
-    world.nodes.iter().enumerate().filter_map(view).collect()
+    let owners = layout.owners.iter().map(|of| of.iter().map(named).collect()).collect();
+    let zone = |role: &Role| Some((number(role.node)? as u32, role.zone.clone()));
+    Some(LayoutView {
+        node,
+        zones: layout.roles.iter().filter_map(zone).collect(),
+        version: layout.version,
+        digest: layout.digest.clone(),
+        quorums: layout.quorums,
+        wanted: layout.wanted,
+        members: layout.roles.len(),
+        owners,
+    })
+}
+
+/// A node says how it is: where the cluster is reshaped, another layout than it had goes into the history.
+pub fn hears(world: &mut World, node: u32, status: &Status) {
+    let Some(layout) = status.layout.as_ref().filter(|_| world.history.lives.reshaping.is_some())
+    else {
+        return;
+    };
+    let before = world.nodes[node as usize].process.status.as_ref();
+    let before = before.and_then(|before| before.layout.as_ref());
+    if before.is_some_and(|before| before.digest == layout.digest) {
+        return;
+    }
+    let seen = view(world, node, status);
+    let stamp = world.note("layout", node, layout.digest.as_bytes(), || {
+        format!("version {} is live: {}", layout.version, layout.digest)
+    });
+    if let Some(reshaping) = &mut world.history.lives.reshaping {
+        reshaping.seen.extend(seen.map(|seen| (stamp, seen)));
+    }
+}
+
+/// Something happens that may lead to another layout.
+pub fn reshapes(world: &mut World) {
+    let now = world.last();
+    if let Some(reshaping) = &mut world.history.lives.reshaping {
+        reshaping.began.get_or_insert(now);
+    }
 }
 
 #[cfg(test)]

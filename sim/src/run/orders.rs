@@ -1,0 +1,67 @@
+//! What operators ask of nodes, as the product's own requests, and what becomes of it.
+
+use rondo_core::admin::{AdminReply, AdminRequest, Change, Done};
+use rondo_core::inbox::Ask;
+
+use crate::fault::membership::Wanted;
+use crate::world::witness;
+use crate::world::{Shared, World};
+
+/// An operator asks a node for a change; nothing happens when it is down. The answer comes before any time has passed, or never.
+pub fn give(shared: &Shared, world: &mut World, order: (usize, Wanted), node: u32) {
+    let request = request(world, order.1);
+    world.note("order", node, &[], || format!("{request:?}"));
+    witness::reshapes(world);
+    let (back, epoch) = (shared.clone(), world.nodes[node as usize].process.epoch);
+    let sink = Box::new(move |reply: AdminReply| {
+        let mut world = back.lock();
+        if world.nodes[node as usize].process.epoch == epoch {
+            answered(&mut world, order, node, &reply);
+        }
+    });
+    if let Some(inbox) = &world.nodes[node as usize].process.inbox {
+        inbox.ask(Ask::Admin(request, sink));
+    }
+}
+
+fn answered(world: &mut World, order: (usize, Wanted), node: u32, reply: &AdminReply) {
+    world.note("order", node, &[u8::from(reply.is_ok())], || match reply {
+        Ok(_) => "taken on".to_owned(),
+        Err(refused) => format!("refused: {}", refused.message),
+    });
+    if reply.is_ok() {
+        world.faults.orders.insert(order);
+    }
+}
+
+fn request(world: &World, wanted: Wanted) -> AdminRequest {
+    // Two may have one name.
+    let node = match world.nodes[wanted.node() as usize].data.id {
+        Some(id) => id.to_string(),
+        None => format!("n{}", world.named(wanted.node())),
+    };
+    match wanted {
+        Wanted::Leave { .. } => AdminRequest::Apply(Change::Leave { node }),
+        Wanted::Join { weight, .. } => {
+            AdminRequest::Apply(Change::Join { node, weight: Some(weight), zone: None })
+        }
+        Wanted::SkipDead { .. } => AdminRequest::SkipDead { node },
+    }
+}
+
+/// Every node that lives is asked which layouts it has.
+pub fn ask_layouts(shared: &Shared, world: &World) {
+    for (node, machine) in (0..).zip(&world.nodes) {
+        let (back, epoch) = (shared.clone(), machine.process.epoch);
+        let sink = Box::new(move |reply: AdminReply| {
+            let mut world = back.lock();
+            let lives = world.nodes[node as usize].process.epoch == epoch;
+            if let (true, Ok(Done::Layouts(layouts))) = (lives, reply) {
+                world.faults.layouts.insert(node, layouts);
+            }
+        });
+        if let Some(inbox) = &machine.process.inbox {
+            inbox.ask(Ask::Admin(AdminRequest::Layout, sink));
+        }
+    }
+}
