@@ -158,14 +158,14 @@ fn availability_is_what_can_be_served_and_a_lost_quorum_is_one_line() {
     assert_eq!(count("is lost: not reached"), count("the quorum is back") + 1, "{log}");
 }
 
-/// A node that came late owns nothing: it is told of, and is none of the nodes that are counted.
+/// A node that waits to be let in owns nothing: it is told of, passes requests on, and is none of the nodes that are counted.
 #[test]
 fn a_node_that_is_in_no_layout_is_no_node_of_the_cluster() {
     let dir = tempfile::tempdir().expect("a directory");
     let nodes = cluster(dir.path(), &["alpha", "beta"], &[]);
     let known = nodes[0].get("/v1/cluster").json();
     let seed = known["members"][0]["peer_address"].as_str().expect("an address");
-    let late = Node::start(dir.path(), "late", &["--seeds", seed, "--bootstrap-expect", "2"]);
+    let late = Node::start(dir.path(), "late", &["--seeds", seed, "--join", "manual"]);
     eventually("it is met", || {
         let health = nodes[0].get("/health").json();
         (health["strangers"] == 1).then(|| {
@@ -181,7 +181,9 @@ fn a_node_that_is_in_no_layout_is_no_node_of_the_cluster() {
     let table = run(&["status", "--server", &server]).stdout;
     assert!(table.starts_with("Health: 2 nodes, 2 alive, 0 dead (100.0% availability)"), "{table}");
     let row = table.lines().find(|line| line.starts_with("late")).expect("it is shown");
-    assert!(row.trim_end().ends_with("out"), "{row}");
+    assert!(row.trim_end().ends_with("outside"), "{row}");
+    late.wait_ready();
+    assert_eq!(late.put("/v1/kv/default/k", b"passed on").status, 204);
     drop(late);
     eventually("it is away", || {
         let table = run(&["status", "--server", &server]).stdout;
