@@ -112,7 +112,7 @@ impl Node {
             Refused::new(
                 Why::NotNow,
                 waits.unwrap_or_else(|| "no layout is live yet".to_owned()),
-                "try again when it is done; what is staged stays",
+                "wait until it is done, and ask again; what is staged stays",
             )
         })
     }

@@ -174,6 +174,9 @@ impl Common {
         }
         let layouts = servers.send(Method::POST, target, Some(change)).await?;
         self.show(&layouts, |layouts| {
+            if list(&layouts["staged"]).next().is_none() {
+                return "Nothing is staged: that is so already".to_owned();
+            }
             format!(
                 "{}\n\nNothing has moved yet: `rondo cluster plan` shows what would, `rondo cluster commit` does it",
                 show_staged(layouts)

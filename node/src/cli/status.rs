@@ -203,7 +203,7 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
         notes.push(format!("Degraded: {lack} of {partitions} without one of the replicas"));
     }
     let asked = &all["cluster"];
-    notes.extend(changes(&asked["change"]));
+    notes.extend(changes(&asked["change"], nodes));
     let waiting = |name: &str, status: &Value, notes: &mut Vec<String>| {
         let reasons = status["waiting"].as_array().into_iter().flatten().filter_map(Value::as_str);
         notes.extend(reasons.map(|reason| format!("Not ready: {name}: {reason}")));
@@ -225,13 +225,26 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
 }
 
 /// What of the cluster is changing, as the node sees it that was asked.
-fn changes(change: &Value) -> Vec<String> {
+fn changes(change: &Value, nodes: &[Value]) -> Vec<String> {
     let mut lines = Vec::new();
     let live: Vec<String> =
         change["live"].as_array().into_iter().flatten().map(Value::to_string).collect();
     if live.len() > 1 {
         let waits = change["waits"].as_str().unwrap_or("nobody is waited for");
         lines.push(format!("Changing: layouts {} are live; {waits}", live.join(" and ")));
+        // Who is waited for stands in the line above, by its name.
+        let is_away = |member: &&Value| {
+            matches!(member["state"].as_str(), Some("dead" | "left"))
+                && member["role"].as_str().is_some_and(|role| role != "outside")
+                && waits.split([' ', ',']).any(|word| member["name"] == word)
+        };
+        for away in nodes.iter().map(|node| &node["member"]).filter(is_away) {
+            let name = text_of(&away["name"]);
+            lines.push(format!(
+                "Waiting: {name} is {}; start it, or `rondo cluster skip-dead {name}` if it will not come back",
+                text_of(&away["state"])
+            ));
+        }
     }
     if let Some(proposed) = change["proposed"].as_u64() {
         let too_few = "too few nodes have endorsed it yet";
@@ -462,6 +475,10 @@ mod tests {
             with("gamma", "member", 0),
             with("delta", "joining", 1),
         ];
+        let mut away = nodes.clone();
+        away[3]["member"]["state"] = json!("dead");
+        let said = notes(&json!({ "cluster": { "change": change } }), &away);
+        assert!(said.contains(&"Waiting: delta is dead; start it, or `rondo cluster skip-dead delta` if it will not come back".to_owned()));
         let ring = ring(&["beta", "gamma", "delta"]);
         insta::assert_snapshot!(shown(&ring, nodes, json!({ "change": change })));
     }

@@ -85,7 +85,8 @@ fn differs(settings: &Settings, layout: &LayoutStatus, me: &str) -> Option<Strin
     let what = what.join(", ");
     (!what.is_empty()).then(|| {
         format!(
-            "the cluster was formed with {what}: that is in force, and the settings of this start change nothing of it"
+            "the layout has {what}: that is in force, and the settings of this start change nothing of it; \
+             `rondo cluster join` changes the share and the zone of a member"
         )
     })
 }
@@ -99,10 +100,6 @@ fn of_the_cluster(settings: &Settings, layout: &LayoutStatus) -> Vec<String> {
     if asked != formed {
         let text = |q: Quorums| format!("N={} R={} W={}", q.n, q.r, q.w);
         what.push(format!("{} and not {}", text(formed), text(asked)));
-    }
-    let expected = settings.bootstrap_expect;
-    if expected > 1 && expected != layout.roles.len() {
-        what.push(format!("{} nodes and not {expected}", layout.roles.len()));
     }
     what
 }
