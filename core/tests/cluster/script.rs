@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
+use rondo_core::admin::{AdminRequest, Change, Done, KeyspaceWish};
 use rondo_core::config::{Actors, NodeConfig};
 use rondo_core::engine::Engine;
 use rondo_core::id::{GroupId, KeyspaceId, LayoutVersion, RequestId};
@@ -99,6 +100,7 @@ impl Scene for Cluster {
                 || carry(stage, &call)?
                 || spoil(stage, &call)?
                 || look(stage, &call)?
+                || operate(stage, &call)?
                 || live(stage, &mut call, &mut self.kept)?;
             if !is_done {
                 return Err("there is no such command".to_owned());
@@ -341,6 +343,47 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
     Ok(true)
 }
 
+/// What operators ask: at the first node, about the second.
+fn operate(stage: &mut Stage, call: &Call) -> Result<bool, String> {
+    let named = || call.word(1).map(str::to_owned);
+    let request = match call.name {
+        "leave" => AdminRequest::Stage(Change::Leave { node: named()? }),
+        "join" => AdminRequest::Stage(Change::Join { node: named()?, weight: None, zone: None }),
+        "keyspace" => {
+            let wanted = KeyspaceWish::default();
+            AdminRequest::Stage(Change::Keyspace { name: named()?, wanted })
+        }
+        "skip" => AdminRequest::SkipDead { node: named()? },
+        "commit" => AdminRequest::Commit { expected: None },
+        "unstage" => AdminRequest::Unstage,
+        // Which layouts are live at each node.
+        "layouts" => {
+            for node in 1..=stage.nodes() {
+                let Ok(Done::Layouts(layouts)) = stage.admin(node, AdminRequest::Layout) else {
+                    return Err("it always tells its layouts".to_owned());
+                };
+                let live = layouts.live.iter().map(|live| {
+                    let names: Vec<&str> = live.nodes.iter().map(|of| of.name.as_str()).collect();
+                    format!("{} of {}", live.version, names.join(" "))
+                });
+                let live = live.collect::<Vec<_>>().join(", ");
+                let proposed = layouts.proposed.map(|one| format!(", proposed {one}"));
+                stage.tell(&format!("n{node} {live}{}", proposed.unwrap_or_default()));
+            }
+            return Ok(true);
+        }
+        _ => return Ok(false),
+    };
+    let said = match stage.admin(call.node(0)?, request) {
+        Ok(Done::Proposed { proposed }) => format!("proposed layout {proposed}"),
+        Ok(Done::Layouts(layouts)) => format!("staged {}", layouts.staged.len()),
+        Ok(Done::Plan(plan)) => format!("{} moves", plan.moves),
+        Err(refused) => format!("{:?}: {}", refused.why, refused.message),
+    };
+    stage.tell(&said);
+    Ok(true)
+}
+
 /// Processes and their directories.
 fn live(
     stage: &mut Stage,
@@ -436,6 +479,7 @@ areas!(
     forwarding,
     full,
     hedges,
+    layouts,
     lives,
     readiness,
     repair,

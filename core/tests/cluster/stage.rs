@@ -8,6 +8,7 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use rondo_core::admin::{AdminReply, AdminRequest};
 use rondo_core::config::{Actors, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
@@ -335,6 +336,18 @@ impl Stage {
     }
 
     /// One input for a node, and the tick that ends the batch. A node whose disk fails answers what is in flight, and ends.
+    /// An operator asks at a node.
+    pub(crate) fn admin(&mut self, node: usize, request: AdminRequest) -> AdminReply {
+        let at = node - 1;
+        let Actor { node: machine, engine, wall_offset, .. } = &mut self.actors[at];
+        let wall = Wall((BEGIN_MS + self.now.0 / 1_000_000).saturating_add_signed(*wall_offset));
+        let shared = Rc::clone(&self.shared);
+        let mut env = ActorEnv { at, now: self.now, wall, engine, shared };
+        let reply = machine.admin(request, &mut env).expect("no disk fails");
+        env.tell(None);
+        reply
+    }
+
     pub(crate) fn step(&mut self, node: usize, input: Input) {
         let at = node - 1;
         let Actor { node: machine, engine, wall_offset, is_gone, .. } = &mut self.actors[at];
