@@ -175,7 +175,10 @@ impl Node {
         shard.tick_requests(cluster.view(), env)?;
         if now >= cluster.members.next_deadline() {
             shard.trust(cluster.members.peers_wall(now), now);
-            cluster.tick_layouts(shard.facts(), env)?;
+            let dropped = cluster.tick_layouts(shard.facts(), env)?;
+            if let Some(newest) = cluster.rows.newest().filter(|_| dropped) {
+                shard.retake(newest, env.engine())?;
+            }
             take_up_layouts(cluster, shard, env)?;
             cluster.tick(env)?;
             cluster.waits_for(env.engine().durable()).for_each(|lsn| shard.wait_for(lsn));

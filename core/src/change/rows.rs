@@ -354,24 +354,24 @@ impl Rows {
         Ok(true)
     }
 
-    /// The older layout is needed by nobody any more.
-    pub fn drop_older(&mut self, engine: &mut dyn Engine) -> Result<()> {
+    /// The older layout is needed by nobody any more. `false`: there is none, or the disk has no room to note it.
+    pub fn drop_older(&mut self, engine: &mut dyn Engine) -> Result<bool> {
         let [(body, mark), (next, next_mark)] = KEYS;
         let Some(newer) = self.rows.get(1).filter(|row| row.live) else {
-            return Ok(());
+            return Ok(false);
         };
         let mut batch = removal([next, next_mark]);
         batch.changes.push(put(body, encode_layout(&newer.of.layout)));
         batch.changes.push(put(mark, Bytes::from_static(b"1")));
         match engine.write(&batch) {
-            Err(error) if error.wrote_nothing() => return Ok(()),
+            Err(error) if error.wrote_nothing() => return Ok(false),
             // The layout itself is durable already, where it lay before.
             written => drop(written?),
         }
         self.rows.remove(0);
         self.look_at_live();
         self.raise_floor();
-        Ok(())
+        Ok(true)
     }
 
     /// Counts the endorsements that members have told, and offers what is to be endorsed to those who have not.

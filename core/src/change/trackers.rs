@@ -16,7 +16,7 @@ use crate::env::Mono;
 use crate::id::{LayoutVersion, NodeId};
 use crate::layout::live::Trackers;
 use crate::layout::staged::Staged;
-use crate::member::membership::Membership;
+use crate::member::membership::{Membership, Peer};
 
 use super::rows::Rows;
 
@@ -42,6 +42,8 @@ pub struct Progress {
     may_pull: bool,
     /// Since when reads go to the owners of the newest layout, and which that is.
     moved: Option<(LayoutVersion, Mono)>,
+    /// Since when two layouts have been live.
+    changes_since: Option<Mono>,
 }
 
 impl Progress {
@@ -84,10 +86,25 @@ impl Progress {
         }
         let Some(_) = rows.change() else {
             // Alone: it needs nobody.
-            self.mine = Trackers { sync: newest, sync_ack: newest, ..self.mine };
-            (self.may_pull, self.moved) = (true, None);
+            if facts.is_whole {
+                self.mine.sync = newest;
+            }
+            self.mine.sync_ack = newest;
+            (self.may_pull, self.moved, self.changes_since) = (true, None, None);
             return false;
         };
+        self.changes_since.get_or_insert(now);
+        // Whoever has dropped the older one knows that all that were awaited read under the newer: this node was not, or is late.
+        let reference = rows.live().last().map(|live| live.reference);
+        let has_dropped = |peer: &Peer| {
+            peer.endorsed.live
+                && Some(peer.endorsed.layout) == reference
+                && peer.endorsed.oldest >= newest
+        };
+        if members.peers().values().any(has_dropped) {
+            self.moved = Some((newest, now));
+            return true;
+        }
         let awaited = rows.awaited(staged);
         let all = |nodes: &BTreeSet<NodeId>, mine: Trackers, of: Of| {
             let said = |node: &NodeId| match *node == members.me().node {
@@ -116,6 +133,12 @@ impl Progress {
             self.mine.sync_ack = newest;
         }
         all(&awaited, self.mine, |said| said.sync_ack)
+    }
+
+    /// For how long two layouts have been live, in milliseconds; 0 while one is.
+    #[must_use]
+    pub fn changes_for_ms(&self, now: Mono) -> u64 {
+        self.changes_since.map_or(0, |since| now.ms_since(since))
     }
 
     /// Who is waited for, and for what: in words, for people.

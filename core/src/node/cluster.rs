@@ -239,8 +239,8 @@ impl Cluster {
         self.look_at_myself(env)
     }
 
-    /// A step of what becomes of the layouts.
-    pub(super) fn tick_layouts(&mut self, facts: ShardFacts, env: &mut impl Env) -> Result<()> {
+    /// A step of what becomes of the layouts. Whether the older of two was dropped.
+    pub(super) fn tick_layouts(&mut self, facts: ShardFacts, env: &mut impl Env) -> Result<bool> {
         let Cluster { formation, rows, staging, progress, members, .. } = self;
         if let Some(layout) = formation.tick(rows, members, env) {
             rows.found(layout, env.engine())?;
@@ -251,9 +251,9 @@ impl Cluster {
         }
         if progress.look((rows, staging.staged()), facts, members, env.mono()) {
             sometimes!(env, OlderLayoutDropped);
-            rows.drop_older(env.engine())?;
+            return rows.drop_older(env.engine());
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Why no layout is live here, for people. Empty when one is.
@@ -404,8 +404,8 @@ mod tests {
 
         // Alone it forms its layout at the first tick.
         let facts = ShardFacts { oldest_under: None, oldest_began: None, is_whole: true };
-        cluster.tick_layouts(facts, &mut world).expect("no disk fails");
-        cluster.tick_layouts(facts, &mut world).expect("no disk fails");
+        assert!(!cluster.tick_layouts(facts, &mut world).expect("no disk fails"));
+        assert!(!cluster.tick_layouts(facts, &mut world).expect("no disk fails"));
         assert!(cluster.rows.make_live(&mut world.engine).expect("no disk fails"));
         let live = cluster.rows.live().last().expect("a node that expects itself alone");
         let live = live.reference;

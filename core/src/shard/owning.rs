@@ -39,6 +39,16 @@ impl Shard {
         self.lack(&lacking.collect::<Vec<_>>(), engine)
     }
 
+    /// The owners under the layout before have dropped it, and may have nothing any more: what this node still lacks it takes from
+    /// its other owners under this one, who have all of it.
+    pub fn retake(&mut self, layout: &Layout, engine: &mut dyn Engine) -> Result<()> {
+        let partial = self.transfers.units.partial().map(|(unit, _)| unit);
+        let owned = partial.filter(|&unit| layout.is_primary(self.me, unit));
+        let lacking: Vec<Lacking> =
+            owned.filter_map(|unit| lacking(unit, layout, self.me)).collect();
+        self.lack(&lacking, engine)
+    }
+
     fn lack(&mut self, lacking: &[Lacking], engine: &mut dyn Engine) -> Result<()> {
         self.transfers.units.become_partial(lacking, engine)?;
         lacking.iter().for_each(|one| self.replica.renounce(one.unit));
