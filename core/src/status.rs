@@ -103,6 +103,8 @@ pub struct TransferStatus {
     pub taken_keys: u64,
     /// Their bytes.
     pub taken_bytes: u64,
+    /// How many of them it takes a second now, about.
+    pub bytes_per_s: u64,
     /// Units that it does not own any more and may have something of.
     pub leaving_units: u64,
     /// Keys of such units that their owners have and that were deleted here, since it started.

@@ -64,7 +64,7 @@ impl Node {
                 .last()
                 .map(|live| LayoutStatus::new(&live.layout, live.reference)),
             change: self.change_status(),
-            transfers: self.shard.transfers(|node| self.cluster.members.name(node)),
+            transfers: self.shard.transfers(|node| self.cluster.members.name(node), now),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,

@@ -3,9 +3,10 @@
 use super::Shard;
 use super::transferring::Transfers;
 use crate::engine::{Engine, EngineStats};
+use crate::env::Mono;
 use crate::id::NodeId;
 use crate::status::{Counters, MemoryStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus};
-use crate::transfer::receiver::Trouble;
+use crate::transfer::patience::Trouble;
 
 impl Shard {
     /// How many requests are in flight.
@@ -39,7 +40,7 @@ impl Shard {
 
     /// What is taken from others, and what goes to them. `name` says what people call a node.
     #[must_use]
-    pub fn transfers(&self, name: impl Fn(NodeId) -> String) -> TransferStatus {
+    pub fn transfers(&self, name: impl Fn(NodeId) -> String, now: Mono) -> TransferStatus {
         let Transfers { units, receiver, leaving, .. } = &self.transfers;
         let taking = units.partial().map(|(unit, partial)| {
             let (from, trouble) = receiver.stands(unit);
@@ -59,6 +60,7 @@ impl Shard {
             taken_units: taken.units,
             taken_keys: taken.keys,
             taken_bytes: taken.bytes,
+            bytes_per_s: receiver.bytes_per_s(now),
             leaving_units: left.units,
             left_keys: left.keys,
         }

@@ -7,6 +7,10 @@ pub mod units;
 
 pub mod source;
 
+pub mod pace;
+
+pub mod patience;
+
 pub mod receiver;
 
 pub mod leaving;

@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use crate::config::{
-    FETCH_BYTES_MAX, FETCH_KEYS_MAX, NodeConfig, PAGE_BYTES_MAX, PAGE_KEYS_MAX,
-    TRANSFER_BYTES_PER_S_MAX, TRANSFERS_MAX, WALK_STORED_BYTES,
+    FETCH_BYTES_MAX, FETCH_KEYS_MAX, NodeConfig, PAGE_BYTES_MAX, PAGE_KEYS_MAX, TRANSFERS_MAX,
+    WALK_STORED_BYTES,
 };
 use crate::env::Mono;
 use crate::error::{Error, Result};
@@ -29,6 +29,8 @@ use crate::replica::keys::unit_range;
 use crate::replica::listing::list;
 use crate::sometimes;
 use crate::step::Env;
+use crate::transfer::pace::Pace;
+use crate::transfer::patience::{Patience, Trouble};
 use crate::transfer::units::{Partial, Source, Units, Walked};
 use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
 use crate::wire::message::Message;
@@ -39,15 +41,10 @@ use crate::wire::transfer::{Digested, Listing, TransferMessage};
 const TAKING: u64 = 1 << 62;
 /// How often units are looked for that nobody is asked for, in milliseconds.
 const LOOK_MS: u64 = 100;
-/// The first pause before a question is asked again, in milliseconds, and the longest.
-const PAUSE_MS: u64 = 500;
-const PAUSE_MS_MAX: u64 = 8_000;
 /// After so many failures in a row another source comes first.
 const FAILURES_MAX: u32 = 3;
 /// For so long a source that has failed is left alone, in milliseconds.
 const LEFT_ALONE_MS: u64 = 5_000;
-/// So far ahead of the rate may be taken at once, in milliseconds.
-const AHEAD_MS: u64 = 50;
 
 /// What a walk works with, of the other machines of its shard.
 pub struct Around<'a> {
@@ -59,21 +56,6 @@ pub struct Around<'a> {
     pub units: &'a mut Units,
     /// Messages to send, to this node itself too.
     pub out: &'a mut VecDeque<(NodeId, Message)>,
-}
-
-/// Why a walk does not go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trouble {
-    /// The source does not answer.
-    Silent,
-    /// The source has operations in flight that began under older layouts.
-    NotYet,
-    /// The source cannot read a record.
-    Unreadable,
-    /// The source refuses: it has other layouts, or does not have all of the unit itself.
-    Refused,
-    /// What was taken cannot be stored here.
-    NotStored,
 }
 
 /// What has been taken since the start.
@@ -112,16 +94,6 @@ struct Walk {
     patience: Patience,
 }
 
-/// When a walk is looked at again, and why it waits.
-#[derive(Debug)]
-struct Patience {
-    again: Mono,
-    /// It waits for the rate, and not for anybody.
-    is_paced: bool,
-    failures: u32,
-    trouble: Option<Trouble>,
-}
-
 /// All walks of a node.
 #[derive(Debug)]
 pub struct Receiver {
@@ -132,8 +104,7 @@ pub struct Receiver {
     /// Who was walked in vain last, why, and until when it is left alone.
     failed: BTreeMap<Unit, (NodeId, Trouble, Mono)>,
     look_at: Mono,
-    /// By then the rate has caught up with what was taken.
-    used_until: Mono,
+    pace: Pace,
     taken: Taken,
 }
 
@@ -148,7 +119,7 @@ impl Receiver {
             walks: BTreeMap::new(),
             failed: BTreeMap::new(),
             look_at: Mono(0),
-            used_until: Mono(0),
+            pace: Pace::default(),
             taken: Taken::default(),
         }
     }
@@ -180,6 +151,12 @@ impl Receiver {
     #[must_use]
     pub const fn taken(&self) -> Taken {
         self.taken
+    }
+
+    /// How many bytes a second are taken now.
+    #[must_use]
+    pub fn bytes_per_s(&self, now: Mono) -> u64 {
+        self.pace.bytes_per_s(now)
     }
 
     /// Whom a unit is taken from now, and why that does not go on, if it does not.
@@ -229,7 +206,6 @@ impl Receiver {
         });
         let room = TRANSFERS_MAX - self.walks.len();
         for (unit, (source, place)) in can_begin.take(room).collect::<Vec<_>>() {
-            let patience = Patience { again: now, is_paced: false, failures: 0, trouble: None };
             let walk = Walk {
                 source,
                 layouts: around.view.layout_set.clone(),
@@ -239,7 +215,7 @@ impl Receiver {
                 fetching: BTreeMap::new(),
                 next: None,
                 unstored: 0,
-                patience,
+                patience: Patience::new(now),
             };
             self.walks.insert(unit, walk);
             self.ask_page(unit, around, now);
@@ -385,10 +361,10 @@ impl Receiver {
             if walk.fetching.len() >= FETCH_KEYS_MAX || !fits {
                 return Ok(());
             }
-            if self.used_until > now.plus_ms(AHEAD_MS) {
+            if self.pace.must_wait(now) {
                 walk.patience.is_paced = walk.fetching.is_empty();
                 walk.patience.again = match walk.patience.is_paced {
-                    true => self.used_until,
+                    true => self.pace.used_until(),
                     false => walk.patience.again,
                 };
                 return Ok(());
@@ -478,7 +454,8 @@ impl Receiver {
                 let ask = Ask { op, layouts, key, question: Question::Merge { state } };
                 around.out.push_back((self.me, Message::Key(KeyMessage::Ask(ask))));
                 walk.patience.wait(env.mono());
-                self.charge(bytes, env.mono());
+                self.taken.bytes += bytes;
+                self.pace.charge(bytes, env.mono());
                 return Ok(());
             }
             Answer::MergeAck if fetch.is_told => {
@@ -499,26 +476,6 @@ impl Receiver {
         // It is asked for again when its time has come.
         walk.patience.trouble = Some(trouble);
         Ok(())
-    }
-
-    fn charge(&mut self, bytes: u64, now: Mono) {
-        self.taken.bytes += bytes;
-        let ns = bytes.saturating_mul(1_000_000_000) / TRANSFER_BYTES_PER_S_MAX;
-        self.used_until = Mono(self.used_until.max(now).0.saturating_add(ns));
-    }
-}
-
-impl Patience {
-    /// Something was asked: so long it is waited for.
-    fn wait(&mut self, now: Mono) {
-        let pause_ms = (PAUSE_MS << self.failures.min(8)).min(PAUSE_MS_MAX);
-        self.again = now.plus_ms(pause_ms);
-    }
-
-    /// Something has come.
-    fn goes_on(&mut self, now: Mono) {
-        (self.failures, self.trouble) = (0, None);
-        self.wait(now);
     }
 }
 
