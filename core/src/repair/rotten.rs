@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use crate::env::Mono;
 use crate::id::{Life, NodeId, OpId, Unit};
 use crate::layout::Layout;
-use crate::layout::live::LayoutSet;
+use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::quorum;
 use crate::version::dvv::VersionSet;
 use crate::wire::key::{Ask, KeyMessage, KeyRef, Question};
@@ -154,10 +154,12 @@ impl Rotten {
     pub fn tick(
         &mut self,
         now: Mono,
-        layout: &Layout,
-        layouts: &LayoutSet,
+        (live, layouts): (&[LiveLayout], &LayoutSet),
         out: &mut VecDeque<(NodeId, Message)>,
     ) {
+        if live.is_empty() {
+            return;
+        }
         let due = self.keys.iter_mut().filter(|(_, heal)| heal.next <= now);
         for (key, heal) in due.take(ROUNDS_A_TURN) {
             self.rounds += 1;
@@ -167,8 +169,10 @@ impl Rotten {
             heal.next = now.plus_ms(heal.pause_ms);
             heal.pause_ms = (heal.pause_ms * 2).min(PAUSE_MS_MAX);
             let op = OpId { life: self.life, seq: heal.round };
-            let owners = layout.unit(key.keyspace, key.token()).map(|unit| layout.primaries(unit));
-            for node in owners.into_iter().flatten() {
+            let Some((layout, unit)) = home(live, self.me, key) else {
+                continue;
+            };
+            for node in layout.primaries(unit) {
                 let digest_only = node == self.me;
                 let question = Question::Read { digest_only };
                 let (layouts, key) = (layouts.clone(), key.clone());
@@ -190,10 +194,10 @@ impl Rotten {
         from: NodeId,
         op: OpId,
         state: &VersionSet,
-        layout: &Layout,
+        live: &[LiveLayout],
     ) -> Option<Replacement> {
         let (key, heal) = self.keys.iter_mut().find(|(_, heal)| heal.round == op.seq)?;
-        let unit = layout.unit(key.keyspace, key.token())?;
+        let (layout, unit) = home(live, self.me, key)?;
         let quorums = layout.group(unit.group)?.quorums;
         if !layout.is_primary(from, unit) || from == self.me || !heal.answered.insert(from) {
             return None;
@@ -220,16 +224,28 @@ impl Rotten {
     }
 }
 
+/// The oldest live layout under which this node owns a key, and the key's unit: its owners there have all of it, which those under
+/// a newer one may not have yet. The newest, when it owns it under none.
+fn home<'a>(live: &'a [LiveLayout], me: NodeId, key: &KeyRef) -> Option<(&'a Layout, Unit)> {
+    let unit = |layout: &Layout| layout.unit(key.keyspace, key.token());
+    let layouts = live.iter().map(|live| &*live.layout);
+    let all = layouts.filter_map(|layout| Some((layout, unit(layout)?)));
+    let owned = all.clone().find(|(layout, unit)| layout.is_primary(me, *unit));
+    owned.or_else(|| all.clone().next_back())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::id::{BootEpoch, KeyspaceId};
     use crate::layout::keyspace::Keyspace;
-    use crate::layout::{Quorums, Role};
+    use crate::layout::{LayoutRef, Quorums, Role};
 
     const ME: NodeId = NodeId(1);
 
-    fn layout() -> Layout {
+    fn live() -> Vec<LiveLayout> {
         let role = |node| Role {
             node: NodeId(node),
             name: node.to_string(),
@@ -237,13 +253,15 @@ mod tests {
             zone: String::new(),
         };
         let wanted = Quorums { n: 3, r: 2, w: 2 };
-        Layout::first(1, wanted, (1..=3).map(role).collect(), vec![Keyspace::default_keyspace()])
+        let roles = (1..=3).map(role).collect();
+        let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
+        vec![LiveLayout { layout: Arc::new(layout), reference: LayoutRef::default() }]
     }
 
     /// The operation of the round that begins at `now`.
     fn round(rotten: &mut Rotten, now: Mono) -> OpId {
         let mut out = VecDeque::new();
-        rotten.tick(now, &layout(), &LayoutSet::default(), &mut out);
+        rotten.tick(now, (&live(), &LayoutSet::default()), &mut out);
         let asked: BTreeSet<NodeId> = out.iter().map(|(node, _)| *node).collect();
         assert_eq!(asked, [1, 2, 3].map(NodeId).into(), "the others, and this node itself");
         match &out[0].1 {
@@ -262,14 +280,11 @@ mod tests {
             let now = rotten.next_deadline().expect("it is asked for");
             let op = round(&mut rotten, now);
             let state = VersionSet::default();
-            assert!(rotten.on_state(NodeId(2), op, &state, &layout()).is_none(), "one of two");
-            assert!(
-                rotten.on_state(ME, op, &state, &layout()).is_none(),
-                "not an answer of another"
-            );
+            assert!(rotten.on_state(NodeId(2), op, &state, &live()).is_none(), "one of two");
+            assert!(rotten.on_state(ME, op, &state, &live()).is_none(), "not an answer of another");
             rotten.found(&key, now);
             rotten.found(&key, now);
-            let replaced = rotten.on_state(NodeId(3), op, &state, &layout());
+            let replaced = rotten.on_state(NodeId(3), op, &state, &live());
             assert_eq!(replaced.is_some(), pass == FAILURES, "round {pass}");
         }
         let now = rotten.next_deadline().expect("nobody has said that it is replaced");

@@ -58,9 +58,7 @@ impl Shard {
                 self.rotten.found(&key, now);
             }
         }
-        if let Some(layout) = view.newest() {
-            self.rotten.tick(now, layout, view.layout_set, &mut self.out);
-        }
+        self.rotten.tick(now, (view.layouts, view.layout_set), &mut self.out);
     }
 
     /// A primary has answered a question of `tick_rotten`; this node itself, when the record can be read again.
@@ -87,10 +85,7 @@ impl Shard {
             | Answer::StaleLayout
             | Answer::NotCounted => return Ok(()),
         };
-        let Some(layout) = view.newest() else {
-            return Ok(());
-        };
-        let Some(found) = self.rotten.on_state(from, op, state, layout) else {
+        let Some(found) = self.rotten.on_state(from, op, state, view.layouts) else {
             return Ok(());
         };
         match self.replica.replace(&found.key, found.unit, &found.state, env) {
