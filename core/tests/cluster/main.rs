@@ -21,3 +21,5 @@ mod lives;
 mod shard;
 
 mod transfer;
+
+mod joining;

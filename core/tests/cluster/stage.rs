@@ -259,6 +259,15 @@ impl Stage {
         Start { engine: RefCell::new(engine), earlier, place: *place, actors }
     }
 
+    /// A new node starts beside those that are there, with n1 as its seed, and joins by itself.
+    pub(crate) fn join(&mut self, node: usize) {
+        self.base.seeds = vec![Address("n1".to_owned())];
+        self.base.joins = true;
+        let engine = RefCell::new(SlowEngine::default());
+        let start = Start { engine, earlier: Vec::new(), place: 0, actors: Actors::Fresh };
+        self.start(node, node, (1, 1), &start);
+    }
+
     /// The process of a node ends without a word.
     pub(crate) fn end(&mut self, node: usize) {
         self.actors[node - 1].is_gone = true;
