@@ -22,14 +22,14 @@ fn settled(stage: &mut Stage, nodes: usize) -> usize {
         let is_settled = (1..=nodes).all(|node| {
             let status = stage.status(node);
             let roles = status.layout.map_or(0, |layout| layout.roles.len());
-            status.transfers.partial == 0 && roles == nodes
+            status.change.partial == 0 && roles == nodes
         });
         if is_settled {
             return turn * 100;
         }
         stage.pass(100);
     }
-    let pictures = (1..=nodes).map(|node| stage.status(node).transfers);
+    let pictures = (1..=nodes).map(|node| stage.status(node)).map(|it| (it.change, it.transfers));
     panic!("{:?}", pictures.collect::<Vec<_>>());
 }
 
