@@ -75,12 +75,15 @@ impl Connection {
 
     fn more(&mut self) -> io::Result<()> {
         let mut bytes = [0; 16 << 10];
-        match self.stream.read(&mut bytes)? {
-            0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => {
+        match self.stream.read(&mut bytes) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
                 self.read.extend_from_slice(&bytes[..count]);
                 Ok(())
             }
+            // Whoever asks for more asks again.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error),
         }
     }
 }

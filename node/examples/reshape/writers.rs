@@ -126,6 +126,7 @@ impl Writer {
         self.written += 1;
         let key = format!("w{:x}-{}", self.number, self.written);
         let value = value(&key, self.load.value_bytes);
+        let began = Instant::now();
         let open = self.connection.take().filter(|(to, _)| *to == address);
         let connection =
             open.map(|(_, open)| Ok(open)).unwrap_or_else(|| Connection::open(&address));
@@ -138,11 +139,14 @@ impl Writer {
         match answer {
             Ok(((_, body), connection)) => {
                 if !is_done {
-                    println!("  {key} through {address}: {}", String::from_utf8_lossy(&body));
+                    let (body, took) = (String::from_utf8_lossy(&body), began.elapsed());
+                    println!("  {key} through {address} after {took:.1?}: {body}");
                 }
                 self.connection = Some((address, connection));
             }
-            Err(error) => println!("  {key} through {address}: {error}"),
+            Err(error) => {
+                println!("  {key} through {address} after {:.1?}: {error}", began.elapsed());
+            }
         }
         if is_done {
             self.acknowledged.push(key);
