@@ -1,9 +1,9 @@
 //! Who is there? Every node tells every other that it lives, and whom it hears.
 //!
-//! A plain all-to-all heartbeat over datagrams: fit for clusters of some tens of nodes. It stands where a
-//! SWIM failure detector (Das, Gupta, Motivala, DSN 2002) belongs, behind the same questions: `is_alive`, `introductions`,
-//! `members`. A node that is silent for `dead_ms` counts as dead, is still told that we live, and is alive again with its
-//! next datagram; so two halves of a healed partition meet (<https://issues.apache.org/jira/browse/GOSSIP-14>).
+//! A plain all-to-all heartbeat over datagrams, for clusters of some tens of nodes: it says whom this node can ask now. A node
+//! that is silent for `dead_ms` is asked no more, is still told that we live, and is alive again with its next datagram;
+//! so two halves of a healed partition meet (<https://issues.apache.org/jira/browse/GOSSIP-14>). What has become of who is
+//! silent for longer the failure detectors say (`swim`).
 //!
 //! To be *heard* is not to be *alive*. Whoever is asked must hear the question, and its answer must come back: so a
 //! node is alive for routing when it is heard, says that it hears this node, and both links between the two are

@@ -7,9 +7,10 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::cluster::Cluster;
+use crate::change::rows::Rows;
 use crate::config::{NodeConfig, SWIM_PROBE_MS};
 use crate::env::{Address, Mono};
-use crate::id::{Life, NodeId};
+use crate::id::{LayoutVersion, Life, NodeId};
 use crate::member::membership::Membership;
 use crate::sometimes;
 use crate::step::Env;
@@ -25,8 +26,10 @@ pub(super) struct Detection {
     life: Life,
     /// How often its dice were rolled.
     rolled: u64,
-    /// When to speak to those who are heard and not known to it.
-    meets_at: Mono,
+    /// When to look at whom it has not met, and at the layout.
+    looks_at: Mono,
+    /// The layout whose removed nodes it knows.
+    removed_by: LayoutVersion,
 }
 
 /// What it sees of the world.
@@ -79,7 +82,8 @@ impl Detection {
             seeds: Vec::new(),
             luck: xxh3_64_with_seed(&id.0.to_le_bytes(), xxh3_64(&life.session.0.to_le_bytes())),
         };
-        Detection { swim: Swim::new(begin, now), life: *life, rolled: 0, meets_at: now }
+        let removed_by = LayoutVersion(0);
+        Detection { swim: Swim::new(begin, now), life: *life, rolled: 0, looks_at: now, removed_by }
     }
 
     /// What must hold between steps. Panics when it does not.
@@ -99,10 +103,21 @@ impl Detection {
             return;
         }
         self.act(env, |swim, around| swim.tick(around));
-        if now >= self.meets_at {
-            self.meets_at = now.plus_ms(SWIM_PROBE_MS);
+        if now >= self.looks_at {
+            self.looks_at = now.plus_ms(SWIM_PROBE_MS);
             self.meet(&cluster.members, env);
+            self.give_up(&cluster.rows);
         }
+    }
+
+    /// Gives up the ids that the newest live layout names as removed.
+    fn give_up(&mut self, rows: &Rows) {
+        let Some(layout) = rows.newest().filter(|layout| layout.version() != self.removed_by)
+        else {
+            return;
+        };
+        self.removed_by = layout.version();
+        self.swim.set_removed(layout.parts().removed.iter().copied().collect());
     }
 
     /// Speaks to those who are heard and were never met here.

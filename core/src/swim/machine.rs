@@ -6,7 +6,7 @@
 //! A node that was paused has not heard what others said meanwhile. When a tick comes much too late, the probe that runs is given
 //! up and nobody is convicted for the time of one more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::config::{
     SWIM_DEAD_PROBE_MS, SWIM_EXCHANGE_MS, SWIM_GOSSIP_MS, SWIM_PAUSE_MS_MAX, SWIM_PROBE_MS,
@@ -211,13 +211,12 @@ impl Swim {
         self.tell_stranger(address, ping, outside);
     }
 
-    /// A node is never to be heard of again: its id has been given up. Not for this one.
-    pub fn remove(&mut self, node: NodeId) {
-        if node == self.me.node {
-            return;
+    /// These ids have been given up and are never to be heard of again; this node's own is never among them.
+    pub fn set_removed(&mut self, mut removed: BTreeSet<NodeId>) {
+        removed.remove(&self.me.node);
+        for node in self.members.set_removed(removed) {
+            self.unlist(node);
         }
-        self.members.remove(node);
-        self.unlist(node);
     }
 
     /// Says goodbye: the node stops and comes back (`Restarting`), or does not in this life (`Left`). It probes nobody any more.

@@ -205,10 +205,13 @@ impl Members {
         }
     }
 
-    /// A node is never to be heard of again.
-    pub fn remove(&mut self, node: NodeId) {
-        self.forget(node);
-        self.removed.insert(node);
+    /// These are never to be heard of, and nobody else. Answers who is forgotten for that.
+    pub fn set_removed(&mut self, removed: BTreeSet<NodeId>) -> Vec<NodeId> {
+        let known = removed.iter().copied().filter(|node| self.members.contains_key(node));
+        let known: Vec<NodeId> = known.collect();
+        known.iter().for_each(|&node| self.forget(node));
+        self.removed = removed;
+        known
     }
 
     /// Whether a node was removed.
@@ -347,7 +350,7 @@ mod tests {
     fn who_was_removed_never_returns() {
         let mut members = Members::default();
         members.admit(&alive(NODE, incarnation(1, 0), "a"), Mono(0));
-        members.remove(NODE);
+        assert_eq!(members.set_removed([NODE, NodeId(9)].into()), [NODE]);
         let later = members.admit(&alive(NODE, incarnation(9, 9), "a"), Mono(0));
         assert_eq!((later, members.nodes()), (Admitted::Nothing, 1));
         let known = Known {
@@ -362,6 +365,8 @@ mod tests {
         };
         assert_eq!(members.adopt(&known, Mono(0)), Admitted::Nothing);
         members.invariants(ME);
+        members.set_removed(BTreeSet::new());
+        assert_eq!(members.adopt(&known, Mono(0)), Admitted::Changed(None), "it was taken back");
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn act(world: &mut World, words: &[&str]) -> Result<(), String> {
         // The first is told that the other's id has been given up.
         ["remove", at, node] => {
             let node = world.places[place(node)?].node;
-            world.step(place(at)?, |swim, _| swim.remove(node));
+            world.step(place(at)?, |swim, _| swim.set_removed([node].into()));
         }
         ["cut", links @ ..] => {
             for link in links {
