@@ -9,10 +9,10 @@ use rondo_core::layout::keyspace::Level;
 
 use crate::history::{Final, Stuck, Trouble};
 use crate::rt;
-use crate::run::heal;
 use crate::run::inquiry::{owners, place, settled, states, submit, until};
 use crate::run::rest;
 use crate::run::survivors;
+use crate::run::{heal, orders};
 use crate::scenario::Action;
 use crate::world::client;
 use crate::world::witness;
@@ -22,6 +22,9 @@ use crate::world::{Event, Node, Shared, World};
 const READY_MS: u64 = 30_000;
 /// How long the layouts may take to come to rest, and their transfers, in milliseconds.
 const RESHAPE_MS: u64 = 120_000;
+/// How often operators clear up, and how long they wait each time, in milliseconds.
+const CLEAR_UP_TIMES: u64 = RESHAPE_MS / CLEAR_UP_MS;
+const CLEAR_UP_MS: u64 = 2_000;
 /// Between two tries of a read, in milliseconds.
 const PAUSE_MS: u64 = 100;
 /// How long one read of every key may take, repetitions included, in milliseconds.
@@ -38,6 +41,7 @@ pub async fn finish(shared: &Shared) {
         survivors::go_on(shared, &outside).await;
         heal::reunite(shared, &outside);
     }
+    clear_up(shared).await;
     if !until(shared, READY_MS, all_ready).await {
         let waits = what_is_missing(&shared.lock());
         return stuck(shared, waits);
@@ -157,6 +161,17 @@ fn held(world: &mut World) -> Vec<Final> {
     held
 }
 
+/// Operators see to nodes that are gone for good, until one layout is left without them; how long that takes is not judged here.
+async fn clear_up(shared: &Shared) {
+    let is_reshaped = shared.lock().history.lives.reshaping.is_some();
+    for _ in 0..if is_reshaped { CLEAR_UP_TIMES } else { 0 } {
+        orders::clear_up(shared, &mut shared.lock());
+        if until(shared, CLEAR_UP_MS, has_one_layout).await {
+            return;
+        }
+    }
+}
+
 /// Waits until all nodes have one live layout, the same, and nothing else is proposed; notes what its owners hold then. Whether it
 /// came to that.
 async fn reshaped(shared: &Shared) -> bool {
@@ -181,7 +196,7 @@ fn has_one_layout(world: &World) -> bool {
         is_at_rest.then(|| layouts.live[0].digest.clone())
     });
     let first = digests.next().flatten();
-    first.is_some() && digests.all(|digest| digest == first)
+    first.is_some() && digests.all(|digest| digest == first) && !orders::has_gone(world)
 }
 
 /// The versions of the layouts that are live at each node, as far as it says so.

@@ -5,7 +5,10 @@ use rondo_core::inbox::Ask;
 
 use crate::fault::membership::Wanted;
 use crate::world::witness;
-use crate::world::{Shared, World};
+use crate::world::{Node, Part, Shared, World};
+
+/// The number of what no fault asks for.
+const CLEARS_UP: usize = usize::MAX;
 
 /// An operator asks a node for a change; nothing happens when it is down. The answer comes before any time has passed, or never.
 pub fn give(shared: &Shared, world: &mut World, order: (usize, Wanted), node: u32) {
@@ -49,6 +52,36 @@ fn request(world: &World, wanted: Wanted) -> AdminRequest {
     }
 }
 
+/// Operators clear up: nobody waits for a node that is gone for good, and what it has of the data goes to the others, as long as any node
+/// says that it is in a layout.
+pub fn clear_up(shared: &Shared, world: &mut World) {
+    let Some(asked) = world.there().next() else {
+        return;
+    };
+    let gone = gone_members(world);
+    for node in gone {
+        give(shared, world, (CLEARS_UP, Wanted::SkipDead { node }), asked);
+        give(shared, world, (CLEARS_UP, Wanted::Leave { node }), asked);
+    }
+}
+
+/// Whether a node that is gone for good is in a live layout.
+#[must_use]
+pub fn has_gone(world: &World) -> bool {
+    !gone_members(world).is_empty()
+}
+
+/// The nodes that are gone for good and in a layout that some node has live.
+fn gone_members(world: &World) -> Vec<u32> {
+    let is_member = |id: &str| {
+        let mut live = world.faults.layouts.values().flat_map(|layouts| &layouts.live);
+        live.any(|layout| layout.nodes.iter().any(|node| node.node == id))
+    };
+    let in_layout = |machine: &Node| machine.data.id.is_some_and(|id| is_member(&id.to_string()));
+    let gone = (0..).zip(&world.nodes).filter(|(_, machine)| machine.part == Part::Gone);
+    gone.filter(|(_, machine)| in_layout(machine)).map(|(node, _)| node).collect()
+}
+
 /// Every node that lives is asked which layouts it has.
 pub fn ask_layouts(shared: &Shared, world: &World) {
     for (node, machine) in (0..).zip(&world.nodes) {
@@ -56,7 +89,8 @@ pub fn ask_layouts(shared: &Shared, world: &World) {
         let sink = Box::new(move |reply: AdminReply| {
             let mut world = back.lock();
             let lives = world.nodes[node as usize].process.epoch == epoch;
-            if let (true, Ok(Done::Layouts(layouts))) = (lives, reply) {
+            let is_there = world.nodes[node as usize].part == Part::There;
+            if let (true, Ok(Done::Layouts(layouts))) = (lives && is_there, reply) {
                 world.faults.layouts.insert(node, layouts);
             }
         });
