@@ -291,6 +291,10 @@ impl Rows {
         }
         let last = self.live.last().cloned();
         if last.is_some_and(|last| follows(&layout, &last)) {
+            if self.change().is_some() {
+                // Everybody else has dropped the older one already. It is told again when this node has.
+                return Ok(());
+            }
             // What this node may have endorsed instead has lost.
             sometimes!(env, EndorsedLayoutLost, self.rows.last().is_some_and(|row| !row.live));
             let engine = env.engine();
