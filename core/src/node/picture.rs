@@ -17,6 +17,9 @@ use crate::id::NodeId;
 use crate::layout::{Layout, Quorums};
 use crate::status::{ChangeStatus, Counters, LayoutStatus, MemberStatus, Served, Status};
 
+/// A change of layouts that takes longer than this is told as a trouble, with what it waits for, in milliseconds.
+const CHANGE_MS_USUAL: u64 = 10_000;
+
 impl Node {
     /// A picture of this node, for people.
     #[must_use]
@@ -34,6 +37,9 @@ impl Node {
                 some => troubles.extend(some),
             }
         }
+        // Usually it takes moments.
+        let lasts = self.cluster.progress.changes_for_ms(now) >= CHANGE_MS_USUAL;
+        troubles.extend(self.cluster.waits_for_others().filter(|_| lasts));
         waiting.extend(self.cluster.barred.clone());
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
