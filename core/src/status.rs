@@ -283,6 +283,8 @@ pub struct Counters {
     pub actors_replaced: u64,
     /// Records that could not be read and were replaced by what other nodes hold.
     pub records_healed: u64,
+    /// Copies of writes that their primaries had not acknowledged when the writes ended: they came later, or are missing.
+    pub owed_copies: u64,
     /// Sum of the latencies of reads.
     pub get_us: u64,
     /// Sum of the latencies of writes.

@@ -13,6 +13,7 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, NodeId, OpId};
 use crate::layout::live::LayoutSet;
+use crate::repair::owed::owe;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, send_on};
@@ -301,7 +302,10 @@ impl Coordinator {
                 around.counters.get_us += micros;
                 around.counters.read_repairs += u64::from(round.repaired());
             }
-            Phase::Put(_) => {
+            Phase::Put(round) => {
+                if let Some(owed) = round.owes(&facts) {
+                    owe(&owed, around.counters);
+                }
                 around.counters.puts += 1;
                 around.counters.put_us += micros;
             }

@@ -16,6 +16,7 @@ use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
 use crate::quorum::{Members, Standing, Tally};
+use crate::repair::owed::Owed;
 use crate::replica::Replica;
 use crate::replica::actors::Heard;
 use crate::replica::issue::Covers;
@@ -101,6 +102,18 @@ impl PutRound {
             PutRound::Query(_) => None,
             PutRound::Write(write) => Some(write.written),
         }
+    }
+
+    /// What was issued, with the primaries that have not said that they hold it; `None` before it is.
+    #[must_use]
+    pub fn owes<'a>(&'a self, facts: &'a Facts) -> Option<Owed<'a>> {
+        let PutRound::Write(write) = self else {
+            return None;
+        };
+        let nodes = facts.primaries.nodes().iter().enumerate();
+        let silent = nodes.filter(|&(at, _)| !write.spread.holders().has(at));
+        let silent = silent.map(|(_, &node)| node).collect();
+        Some(Owed { key: &facts.key, unit: facts.unit, state: write.spread.state(), silent })
     }
 
     /// A primary told what it knows.

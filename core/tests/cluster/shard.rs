@@ -229,6 +229,24 @@ fn a_shard_goes_by_what_it_is_shown_in_each_call() {
 }
 
 #[test]
+fn a_write_that_ends_before_all_have_acknowledged_it_owes_the_others_a_copy() {
+    for (shown, silent) in [(Shown::of([1]), 0), (Shown::of([1, PEER.0, 3]), 2)] {
+        let mut world = World::<MemoryEngine>::default();
+        let mut shard = shard(&mut world);
+        let request = Request { level: Some(Level::One), ..request(put()) };
+        shard
+            .begin(Asker::Client(ClientTag(1)), request, shown.view(), &mut world)
+            .expect("no disk fails");
+        shard.settle(shown.view(), &mut world).expect("no disk fails");
+        assert_eq!(shard.counters().owed_copies, 0, "it has not ended");
+        shard.start_sync(&mut world).expect("no disk fails");
+        shard.settle(shown.view(), &mut world).expect("no disk fails");
+        assert!(matches!(world.replies.pop(), Some(Reply::Stored { .. })));
+        assert_eq!(shard.counters().owed_copies, silent);
+    }
+}
+
+#[test]
 fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so() {
     let shown = Shown::of([2]);
     let mut world: World = World::default();
