@@ -2,6 +2,8 @@
 //! write on, when one cannot be reached or did nothing.
 
 use crate::buggify;
+use crate::member::view::View;
+use crate::quorum::{Needs, Primaries};
 use crate::request::answers::Surroundings;
 use crate::request::operation::{Facts, Next};
 use crate::request::operations::Operation;
@@ -29,10 +31,29 @@ pub fn again(
         sometimes!(env, ForwardLostItsPrimary, is_lost);
         return if is_lost { Next::End(operation.facts.unknown()) } else { Next::Wait };
     }
+    keep_up(operation, around.view);
     let resend_ms = if buggify!(env, ResendEarly) { resend_ms / 10 + 1 } else { resend_ms };
     let resend_ms = if buggify!(env, ResendLate) { resend_ms * 10 } else { resend_ms };
     operation.again = now.plus_ms(operation.pause_ms(resend_ms));
     operation.phase.unanswered(&operation.facts)
+}
+
+/// A write whose dot is issued goes on under the layouts that are live now, when a newer one has come since it began: whoever acts
+/// under that one alone refuses what is asked under the older. Who holds the write counts in each layout that it owns the key under.
+fn keep_up(operation: &mut Operation, view: View<'_>) {
+    let Operation { facts, phase, .. } = operation;
+    let Phase::Put(round) = phase else {
+        return;
+    };
+    let is_newer = view.layout_set.newest() > facts.layouts.newest();
+    if !is_newer || round.written().is_none() {
+        return;
+    }
+    let primaries = Primaries::under(view.layouts, facts.unit);
+    let needs = Needs::at(facts.level, &primaries, view.reads_at);
+    let before = std::mem::replace(&mut facts.primaries, primaries);
+    round.move_on(&before, &facts.primaries, needs.holders());
+    (facts.needs, facts.layouts) = (needs, view.layout_set.clone());
 }
 
 /// Sends a request to the next primary; `Err` when nobody is left to try.

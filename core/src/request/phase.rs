@@ -91,9 +91,11 @@ impl Phase {
     /// What to ask again of those who have not answered.
     pub fn unanswered(&mut self, facts: &Facts) -> Next {
         match self {
-            Phase::Put(round) => match round.stop_waiting() {
-                true => Next::Issue,
-                false => Next::Ask(round.unanswered(facts)),
+            Phase::Put(round) => match round.stored() {
+                // So it is by those that hold it, since its layouts have changed.
+                Some(reply) => Next::End(reply),
+                None if round.stop_waiting() => Next::Issue,
+                None => Next::Ask(round.unanswered(facts)),
             },
             Phase::Read(round) => Next::Ask(round.unanswered(facts)),
             Phase::Forwarded(_) => Next::Wait,

@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
 use crate::layout::keyspace::{Level, Policy};
-use crate::quorum::{Members, Standing, Tally};
+use crate::quorum::{Members, Primaries, Standing, Tally};
 use crate::repair::owed::Owed;
 use crate::replica::Replica;
 use crate::replica::actors::Heard;
@@ -183,6 +183,24 @@ impl PutRound {
         };
         query.patient = false;
         query.waits
+    }
+
+    /// The key's primaries are others now. Who of them held the write before holds it now, and nobody else counts.
+    pub fn move_on(&mut self, before: &Primaries, after: &Primaries, holders: Tally) {
+        if let PutRound::Write(write) = self {
+            let now = |at: usize| before.nodes().get(at).and_then(|&node| after.position(node));
+            write.me = now(write.me).unwrap_or(after.nodes().len());
+            write.spread.move_on(before.nodes().len(), now, holders);
+        }
+    }
+
+    /// The outcome, when it is held by enough.
+    #[must_use]
+    pub fn stored(&self) -> Option<Reply> {
+        match self {
+            PutRound::Write(write) if write.spread.holders().met() => Some(write.reply.clone()),
+            PutRound::Write(_) | PutRound::Query(_) => None,
+        }
     }
 
     /// What to ask, again or for the first time, of those who have not answered. This node itself needs no repetition of

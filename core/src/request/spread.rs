@@ -56,6 +56,20 @@ impl Spread {
         self.sent.remove(at);
     }
 
+    /// The `count` replicas have other places now, those that are still there, and other ones must hold the state too.
+    pub fn move_on(&mut self, count: usize, now: impl Fn(usize) -> Option<usize>, holders: Tally) {
+        let before = std::mem::replace(&mut self.holders, holders);
+        let sent = std::mem::replace(&mut self.sent, Members::NONE);
+        for (at, place) in (0..count).filter_map(|at| Some((at, now(at)?))) {
+            if before.has(at) {
+                self.holders.yes(place);
+            }
+            if sent.has(at) {
+                self.sent.add(place);
+            }
+        }
+    }
+
     /// The state, to the primary at `at`.
     pub fn bring(&mut self, at: usize) -> (usize, Question) {
         self.sent.add(at);

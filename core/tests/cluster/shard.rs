@@ -13,7 +13,7 @@ use rondo_core::id::{
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::{LayoutSet, LiveLayout};
-use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::layout::{Layout, LayoutParts, LayoutRef, Quorums, Role};
 use rondo_core::member::lives::Lives;
 use rondo_core::member::membership::Membership;
 use rondo_core::member::view::View;
@@ -26,7 +26,7 @@ use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
 use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
-use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::encode_layout;
 use rondo_core::wire::member::{Endorsement, Gossip};
 use rondo_core::wire::message::{Envelope, Message};
@@ -41,6 +41,7 @@ const PEER: NodeId = NodeId(2);
 #[derive(Default)]
 struct World<E = MemoryEngine> {
     engine: E,
+    now: Mono,
     random: u64,
     replies: Vec<Reply>,
     sent: Vec<(NodeId, Envelope)>,
@@ -50,7 +51,7 @@ impl<E: Engine> Probe for World<E> {}
 
 impl<E: Engine> Env for World<E> {
     fn mono(&self) -> Mono {
-        Mono(0)
+        self.now
     }
     fn wall(&self) -> Wall {
         Wall(1_000_000)
@@ -226,6 +227,59 @@ fn a_shard_goes_by_what_it_is_shown_in_each_call() {
     assert!(matches!(reply, Reply::Unavailable { passes: true, .. }), "{reply:?}");
     let reply = outcome(&mut shard, put(), shown.view(), &mut world);
     assert!(matches!(reply, Reply::Stored { .. }), "nothing of it stays: {reply:?}");
+}
+
+#[test]
+fn a_write_goes_on_under_the_layouts_that_are_live_now() {
+    let mut world = World::<MemoryEngine>::default();
+    let mut shown = Shown::of([1, PEER.0]);
+    shown.hear_the_peer(&mut world);
+    let mut shard = shard(&mut world);
+    let asker = Asker::Client(ClientTag(1));
+    shard.begin(asker, request(put()), shown.view(), &mut world).expect("no disk fails");
+    shard.settle(shown.view(), &mut world).expect("no disk fails");
+    let asked = |world: &World<MemoryEngine>| {
+        let asks = world.sent.iter().filter_map(|(to, envelope)| match &envelope.message {
+            Message::Key(KeyMessage::Ask(ask)) => Some((*to, ask.clone())),
+            _ => None,
+        });
+        asks.collect::<Vec<(NodeId, Ask)>>()
+    };
+    let op = asked(&world)[0].1.op;
+    let tell = |answer| KeyMessage::Answer { op, layouts: shown.set(), answer };
+    let (clock, highest) = (VersionVector::default(), Hlc(0));
+    let answer = Answer::Query { clock, highest, room: Room(true) };
+    shard.on_key(PEER, tell(answer), shown.view(), &mut world).expect("no disk fails");
+    shard.settle(shown.view(), &mut world).expect("no disk fails");
+    shard.start_sync(&mut world).expect("no disk fails");
+    shard.settle(shown.view(), &mut world).expect("no disk fails");
+    // The peer acts under the next layout alone.
+    let later = Shown::of([1, PEER.0]);
+    let parts = LayoutParts {
+        version: LayoutVersion(2),
+        previous: 1,
+        founding: 1,
+        ..later.layouts[0].layout.parts().clone()
+    };
+    let layout = Layout::from_parts(parts).expect("a sound layout");
+    let reference = layout.reference(&encode_layout(&layout));
+    let mut later = Shown {
+        layouts: [LiveLayout { layout: Arc::new(layout), reference }],
+        set: LayoutSet::one(reference),
+        ..later
+    };
+    later.hear_the_peer(&mut world);
+    world.sent.clear();
+    shard.on_key(PEER, tell(Answer::StaleLayout), later.view(), &mut world).expect("no disk fails");
+    world.now = Mono(0).plus_ms(node_config().resend_ms + 1);
+    shard.tick_requests(later.view(), &mut world).expect("no disk fails");
+    shard.settle(later.view(), &mut world).expect("no disk fails");
+    let asks = asked(&world);
+    assert!(asks.iter().all(|(to, ask)| *to == PEER && ask.layouts == later.set), "{asks:?}");
+    let (op, layouts, answer) = (asks[0].1.op, later.set(), Answer::MergeAck);
+    let told = KeyMessage::Answer { op, layouts, answer };
+    shard.on_key(PEER, told, later.view(), &mut world).expect("no disk fails");
+    assert!(matches!(world.replies.pop(), Some(Reply::Stored { .. })), "both of the two hold it");
 }
 
 #[test]
