@@ -95,12 +95,9 @@ impl Progress {
         };
         self.changes_since.get_or_insert(now);
         // Whoever has dropped the older one knows that all that were awaited read under the newer: this node was not, or is late.
-        let reference = rows.live().last().map(|live| live.reference);
-        let has_dropped = |peer: &Peer| {
-            peer.endorsed.live
-                && Some(peer.endorsed.layout) == reference
-                && peer.endorsed.oldest >= newest
-        };
+        let founding = rows.founding();
+        let has_dropped =
+            |peer: &Peer| peer.endorsed.founding == founding && peer.endorsed.oldest >= newest;
         if members.peers().values().any(has_dropped) {
             self.moved = Some((newest, now));
             return true;
