@@ -94,6 +94,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "start-of-the-log-gone",
     "stop-on-a-full-disk",
     "torn-mark",
+    "two-layouts-behind",
     "wiped-node",
     "writes-fill-small-files",
 ];
