@@ -223,3 +223,124 @@ pub fn awaited(before: &Layout, after: &Layout, staged: &Staged) -> BTreeSet<Nod
         |node: &NodeId| after.parts().gone.contains(node) || staged.skips(*node, after.version());
     roles.filter(|node| !skips(node)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::keyspace::{Level, Policy};
+
+    const USUAL: Quorums = Quorums { n: 3, r: 2, w: 2 };
+    const NAMED: LayoutRef = LayoutRef { version: LayoutVersion(1), digest: 7 };
+
+    fn role(node: u128) -> Role {
+        Role { node: NodeId(node), name: format!("n{node}"), weight: 1, zone: String::new() }
+    }
+
+    fn first(nodes: u128) -> Layout {
+        let roles = (1..=nodes).map(role).collect();
+        Layout::first(64, USUAL, roles, vec![Keyspace::default_keyspace()])
+    }
+
+    fn staged(wishes: impl IntoIterator<Item = (Subject, Wish)>) -> Staged {
+        let mut staged = Staged::default();
+        for (subject, wish) in wishes {
+            staged.stage(subject, wish, NodeId(1), 0);
+        }
+        staged
+    }
+
+    fn joins(node: u128, replaces: Option<u128>) -> (Subject, Wish) {
+        let (role, replaces) = (role(node), replaces.map(NodeId));
+        (Subject::Node(NodeId(node)), Wish::Role { role, replaces, by_itself: false })
+    }
+
+    fn leaves(node: u128) -> (Subject, Wish) {
+        (Subject::Node(NodeId(node)), Wish::Removed)
+    }
+
+    fn after(layout: &Layout, wishes: impl IntoIterator<Item = (Subject, Wish)>) -> Layout {
+        let next = layout.after(NAMED, &staged(wishes), |_| false);
+        next.expect("it makes a layout").expect("it is another one")
+    }
+
+    #[test]
+    fn a_layout_names_the_one_before_it_and_the_first_of_all() {
+        let second = after(&first(3), [joins(4, None)]);
+        let LayoutParts { version, previous, founding, .. } = second.parts();
+        assert_eq!((version.0, *previous, *founding), (2, 7, 7));
+        let named = LayoutRef { version: LayoutVersion(2), digest: 8 };
+        let third = second.after(named, &staged([leaves(4)]), |_| false);
+        let third = third.expect("it makes a layout").expect("it is another one");
+        assert_eq!((third.parts().previous, third.parts().founding), (8, 7));
+    }
+
+    #[test]
+    fn who_takes_the_place_of_another_owns_what_that_one_owned_and_nothing_else_moves() {
+        let before = first(5);
+        let next = after(&before, [joins(9, Some(2))]);
+        for unit in before.units() {
+            let now = |node: NodeId| if node == NodeId(2) { NodeId(9) } else { node };
+            let owners: BTreeSet<NodeId> = before.primaries(unit).map(now).collect();
+            assert_eq!(owners, next.primaries(unit).collect(), "{unit:?}");
+        }
+        assert!(next.moves_since(&before).iter().all(|one| one.to == NodeId(9)));
+        assert_eq!(next.parts().gone, [NodeId(2)], "nobody waits for it");
+    }
+
+    #[test]
+    fn who_lost_its_role_gets_none_again_and_the_dead_are_not_waited_for() {
+        let before = first(4);
+        let removed = before.after(NAMED, &staged([leaves(4)]), |node| node == NodeId(4));
+        let next = removed.expect("it makes a layout").expect("it is another one");
+        assert_eq!((next.parts().gone.as_slice(), next.has(NodeId(4))), (&[NodeId(4)][..], false));
+        let again = next.after(NAMED, &staged([joins(4, None)]), |_| false);
+        assert_eq!(again.expect("a wish that is passed over"), None);
+        let waits = awaited(&before, &next, &Staged::default());
+        assert_eq!(waits, [1, 2, 3].map(NodeId).into());
+    }
+
+    #[test]
+    fn one_that_joins_moves_its_share_and_fewer_nodes_have_fewer_copies() {
+        let before = first(3);
+        let next = after(&before, [joins(4, None)]);
+        let moves = next.moves_since(&before);
+        assert!(moves.iter().all(|one| one.to == NodeId(4)), "{moves:?}");
+        assert_eq!(moves.len(), 64 * 3 / 4, "its share of the slots, and no more");
+        let two = after(&after(&before, [leaves(1)]), [joins(5, None)]);
+        assert_eq!(two.groups()[0].quorums.n, 3, "as many as were wanted come back");
+    }
+
+    #[test]
+    fn what_makes_no_layout_is_told_and_what_changes_nothing_makes_none() {
+        let layout = first(2);
+        let made = |wishes: Vec<(Subject, Wish)>| layout.after(NAMED, &staged(wishes), |_| false);
+        assert_eq!(made(vec![joins(1, None)]), Ok(None));
+        assert!(made(vec![leaves(1), leaves(2)]).is_err_and(|why| why.contains("at least one")));
+        let twin = Role { name: "n1".to_owned(), ..role(9) };
+        let wish = Wish::Role { role: twin, replaces: None, by_itself: true };
+        let why = made(vec![(Subject::Node(NodeId(9)), wish)]).expect_err("two of one name");
+        assert!(why.contains("two nodes have the name n1"), "{why}");
+    }
+
+    #[test]
+    fn an_id_of_a_keyspace_is_used_once_and_its_group_has_owners_of_its_own() {
+        let make = |n| {
+            let quorums = Quorums { n, r: 1, w: 1 };
+            let definition = Definition { quorums, policy: Policy::Siblings, level: Level::One };
+            (Subject::Keyspace("k".to_owned()), Wish::Keyspace(definition))
+        };
+        let drops = (Subject::Keyspace("k".to_owned()), Wish::Dropped);
+        let made = after(&first(3), [make(1)]);
+        let keyspace = made.keyspace("k").expect("it was made");
+        assert_eq!((keyspace.id, keyspace.group), (KeyspaceId(2), GroupId(1)));
+        assert_eq!(made.group(GroupId(1)).map(|group| group.owners.len()), Some(64));
+        let gone = after(&made, [drops]);
+        assert!(gone.keyspace("k").is_none());
+        let again = after(&gone, [make(1)]);
+        assert_eq!(again.keyspace("k").map(|keyspace| keyspace.id), Some(KeyspaceId(3)));
+        let other = again.after(NAMED, &staged([make(2)]), |_| false);
+        assert!(other.is_err_and(|why| why.contains("keeps its n, R and W")));
+        let default = (Subject::Keyspace(DEFAULT.to_owned()), Wish::Dropped);
+        assert!(again.after(NAMED, &staged([default]), |_| false).is_err());
+    }
+}
