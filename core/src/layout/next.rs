@@ -121,7 +121,14 @@ impl Places {
         if parts.removed.contains(&role.node) {
             return Ok(());
         }
-        if let Some(old) = replaces.filter(|old| parts.roles.iter().any(|role| role.node == *old)) {
+        let is_in = |parts: &LayoutParts, node| parts.roles.iter().any(|role| role.node == node);
+        if let Some(old) = replaces.filter(|old| is_in(parts, *old)) {
+            if is_in(parts, role.node) {
+                return Err(format!(
+                    "{} is in the layout already, and takes nobody's place: let the other one leave",
+                    role.name
+                ));
+            }
             self.replaced.push((old, role.node));
             take_away(parts, old);
         }
@@ -320,6 +327,10 @@ mod tests {
         let wish = Wish::Role { role: twin, replaces: None, by_itself: true };
         let why = made(vec![(Subject::Node(NodeId(9)), wish)]).expect_err("two of one name");
         assert!(why.contains("two nodes have the name n1"), "{why}");
+        for old in [1, 2] {
+            let why = made(vec![joins(2, Some(old))]).expect_err("a member takes nobody's place");
+            assert!(why.contains("in the layout already"), "{why}");
+        }
     }
 
     #[test]

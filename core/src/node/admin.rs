@@ -175,6 +175,13 @@ impl Node {
         })?;
         match change {
             Change::Join { node, weight, zone } => {
+                if *weight == Some(0) {
+                    return Err(Refused::new(
+                        Why::Bad,
+                        "a weight is at least 1",
+                        "to take the node out, let it leave",
+                    ));
+                }
                 let node = self.named(node)?;
                 let mut role = self.new_role(layout, node)?;
                 role.weight = weight.unwrap_or(role.weight);
@@ -198,6 +205,13 @@ impl Node {
             Change::Replace { old, new } => {
                 let replaces = Some(self.member(layout, old)?);
                 let node = self.stranger(layout, new)?;
+                if layout.has(node) {
+                    return Err(Refused::new(
+                        Why::Conflict,
+                        format!("{new} is in the layout already, and takes nobody's place"),
+                        "name a node that runs and has no part in the data; or let the other one leave",
+                    ));
+                }
                 let role = self.new_role(layout, node)?;
                 Ok((Subject::Node(node), Wish::Role { role, replaces, by_itself: false }))
             }
@@ -259,8 +273,8 @@ impl Node {
         of.map(role).ok_or_else(|| unknown(&node.to_string()))
     }
 
-    /// The node that people mean, by its name or by the beginning of its id: of all that are known. Of several of one name the
-    /// one in the layout is not preferred.
+    /// The node that people mean, by its name or by the beginning of its id: of all that are known. Of several of one name it is the
+    /// member: the other one was replaced, or stays outside because of its name.
     fn named(&self, text: &str) -> Result<NodeId, Refused> {
         let members = &self.cluster.members;
         let roles = self.cluster.rows.live().iter().flat_map(|live| live.layout.roles());
@@ -276,6 +290,11 @@ impl Node {
             nodes
         };
         let mut nodes = meant(&|(_, name)| *name == text);
+        let newest = self.cluster.rows.newest();
+        let is_member = |node: &NodeId| newest.is_some_and(|layout| layout.has(*node));
+        if nodes.iter().any(is_member) {
+            nodes.retain(is_member);
+        }
         if nodes.is_empty() && text.len() >= 4 {
             nodes = meant(&|(node, _)| node.to_string().starts_with(text));
         }
