@@ -139,6 +139,9 @@ pub enum Done {
     Proposed {
         /// Its version.
         proposed: u64,
+        /// Its digest, 32 hex digits: when another layout of this version is live, that one had more votes, and what was
+        /// wanted is still staged.
+        digest: String,
     },
 }
 

@@ -82,10 +82,11 @@ pub struct ChangeStatus {
 }
 
 impl ChangeStatus {
-    /// Whether one layout is live, nothing else is wanted or proposed, and this node has all that it owns.
+    /// Whether one layout is live, no other is proposed, and this node has all that it owns. What is staged may wait for ever for
+    /// somebody to commit it.
     #[must_use]
     pub const fn is_settled(&self) -> bool {
-        self.live.len() == 1 && self.proposed.is_none() && self.staged == 0 && self.partial == 0
+        self.live.len() == 1 && self.proposed.is_none() && self.partial == 0
     }
 }
 

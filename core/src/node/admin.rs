@@ -14,8 +14,9 @@ use crate::error::Result;
 use crate::id::NodeId;
 use crate::layout::keyspace::DEFAULT;
 use crate::layout::staged::{Definition, Subject, Wish};
-use crate::layout::{Layout, Quorums, Role, live};
+use crate::layout::{Layout, LayoutRef, Quorums, Role, live};
 use crate::step::Env;
+use crate::wire::layout::encode_layout;
 use crate::wire::member::Introduction;
 
 impl Node {
@@ -69,6 +70,10 @@ impl Node {
     fn apply(&mut self, change: &Change, env: &mut impl Env) -> Result<AdminReply> {
         let (wish, last) = match self.wish(change).and_then(|wish| Ok((wish, self.last(env)?))) {
             Ok(both) => both,
+            Err(Refused { why: Why::NotNow, message, .. }) => {
+                let hint = "nothing was staged; ask again when it is done";
+                return Ok(Err(Refused::new(Why::NotNow, message, hint)));
+            }
             Err(refused) => return Ok(Err(refused)),
         };
         let cluster = &self.cluster;
@@ -84,10 +89,10 @@ impl Node {
     }
 
     fn propose(&mut self, next: Layout, env: &mut impl Env) -> Result<AdminReply> {
-        let proposed = next.version().0;
+        let LayoutRef { version, digest } = next.reference(&encode_layout(&next));
         let is_endorsed = self.cluster.rows.endorse(next.into(), env.engine())?;
         Ok(if is_endorsed {
-            Ok(Done::Proposed { proposed })
+            Ok(Done::Proposed { proposed: version.0, digest: format!("{digest:032x}") })
         } else {
             Err(Refused::new(
                 Why::NotNow,

@@ -375,7 +375,7 @@ fn operate(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         _ => return Ok(false),
     };
     let said = match stage.admin(call.node(0)?, request) {
-        Ok(Done::Proposed { proposed }) => format!("proposed layout {proposed}"),
+        Ok(Done::Proposed { proposed, .. }) => format!("proposed layout {proposed}"),
         Ok(Done::Layouts(layouts)) => format!("staged {}", layouts.staged.len()),
         Ok(Done::Plan(plan)) => format!("{} moves", plan.moves),
         Err(refused) => format!("{:?}: {}", refused.why, refused.message),

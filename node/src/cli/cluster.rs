@@ -192,7 +192,7 @@ impl Common {
         patience: Option<Duration>,
     ) -> Result<()> {
         let version = proposed["proposed"].as_u64().unwrap_or_default();
-        live(servers, version).await?;
+        live(servers, proposed).await?;
         if let Some(patience) = patience {
             settled(servers, patience).await?;
         }
@@ -221,15 +221,26 @@ async fn commit(command: &Commit) -> Result<()> {
     command.common.wait(&servers, &proposed, command.wait).await
 }
 
-/// Waits until a layout is live: more than half of the nodes have endorsed it.
-pub async fn live(servers: &Servers, version: u64) -> Result<()> {
+/// Waits until a layout that was proposed is live: more than half of the nodes have endorsed it. Another layout of its version may
+/// have got their votes.
+pub async fn live(servers: &Servers, proposed: &Value) -> Result<()> {
+    let version = proposed["proposed"].as_u64().unwrap_or_default();
     let end = Instant::now() + LIVE_PATIENCE;
     loop {
         // A server that does not answer now may answer later.
         let layouts = servers.json("/v1/cluster/layout").await.unwrap_or_default();
-        let live = list(&layouts["live"]).any(|live| live["version"].as_u64() >= Some(version));
-        if live {
-            return Ok(());
+        match outcome(&layouts, version, &proposed["digest"]) {
+            Some(true) => return Ok(()),
+            Some(false) => {
+                return Err(Failure {
+                    kind: Kind::Failed,
+                    message: format!(
+                        "layout {version} is live, and it is another one: somebody else committed at the same time"
+                    ),
+                    hint: "what you wanted is still staged: `rondo cluster plan` shows it, `rondo cluster commit` does it".to_owned(),
+                });
+            }
+            None => {}
         }
         if Instant::now() > end {
             return Err(Failure {
@@ -243,6 +254,15 @@ pub async fn live(servers: &Servers, version: u64) -> Result<()> {
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether the layout that was proposed is live, or another one of its version; `None` while none is.
+fn outcome(layouts: &Value, version: u64, digest: &Value) -> Option<bool> {
+    let number = |live: &Value| live["version"].as_u64();
+    let same = list(&layouts["live"]).find(|live| number(live) == Some(version));
+    let later = || list(&layouts["live"]).any(|live| number(live) > Some(version));
+    // Where a later one has taken its place nobody can tell any more.
+    same.map(|live| live["digest"] == *digest).or_else(|| later().then_some(true))
 }
 
 /// Waits until one layout is live, and all data is where it belongs.
@@ -379,6 +399,13 @@ mod tests {
             "staged": [{ "change": "leave", "node": "alpha" }],
         });
         insta::assert_snapshot!(show_layouts(&layouts));
+        let live = json!({ "live": [
+            { "version": 4, "digest": "aa" }, { "version": 5, "digest": "bb" },
+        ] });
+        assert_eq!(outcome(&live, 5, &json!("bb")), Some(true));
+        assert_eq!(outcome(&live, 5, &json!("cc")), Some(false), "somebody else's has won");
+        assert_eq!(outcome(&live, 6, &json!("cc")), None, "not yet");
+        assert_eq!(outcome(&live, 3, &json!("cc")), Some(true), "others have followed since");
         assert_eq!(show_layouts(&json!({})), "No layout is live\n\nNothing is staged");
     }
 }

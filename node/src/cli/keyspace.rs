@@ -79,7 +79,7 @@ pub async fn run(command: Keyspace) -> Result<()> {
             let servers = command.client.servers()?;
             let target = format!("/v1/keyspaces/{}", command.name);
             let proposed = servers.send(Method::DELETE, &target, None).await?;
-            live(&servers, proposed["proposed"].as_u64().unwrap_or_default()).await?;
+            live(&servers, &proposed).await?;
             print(&format!("the keyspace {} is dropped", command.name))
         }
     }
@@ -97,7 +97,7 @@ async fn create(command: &Create) -> Result<()> {
     let servers = command.client.servers()?;
     let target = format!("/v1/keyspaces/{}", command.name);
     let proposed = servers.send(Method::PUT, &target, Some(&json!(wanted))).await?;
-    live(&servers, proposed["proposed"].as_u64().unwrap_or_default()).await?;
+    live(&servers, &proposed).await?;
     print(&format!("the keyspace {} is there; its keys are at /v1/kv/{0}/KEY", command.name))
 }
 

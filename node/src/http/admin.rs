@@ -96,7 +96,7 @@ pub async fn act(
     let is_dialect = matches!(admin, Admin::JoinNow | Admin::LeaveNow);
     let done = ask(front, request).await?;
     Ok(match done {
-        Done::Proposed { proposed } if is_dialect => {
+        Done::Proposed { proposed, .. } if is_dialect => {
             answer::json(StatusCode::OK, &json!({ "status": "ok", "proposed": proposed }))
         }
         // It is on its way: more than half of the nodes endorse it.

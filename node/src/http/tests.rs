@@ -233,7 +233,7 @@ fn fake_admin(request: &AdminRequest) -> AdminReply {
             return Err(Refused::new(Why::Conflict, "layout 1 is live already", hint));
         }
         AdminRequest::Commit { .. } | AdminRequest::Apply(_) => {
-            return Ok(Done::Proposed { proposed: 2 });
+            return Ok(Done::Proposed { proposed: 2, digest: "2d".repeat(16) });
         }
     };
     let node = LayoutNode {

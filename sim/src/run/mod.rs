@@ -83,7 +83,9 @@ pub fn run_on(driver: Driver, scenario: &Scenario, with_transcript: bool) -> Out
     let name = format!("seed {}", scenario.seed);
     let (mut outcome, panics) = rt::on_fresh_thread(name, || {
         let shared = Shared::new(scenario.clone(), driver, with_transcript);
-        rt::block_on(scenario.seed, live(&shared))
+        let outcome = rt::block_on(scenario.seed, live(&shared));
+        shared.empty();
+        outcome
     })
     .map_or_else(|text| (None, vec![text]), |outcome| (Some(outcome), Vec::new()));
     let mut outcome = outcome.take().unwrap_or_else(Outcome::empty);
