@@ -163,6 +163,14 @@ pub(crate) fn run_in(dir: &Path, arguments: &[&str]) -> Ended {
     Ended { code: status.code(), stdout: text("out"), stderr: text("err") }
 }
 
+/// The name of the cluster that a test's nodes form, where no flag gives another: a node of some other test, or of another run of
+/// them on this machine, may have had a port of ours, and would join us at its next attempt. A thread has its test's name.
+fn cluster_of_the_test() -> String {
+    let thread = std::thread::current();
+    let test = thread.name().expect("nodes are started by the test's own thread").replace("::", ".");
+    format!("{test}.{}", std::process::id())
+}
+
 /// Kills a child whatever became of the test.
 struct Guard(Child);
 
@@ -275,6 +283,7 @@ impl Node {
         let log = dir.join(format!("{name}.log"));
         let out = dir.join(format!("{name}.out"));
         let child = rondo
+            .env("RONDO_CLUSTER_NAME", cluster_of_the_test())
             .args(["serve", "--node-id", name, "--port", &port.to_string()])
             .arg("--data-dir")
             .arg(dir.join(name))

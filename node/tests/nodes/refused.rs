@@ -44,13 +44,13 @@ fn what_config_check_calls_good_starts_and_what_it_refuses_does_not() {
     fs::create_dir(at("directory")).expect("made");
     std::os::unix::fs::symlink("/nowhere/at/all", at("dangling")).expect("made");
     for name in ["kept", "headless"] {
-        let node = Node::start(dir.path(), name, &[]);
+        let node = Node::start(dir.path(), name, &["--cluster-name", "rondo"]);
         node.wait_ready();
         node.signal("-TERM");
         assert_eq!(node.wait().code(), Some(0));
     }
     fs::remove_file(at("headless").join("identity")).expect("removed");
-    let used = Node::start(dir.path(), "used", &[]);
+    let used = Node::start(dir.path(), "used", &["--cluster-name", "rondo"]);
     used.wait_ready();
     let (port, taken) = (free_port().to_string(), used.port.to_string());
     let before = files_below(&at("kept"));
