@@ -3,16 +3,18 @@
 //! A rotten record is known by its key, and is never taken for "absent": until it is replaced this replica answers questions
 //! about it as failed, merges are refused, and a dot that was to be issued here waits. The other primaries
 //! are asked for their whole states. A write at `quorum` that counted this replica is on W - 1 of the N - 1 others, so what
-//! N - W + 1 of them hold together has all such writes; that, merged, takes the place of the record. Dots that only this
-//! replica knew are gone, so the actor of the unit is given up with it
+//! N - W + 1 of them hold together has all such writes; that, merged, takes the place of the record. Others may hold more that was
+//! promised nothing, so all of them are waited for as long as the record has not failed in `PATIENT_FAILURES` rounds. Dots that only
+//! this replica knew are gone, so the actor of the unit is given up with it
 //! (<https://github.com/basho/riak_kv/issues/679> is what issuing them again does).
 //!
 //! A read may go astray once and find the record whole the next time. So a record is replaced only when this replica has
 //! failed to read it in `FAILURES` rounds: it asks itself, too, as often as it asks the others.
 //!
-//! Invariants: fewer than N - W + 1 answers replace nothing; what can be read again is not replaced; a round that does not
-//! end is begun anew after a pause that doubles. Bounded: `KEYS_MAX` keys, `WAITING_MAX` dots for each; what does not fit
-//! is found again when it is read again. Left out: level `one` with W = 1, which promised nothing that a lost disk would not take.
+//! Invariants: fewer than N - W + 1 answers replace nothing, and as few only after `PATIENT_FAILURES`; what can be read
+//! again is not replaced; a round that does not end is begun anew after a pause that doubles. Bounded: `KEYS_MAX` keys,
+//! `WAITING_MAX` dots for each; what does not fit is found again when it is read again. Left out: level `one` with W = 1,
+//! which promised nothing that a lost disk would not take.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -36,6 +38,8 @@ const PAUSE_MS: u64 = 100;
 const PAUSE_MS_MAX: u64 = 10_000;
 /// Rounds in which a record must have been unreadable before it is replaced.
 const FAILURES: u32 = 4;
+/// Rounds after which N - W + 1 of the others are enough although more exist: some 6 s after the record was found.
+const PATIENT_FAILURES: u32 = 7;
 /// The bit of the operations of this machine among all of a node.
 const HEALING: u64 = 1 << 63;
 
@@ -62,7 +66,7 @@ pub struct Replacement {
     pub key: KeyRef,
     /// Its unit.
     pub unit: Unit,
-    /// What N - W + 1 of the other primaries hold together.
+    /// What all other primaries hold together, or in the end N - W + 1 of them.
     pub state: VersionSet,
 }
 
@@ -204,6 +208,8 @@ impl Rotten {
         }
         heal.state.merge(state);
         let needed = quorum::others_to_make_good(quorums);
+        let others = layout.primaries(unit).filter(|node| *node != self.me).count();
+        let needed = if heal.failures < PATIENT_FAILURES { others.max(needed) } else { needed };
         let is_enough = heal.answered.len() >= needed && heal.failures >= FAILURES;
         is_enough.then(|| Replacement { key: key.clone(), unit, state: heal.state.clone() })
     }
@@ -246,13 +252,17 @@ mod tests {
     const ME: NodeId = NodeId(1);
 
     fn live() -> Vec<LiveLayout> {
+        live_with(2)
+    }
+
+    fn live_with(w: u8) -> Vec<LiveLayout> {
         let role = |node| Role {
             node: NodeId(node),
             name: node.to_string(),
             weight: 1,
             zone: String::new(),
         };
-        let wanted = Quorums { n: 3, r: 2, w: 2 };
+        let wanted = Quorums { n: 3, r: 2, w };
         let roles = (1..=3).map(role).collect();
         let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
         vec![LiveLayout { layout: Arc::new(layout), reference: LayoutRef::default() }]
@@ -291,5 +301,25 @@ mod tests {
         let op = round(&mut rotten, now);
         assert_eq!(rotten.readable(op), [OpId::default()], "the dot that waited");
         assert!(rotten.is_empty() && rotten.healed() == 0);
+    }
+
+    /// With W = N any one of the others has what was promised; the other may have more.
+    #[test]
+    fn others_that_are_not_needed_are_waited_for_too_but_not_for_ever() {
+        let mut rotten = Rotten::new(ME, Life { boot: BootEpoch(1), ..Life::default() });
+        let key = KeyRef::new(KeyspaceId(1), "k".into());
+        rotten.found(&key, Mono(0));
+        for pass in 1..=PATIENT_FAILURES {
+            let now = rotten.next_deadline().expect("it is asked for");
+            let op = round(&mut rotten, now);
+            rotten.found(&key, now);
+            let state = VersionSet::default();
+            let replaced = rotten.on_state(NodeId(2), op, &state, &live_with(3));
+            assert_eq!(replaced.is_some(), pass == PATIENT_FAILURES, "round {pass}, one of two");
+            if (FAILURES..PATIENT_FAILURES).contains(&pass) {
+                let both = rotten.on_state(NodeId(3), op, &state, &live_with(3));
+                assert!(both.is_some(), "round {pass}, both");
+            }
+        }
     }
 }

@@ -167,7 +167,8 @@ pub(crate) fn run_in(dir: &Path, arguments: &[&str]) -> Ended {
 /// them on this machine, may have had a port of ours, and would join us at its next attempt. A thread has its test's name.
 fn cluster_of_the_test() -> String {
     let thread = std::thread::current();
-    let test = thread.name().expect("nodes are started by the test's own thread").replace("::", ".");
+    let test =
+        thread.name().expect("nodes are started by the test's own thread").replace("::", ".");
     format!("{test}.{}", std::process::id())
 }
 

@@ -137,6 +137,12 @@ impl Fuse {
         burns.blown.take()
     }
 
+    /// Whether the power has gone, and nobody has put it out yet.
+    #[must_use]
+    pub fn has_blown(&self) -> bool {
+        self.burns().blown.is_some()
+    }
+
     fn burn(&self) -> bool {
         let mut burns = self.burns();
         match &mut burns.left {

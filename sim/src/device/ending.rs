@@ -21,6 +21,8 @@ pub enum Ending {
     Wrong(String),
     /// It ran, and ended.
     Ran(Error),
+    /// Its power has gone.
+    NoPower,
     /// It was stopped, and could not say that it had been.
     Unmarked(DataDirError),
 }
@@ -62,6 +64,7 @@ impl fmt::Display for Ending {
             }
             Ending::Wrong(what) => f.write_str(what),
             Ending::Ran(error) => write!(f, "ended: {error}"),
+            Ending::NoPower => f.write_str("its power has gone"),
             Ending::Unmarked(error) => write!(f, "could not end cleanly: {error}"),
         }
     }

@@ -186,6 +186,7 @@ impl Failing {
             Ending::Directory(_)
             | Ending::Engine(_)
             | Ending::Wrong(_)
+            | Ending::NoPower
             | Ending::Ran(_)
             | Ending::Unmarked(_) => None,
         }

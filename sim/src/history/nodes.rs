@@ -218,6 +218,8 @@ pub struct Survivors {
     pub nodes: Vec<u32>,
     /// Since when.
     pub began: Time,
+    /// How long the largest record takes to cross a slow link, in milliseconds: so much longer may a call take.
+    pub largest_record_ms: u64,
     /// Calls, each with its first success.
     pub served: Vec<Served>,
     /// Keys whose copies at these nodes had to become equal.

@@ -165,8 +165,15 @@ struct Booted {
 /// Waits between two turns of a slow processor.
 type Nap = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Runs a node's future; the text of its panic when it panics.
-async fn watched<F: Future>(shared: &Shared, node: u32, future: F) -> Result<F::Output, String> {
+/// What came of a process: how it ended, or the text of its panic.
+type Came = Result<Result<(), Ending>, String>;
+
+/// Runs a node's future. It ends with the turn in which its disk lost its power: nothing takes its failed reads for damage.
+async fn watched(
+    shared: &Shared,
+    node: u32,
+    future: impl Future<Output = Result<(), Ending>>,
+) -> Came {
     let mut future = pin!(future);
     let mut nap: Option<Nap> = None;
     std::future::poll_fn(|context: &mut Context<'_>| {
@@ -179,6 +186,9 @@ async fn watched<F: Future>(shared: &Shared, node: u32, future: F) -> Result<F::
         let turn_us = held_up_us(shared, node) + shared.lock().nodes[node as usize].process.turn_us;
         nap = (turn_us > 0).then(|| Box::pin(rt::sleep_until(rt::now().plus_us(turn_us))) as Nap);
         match turn {
+            Ok(Poll::Pending) if shared.lock().nodes[node as usize].device.fuse.has_blown() => {
+                Poll::Ready(Ok(Err(Ending::NoPower)))
+            }
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Err(panic) => Poll::Ready(Err(rt::panic_text(&*panic))),

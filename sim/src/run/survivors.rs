@@ -16,10 +16,11 @@ use crate::history::{Answer, Fate, Op, Served, Survivors};
 use crate::rt::{self, Time};
 use crate::run::inquiry::{owners, settled, states, submit, until};
 use crate::scenario::{Action, Outside, Over, Scenario};
+use crate::world::calls;
 use crate::world::client;
 use crate::world::{Shared, World};
 
-/// How long a client repeats what fails, in milliseconds.
+/// How long a client repeats what fails, in milliseconds, besides what large records take to cross a link.
 const SERVE_MS: u64 = 8_000;
 /// How long states are compared, in milliseconds.
 const EQUAL_MS: u64 = 30_000;
@@ -50,7 +51,10 @@ pub async fn go_on(shared: &Shared, outside: &Outside) {
         let all = 0..world.scenario.cluster.nodes;
         let nodes: Vec<u32> = all.filter(|node| !outside.nodes.contains(node)).collect();
         let began = rt::now();
-        let survivors = Survivors { nodes: nodes.clone(), began, ..Survivors::default() };
+        let largest_record_ms = calls::largest_record_ms(&world);
+        let nodes_left = nodes.clone();
+        let survivors =
+            Survivors { nodes: nodes_left, began, largest_record_ms, ..Survivors::default() };
         world.history.survivors = Some(survivors);
         (nodes, world.scenario.keys())
     };
@@ -71,7 +75,8 @@ pub async fn go_on(shared: &Shared, outside: &Outside) {
 /// Repeats each call until it is served; answers whether all were in time.
 async fn serve(shared: &Shared, mut wanted: Vec<Call>) -> bool {
     let since = rt::now();
-    while !wanted.is_empty() && rt::now() <= since.plus_ms(SERVE_MS) {
+    let serve_ms = SERVE_MS + calls::largest_record_ms(&shared.lock());
+    while !wanted.is_empty() && rt::now() <= since.plus_ms(serve_ms) {
         let ops = ask(shared, &wanted).await;
         wanted = not_served(&mut shared.lock(), wanted, &ops, since);
         if shared.lock().is_over() {

@@ -4,6 +4,9 @@
 //! tight as they can be and the order they imply is the strictest. A client whose node dies learns it at once and has no answer;
 //! a client whose node stays silent gives up some time after the deadline.
 
+use std::collections::BTreeMap;
+
+use rondo_core::config::DEADLINE_MS_MAX;
 use rondo_core::inbox::Ask;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::wire::client::Reply;
@@ -19,6 +22,8 @@ use crate::world::{Event, Shared, World};
 
 /// What a slow link carries in a millisecond, in bytes.
 const SLOW_LINK_BYTES_MS: u64 = 256;
+/// More than this nobody waits for a record, in milliseconds: no deadline is later.
+const LARGEST_RECORD_MS_MAX: u64 = DEADLINE_MS_MAX * 2 / 3;
 /// How long after its deadline an operation may end, in milliseconds: what a clock drifts by until then.
 const SLACK_MS: u64 = 20;
 /// The same when the node's alarm rings late now and then.
@@ -26,12 +31,21 @@ const LATE_SLACK_MS: u64 = 150;
 /// The same on a node whose time or processor is meddled with.
 const BENT_SLACK_MS: u64 = 500;
 
+/// How long the largest record takes to cross a slow link, in milliseconds. All values of a key may be siblings in one record.
+#[must_use]
+pub fn largest_record_ms(world: &World) -> u64 {
+    let mut records: BTreeMap<u32, u64> = BTreeMap::new();
+    for operation in &world.scenario.operations {
+        *records.entry(operation.key).or_default() += u64::from(operation.bytes);
+    }
+    let largest = records.values().copied().max().unwrap_or(0);
+    (largest / SLOW_LINK_BYTES_MS).min(LARGEST_RECORD_MS_MAX)
+}
+
 /// How much longer than the cluster's deadline an operation may take, in milliseconds: a client that asks after the heal waits for
-/// the largest value to cross a slow link, since a read that is given up too early begins anew.
+/// the largest record to cross a slow link, since a read that is given up too early begins anew.
 fn patience_ms(world: &World, op: usize) -> u64 {
-    let drawn = &world.scenario.operations;
-    let largest = drawn.iter().map(|operation| u64::from(operation.bytes)).max();
-    if op < drawn.len() { 0 } else { largest.unwrap_or(0) / SLOW_LINK_BYTES_MS }
+    if op < world.scenario.operations.len() { 0 } else { largest_record_ms(world) }
 }
 
 /// A client sends an attempt.
