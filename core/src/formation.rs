@@ -1,7 +1,8 @@
 //! How the first layout of a cluster comes to be.
 //!
 //! Nodes that are to form a cluster of `expect` members wait until exactly that many, all expecting the same, hear
-//! each other. Then the one with the smallest id writes layout 1 and endorses it; what becomes of it is `change`'s business.
+//! each other; a node that expects nobody only joins, and is not counted. Then the one with the smallest id writes
+//! layout 1 and endorses it; what becomes of it is `change`'s business.
 //!
 //! Invariants: nobody forms a layout who has endorsed one, cannot read the one that he has, or hears somebody who has one
 //! (<https://github.com/basho/riak_core/issues/166>). A node with seeds never forms a layout alone.
@@ -90,7 +91,7 @@ impl Formation {
                 ));
             }
         }
-        let alive = members.heard(now);
+        let alive = founders(members, now);
         if self.has_seeds && expect == 1 {
             why.push(
                 "a node with seeds never forms a cluster alone: set --bootstrap-expect to the number of \
@@ -119,17 +120,34 @@ impl Formation {
         if !same_names(members, now).is_empty() {
             return false;
         }
-        let alive = members.heard(now);
+        let alive = founders(members, now);
+        let hears = |hears: &[NodeId]| {
+            let some = hears.iter().filter(|node| !only_joins(node, members));
+            some.eq(&alive)
+        };
         let agrees = |node: &NodeId| {
             *node == self.me
                 || members.peers().get(node).is_some_and(|peer| {
-                    peer.hears == alive
+                    hears(&peer.hears)
                         && peer.introduction.expect as usize == expect
                         && peer.endorsed.layout == LayoutRef::default()
                 })
         };
         alive.len() == expect && alive.first() == Some(&self.me) && alive.iter().all(agrees)
     }
+}
+
+/// Whether a node has no part in founding a cluster of several nodes, and waits to join it: that is what one does that expects nobody.
+fn only_joins(node: &NodeId, members: &Membership) -> bool {
+    let peer = members.peers().get(node);
+    members.me().expect > 1 && peer.is_some_and(|peer| peer.introduction.expect == 1)
+}
+
+/// Who may found the cluster, of those who are heard.
+fn founders(members: &Membership, now: Mono) -> Vec<NodeId> {
+    let mut heard = members.heard(now);
+    heard.retain(|node| !only_joins(node, members));
+    heard
 }
 
 /// Names that two nodes have, in words. People could not tell them apart, and neither could their tools.
@@ -150,7 +168,7 @@ fn same_names(members: &Membership, now: Mono) -> Vec<String> {
 }
 
 fn roles(members: &Membership, now: Mono) -> Vec<Role> {
-    let alive = members.heard(now);
+    let alive = founders(members, now);
     let peers = members.peers().values().map(|peer| &peer.introduction);
     let all = peers.chain([members.me()]).filter(|of| alive.contains(&of.node));
     all.map(role).collect()

@@ -235,6 +235,20 @@ pub fn others_to_make_good(quorums: Quorums) -> usize {
     usize::from(quorums.n).saturating_sub(usize::from(quorums.w)) + 1
 }
 
+/// Whether what was acknowledged at `quorum` survives the loss of one primary, whichever: where W is 1 it need not.
+#[must_use]
+pub fn others_make_good(quorums: Quorums) -> bool {
+    others_to_make_good(quorums) < usize::from(quorums.n)
+}
+
+/// Whether reads under a layout meet the writes under the one before at owners of both: each such write is lacked by N - W of the old
+/// owners at most, and whoever has become an owner has taken it. Where quorums do not meet anyway nothing is to be kept.
+#[must_use]
+pub fn reads_meet(before: Quorums, after: Quorums) -> bool {
+    let lacking = before.n.saturating_sub(before.w);
+    before.r <= lacking || after.r > lacking
+}
+
 /// Answers to one question that was put to a key's primaries. An answer counts once in each layout that its sender owns the key
 /// under, and it is enough when it is enough in every one.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -398,6 +412,13 @@ mod tests {
         assert_eq!(counts(Level::All), (3, 3, 3));
         assert_eq!(others_to_make_good(quorums), 1, "each other one has every write");
         assert_eq!(others_to_make_good(USUAL), 2);
+        assert!(reads_meet(USUAL, Quorums { n: 2, r: 2, w: 2 }));
+        assert!(
+            !reads_meet(Quorums { n: 5, r: 4, w: 2 }, Quorums { n: 4, r: 3, w: 2 }),
+            "3 lack it"
+        );
+        assert!(others_make_good(USUAL) && others_make_good(quorums));
+        assert!(!others_make_good(Quorums { n: 3, r: 3, w: 1 }), "the one that has it may be gone");
     }
 
     /// Nodes 1, 2, 3 own the key, and 3, 4, 5 will.

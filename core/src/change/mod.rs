@@ -4,6 +4,8 @@
 //! endorsed is *live*. While two are live, writes need their quorums in both; the nodes tell each other how far they are
 //! (`trackers`), move their reads when all have the keys that they own under the new one, and drop the old one when all read so.
 
+pub mod records;
+
 pub mod rows;
 
 pub mod trackers;

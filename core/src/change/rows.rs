@@ -6,7 +6,8 @@
 //! smaller digest. So two layouts of one version are never live, whoever commits and whatever is lost.
 //!
 //! Invariants: the older row is live, or the only one; a layout that is live names the digest of the one before it, and both
-//! name one founding layout, so that two clusters never mix; nothing older than what is endorsed is taken; an
+//! name one founding layout, so that two clusters never mix; nothing older than what is endorsed is taken; of two live layouts
+//! the older is taken up first, so whoever has the newer alone has dropped the older, or has it from one who has; an
 //! unreadable layout never leads to a new one (<https://github.com/basho/riak_core/issues/166>).
 //! Left out: a third layout while two are live: whoever commits waits.
 
@@ -18,7 +19,7 @@ use smallvec::SmallVec;
 
 use crate::buggify;
 use crate::config::NodeConfig;
-use crate::engine::{Batch, Change, Engine};
+use crate::engine::{Batch, Engine};
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, Lsn, NodeId};
@@ -32,13 +33,10 @@ use crate::step::Env;
 use crate::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use crate::wire::message::{Envelope, Message};
 
+use super::records::{KEYS, put, removal, stored};
+
 /// How often a layout is offered to a node that has not endorsed it, in milliseconds.
 const OFFER_MS: u64 = 500;
-
-/// The engine keys of the older layout and of the newer one, and of the records that say that they are live. All keys below 1 are
-/// the node's own (see `replica`).
-const KEYS: [(&[u8], &[u8]); 2] =
-    [(b"\0layout", b"\0layout-live"), (b"\0layout-next", b"\0layout-next-live")];
 
 /// A layout that this node has endorsed.
 #[derive(Clone, Debug)]
@@ -49,6 +47,8 @@ struct Row {
     /// It is known to be live, and this node has only to take it up.
     decided: bool,
     live: bool,
+    /// The write that says that it is live: others are told once that is durable.
+    noted: Lsn,
     /// Whether this node knows nothing of the layouts before it.
     is_jump: bool,
     /// Nodes known to have endorsed this very layout.
@@ -202,13 +202,22 @@ impl Rows {
     #[must_use]
     pub fn endorsement(&self, durable: Lsn) -> (LayoutRef, bool) {
         let row = self.rows.iter().rev().find(|row| row.stored <= durable);
-        row.map_or_else(Default::default, |row| (row.of.reference, row.live))
+        row.map_or_else(Default::default, |row| {
+            (row.of.reference, row.live && row.noted <= durable)
+        })
     }
 
     /// The write that must become durable before anything goes on, if there is one.
     #[must_use]
     pub fn waits_for(&self, durable: Lsn) -> Option<Lsn> {
-        self.rows.iter().map(|row| row.stored).filter(|&stored| stored > durable).max()
+        let writes = self.rows.iter().flat_map(|row| [row.stored, row.noted]);
+        writes.filter(|&write| write > durable).max()
+    }
+
+    /// Whether no later life of this node goes back behind what is live here.
+    #[must_use]
+    pub fn is_noted(&self, durable: Lsn) -> bool {
+        self.rows.iter().all(|row| row.noted <= durable)
     }
 
     /// The nodes that wait for each other while one layout takes the place of another.
@@ -271,8 +280,13 @@ impl Rows {
         self.endorse(layout, engine).map(drop)
     }
 
-    /// A peer tells a layout that is live.
-    pub fn on_live(&mut self, layout: Arc<Layout>, env: &mut impl Env) -> Result<()> {
+    /// A peer tells a layout that is live. `oldest`: the oldest that is live there.
+    pub fn on_live(
+        &mut self,
+        layout: Arc<Layout>,
+        oldest: LayoutVersion,
+        env: &mut impl Env,
+    ) -> Result<()> {
         let reference = layout.reference(&encode_layout(&layout));
         if let Some(row) = self.rows.iter_mut().find(|row| row.of.reference == reference) {
             row.decided = true;
@@ -305,6 +319,11 @@ impl Rows {
             if self.rows.len() > kept {
                 self.rows[kept].decided = true;
             }
+            return Ok(());
+        }
+        if oldest < layout.version() {
+            // The older of two is taken up first: whoever has the newer one alone says by that that nobody needs the older.
+            sometimes!(env, NewerOfTwoToldFirst);
             return Ok(());
         }
         sometimes!(env, LayoutsMissed, !self.rows.is_empty());
@@ -351,7 +370,7 @@ impl Rows {
         match engine.write(&batch) {
             // Looked at again with the next heartbeat.
             Err(error) if error.wrote_nothing() => return Ok(false),
-            written => drop(written?),
+            written => self.rows[at].noted = written?,
         }
         self.rows[at].live = true;
         self.look_at_live();
@@ -510,7 +529,15 @@ impl Rows {
 fn row(layout: Arc<Layout>, stored: Lsn) -> Row {
     let reference = layout.reference(&encode_layout(&layout));
     let of = LiveLayout { layout, reference };
-    Row { of, stored, decided: false, live: false, is_jump: false, endorsers: BTreeSet::new() }
+    Row {
+        of,
+        stored,
+        decided: false,
+        live: false,
+        noted: Lsn(0),
+        is_jump: false,
+        endorsers: BTreeSet::new(),
+    }
 }
 
 /// Whether a layout is made to follow this one, of the same cluster.
@@ -531,20 +558,4 @@ fn wins(one: LayoutRef, votes: impl Iterator<Item = Option<LayoutRef>>) -> bool 
     }
     let most = counts.into_iter().max_by_key(|&(digest, count)| (count, std::cmp::Reverse(digest)));
     most.is_some_and(|(digest, _)| digest == one.digest)
-}
-
-fn put(key: &'static [u8], head: Bytes) -> Change {
-    Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new(), delta: 0 }
-}
-
-fn removal<const N: usize>(keys: [&'static [u8]; N]) -> Batch {
-    let delete = |key| Change::Delete { key: Bytes::from_static(key), delta: 0 };
-    Batch { changes: keys.map(delete).into_iter().collect() }
-}
-
-fn stored(engine: &mut dyn Engine, key: &[u8]) -> Result<Option<Bytes>> {
-    // A scan waits for the device where `get` would answer `Cold`.
-    let page = engine.scan_from(key, 1, usize::MAX)?;
-    let record = page.records.into_iter().find(|(found, _)| found == key);
-    Ok(record.map(|(_, record)| record.head))
 }

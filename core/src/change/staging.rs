@@ -21,6 +21,7 @@ use crate::layout::live::LiveLayout;
 use crate::layout::staged::{Staged, Subject, Wish};
 use crate::layout::{Layout, Role};
 use crate::member::membership::Membership;
+use crate::quorum;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::layout::{LayoutMessage, decode_staged, encode_staged};
@@ -199,8 +200,10 @@ impl Staging {
         let mut asked: Vec<(Subject, Wish)> = Vec::new();
         for of in members.peers().values().map(|peer| &peer.introduction).filter(wants) {
             let same = layout.roles().iter().find(|role| role.name == of.name);
-            // Two that live have one name: people are told, and the second stays outside.
-            if same.is_some_and(|role| members.is_heard(role.node, now)) {
+            // Two that live have one name: people are told, and the second stays outside. And where W is 1 the dead one may have the
+            // only copy of what was acknowledged: nobody takes its place unless an operator says so.
+            let keeps = layout.groups().iter().all(|group| quorum::others_make_good(group.quorums));
+            if same.is_some_and(|role| members.is_heard(role.node, now) || !keeps) {
                 continue;
             }
             let is_taken = asked

@@ -34,6 +34,15 @@ pub struct ShardFacts {
     pub is_whole: bool,
 }
 
+/// What is true of this node besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// What its shard says.
+    pub facts: ShardFacts,
+    /// Whether it is durable here that the newest layout is live: no later life of this node acts under the older one alone.
+    pub is_noted: bool,
+}
+
 /// Where this node stands.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Progress {
@@ -74,14 +83,14 @@ impl Progress {
     pub fn look(
         &mut self,
         (rows, staged): (&Rows, &Staged),
-        facts: ShardFacts,
+        Own { facts, is_noted }: Own,
         members: &Membership,
         now: Mono,
     ) -> bool {
         let Some(newest) = rows.live().last().map(|live| live.reference.version) else {
             return false;
         };
-        if facts.oldest_under.is_none_or(|oldest| oldest >= newest) {
+        if is_noted && facts.oldest_under.is_none_or(|oldest| oldest >= newest) {
             self.mine.ack = newest;
         }
         let Some(_) = rows.change() else {

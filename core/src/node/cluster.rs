@@ -6,7 +6,7 @@
 use crate::buggify;
 use crate::change::rows::Rows;
 use crate::change::staging::Staging;
-use crate::change::trackers::{Progress, ShardFacts};
+use crate::change::trackers::{Own, Progress, ShardFacts};
 use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::env::Mono;
@@ -212,7 +212,11 @@ impl Cluster {
                 Ok(())
             }
             LayoutMessage::Offer { layout } => self.rows.on_offer(layout, env.engine()),
-            LayoutMessage::Live { layout } => self.rows.on_live(layout, env),
+            LayoutMessage::Live { layout } => {
+                let peer = self.members.peers().get(&from);
+                let oldest = peer.map_or_else(Default::default, |peer| peer.endorsed.oldest);
+                self.rows.on_live(layout, oldest, env)
+            }
             LayoutMessage::Request => {
                 self.rows.on_request(from, env);
                 Ok(())
@@ -249,7 +253,8 @@ impl Cluster {
         if let Some(layout) = staging.tick(rows, members, env)? {
             rows.endorse(layout, env.engine())?;
         }
-        if progress.look((rows, staging.staged()), facts, members, env.mono()) {
+        let own = Own { facts, is_noted: rows.is_noted(env.engine().durable()) };
+        if progress.look((rows, staging.staged()), own, members, env.mono()) {
             sometimes!(env, OlderLayoutDropped);
             return rows.drop_older(env.engine());
         }

@@ -158,6 +158,8 @@ sites! {
     OlderLayoutDropped, "older-layout-dropped", 0, "all nodes read under the new layout, and a node dropped the one before";
     EndorsedLayoutLost, "endorsed-layout-lost", 0, "a node endorsed a layout, and another one of its version became live";
     LayoutsMissed, "layouts-missed", 0, "a node was away while layouts changed, and took the one that is live now";
+    OwnedNoMoreAtTheIssue, "owned-no-more-at-the-issue", 0, "a node gave a key away before it could issue a dot of it";
+    NewerOfTwoToldFirst, "newer-of-two-told-first", 0, "a node was told the newer of two live layouts, and waits for the older";
     NodeJoinedByItself, "node-joined-by-itself", 0, "a node that asked for a role got one";
     LayoutSaidToBeLive, "layout-said-to-be-live", 0, "a node learnt from another that its layout is live";
     LayoutUnsyncedAtHeartbeat, "layout-unsynced-at-heartbeat", 0, "a layout was endorsed and not yet durable when a heartbeat was due";

@@ -1,6 +1,7 @@
 //! Deleting from the local copy what this node does not own any more: the record and not a version of it, so nobody else hears of it.
 //!
-//! Invariants: a record is deleted only as it was when somebody made sure that its owners have it; the count of deleted keys is
+//! Invariants: a record is deleted only as it was when somebody made sure that its owners have it; the unit's actor issues nothing
+//! after that; the count of deleted keys is
 //! right after any crash, as in every write.
 
 use smallvec::SmallVec;
@@ -34,6 +35,8 @@ impl Replica {
         })?;
         if let Compared::Deleted(_) = compared {
             self.deleted = deleted;
+            // What its numbers were is gone with the record: whatever is issued here later has another actor.
+            self.renounce(unit);
             self.awaited.remove(&listed.key);
             self.queried.take(&listed.key);
         }

@@ -201,7 +201,7 @@ impl Coordinator {
 
     /// Whether this node coordinates writes of the key: it is a primary, and has all of the key's unit.
     fn issues_for(&self, facts: &Facts, around: &Surroundings<'_>) -> bool {
-        facts.primaries.has(self.me) && around.units.is_whole(facts.unit)
+        facts.primaries.has(self.me) && around.units.counts(facts.unit)
     }
 
     /// Whether there is room to remember a named write.
@@ -236,7 +236,7 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let (is_whole, now) = (around.units.is_whole(facts.unit), env.mono());
+        let (is_whole, now) = (around.units.counts(facts.unit), env.mono());
         let mut order = order(&facts, (self.me, is_whole), around.view.members, now);
         if buggify!(env, RemoteAskedFirst) {
             order.reverse();

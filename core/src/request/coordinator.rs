@@ -12,7 +12,7 @@ use crate::config::NodeConfig;
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, NodeId, OpId};
-use crate::layout::live::LayoutSet;
+use crate::layout::live::{LayoutSet, is_owner};
 use crate::repair::owed::owe;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
@@ -265,6 +265,13 @@ impl Coordinator {
                     let Phase::Put(round) = phase else {
                         return Ok(());
                     };
+                    // It began before the key was given to others.
+                    if !is_owner(around.view.layouts, self.me, facts.unit) {
+                        sometimes!(env, OwnedNoMoreAtTheIssue);
+                        let reply = Reply::unavailable(OWNERS_CHANGED.to_owned());
+                        self.end(id, reply, around, env);
+                        return Ok(());
+                    }
                     match round.issue(facts, self.me, around.replica, around.held, env) {
                         Ok(then) => then,
                         Err(Trouble::Fatal(error)) => {
@@ -326,6 +333,10 @@ impl Coordinator {
         }
     }
 }
+
+/// Why a node does not write what it began to write.
+const OWNERS_CHANGED: &str =
+    "the key was given to other nodes meanwhile; nothing was written, try again";
 
 /// The local copy refused to issue: nothing has happened.
 fn not_issued(error: &Error) -> Reply {

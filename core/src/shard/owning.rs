@@ -13,8 +13,9 @@ use crate::transfer::units::Lacking;
 
 impl Shard {
     /// A layout is to become live here: the units that this node owns under it, and did not own under the one before, are called
-    /// partial. To be called before the layout's live mark is written. The first layout, which has none before it, finds no data
-    /// anywhere: all of it is whole. After an error it is called again before anything else.
+    /// partial; those that it owned before are behind, where reads under the new layout need not meet the writes before it. To be
+    /// called before the layout's live mark is written. The first layout, which has none before it, finds no data anywhere: all of it
+    /// is whole. After an error it is called again before anything else.
     pub fn adopt(
         &mut self,
         before: Option<&Layout>,
@@ -24,10 +25,18 @@ impl Shard {
         let Some(before) = before else {
             return Ok(());
         };
-        let is_new =
-            |unit: &Unit| after.is_primary(self.me, *unit) && !before.is_primary(self.me, *unit);
-        let lacking =
-            after.units().filter(is_new).filter_map(|unit| lacking(unit, before, self.me));
+        let owned = after.units().filter(|&unit| after.is_primary(self.me, unit));
+        let lacking = owned.filter_map(|unit| {
+            let counts = before.is_primary(self.me, unit);
+            let (old, new) = (before.group(unit.group)?, after.group(unit.group)?);
+            let is_lacking = !counts || !quorum::reads_meet(old.quorums, new.quorums);
+            let mut lacking = is_lacking.then(|| lacking(unit, before, self.me, counts))??;
+            if counts {
+                // What only they held nobody can read any more, whoever waits for them.
+                lacking.sources.retain(|source| !after.parts().gone.contains(source));
+            }
+            Some(lacking)
+        });
         self.lack(&lacking.collect::<Vec<_>>(), engine)
     }
 
@@ -35,7 +44,7 @@ impl Shard {
     /// from their other owners. To be called before it answers anybody.
     pub fn recover(&mut self, layout: &Layout, engine: &mut dyn Engine) -> Result<()> {
         let owned = layout.units().filter(|&unit| layout.is_primary(self.me, unit));
-        let lacking = owned.filter_map(|unit| lacking(unit, layout, self.me));
+        let lacking = owned.filter_map(|unit| lacking(unit, layout, self.me, false));
         self.lack(&lacking.collect::<Vec<_>>(), engine)
     }
 
@@ -45,13 +54,14 @@ impl Shard {
         let partial = self.transfers.units.partial().map(|(unit, _)| unit);
         let owned = partial.filter(|&unit| layout.is_primary(self.me, unit));
         let lacking: Vec<Lacking> =
-            owned.filter_map(|unit| lacking(unit, layout, self.me)).collect();
+            owned.filter_map(|unit| lacking(unit, layout, self.me, false)).collect();
         self.lack(&lacking, engine)
     }
 
     fn lack(&mut self, lacking: &[Lacking], engine: &mut dyn Engine) -> Result<()> {
         self.transfers.units.become_partial(lacking, engine)?;
-        lacking.iter().for_each(|one| self.replica.renounce(one.unit));
+        let partial = lacking.iter().filter(|one| !self.transfers.units.counts(one.unit));
+        partial.for_each(|one| self.replica.renounce(one.unit));
         Ok(())
     }
 
@@ -69,10 +79,10 @@ impl Shard {
     }
 }
 
-/// A unit that `me` is to take from its owners under a layout; `None` when the layout does not have the unit's group, and so
-/// nobody has anything of it.
-fn lacking(unit: Unit, layout: &Layout, me: NodeId) -> Option<Lacking> {
+/// A unit that `me` is to take from its owners under a layout, and whether it counts meanwhile; `None` when the layout does not have
+/// the unit's group, and so nobody has anything of it.
+fn lacking(unit: Unit, layout: &Layout, me: NodeId, counts: bool) -> Option<Lacking> {
     let quorums = layout.group(unit.group)?.quorums;
     let sources = layout.primaries(unit).filter(|&node| node != me).collect();
-    Some(Lacking { unit, sources, needed: quorum::others_to_make_good(quorums) })
+    Some(Lacking { unit, sources, needed: quorum::others_to_make_good(quorums), counts })
 }

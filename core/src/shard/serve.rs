@@ -65,7 +65,7 @@ impl Shard {
             return Ok((Answer::NotCounted, None));
         }
         let tells = matches!(question, Question::Query | Question::Read { .. });
-        if tells && !self.transfers.units.is_whole(unit) {
+        if tells && !self.transfers.units.counts(unit) {
             sometimes!(env, PartialAsked);
             return Ok((Answer::NotCounted, None));
         }

@@ -181,9 +181,9 @@ impl Receiver {
         around.units.retain(is_owned, env.engine())?;
         let units = &*around.units;
         self.walks.retain(|unit, walk| {
-            !units.is_whole(*unit) && walk.layouts == *view.layout_set && view.barred.is_none()
+            units.get(*unit).is_some() && walk.layouts == *view.layout_set && view.barred.is_none()
         });
-        self.failed.retain(|unit, _| !units.is_whole(*unit));
+        self.failed.retain(|unit, _| units.get(*unit).is_some());
         let due = self.walks.iter().filter(|(_, walk)| walk.patience.again <= now);
         for unit in due.map(|(&unit, _)| unit).collect::<Vec<_>>() {
             self.again(unit, around, env)?;

@@ -52,7 +52,7 @@ impl Giving {
         let Some(newest) = view.newest() else {
             return (Listing::StaleLayout, None);
         };
-        if !is_owner(view.layouts, me, unit) || !units.is_whole(unit) {
+        if !is_owner(view.layouts, me, unit) || !units.counts(unit) {
             return (Listing::NotCounted, None);
         }
         if oldest.is_some_and(|oldest| oldest < newest.version()) {

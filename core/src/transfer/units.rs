@@ -5,6 +5,9 @@
 //! query round, its node coordinates nothing for it, and nobody takes the unit from it
 //! (<https://github.com/scylladb/scylladb/issues/2308> is what becomes of data whose new owner counted too early).
 //!
+//! A unit may also be *behind*: its node stays its owner, but the quorums of the new layout do not meet those of the writes under the one
+//! before. It counts as it did, and reads do not move to the new layout before it has been taken from its other owners, too.
+//!
 //! It is whole when enough *sources* have been walked from the first key to the last and all that they had has been merged. Of a unit
 //! whose writes are on W of its N owners these are N - W + 1: among so many there is one that has any such write.
 //!
@@ -24,9 +27,10 @@ use crate::error::{Error, Result};
 use crate::id::{GroupId, NodeId, PartitionId, Unit};
 
 const PREFIX: &[u8] = b"\0unit/";
-/// The first byte of a record.
-const VERSION: u8 = 1;
-/// Version, needed, number of sources; then of each source: node, whether it is done, length of its place.
+/// The first byte of a record: of a unit that is partial, and of one that is only behind.
+const PARTIAL: u8 = 1;
+const BEHIND: u8 = 2;
+/// The kind, needed, number of sources; then of each source: node, whether it is done, length of its place.
 const FIXED_BYTES: usize = 3;
 const SOURCE_BYTES: usize = 16 + 1 + 2;
 
@@ -57,6 +61,8 @@ pub struct Source {
 /// A unit that this node does not have all of.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Partial {
+    /// Whether it counts all the same: it is only behind.
+    pub counts: bool,
     /// How many sources must be walked to the end.
     pub needed: usize,
     /// Whom it can be taken from, the preferred ones first.
@@ -72,6 +78,8 @@ pub struct Lacking {
     pub sources: Vec<NodeId>,
     /// How many of them must be walked to the end; counted as all of them when it is more.
     pub needed: usize,
+    /// Whether it is only behind, and counts all the same.
+    pub counts: bool,
 }
 
 /// The partial units of this node.
@@ -126,13 +134,13 @@ impl Units {
         assert!(self.partial.values().all(Partial::is_sound), "what is partial can become whole");
     }
 
-    /// Whether this node has all of a unit, as far as it knows.
+    /// Whether this node may count for a unit under a layout that it has acted under, as far as it knows.
     #[must_use]
-    pub fn is_whole(&self, unit: Unit) -> bool {
-        !self.partial.contains_key(&unit)
+    pub fn counts(&self, unit: Unit) -> bool {
+        self.partial.get(&unit).is_none_or(|partial| partial.counts)
     }
 
-    /// Whether it has all of every unit that it owns.
+    /// Whether it has all of every unit that it owns, and is behind in none.
     #[must_use]
     pub fn all_whole(&self) -> bool {
         self.partial.is_empty()
@@ -149,10 +157,11 @@ impl Units {
         self.partial.get(&unit)
     }
 
-    /// Calls units partial. One that nobody else has anything of is whole. What was partial before begins anew. After an error some
-    /// may be partial and others not: it is called again.
+    /// Calls units partial, or behind. One that nobody else has anything of is whole. What was partial before begins anew, and counts
+    /// as little as before. After an error some may be partial and others not: it is called again.
     pub fn become_partial(&mut self, lacking: &[Lacking], engine: &mut dyn Engine) -> Result<()> {
-        let begun = lacking.iter().filter(|one| !one.sources.is_empty()).map(begin);
+        let lacking = lacking.iter().filter(|one| !one.sources.is_empty());
+        let begun = lacking.map(|one| begin(one, one.counts && self.counts(one.unit)));
         let begun: Vec<(Unit, Partial)> = begun.collect();
         for begun in begun.chunks(RANGE_KEYS_MAX) {
             let changes = begun.iter().map(|(unit, partial)| record(*unit, partial)).collect();
@@ -233,12 +242,12 @@ impl Units {
 
 const DAMAGED: Error = Error::Malformed("the record of a unit that is partial is damaged");
 
-fn begin(lacking: &Lacking) -> (Unit, Partial) {
+fn begin(lacking: &Lacking, counts: bool) -> (Unit, Partial) {
     let sources = lacking.sources.iter().take(REPLICAS_MAX);
     let sources: Vec<Source> =
         sources.map(|&node| Source { node, walked: Walked::UpTo(Bytes::new()) }).collect();
     let needed = lacking.needed.clamp(1, sources.len());
-    (lacking.unit, Partial { needed, sources })
+    (lacking.unit, Partial { counts, needed, sources })
 }
 
 fn record_key(unit: Unit) -> Bytes {
@@ -254,7 +263,8 @@ fn read_unit(bytes: &[u8]) -> Option<Unit> {
 }
 
 fn record(unit: Unit, partial: &Partial) -> Change {
-    let mut head = vec![VERSION, partial.needed as u8, partial.sources.len() as u8];
+    let kind = if partial.counts { BEHIND } else { PARTIAL };
+    let mut head = vec![kind, partial.needed as u8, partial.sources.len() as u8];
     for Source { node, walked } in &partial.sources {
         let (done, place) = match walked {
             Walked::UpTo(place) => (0, &place[..]),
@@ -269,9 +279,14 @@ fn record(unit: Unit, partial: &Partial) -> Change {
 }
 
 fn parse(mut head: Bytes) -> Option<Partial> {
-    if head.len() < FIXED_BYTES || head.get_u8() != VERSION {
+    if head.len() < FIXED_BYTES {
         return None;
     }
+    let counts = match head.get_u8() {
+        PARTIAL => false,
+        BEHIND => true,
+        _ => return None,
+    };
     let needed = usize::from(head.get_u8());
     let count = usize::from(head.get_u8());
     let mut sources = Vec::new();
@@ -289,7 +304,7 @@ fn parse(mut head: Bytes) -> Option<Partial> {
         let walked = if done == 1 { Walked::All } else { Walked::UpTo(place) };
         sources.push(Source { node, walked });
     }
-    let partial = Partial { needed, sources };
+    let partial = Partial { counts, needed, sources };
     (head.is_empty() && partial.is_sound()).then_some(partial)
 }
 
@@ -304,7 +319,7 @@ mod tests {
 
     fn lacking(partition: u16, sources: &[u128], needed: usize) -> Lacking {
         let sources = sources.iter().copied().map(NodeId).collect();
-        Lacking { unit: unit(partition), sources, needed }
+        Lacking { unit: unit(partition), sources, needed, counts: false }
     }
 
     fn units(lacking: Vec<Lacking>, engine: &mut MemoryEngine) -> Units {
@@ -325,11 +340,11 @@ mod tests {
     fn a_unit_is_whole_when_so_many_of_its_sources_were_walked_as_are_needed_and_no_sooner() {
         let mut engine = MemoryEngine::new();
         let mut units = units(vec![lacking(3, &[1, 2, 4], 2)], &mut engine);
-        assert!(!units.is_whole(unit(3)) && units.is_whole(unit(2)) && !units.all_whole());
+        assert!(!units.counts(unit(3)) && units.counts(unit(2)) && !units.all_whole());
         assert!(!units.walked(unit(3), NodeId(1), &mut engine).expect("memory"));
         assert!(!units.walked(unit(3), NodeId(1), &mut engine).expect("memory"), "twice is once");
         assert!(!units.walked(unit(3), NodeId(9), &mut engine).expect("memory"), "no source");
-        assert!(!units.is_whole(unit(3)) && !reload(&mut engine).is_whole(unit(3)));
+        assert!(!units.counts(unit(3)) && !reload(&mut engine).counts(unit(3)));
         assert!(units.walked(unit(3), NodeId(4), &mut engine).expect("memory"));
         assert!(units.all_whole() && reload(&mut engine).all_whole());
         assert!(!units.walked(unit(3), NodeId(2), &mut engine).expect("memory"), "nothing to do");
@@ -369,11 +384,25 @@ mod tests {
         }
         let whole = |engine: &mut MemoryEngine| {
             let units = reload(engine);
-            [0, 1].map(|partition| units.is_whole(unit(partition)))
+            [0, 1].map(|partition| units.counts(unit(partition)))
         };
         let whole: Vec<[bool; 2]> = states.iter_mut().map(whole).collect();
         let partial = [false, false];
         assert_eq!(whole[1..], [partial, partial, [false, true], [true, true]]);
+    }
+
+    #[test]
+    fn a_unit_that_is_behind_counts_and_one_that_was_partial_does_not_by_being_behind() {
+        let mut engine = MemoryEngine::new();
+        let behind = |partition| Lacking { counts: true, ..lacking(partition, &[1, 2], 2) };
+        let mut units = units(vec![lacking(0, &[1], 1)], &mut engine);
+        units.become_partial(&[behind(0), behind(1)], &mut engine).expect("memory");
+        for mut units in [units, reload(&mut engine)] {
+            assert!(!units.counts(unit(0)) && units.counts(unit(1)) && !units.all_whole());
+            assert!(!units.walked(unit(1), NodeId(1), &mut engine).expect("memory"), "1 of 2");
+            units.become_partial(&[lacking(1, &[1], 1)], &mut engine).expect("memory");
+            assert!(!units.counts(unit(1)), "the older layout is gone");
+        }
     }
 
     #[test]
@@ -388,19 +417,19 @@ mod tests {
         let mut engine = MemoryEngine::new();
         let mut units = units(vec![lacking(0, &[1], 1), lacking(1, &[1], 1)], &mut engine);
         units.retain(|one| one == unit(1), &mut engine).expect("memory");
-        assert!(units.is_whole(unit(0)) && !units.is_whole(unit(1)));
+        assert!(units.counts(unit(0)) && !units.counts(unit(1)));
         assert_eq!(reload(&mut engine).partial().count(), 1);
     }
 
     #[test]
     fn damaged_records_are_refused_and_no_length_is_believed() {
-        let partial = begin(&lacking(0, &[1, 2], 2)).1;
+        let partial = begin(&lacking(0, &[1, 2], 2), false).1;
         let Change::Put { head, .. } = record(unit(0), &partial) else { panic!("a put") };
         assert_eq!(parse(head.clone()), Some(partial));
         for len in 0..head.len() {
             assert_eq!(parse(head.slice(..len)), None, "cut to {len}");
         }
-        for (at, byte) in [(0, 9), (1, 0), (1, 3), (2, 200), (19, 2), (20, 255), (21, 1)] {
+        for (at, byte) in [(0, 3), (0, 9), (1, 0), (1, 3), (2, 200), (19, 2), (20, 255), (21, 1)] {
             let mut damaged = head.to_vec();
             damaged[at] = byte;
             assert_eq!(parse(damaged.into()), None, "byte {at} is {byte}");

@@ -33,7 +33,12 @@ pub(super) fn reshaped(rng: &mut Rng, made: &mut Scenario) {
         let what = match rng.below(6) {
             0 | 1 => come(rng, made, None).map(|node| Join { node }.into()),
             2 => Some(leave(rng, founders)),
-            3 if made.cluster.engine.keeps() && made.cluster.effective().w > 1 && !is_replaced => {
+            // Of those who may leave beside it at least one other is left.
+            3 if made.cluster.engine.keeps()
+                && made.cluster.effective().w > 1
+                && founders > 3
+                && !is_replaced =>
+            {
                 is_replaced = true;
                 replace(rng, made, founders)
             }

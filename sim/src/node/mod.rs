@@ -361,7 +361,12 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         client_address: world.address(node),
         seeds: seeds(cluster, node),
         joins: world.scenario.is_reshaped(),
-        bootstrap_expect: cluster.founders() as usize,
+        // Whoever comes later, and not in the place of a founder, only joins.
+        bootstrap_expect: if settings < cluster.founders() {
+            cluster.founders() as usize
+        } else {
+            1
+        },
         partitions: cluster.partitions,
         replicas: cluster.replicas,
         read_quorum: cluster.read_quorum,

@@ -146,7 +146,11 @@ impl<'a> Index<'a> {
         let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
         history.finals.iter().for_each(|last| finals.entry(last.key).or_default().push(last));
         let writers = Vec::new();
-        let meets = Meets::new(history.terms.quorums, history.lives.has_rotted);
+        let meets = Meets::new(
+            history.terms.quorums,
+            // Whoever gives a key away may be the only one that holds a write at `one`, until it has handed it over.
+            history.lives.has_rotted || history.lives.reshaping.is_some(),
+        );
         let mut index = Index { meets, history, keys, writers, places, finals, requests, again };
         index.find_writers();
         for of in &mut index.keys {

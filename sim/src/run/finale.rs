@@ -190,6 +190,14 @@ async fn reshaped(shared: &Shared) -> bool {
 }
 
 fn has_one_layout(world: &World) -> bool {
+    let is_left = |node: u32| {
+        let status = world.nodes[node as usize].process.status.as_ref();
+        status.is_some_and(|status| status.transfers.leaving_units > 0)
+    };
+    if world.there().any(is_left) {
+        // What was acknowledged may still be with those who hand it over.
+        return false;
+    }
     let mut digests = world.there().map(|node| {
         let layouts = world.faults.layouts.get(&node)?;
         let is_at_rest = layouts.live.len() == 1 && layouts.proposed.is_none();

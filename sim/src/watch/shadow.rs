@@ -62,6 +62,12 @@ impl Shadow {
         shrunk
     }
 
+    /// A key's record is deleted, because others own it: what was known of it is known here no more. What must not be deleted is
+    /// asked for by `acks` and `no-lost-write`.
+    pub fn forgets(&mut self, key: u32) {
+        self.clocks.remove(&key);
+    }
+
     /// The store that is opened again knows this.
     pub fn knows(&mut self, known: Known) {
         self.clocks = known.into_iter().collect();

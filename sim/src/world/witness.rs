@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rondo_core::change::records::noted_live;
 use rondo_core::config::{DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, HLC_RESERVE_MS};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::id::Lsn;
@@ -65,10 +66,15 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
         .collect();
     let machine = &mut world.nodes[node as usize];
     machine.data.lives_found = content.get(lives::LIVES_KEY).map(|(head, _)| head.clone());
+    let live = noted_live(|key| content.get(key).map(|(head, _)| head.clone()));
     machine.data.shadow.holds_mark(mark);
     machine.data.shadow.knows(known);
     if let Err(what) = machine.data.shadow.opened(&content) {
         breach(world, node, Promise::Prefix, what);
+    }
+    // What was live without being noted durably it may take up again later; nobody has been told.
+    if let Some(reshaping) = &mut world.history.lives.reshaping {
+        reshaping.seen.retain(|(_, seen)| seen.node != node || seen.version <= live.0);
     }
 }
 
@@ -85,14 +91,21 @@ fn keeps(world: &mut World, node: u32, known: Known) {
 fn writes(world: &mut World, node: u32, batch: &Batch) {
     let mut known = Known::new();
     for change in &batch.changes {
-        let Change::Put { key, head, body, .. } = change else {
-            continue;
+        let number =
+            |key: &Bytes| keys::parse_data_key(key).and_then(|of| client::key_number(&of.key));
+        let (key, head, body) = match change {
+            Change::Put { key, head, body, .. } => (key, head, body),
+            Change::Delete { key, .. } => {
+                if let Some(number) = number(key) {
+                    world.nodes[node as usize].data.shadow.forgets(number);
+                }
+                continue;
+            }
         };
         if &key[..] == keys::CLOCK_KEY {
             marks(world, node, head);
         }
-        let number = keys::parse_data_key(key).and_then(|of| client::key_number(&of.key));
-        let Some(number) = number else {
+        let Some(number) = number(key) else {
             continue;
         };
         match decode_state(head, &Bytes::from(body.concat())) {
