@@ -38,15 +38,15 @@ pub fn again(
     operation.phase.unanswered(&operation.facts)
 }
 
-/// A write whose dot is issued goes on under the layouts that are live now, when a newer one has come since it began: whoever acts
-/// under that one alone refuses what is asked under the older. Who holds the write counts in each layout that it owns the key under.
+/// A write whose dot is issued goes on under the layouts that are live now, when a newer one has come since it began, or the older of
+/// two has been dropped: whoever acts under the newer alone refuses what is asked under the older, and owners under the older have
+/// handed the key over. Who holds the write counts in each layout that it owns the key under.
 fn keep_up(operation: &mut Operation, view: View<'_>) {
     let Operation { facts, phase, .. } = operation;
     let Phase::Put(round) = phase else {
         return;
     };
-    let is_newer = view.layout_set.newest() > facts.layouts.newest();
-    if !is_newer || round.written().is_none() {
+    if *view.layout_set == facts.layouts || round.written().is_none() {
         return;
     }
     let primaries = Primaries::under(view.layouts, facts.unit);

@@ -114,7 +114,9 @@ impl Coordinator {
             return Ok(());
         };
         // What a replica says that has dropped one of the operation's layouts since counts in none.
-        let is_under = layouts.answers_for(&operation.facts.layouts);
+        // What is durable here is durable under whichever layouts the operation has moved on to.
+        let is_own = from == self.me && matches!(answer, Answer::MergeAck);
+        let is_under = is_own || layouts.answers_for(&operation.facts.layouts);
         let answer = if is_under { answer } else { Answer::StaleLayout };
         let next = operation.phase.on_answer(from, answer, &operation.facts);
         self.go_on(id, next, around, env)
