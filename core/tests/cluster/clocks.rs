@@ -15,7 +15,8 @@ use crate::stage::{Stage, Start, put, request};
 /// Node 1 is killed and started again, and everybody has heard of it.
 fn restart(stage: &mut Stage, boot: u64, actors: Actors) {
     let engine = RefCell::new(stage.engine(1).copy());
-    let start = Start { engine, earlier: vec![(boot - 1, boot - 1)], place: 0, actors };
+    let earlier = vec![(boot - 1, boot - 1)];
+    let start = Start { engine, earlier, actors, ..Stage::nothing() };
     stage.start(1, 1, (boot, boot), &start);
     stage.gossip_off = false;
     (0..4).for_each(|_| stage.pass(100));
@@ -90,7 +91,8 @@ fn a_version_that_only_a_peer_kept_outlives_the_closing_of_gaps() {
     stage.stored(1, put("first"));
     let before = RefCell::new(stage.engine(1).copy());
     let kept = stage.stored(1, put("kept"));
-    let start = Start { engine: before, earlier: vec![(1, 1)], place: 0, actors: Actors::Jump };
+    let (engine, earlier, actors) = (before, vec![(1, 1)], Actors::Jump);
+    let start = Start { engine, earlier, actors, ..Stage::nothing() };
     stage.start(1, 1, (2, 2), &start);
     stage.gossip_off = false;
     (0..4).for_each(|_| stage.pass(100));

@@ -2,14 +2,12 @@
 
 use std::cell::RefCell;
 
-use rondo_core::config::Actors;
-
 use crate::stage::{Stage, Start, get, put};
 
 /// What node `node` has now, started after these lives.
 fn copy_of(stage: &mut Stage, node: usize, earlier: &[(u64, u64)]) -> Start {
     let engine = RefCell::new(stage.engine(node).copy());
-    Start { engine, earlier: earlier.to_vec(), place: 0, actors: Actors::Fresh }
+    Start { engine, earlier: earlier.to_vec(), ..Stage::nothing() }
 }
 
 fn pass(stage: &mut Stage) {

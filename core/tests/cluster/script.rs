@@ -19,7 +19,7 @@ use rondo_core::version::context::Context;
 use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::key::KeyRef;
 
-use crate::engine::{Room, SlowEngine};
+use crate::engine::Room;
 use crate::format::{self, Scene};
 use crate::stage::{BEGIN_MS, Stage, Start, request, usual};
 
@@ -212,7 +212,11 @@ fn carry(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         "again" => {
             is_there(stage.deliver_again(call.node(0)?, call.node(1)?), "nothing has arrived")?;
         }
-        "lose" => stage.lose(call.node(0)?, call.node(1)?),
+        // All that is on its way on a link is lost, or the oldest so many.
+        "lose" => {
+            let count = call.words.get(2).map(|count| number(count)).transpose()?;
+            stage.lose(call.node(0)?, call.node(1)?, count.unwrap_or(usize::MAX));
+        }
         "sync" => is_there(stage.sync(call.node(0)?, true), "no sync runs there")?,
         "fail-sync" => is_there(stage.sync(call.node(0)?, false), "no sync runs there")?,
         "read" => stage.end_reads(call.node(0)?, true),
@@ -405,24 +409,24 @@ fn live(
             let start = stage.directory(call.node(0)?, false, Actors::Fresh);
             kept.insert(call.word(1)?.to_owned(), start);
         }
-        // `start n1 [from=COPY] [beside=n4] [boot=] [session=] [place=] [actors=] [room=]`: a process of n1 starts, where the one before
-        // it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
+        // `start n1 [from=COPY] [beside=n4] [name=n2] [expect=] [boot=] [session=] [place=] [actors=] [room=]`: a process of n1 starts,
+        // where the one before it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
         "start" => {
             let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
             let mut start = match call.options.remove("from") {
                 None => stage.directory(node, false, Actors::Jump),
-                Some("nothing") => {
-                    let earlier = Vec::new();
-                    let engine = SlowEngine::default().into();
-                    Start { engine, earlier, place: 0, actors: Actors::Fresh }
-                }
+                Some("nothing") => Stage::nothing(),
                 Some(name) => {
-                    let Start { engine, earlier, place, actors } =
+                    let Start { engine, earlier, place, actors, unlike } =
                         kept.get(name).ok_or(format!("there is no copy {name}"))?;
                     let engine = engine.borrow().copy().into();
-                    Start { engine, earlier: earlier.clone(), place: *place, actors: *actors }
+                    let (earlier, unlike) = (earlier.clone(), unlike.clone());
+                    Start { engine, earlier, place: *place, actors: *actors, unlike }
                 }
             };
+            let name = call.options.remove("name").map(str::to_owned);
+            start.unlike.name = name.or(start.unlike.name);
+            start.unlike.expect = call.take("expect")?.or(start.unlike.expect);
             start.actors = match call.options.remove("actors") {
                 None => start.actors,
                 Some("continue") => Actors::Continue,

@@ -43,6 +43,16 @@ pub(crate) struct Start {
     pub(crate) earlier: Vec<(u64, u64)>,
     pub(crate) place: u128,
     pub(crate) actors: Actors,
+    pub(crate) unlike: Unlike,
+}
+
+/// What a process is started with that is not as at the others.
+#[derive(Clone, Default)]
+pub(crate) struct Unlike {
+    /// Another name than its number says.
+    pub(crate) name: Option<String>,
+    /// How many nodes it expects to found a cluster with.
+    pub(crate) expect: Option<usize>,
 }
 
 #[derive(Default)]
@@ -120,8 +130,10 @@ impl Env for ActorEnv<'_> {
     }
     fn route(&mut self, node: NodeId, life: Life, name: &str, address: &Address) {
         let (me, boot, address) = (self.at + 1, life.boot.0, &address.0);
-        let name = if name == address { String::new() } else { format!(" as {address}") };
-        self.tell(Some(&format!("n{me} meets {}{name}, boot {boot}", words::node(&node))));
+        let node = words::node(&node);
+        let at = if node == *address { String::new() } else { format!(" as {address}") };
+        let name = if name == node { String::new() } else { format!(" named {name}") };
+        self.tell(Some(&format!("n{me} meets {node}{name}{at}, boot {boot}")));
     }
     fn reply(&mut self, client: ClientTag, reply: Reply) {
         self.tell(None);
@@ -139,6 +151,7 @@ struct Actor {
     life: (u64, u64),
     earlier: Vec<(u64, u64)>,
     place: u128,
+    unlike: Unlike,
     /// Its process has ended.
     is_gone: bool,
 }
@@ -204,6 +217,7 @@ impl Stage {
                 life: (1, 1),
                 earlier: Vec::new(),
                 place: 0,
+                unlike: Unlike::default(),
                 is_gone: false,
             }
         });
@@ -238,12 +252,17 @@ impl Stage {
             place: start.place,
             actors: start.actors,
             peer_address: Address(format!("n{at}")),
+            name: start.unlike.name.clone().unwrap_or(format!("n{of}")),
+            bootstrap_expect: start.unlike.expect.unwrap_or(self.base.bootstrap_expect),
+            // Who starts beside one node that was alone joins it.
+            seeds: if of > 1 { vec![Address("n1".to_owned())] } else { self.base.seeds.clone() },
             ..named(&self.base, of - 1)
         };
         let node = Node::new(&config, &mut engine, self.now).expect("a sound store");
         let (earlier, place) = (start.earlier.clone(), start.place);
         let (id, wall_offset, is_gone) = (config.id, 0, false);
-        let actor = Actor { id, node, engine, wall_offset, life, earlier, place, is_gone };
+        let unlike = start.unlike.clone();
+        let actor = Actor { id, node, engine, wall_offset, life, earlier, place, unlike, is_gone };
         if at > self.actors.len() {
             self.actors.push(actor);
         } else {
@@ -253,19 +272,22 @@ impl Stage {
 
     /// What another process of a node starts with: all that it has written, or what a power loss leaves of it.
     pub(crate) fn directory(&self, node: usize, is_power_loss: bool, actors: Actors) -> Start {
-        let Actor { engine, life, earlier, place, .. } = &self.actors[node - 1];
+        let Actor { engine, life, earlier, place, unlike, .. } = &self.actors[node - 1];
         let engine = if is_power_loss { engine.after_a_power_loss() } else { engine.copy() };
         let earlier = [*life].into_iter().chain(earlier.iter().copied()).collect();
-        Start { engine: RefCell::new(engine), earlier, place: *place, actors }
+        let (engine, unlike) = (RefCell::new(engine), unlike.clone());
+        Start { engine, earlier, place: *place, actors, unlike }
+    }
+
+    /// What a new node starts with: an empty directory.
+    pub(crate) fn nothing() -> Start {
+        let (engine, unlike) = (RefCell::new(SlowEngine::default()), Unlike::default());
+        Start { engine, earlier: Vec::new(), place: 0, actors: Actors::Fresh, unlike }
     }
 
     /// A new node starts beside those that are there, with n1 as its seed, and joins by itself.
     pub(crate) fn join(&mut self, node: usize) {
-        self.base.seeds = vec![Address("n1".to_owned())];
-        self.base.joins = true;
-        let engine = RefCell::new(SlowEngine::default());
-        let start = Start { engine, earlier: Vec::new(), place: 0, actors: Actors::Fresh };
-        self.start(node, node, (1, 1), &start);
+        self.start(node, node, (1, 1), &Stage::nothing());
     }
 
     /// The process of a node ends without a word.
@@ -474,12 +496,14 @@ impl Stage {
         self.step(to, Input::Peer(self.actors[from - 1].id, envelope));
     }
 
-    /// Loses all messages of the link that are on their way.
-    pub(crate) fn lose(&mut self, from: usize, to: usize) {
+    /// Loses the messages of the link that are on their way: the oldest so many.
+    pub(crate) fn lose(&mut self, from: usize, to: usize, count: usize) {
         let mut mail = std::mem::take(&mut self.shared.borrow_mut().mail);
+        let mut left = count;
         mail.retain(|(f, t, envelope)| {
-            let is_lost = (*f + 1, *t + 1) == (from, to);
+            let is_lost = left > 0 && (*f + 1, *t + 1) == (from, to);
             if is_lost {
+                left -= 1;
                 let name = words::message(&envelope.message);
                 writeln!(self.shared.borrow_mut().log, "n{from} → n{to} {name} is lost").unwrap();
             }
@@ -514,7 +538,7 @@ impl Stage {
             let next = self.shared.borrow().mail.front().map(|(f, t, _)| (*f + 1, *t + 1));
             if let Some((from, to)) = next {
                 if self.cut.contains(&(from, to)) {
-                    self.lose(from, to);
+                    self.lose(from, to, usize::MAX);
                 } else {
                     self.deliver(from, to, None);
                 }
