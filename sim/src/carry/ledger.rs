@@ -19,20 +19,24 @@ pub struct Sent {
     pub at: Time,
 }
 
-/// All messages on their way, by (from, to).
+/// All messages on their way, by sender, receiver and the sender's life: a later life speaks on a connection of its own, and
+/// neither of the two waits for the other.
 #[derive(Debug, Default)]
-pub struct Ledger(BTreeMap<(u32, u32), VecDeque<Sent>>);
+pub struct Ledger(BTreeMap<(u32, u32, u64), VecDeque<Sent>>);
 
 impl Ledger {
-    /// A message was handed over.
-    pub fn sent(&mut self, link: (u32, u32), sent: Sent) {
-        self.0.entry(link).or_default().push_back(sent);
+    /// A message was handed over by this life of the sender.
+    pub fn sent(&mut self, (from, to): (u32, u32), life: u64, sent: Sent) {
+        self.0.entry((from, to, life)).or_default().push_back(sent);
     }
 
-    /// A message has arrived: the first one on its way with these bytes. Those before it will not come any more.
-    pub fn arrived(&mut self, link: (u32, u32), hash: u64) -> Option<Sent> {
-        let queue = self.0.get_mut(&link)?;
-        let at = queue.iter().position(|sent| sent.hash == hash)?;
-        queue.drain(..=at).next_back()
+    /// A message has arrived: the first one on its way with these bytes, of the sender's earliest life that has one; and which
+    /// life that is. Those that this life sent before it will not come any more.
+    pub fn arrived(&mut self, (from, to): (u32, u32), hash: u64) -> Option<(u64, Sent)> {
+        let mut lives = self.0.range_mut((from, to, 0)..=(from, to, u64::MAX));
+        lives.find_map(|(&(_, _, life), queue)| {
+            let at = queue.iter().position(|sent| sent.hash == hash)?;
+            Some((life, queue.drain(..=at).next_back()?))
+        })
     }
 }

@@ -78,6 +78,8 @@ pub struct Terms {
     /// The deadline of requests in milliseconds, where links lose nothing by their own luck and no site takes a rare path; `None`
     /// elsewhere.
     pub plain_deadline_ms: Option<u64>,
+    /// How long the largest record takes to cross a slow link, in milliseconds; 0 where all messages take the same time.
+    pub crossing_ms: u64,
 }
 
 impl History {

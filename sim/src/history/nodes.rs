@@ -82,6 +82,8 @@ pub struct Carried {
     pub stamp: Stamp,
     /// (from, to).
     pub link: (u32, u32),
+    /// The life of the node that sent it, counted from 1; 0 for a message that nobody has sent.
+    pub life: u64,
     /// A hash of its bytes.
     pub hash: u64,
     /// Whether it came out of the link.

@@ -106,8 +106,9 @@ pub fn handed_over(world: &mut World, link: (u32, u32), class: Class, bytes: &[u
     let hash = xxh3_64(bytes);
     world.carry.net.counts.sent += 1;
     world.carry.net.counts.bytes += bytes.len() as u64;
-    world.carry.ledger.sent(link, ledger::Sent { hash, class, at: rt::now() });
-    let carried = Carried { stamp: world.last(), link, hash, has_arrived: false };
+    let life = world.nodes[link.0 as usize].lives;
+    world.carry.ledger.sent(link, life, ledger::Sent { hash, class, at: rt::now() });
+    let carried = Carried { stamp: world.last(), link, life, hash, has_arrived: false };
     world.history.carried.push(carried);
 }
 
@@ -133,14 +134,16 @@ fn arrived(world: &mut World, id: NodeId, to: u32, bytes: &Bytes) -> Class {
     let found =
         hosts.iter().find_map(|&from| Some((from, world.carry.ledger.arrived((from, to), hash)?)));
     let from = found.map(|(from, _)| from).or(hosts.first().copied()).unwrap_or(u32::MAX);
-    let (link, sent) = ((from, to), found.map(|(_, sent)| sent));
+    let (link, found) = ((from, to), found.map(|(_, sent)| sent));
+    let (life, sent) = found.unzip();
     world.carry.net.counts.delivered += 1;
     if let Some(sent) = sent {
         world.trace_arrived(link, sent.at, bytes);
     }
     let stamp = world
         .note("message", to, bytes, || format!("from n{}: {}", link.0, describe::message(bytes)));
-    world.history.carried.push(Carried { stamp, link, hash, has_arrived: true });
+    let life = life.unwrap_or_default();
+    world.history.carried.push(Carried { stamp, link, life, hash, has_arrived: true });
     sent.map_or(Class::Request, |sent| sent.class)
 }
 

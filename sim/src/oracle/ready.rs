@@ -1,5 +1,7 @@
 //! A node that has what a request needs serves it, also while faults last: a put or get at `quorum` at a node with links in both
-//! directions to as many primaries as its level asks for succeeds within 2 s, or within its deadline where that is shorter.
+//! directions to as many primaries as its level asks for succeeds within 2 s, or within its deadline where that is shorter. Where
+//! long messages take longer, the largest record has four times as long as it takes to cross a slow link on top; where the
+//! deadline is too short for that, nothing is judged.
 //!
 //! Links and nodes count when nothing has been wrong with them for 5 s, which is more than it takes to be held for dead, or to be
 //! dialled again. A node that is no primary passes the request on, so there all primaries have to count. Only first attempts are
@@ -13,7 +15,7 @@ use crate::history::{Attempt, Op};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
 use crate::oracle::verdict::Verdict;
-use crate::oracle::well::{ANSWER_MS, SETTLED_MS, Well, before, is_success};
+use crate::oracle::well::{SETTLED_MS, Well, before, is_success};
 use crate::rt::Time;
 
 const NAME: &str = "ready";
@@ -22,7 +24,10 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let Some(well) = Well::of(index) else {
         return Vec::new();
     };
-    let judge = Judge { within_ms: ANSWER_MS.min(well.deadline_ms), well };
+    let Some(within_ms) = well.within_ms() else {
+        return Vec::new();
+    };
+    let judge = Judge { within_ms, well };
     let ops = index.history.ops.iter().enumerate();
     ops.filter_map(|(id, op)| judge.failed(id, op)).collect()
 }
@@ -132,6 +137,26 @@ mod tests {
         assert_eq!(with(&[cut(0, 1, 8_000), cut(2, 0, 8_000)]), 0, "one way each");
         assert_eq!(with(&[cut(0, 1, 8_000), cut(2, 1, 8_000)]), 1, "n2 is there");
         assert_eq!(with(&[cut(0, 1, 3_000), cut(2, 0, 3_000)]), 1, "long over");
+    }
+
+    #[test]
+    fn a_record_that_is_long_on_its_way_is_waited_for() {
+        let failed_after = |end_ms: u64, crossing_ms: u64| {
+            let mut made = Made::default();
+            made.put(0, 3_000, Some(3_010));
+            made.put(0, 9_000, Some(end_ms));
+            (0..3).for_each(|node| made.ends(0, node, &[(0, 7, 1)]));
+            let mut history = made.history();
+            history.healed = crate::history::Stamp(20_000);
+            history.terms.quorums = Some(Quorums { n: 3, r: 2, w: 2 });
+            history.terms.plain_deadline_ms = Some(5_000);
+            history.terms.crossing_ms = crossing_ms;
+            check(&Index::of(&history)).len()
+        };
+        assert_eq!((failed_after(11_100, 0), failed_after(11_100, 100)), (1, 0));
+        assert_eq!((failed_after(11_500, 100), failed_after(13_900, 1_000)), (1, 0));
+        assert_eq!(failed_after(14_100, 1_250), 1);
+        assert_eq!(failed_after(14_100, 1_251), 0, "the deadline leaves no time for it");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::history::{Attempt, Op, Sighting, Stamp};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
 use crate::oracle::verdict::Verdict;
-use crate::oracle::well::{ANSWER_MS, Well, before, is_success};
+use crate::oracle::well::{Well, before, is_success};
 
 const NAME: &str = "retries";
 /// For how long all has to have been well before, in milliseconds: nobody is held for dead any more.
@@ -73,7 +73,10 @@ fn is_known(well: &Well<'_>, (earlier, attempt): (&Attempt, &Attempt), written: 
 
 /// Whether an attempt had no success, although all was well.
 fn is_unserved(well: &Well<'_>, op: &Op, attempt: &Attempt) -> bool {
-    let due = attempt.called_at.plus_ms(ANSWER_MS.min(well.deadline_ms));
+    let Some(within_ms) = well.within_ms() else {
+        return false;
+    };
+    let due = attempt.called_at.plus_ms(within_ms);
     let is_served =
         attempt.end.as_ref().is_some_and(|end| end.at <= due && is_success(&end.answer));
     let Some(quorums) = well.history().terms.quorums.filter(|_| !is_served) else {

@@ -1,7 +1,9 @@
 //! What links deliver was sent over them, at most once, and in the order in which it was sent.
 //!
-//! What arrives on the way from one node to another, over all their links and lives, is compared with what was handed to the
-//! network: it has to be a part of it, with gaps and nothing else. A history without links under it says nothing about this.
+//! What arrives from one life of a node at another node, over all links between them, is compared with what that life handed to
+//! the network: it has to be a part of it, with gaps and nothing else. Two lives of a sender have no order between them: the link
+//! of the earlier one stays until the receiver knows that the later one counts, and its bytes may still be on their way. A history
+//! without links under it says nothing about this.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,7 +13,7 @@ use crate::oracle::index::Index;
 
 const NAME: &str = "transport";
 
-/// One way from a node to another.
+/// What one life of a node sends to another node.
 #[derive(Default)]
 struct Way {
     /// What may still arrive.
@@ -22,9 +24,9 @@ struct Way {
 }
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    let mut ways: BTreeMap<(u32, u32), Way> = BTreeMap::new();
+    let mut ways: BTreeMap<((u32, u32), u64), Way> = BTreeMap::new();
     let found = index.history.carried.iter().filter_map(|carried| {
-        let way = ways.entry(carried.link).or_default();
+        let way = ways.entry((carried.link, carried.life)).or_default();
         match carried.has_arrived {
             true => way.arrive(carried),
             false => {
@@ -63,11 +65,16 @@ mod tests {
 
     use super::*;
 
-    /// Lower case: sent; upper case: arrived. All on one way.
+    /// Lower case: sent; upper case: arrived. All by one life.
     fn told(text: &str) -> Vec<String> {
+        of_lives(text, |_| 1)
+    }
+
+    fn of_lives(text: &str, life: impl Fn(char) -> u64) -> Vec<String> {
         let carried = |(at, letter): (usize, char)| Carried {
             stamp: Stamp(at as u64),
             link: (0, 1),
+            life: life(letter),
             hash: u64::from(letter.to_ascii_lowercase()),
             has_arrived: letter.is_ascii_uppercase(),
         };
@@ -83,6 +90,14 @@ mod tests {
         assert_eq!(told("aabAAB"), [""; 0]);
         assert_eq!(told("abaABA"), [""; 0]);
         assert_eq!(told(""), [""; 0]);
+    }
+
+    #[test]
+    fn an_earlier_life_may_come_after_a_later_one_but_in_its_own_order() {
+        let by_letter = |letter: char| if letter.to_ascii_lowercase() < 'm' { 1 } else { 2 };
+        assert_eq!(of_lives("abxyXABY", by_letter), [""; 0]);
+        let late = "a message from n0 to n1 arrived after something that was sent later";
+        assert_eq!(of_lives("abxyXBAY", by_letter), [late]);
     }
 
     #[test]

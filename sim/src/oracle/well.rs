@@ -13,8 +13,11 @@ use crate::scenario::Over;
 /// For how long all has to have been well before a request counts on it, in milliseconds: more than it takes to be held for dead, or
 /// to be dialled again.
 pub(super) const SETTLED_MS: u64 = 5_000;
-/// How long an answer may take where all is well, in milliseconds.
-pub(super) const ANSWER_MS: u64 = 2_000;
+/// How long an answer may take where all is well and no message is long, in milliseconds.
+const ANSWER_MS: u64 = 2_000;
+/// How often the largest record may have to cross links one after another before an answer is there: as a forward, as a merge, and
+/// each of them behind another one.
+const CROSSINGS: u64 = 4;
 /// Writes of a key that overwrite nothing, above which it may be full.
 const BESIDE_MAX: usize = 50;
 
@@ -57,6 +60,14 @@ impl<'a> Well<'a> {
     /// The nodes that keep a key.
     pub(super) fn primaries(&self, key: u32) -> &[u32] {
         self.primaries.get(&key).map_or(&[], Vec::as_slice)
+    }
+
+    /// How long an answer may take where all is well, in milliseconds; `None` where the deadline does not leave the time for it that
+    /// the largest record takes on its way.
+    pub(super) fn within_ms(&self) -> Option<u64> {
+        let crossings_ms = CROSSINGS * self.history().terms.crossing_ms;
+        let within_ms = ANSWER_MS + crossings_ms;
+        (crossings_ms <= self.deadline_ms).then(|| within_ms.min(self.deadline_ms))
     }
 
     /// Whether a request is one that any node would take: not wrong by itself, and not of a key that may be full of siblings.

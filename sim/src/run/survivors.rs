@@ -51,7 +51,7 @@ pub async fn go_on(shared: &Shared, outside: &Outside) {
         let all = 0..world.scenario.cluster.nodes;
         let nodes: Vec<u32> = all.filter(|node| !outside.nodes.contains(node)).collect();
         let began = rt::now();
-        let largest_record_ms = calls::largest_record_ms(&world);
+        let largest_record_ms = calls::largest_record_ms(&world.scenario);
         let nodes_left = nodes.clone();
         let survivors =
             Survivors { nodes: nodes_left, began, largest_record_ms, ..Survivors::default() };
@@ -75,7 +75,7 @@ pub async fn go_on(shared: &Shared, outside: &Outside) {
 /// Repeats each call until it is served; answers whether all were in time.
 async fn serve(shared: &Shared, mut wanted: Vec<Call>) -> bool {
     let since = rt::now();
-    let serve_ms = SERVE_MS + calls::largest_record_ms(&shared.lock());
+    let serve_ms = SERVE_MS + calls::largest_record_ms(&shared.lock().scenario);
     while !wanted.is_empty() && rt::now() <= since.plus_ms(serve_ms) {
         let ops = ask(shared, &wanted).await;
         wanted = not_served(&mut shared.lock(), wanted, &ops, since);

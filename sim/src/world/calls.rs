@@ -33,9 +33,9 @@ const BENT_SLACK_MS: u64 = 500;
 
 /// How long the largest record takes to cross a slow link, in milliseconds. All values of a key may be siblings in one record.
 #[must_use]
-pub fn largest_record_ms(world: &World) -> u64 {
+pub fn largest_record_ms(scenario: &Scenario) -> u64 {
     let mut records: BTreeMap<u32, u64> = BTreeMap::new();
-    for operation in &world.scenario.operations {
+    for operation in &scenario.operations {
         *records.entry(operation.key).or_default() += u64::from(operation.bytes);
     }
     let largest = records.values().copied().max().unwrap_or(0);
@@ -45,7 +45,7 @@ pub fn largest_record_ms(world: &World) -> u64 {
 /// How much longer than the cluster's deadline an operation may take, in milliseconds: a client that asks after the heal waits for
 /// the largest record to cross a slow link, since a read that is given up too early begins anew.
 fn patience_ms(world: &World, op: usize) -> u64 {
-    if op < world.scenario.operations.len() { 0 } else { largest_record_ms(world) }
+    if op < world.scenario.operations.len() { 0 } else { largest_record_ms(&world.scenario) }
 }
 
 /// A client sends an attempt.

@@ -209,6 +209,10 @@ impl Shared {
                 terms: Terms {
                     quorums: Some(scenario.cluster.effective()),
                     plain_deadline_ms: scenario.is_plain().then_some(scenario.cluster.deadline_ms),
+                    crossing_ms: match driver {
+                        Driver::Sim => 0,
+                        Driver::Wire => calls::largest_record_ms(&scenario),
+                    },
                 },
                 lives: Lives {
                     reshaping: scenario.is_reshaped().then(Reshaping::default),
