@@ -103,18 +103,21 @@ impl Process {
 /// Virtual time now.
 #[must_use]
 pub fn now() -> Time {
-    TIME.with_borrow_mut(|time| {
-        let time = time.get_or_insert_with(TimeHandle::current);
-        Time(time.elapsed().as_nanos() as u64)
-    })
+    with_time(|time| Time(time.elapsed().as_nanos() as u64))
+}
+
+fn with_time<T>(look: impl FnOnce(&TimeHandle) -> T) -> T {
+    TIME.with_borrow_mut(|time| look(time.get_or_insert_with(TimeHandle::current)))
 }
 
 /// Ends at `time`, to the nanosecond; at once when it has passed.
 pub async fn sleep_until(time: Time) {
-    let handle = TimeHandle::current();
-    let start = handle.now_instant() - handle.elapsed();
-    let mut sleep = pin!(handle.sleep(Duration::ZERO));
-    sleep.as_mut().reset(start + Duration::from_nanos(time.0));
+    let (sleep, until) = with_time(|handle| {
+        let start = handle.now_instant() - handle.elapsed();
+        (handle.sleep(Duration::ZERO), start + Duration::from_nanos(time.0))
+    });
+    let mut sleep = pin!(sleep);
+    sleep.as_mut().reset(until);
     sleep.await;
 }
 

@@ -192,11 +192,26 @@ impl Reader {
     }
 
     fn text(&mut self) -> Result<Bytes> {
+        let length = self.text_length()?;
+        Ok(self.header.split_to(length))
+    }
+
+    /// A text for people, which is copied at once: it is short, and a share in the message would keep all of that.
+    fn string(&mut self) -> Result<String> {
+        let length = self.text_length()?;
+        let text = std::str::from_utf8(&self.header[..length])
+            .map_err(|_| Error::Malformed("a text is not UTF-8"))?
+            .to_owned();
+        self.header.advance(length);
+        Ok(text)
+    }
+
+    fn text_length(&mut self) -> Result<usize> {
         let length = self.length(usize::MAX)?;
         if length > self.header.len() {
             return Err(Error::Malformed("a text is longer than what is left of its header"));
         }
-        Ok(self.header.split_to(length))
+        Ok(length)
     }
 
     fn has_ended(&self) -> Result<()> {
@@ -352,10 +367,7 @@ impl Wire for String {
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
-        let text = from.text()?;
-        let text =
-            std::str::from_utf8(&text).map_err(|_| Error::Malformed("a text is not UTF-8"))?;
-        Ok(text.to_owned())
+        from.string()
     }
 }
 

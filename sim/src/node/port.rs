@@ -51,13 +51,12 @@ impl Port {
     /// the receiver has now. A single message may wait for the next connection.
     fn carry(
         &self,
+        world: &mut World,
         to: u32,
         said: impl Fn() -> Said,
         bytes: usize,
         event: impl Fn(Option<u32>) -> Event,
     ) {
-        let mut guard = self.shared.lock();
-        let world = &mut *guard;
         let link = (self.node, to);
         let said = (world.carry.listens || world.carry.net.listens()).then(said);
         let arrivals =
@@ -71,9 +70,7 @@ impl Port {
     }
 
     /// Hands a message to the product's links.
-    fn hand_over(&self, to: u32, class: Class, bytes: &Bytes) {
-        let mut guard = self.shared.lock();
-        let world = &mut *guard;
+    fn hand_over(&self, world: &mut World, to: u32, class: Class, bytes: &Bytes) {
         let link = (self.node, to);
         wire::handed_over(world, link, class, bytes);
         let said =
@@ -85,11 +82,9 @@ impl Port {
     }
 
     /// A datagram as it arrives: with a flipped bit where a fault says so.
-    fn corrupted(&self, to: u32, bytes: Bytes) -> Bytes {
-        let mut guard = self.shared.lock();
-        let world = &mut *guard;
-        let Some(bit) = world.carry.net.corrupts(&mut world.dice, (self.node, to), bytes.len())
-        else {
+    fn corrupted(&self, world: &mut World, to: u32, bytes: Bytes) -> Bytes {
+        let link = (self.node, to);
+        let Some(bit) = world.carry.net.corrupts(&mut world.dice, link, bytes.len()) else {
             return bytes;
         };
         let mut bytes = bytes.to_vec();
@@ -98,8 +93,7 @@ impl Port {
     }
 
     /// The way to a node, when nobody else listens at its address.
-    fn route_to(&self, peer: NodeId) -> Option<u32> {
-        let world = self.shared.lock();
+    fn route_to(&self, world: &World, peer: NodeId) -> Option<u32> {
         let address = world.nodes[self.node as usize].process.routes.get(&peer)?;
         match self.links {
             // They dial there, and find out.
@@ -109,8 +103,8 @@ impl Port {
     }
 
     /// Whether the life that this port belongs to goes on.
-    fn lives(&self) -> bool {
-        self.shared.lock().nodes[self.node as usize].process.epoch == self.epoch
+    fn lives(&self, world: &World) -> bool {
+        world.nodes[self.node as usize].process.epoch == self.epoch
     }
 }
 
@@ -126,7 +120,11 @@ fn count(world: &mut World, (from, to): (u32, u32), said: Option<Said>) {
 
 impl Network for Port {
     fn send(&self, peer: NodeId, encode: impl FnOnce(u8) -> Option<Outbound>) -> bool {
-        let Some(to) = self.route_to(peer).filter(|_| self.lives()) else {
+        let to = {
+            let world = self.shared.lock();
+            self.route_to(&world, peer).filter(|_| self.lives(&world))
+        };
+        let Some(to) = to else {
             return false;
         };
         let protocol = self.links.as_ref().map_or(PROTOCOL_NEWEST, |links| links.protocol(peer));
@@ -134,19 +132,21 @@ impl Network for Port {
             return false;
         };
         let bytes = Bytes::from(message.parts.concat());
-        witness::answers(&mut self.shared.lock(), (self.node, to), &bytes);
+        let mut world = self.shared.lock();
+        witness::answers(&mut world, (self.node, to), &bytes);
         if let Some(links) = &self.links {
-            self.hand_over(to, message.class, &bytes);
+            self.hand_over(&mut world, to, message.class, &bytes);
+            drop(world);
             return links.send(peer, |_| Some(message));
         }
-        if self.shared.lock().carry.net.refuses((self.node, to)) {
-            self.shared.lock().carry.net.counts.cut += 1;
+        if world.carry.net.refuses((self.node, to)) {
+            world.carry.net.counts.cut += 1;
             return false;
         }
         let class = message.class;
         let from = self.node;
         let said = || describe::said(&bytes);
-        self.carry(to, said, bytes.len(), |life| {
+        self.carry(&mut world, to, said, bytes.len(), |life| {
             let bytes = bytes.clone();
             Event::Deliver { from, to, life, class, bytes }
         });
@@ -157,8 +157,8 @@ impl Network for Port {
         if let Some(links) = &self.links {
             return links.is_connected(peer);
         }
-        let to = self.route_to(peer);
         let world = self.shared.lock();
+        let to = self.route_to(&world, peer);
         let refused = |to| {
             world.carry.net.refuses((self.node, to)) || world.carry.net.refuses((to, self.node))
         };
@@ -166,14 +166,14 @@ impl Network for Port {
     }
 
     fn datagram(&self, to: &Address, bytes: Bytes) {
-        let at = self.shared.lock().at(to);
-        let Some(to) = at.filter(|_| self.lives()) else {
+        let mut world = self.shared.lock();
+        let Some(to) = world.at(to).filter(|_| self.lives(&world)) else {
             return;
         };
         let from = self.node;
-        let bytes = self.corrupted(to, bytes);
+        let bytes = self.corrupted(&mut world, to, bytes);
         let event = |_| Event::Datagram { from, to, bytes: bytes.clone() };
-        self.carry(to, || Said::Datagram, bytes.len(), event);
+        self.carry(&mut world, to, || Said::Datagram, bytes.len(), event);
     }
 
     fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {

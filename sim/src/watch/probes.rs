@@ -4,7 +4,6 @@
 //! asked there, so that taking one out of a scenario leaves the luck of the others as it was. None fires after the
 //! heal; what is reached is counted to the end. Sites are known by name: their numbers change with the table.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,8 +33,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Counts {
-    /// How often a site was asked on a node.
-    asked: BTreeMap<(u32, usize), u64>,
+    /// How often each site was asked, by node.
+    asked: Vec<Vec<u64>>,
     coverage: Coverage,
 }
 
@@ -91,10 +90,14 @@ impl Watch for Watcher {
             return false;
         };
         let mut counts = self.shared.counts();
-        let k = counts.asked.entry((self.node, at)).or_default();
-        *k += 1;
+        let node = self.node as usize;
+        if counts.asked.len() <= node {
+            counts.asked.resize_with(node + 1, || vec![0; Buggify::SITES.len()]);
+        }
+        counts.asked[node][at] += 1;
+        let k = counts.asked[node][at];
         let Site { percent, .. } = Buggify::SITES[at];
-        let draw = draw::keyed(*seed, Stream::Buggify, self.node, key, *k);
+        let draw = draw::keyed(*seed, Stream::Buggify, self.node, key, k);
         let fires = draw.happens(u32::from(percent) * 10_000);
         counts.coverage.fired[at] += u64::from(fires);
         fires

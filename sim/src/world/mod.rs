@@ -339,11 +339,9 @@ impl World {
     /// The node at an address.
     #[must_use]
     pub fn at(&self, address: &Address) -> Option<u32> {
-        let is_there = |node: &u32| {
-            self.nodes.get(*node as usize).is_some_and(|machine| machine.address == *address)
-        };
-        let named = address.0.strip_prefix("seed").and_then(|number| number.parse().ok());
-        named.or_else(|| World::once_at(address).filter(is_there))
+        let there = self.nodes.iter().position(|machine| machine.address == *address);
+        let named = || address.0.strip_prefix("seed").and_then(|number| number.parse().ok());
+        there.map(|node| node as u32).or_else(named)
     }
 
     /// The node whose name and settings a machine's process has.
