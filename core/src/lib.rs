@@ -67,3 +67,15 @@ extern crate self as rondo_core;
 #[cfg(test)]
 #[path = "../tests/fixtures/node_config.rs"]
 mod node_config;
+
+#[cfg(test)]
+#[path = "../tests/fixtures/world.rs"]
+mod world;
+
+#[cfg(test)]
+#[path = "../tests/fixtures/gossip.rs"]
+mod gossip;
+
+#[cfg(test)]
+#[path = "../tests/fixtures/request.rs"]
+mod request_fixture;

@@ -1,6 +1,9 @@
 //! Golden bytes: what this version writes is what the last one wrote. Whoever changes a line of the snapshot raises a version
 //! in `wire`, or has written messages that the nodes beside it misread.
 
+#[path = "fixtures/request.rs"]
+mod plain;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -65,17 +68,8 @@ fn layout() -> Layout {
 }
 
 fn request(action: Action) -> Request {
-    Request {
-        id: RequestId(7),
-        named: true,
-        attempt: 2,
-        source: 0,
-        keyspace: "default".into(),
-        key: Bytes::from_static(b"k"),
-        level: Some(Level::All),
-        deadline_ms: Some(1_000),
-        action,
-    }
+    let (level, deadline_ms) = (Some(Level::All), Some(1_000));
+    Request { named: true, attempt: 2, level, deadline_ms, ..plain::request(action) }
 }
 
 fn replies() -> Vec<Reply> {

@@ -4,77 +4,39 @@
 #[path = "fixtures/node_config.rs"]
 mod node_config;
 
+#[path = "fixtures/world.rs"]
+mod world;
+
 use bytes::Bytes;
 use proptest::prelude::{prop, prop_assert_eq, proptest};
 use rondo_core::config::{Actors, LIFE_DOTS, NodeConfig, RUNS_MAX, issue_runs_max};
 use rondo_core::engine::{Batch, Change, Engine, Lookup, MemoryEngine, Record};
-use rondo_core::env::{Address, Mono, Wall};
+use rondo_core::env::Mono;
 use rondo_core::error::Error;
 use rondo_core::id::{
-    ActorId, BootEpoch, ClientTag, GroupId, KeyspaceId, Life, NodeId, PartitionId, RequestId,
-    SessionId, Unit,
+    ActorId, BootEpoch, GroupId, KeyspaceId, Life, PartitionId, RequestId, SessionId, Unit,
 };
-use rondo_core::probe::Probe;
 use rondo_core::replica::Replica;
 use rondo_core::replica::actors::Heard;
 use rondo_core::replica::issue::{Covers, Issued};
 use rondo_core::replica::keys::data_key;
 use rondo_core::replica::read::Trouble;
-use rondo_core::step::Env;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Version, VersionSet, VersionVector};
-use rondo_core::wire::client::Reply;
 use rondo_core::wire::key::KeyRef;
-use rondo_core::wire::member::Gossip;
-use rondo_core::wire::message::Envelope;
 use rondo_core::wire::state::decode_state;
-use rondo_core::wire::swim::Datagram;
 
 use self::node_config::node_config;
+use self::world::World;
 
 const UNIT: Unit = Unit { group: GroupId(0), partition: PartitionId(0) };
 
-/// A store, and numbers that are all different.
-#[derive(Default)]
-struct World {
-    engine: MemoryEngine,
-    random: u64,
-    boot: u64,
-}
-
-impl Probe for World {}
-
-impl Env for World {
-    fn mono(&self) -> Mono {
-        Mono(0)
-    }
-    fn wall(&self) -> Wall {
-        Wall(1_000_000)
-    }
-    fn random(&mut self) -> u64 {
-        self.random += 1;
-        self.random
-    }
-    fn engine(&mut self) -> &mut dyn Engine {
-        &mut self.engine
-    }
-    fn send(&mut self, _: NodeId, _: Envelope) -> bool {
-        true
-    }
-    fn is_connected(&self, _: NodeId) -> bool {
-        true
-    }
-    fn datagram(&mut self, _: &Address, _: &Gossip) {}
-    fn swim(&mut self, _: &Address, _: &Datagram) {}
-    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
-    fn reply(&mut self, _: ClientTag, _: Reply) {}
-}
-
 impl World {
-    /// The next life.
+    /// The next life, a millisecond later: the first has boot 1.
     fn start(&mut self, actors: Actors) -> Replica {
-        self.boot += 1;
-        Replica::load(&config(self.boot, actors), &mut self.engine).unwrap()
+        self.now = self.now.plus_ms(1);
+        let boot = self.now.ms_since(Mono(0));
+        Replica::load(&config(boot, actors), &mut self.engine).unwrap()
     }
 
     fn issue(&mut self, replica: &mut Replica, key: &KeyRef) -> Issued {

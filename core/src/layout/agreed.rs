@@ -133,6 +133,30 @@ pub struct LayoutParts {
     pub last_keyspace: KeyspaceId,
 }
 
+impl LayoutParts {
+    /// Of a layout 1 with a single group, that follows none.
+    #[must_use]
+    pub fn alone(
+        partitions: u16,
+        roles: Vec<Role>,
+        keyspaces: Vec<Keyspace>,
+        group: Group,
+    ) -> LayoutParts {
+        LayoutParts {
+            version: LayoutVersion(1),
+            partitions,
+            last_keyspace: keyspace::highest_id(&keyspaces),
+            roles,
+            keyspaces,
+            groups: vec![group],
+            previous: 0,
+            founding: 0,
+            gone: Vec::new(),
+            removed: Vec::new(),
+        }
+    }
+}
+
 impl Layout {
     /// The first layout of a cluster: its roles, in any order, one for each node; the quorums wanted; and keyspaces,
     /// each with an id and a name of its own.
@@ -148,20 +172,8 @@ impl Layout {
         roles.sort_by_key(|role| role.node);
         let quorums = wanted.effective(roles.len());
         let owners = placement::assign(&roles, quorums.n, partitions, None);
-        let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
-        let last_keyspace = keyspaces.iter().map(|one| one.id).max().unwrap_or_default();
-        Layout(LayoutParts {
-            version: LayoutVersion(1),
-            partitions,
-            roles,
-            keyspaces,
-            groups,
-            previous: 0,
-            founding: 0,
-            gone: Vec::new(),
-            removed: Vec::new(),
-            last_keyspace,
-        })
+        let group = Group { id: GroupId::FIRST, wanted, quorums, owners };
+        Layout(LayoutParts::alone(partitions, roles, keyspaces, group))
     }
 
     /// A layout from outside; `None` unless it keeps the invariants.

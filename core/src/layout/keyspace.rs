@@ -86,6 +86,12 @@ impl Keyspace {
     }
 }
 
+/// The highest id of these; 0 when there is none.
+#[must_use]
+pub fn highest_id(keyspaces: &[Keyspace]) -> KeyspaceId {
+    keyspaces.iter().map(|one| one.id).max().unwrap_or_default()
+}
+
 /// Where a key lies.
 #[must_use]
 pub fn token(keyspace: KeyspaceId, key: &[u8]) -> Token {

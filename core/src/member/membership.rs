@@ -424,52 +424,14 @@ fn turn<T>(all: &[T], beat: u64, max: usize) -> impl Iterator<Item = &T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Engine, MemoryEngine};
-    use crate::id::{ClientTag, Life, Lsn};
+    use crate::engine::MemoryEngine;
+    use crate::id::Life;
     use crate::node_config::node_config;
-    use crate::probe::Probe;
-    use crate::wire::client::Reply;
-    use crate::wire::message::Envelope;
-    use crate::wire::swim::Datagram;
+
+    use crate::world::World;
 
     const ME: NodeId = NodeId(1);
     const PEER: NodeId = NodeId(2);
-
-    struct World {
-        now: Mono,
-        linked: bool,
-        engine: MemoryEngine,
-        said: Vec<Gossip>,
-    }
-
-    impl Probe for World {}
-
-    impl Env for World {
-        fn mono(&self) -> Mono {
-            self.now
-        }
-        fn wall(&self) -> Wall {
-            Wall(1_000_000)
-        }
-        fn random(&mut self) -> u64 {
-            7
-        }
-        fn engine(&mut self) -> &mut dyn Engine {
-            &mut self.engine
-        }
-        fn send(&mut self, _: NodeId, _: Envelope) -> bool {
-            true
-        }
-        fn is_connected(&self, _: NodeId) -> bool {
-            self.linked
-        }
-        fn datagram(&mut self, _: &Address, gossip: &Gossip) {
-            self.said.push(gossip.clone());
-        }
-        fn swim(&mut self, _: &Address, _: &Datagram) {}
-        fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
-        fn reply(&mut self, _: ClientTag, _: Reply) {}
-    }
 
     fn config(id: NodeId) -> NodeConfig {
         NodeConfig {
@@ -492,27 +454,12 @@ mod tests {
 
     /// What the peer says in its life `boot`.
     fn gossip(boot: u64, hears: &[NodeId], leaves: bool) -> Gossip {
-        let me = Introduction { life: life(boot), ..Membership::new(&config(PEER)).me().clone() };
-        Gossip {
-            cluster: "c".to_owned(),
-            me,
-            wall: Wall(1_000_000),
-            endorsed: Endorsement::default(),
-            hears: hears.to_vec(),
-            leaves,
-            denied: false,
-            earlier: Vec::new(),
-            began: Lsn(0),
-            durable: Lsn(0),
-            lives: Vec::new(),
-            others: Vec::new(),
-        }
+        let peer = NodeConfig { life: life(boot), ..config(PEER) };
+        Gossip { leaves, ..crate::gossip::gossip(&peer, hears) }
     }
 
     fn start() -> (Membership, World) {
-        let world =
-            World { now: Mono(0), linked: true, engine: MemoryEngine::new(), said: Vec::new() };
-        (Membership::new(&config(ME)), world)
+        (Membership::new(&config(ME)), World::default())
     }
 
     /// The state of the peer after it has said this.
@@ -530,9 +477,9 @@ mod tests {
         assert_eq!(after(&mut members, &mut world, gossip(3, &[PEER], false)), "deaf");
         assert!(members.is_heard(PEER, world.now), "it counts for forming a cluster");
         assert_eq!(after(&mut members, &mut world, gossip(3, &[ME, PEER], false)), "alive");
-        world.linked = false;
+        world.unlinked = true;
         assert_eq!(after(&mut members, &mut world, gossip(3, &[ME, PEER], false)), "unlinked");
-        world.linked = true;
+        world.unlinked = false;
         members.look_at_links(&world);
         assert!(members.is_alive(PEER, world.now));
         assert!(!members.is_alive(PEER, world.now.plus_ms(1_001)), "silent");

@@ -253,35 +253,19 @@ impl std::fmt::Display for Note {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::env::Wall;
-    use crate::id::Lsn;
-    use crate::wire::member::{Endorsement, Introduction};
+    use crate::config::NodeConfig;
+
+    use crate::node_config::node_config;
 
     fn gossip(cluster: &str, name: &str) -> Gossip {
-        Gossip {
+        let peer = NodeConfig {
+            id: NodeId(2),
             cluster: cluster.to_owned(),
-            me: Introduction {
-                node: NodeId(2),
-                life: Life::default(),
-                name: name.to_owned(),
-                peer_address: Address("claimed:1".to_owned()),
-                client_address: Address::default(),
-                expect: 1,
-                weight: 1,
-                zone: String::new(),
-                joins: true,
-            },
-            wall: Wall(0),
-            endorsed: Endorsement::default(),
-            hears: Vec::new(),
-            leaves: false,
-            denied: false,
-            earlier: Vec::new(),
-            began: Lsn(0),
-            durable: Lsn(0),
-            lives: Vec::new(),
-            others: Vec::new(),
-        }
+            name: name.to_owned(),
+            peer_address: Address("claimed:1".to_owned()),
+            ..node_config()
+        };
+        crate::gossip::gossip(&peer, &[])
     }
 
     fn shown(notes: &Notes) -> Vec<String> {

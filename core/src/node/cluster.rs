@@ -296,56 +296,22 @@ impl Cluster {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::MemoryEngine;
-    use crate::env::{Address, Mono, Wall};
-    use crate::id::{ClientTag, KeyspaceId, OpId, RequestId};
+
+    use crate::id::{KeyspaceId, OpId};
     use crate::layout::LayoutRef;
     use crate::layout::live::LayoutSet;
     use crate::node_config::node_config;
-    use crate::probe::Probe;
+
     use crate::version::dvv::VersionSet;
     use crate::version::outline::Outline;
-    use crate::wire::client::{Action, Reply, Request};
+    use crate::wire::client::{Action, Reply};
     use crate::wire::forward::Fixed;
     use crate::wire::key::{Ask, KeyRef, Question};
-    use crate::wire::member::Gossip;
-    use crate::wire::swim::Datagram;
+
+    use crate::request_fixture::request;
+    use crate::world::World;
 
     const PEER: NodeId = NodeId(2);
-
-    #[derive(Default)]
-    struct World {
-        engine: MemoryEngine,
-        sent: Vec<(NodeId, Message)>,
-    }
-
-    impl Probe for World {}
-
-    impl Env for World {
-        fn mono(&self) -> Mono {
-            Mono(0)
-        }
-        fn wall(&self) -> Wall {
-            Wall(1_000_000)
-        }
-        fn random(&mut self) -> u64 {
-            7
-        }
-        fn engine(&mut self) -> &mut dyn Engine {
-            &mut self.engine
-        }
-        fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
-            self.sent.push((to, envelope.message));
-            true
-        }
-        fn is_connected(&self, _: NodeId) -> bool {
-            true
-        }
-        fn datagram(&mut self, _: &Address, _: &Gossip) {}
-        fn swim(&mut self, _: &Address, _: &Datagram) {}
-        fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
-        fn reply(&mut self, _: ClientTag, _: Reply) {}
-    }
 
     fn op() -> OpId {
         OpId { seq: 5, ..OpId::default() }
@@ -365,17 +331,7 @@ mod tests {
             let (layouts, key) = (layouts.clone(), key.clone());
             KeyMessage::Ask(Ask { op: op(), layouts, key, question })
         };
-        let request = Request {
-            id: RequestId(7),
-            named: false,
-            attempt: 1,
-            source: 0,
-            keyspace: "default".into(),
-            key: "k".into(),
-            level: None,
-            deadline_ms: None,
-            action: Action::Get,
-        };
+        let request = request(Action::Get);
         let mut asks: Vec<Message> = questions.map(ask).map(Message::Key).into();
         let layouts = layouts.clone();
         let fixed = Fixed::default();
@@ -391,12 +347,12 @@ mod tests {
             }
         }
         let sent = world.sent.drain(..);
-        sent.inspect(|(to, _)| assert_eq!(*to, PEER)).map(|(_, message)| message).collect()
+        sent.inspect(|(to, _)| assert_eq!(*to, PEER)).map(|(_, sent)| sent.message).collect()
     }
 
     #[test]
     fn nothing_that_asks_about_a_key_passes_the_fence_under_another_layout_or_at_a_barred_node() {
-        let mut world = World::default();
+        let mut world: World = World::default();
         let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let other = LayoutRef { digest: 1, ..LayoutRef::default() };
         let told = answers(&mut cluster, other, &mut world);
@@ -423,7 +379,7 @@ mod tests {
 
     #[test]
     fn answers_and_what_is_said_of_layouts_need_no_layout() {
-        let mut world = World::default();
+        let mut world: World = World::default();
         let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let reply = Reply::unavailable("why");
         let free = [

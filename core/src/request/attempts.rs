@@ -164,23 +164,14 @@ mod tests {
     use super::*;
     use crate::id::{ActorId, BootEpoch, Life, SessionId};
     use crate::layout::keyspace::Level;
+    use crate::request_fixture::request;
     use crate::wire::client::{Action, Request};
 
     const OP: OpId = OpId { life: Life { boot: BootEpoch(1), session: SessionId(1) }, seq: 1 };
 
     /// Of one of several requests.
     fn print(of: u8) -> Fingerprint {
-        let request = Request {
-            id: RequestId(0),
-            named: true,
-            attempt: 1,
-            source: 0,
-            keyspace: "default".into(),
-            key: vec![b'k', of].into(),
-            level: None,
-            deadline_ms: None,
-            action: Action::Get,
-        };
+        let request = Request { key: vec![b'k', of].into(), ..request(Action::Get) };
         Fingerprint::of(&request, Level::Quorum)
     }
 

@@ -43,23 +43,14 @@ mod tests {
 
     use super::*;
     use crate::id::ActorId;
+    use crate::request_fixture::request;
     use crate::version::context::Context;
     use crate::version::dvv::VersionVector;
     use crate::version::hlc::Hlc;
     use crate::wire::client::Action;
 
     fn put(value: &'static str, content_type: &'static str, context: Option<Context>) -> Request {
-        Request {
-            id: RequestId(7),
-            named: true,
-            attempt: 1,
-            source: 3,
-            keyspace: "default".into(),
-            key: Bytes::from_static(b"k"),
-            level: None,
-            deadline_ms: None,
-            action: Action::Put { value: value.into(), content_type: content_type.into(), context },
-        }
+        request(Action::Put { value: value.into(), content_type: content_type.into(), context })
     }
 
     fn seen(n: u64, highest: u64) -> Option<Context> {

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use crate::config::LAYOUTS_LIVE_MAX;
 use crate::error::{Error, Result};
-use crate::id::{GroupId, KeyspaceId};
-use crate::layout::keyspace::{Keyspace, Policy};
+use crate::id::GroupId;
+use crate::layout::keyspace::{self, Keyspace, Policy};
 use crate::layout::live::LayoutSet;
 use crate::layout::staged::{Definition, Staged, Stamped, Subject, WISHES_MAX, Wish, WishStamp};
 use crate::layout::{Group, Layout, LayoutParts, LayoutRef, Quorums, Role};
@@ -208,7 +208,7 @@ impl Wire for Layout {
             };
             // It has no place for what only layouts after the first have.
             to.leave_out(version.0 == 1 && gone.is_empty() && removed.is_empty());
-            to.leave_out(*last_keyspace == last_of(keyspaces));
+            to.leave_out(*last_keyspace == keyspace::highest_id(keyspaces));
             wanted.put(to);
             quorums.put(to);
             roles.put(to);
@@ -233,19 +233,8 @@ impl Wire for Layout {
             let roles = Wire::take(from)?;
             let keyspaces: Vec<Keyspace> = Wire::take(from)?;
             let owners = Wire::take(from)?;
-            let groups = vec![Group { id: GroupId::FIRST, wanted, quorums, owners }];
-            LayoutParts {
-                version,
-                partitions,
-                last_keyspace: last_of(&keyspaces),
-                roles,
-                keyspaces,
-                groups,
-                previous: 0,
-                founding: 0,
-                gone: Vec::new(),
-                removed: Vec::new(),
-            }
+            let group = Group { id: GroupId::FIRST, wanted, quorums, owners };
+            LayoutParts { version, ..LayoutParts::alone(partitions, roles, keyspaces, group) }
         } else {
             let roles = Wire::take(from)?;
             let keyspaces = Wire::take(from)?;
@@ -268,8 +257,4 @@ impl Wire for Layout {
         };
         Layout::from_parts(parts).ok_or(Error::Malformed("not a sound layout"))
     }
-}
-
-fn last_of(keyspaces: &[Keyspace]) -> KeyspaceId {
-    keyspaces.iter().map(|one| one.id).max().unwrap_or_default()
 }

@@ -10,7 +10,8 @@ use rondo_core::version::dvv::VersionSet;
 use rondo_core::wire::client::{Action, Request};
 use rondo_core::wire::state::decode_state;
 
-use crate::stage::{Stage, Start, put, request};
+use crate::request::request;
+use crate::stage::{Stage, Start, put};
 
 /// Node 1 is killed and started again, and everybody has heard of it.
 fn restart(stage: &mut Stage, boot: u64, actors: Actors) {

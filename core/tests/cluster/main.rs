@@ -4,6 +4,15 @@
 #[path = "../fixtures/node_config.rs"]
 mod node_config;
 
+#[path = "../fixtures/world.rs"]
+mod world;
+
+#[path = "../fixtures/gossip.rs"]
+mod gossip;
+
+#[path = "../fixtures/request.rs"]
+mod request;
+
 mod words;
 
 mod engine;

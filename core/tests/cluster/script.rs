@@ -21,7 +21,8 @@ use rondo_core::wire::key::KeyRef;
 
 use crate::engine::Room;
 use crate::format::{self, Scene};
-use crate::stage::{BEGIN_MS, Stage, Start, request, usual};
+use crate::request::request;
+use crate::stage::{BEGIN_MS, Stage, Start, usual};
 
 /// A cluster on the stage, once a command has made it.
 #[derive(Default)]

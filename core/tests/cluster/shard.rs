@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::config::NodeConfig;
 use rondo_core::engine::{Engine, MemoryEngine};
-use rondo_core::env::{Address, Mono, Wall};
+use rondo_core::env::Mono;
 use rondo_core::id::{
-    ActorId, BootEpoch, ClientTag, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, RequestId,
+    ActorId, BootEpoch, ClientTag, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId,
     SessionId,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
@@ -17,10 +17,8 @@ use rondo_core::layout::{Layout, LayoutParts, LayoutRef, Quorums, Role};
 use rondo_core::member::lives::Lives;
 use rondo_core::member::membership::Membership;
 use rondo_core::member::view::View;
-use rondo_core::probe::Probe;
 use rondo_core::request::operation::Asker;
 use rondo_core::shard::Shard;
-use rondo_core::step::Env;
 use rondo_core::version::dvv::{Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
@@ -28,75 +26,23 @@ use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::encode_layout;
-use rondo_core::wire::member::{Endorsement, Gossip};
-use rondo_core::wire::message::{Envelope, Message};
-use rondo_core::wire::swim::Datagram;
+use rondo_core::wire::member::Gossip;
+use rondo_core::wire::message::Message;
 
 use crate::engine::SlowEngine;
+use crate::gossip::gossip;
 use crate::node_config::node_config;
+use crate::request::request;
+use crate::world::World;
 
 const PEER: NodeId = NodeId(2);
-
-/// The store of one shard, and what left it.
-#[derive(Default)]
-struct World<E = MemoryEngine> {
-    engine: E,
-    now: Mono,
-    random: u64,
-    replies: Vec<Reply>,
-    sent: Vec<(NodeId, Envelope)>,
-}
-
-impl<E: Engine> Probe for World<E> {}
-
-impl<E: Engine> Env for World<E> {
-    fn mono(&self) -> Mono {
-        self.now
-    }
-    fn wall(&self) -> Wall {
-        Wall(1_000_000)
-    }
-    fn random(&mut self) -> u64 {
-        self.random += 1;
-        self.random
-    }
-    fn engine(&mut self) -> &mut dyn Engine {
-        &mut self.engine
-    }
-    fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
-        self.sent.push((to, envelope));
-        true
-    }
-    fn is_connected(&self, _: NodeId) -> bool {
-        true
-    }
-    fn datagram(&mut self, _: &Address, _: &Gossip) {}
-    fn swim(&mut self, _: &Address, _: &Datagram) {}
-    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
-    fn reply(&mut self, _: ClientTag, reply: Reply) {
-        self.replies.push(reply);
-    }
-}
 
 const PEERS_LIFE: Life = Life { boot: BootEpoch(1), session: SessionId(9) };
 
 /// The peer introduces itself.
 fn gossip_of_the_peer() -> Gossip {
     let peer = NodeConfig { id: PEER, life: PEERS_LIFE, ..node_config() };
-    Gossip {
-        cluster: peer.cluster.clone(),
-        me: Membership::new(&peer).me().clone(),
-        wall: Wall(1_000_000),
-        endorsed: Endorsement::default(),
-        hears: Vec::new(),
-        leaves: false,
-        denied: false,
-        earlier: Vec::new(),
-        began: Lsn(0),
-        durable: Lsn(0),
-        lives: Vec::new(),
-        others: Vec::new(),
-    }
+    gossip(&peer, &[])
 }
 
 /// What a shard is shown.
@@ -165,20 +111,6 @@ impl Shown {
 
 fn shard(world: &mut World<impl Engine>) -> Shard {
     Shard::load(&node_config(), &mut world.engine, Mono(0)).expect("an empty store")
-}
-
-fn request(action: Action) -> Request {
-    Request {
-        id: RequestId(7),
-        named: false,
-        attempt: 1,
-        source: 0,
-        keyspace: "default".into(),
-        key: Bytes::from_static(b"k"),
-        level: None,
-        deadline_ms: None,
-        action,
-    }
 }
 
 /// The outcome of a request, when everything that it waits for has ended.

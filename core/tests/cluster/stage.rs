@@ -12,7 +12,7 @@ use rondo_core::admin::{AdminReply, AdminRequest};
 use rondo_core::config::{Actors, NodeConfig};
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, RequestId, SessionId};
+use rondo_core::id::{BootEpoch, ClientTag, Life, NodeId, SessionId};
 use rondo_core::layout::LayoutRef;
 use rondo_core::layout::live::LayoutSet;
 use rondo_core::node::Node;
@@ -31,6 +31,7 @@ use rondo_core::wire::transfer::TransferMessage;
 
 use crate::engine::SlowEngine;
 use crate::node_config::node_config;
+use crate::request::request;
 use crate::words;
 
 /// What the clocks of the stage show at its beginning, in milliseconds.
@@ -621,20 +622,6 @@ fn named(base: &NodeConfig, at: usize) -> NodeConfig {
         name: format!("n{}", at + 1),
         peer_address: Address(format!("n{}", at + 1)),
         ..base.clone()
-    }
-}
-
-pub(crate) fn request(action: Action) -> Request {
-    Request {
-        id: RequestId(7),
-        named: false,
-        attempt: 1,
-        source: 0,
-        keyspace: "default".into(),
-        key: Bytes::from_static(b"k"),
-        level: None,
-        deadline_ms: None,
-        action,
     }
 }
 

@@ -7,72 +7,31 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::config::{Actors, NodeConfig, PAGE_KEYS_MAX};
 use rondo_core::engine::{Batch, Change, Engine, Lookup};
-use rondo_core::env::{Address, Mono, Wall};
-use rondo_core::id::{ClientTag, GroupId, KeyspaceId, Life, Lsn, NodeId, RequestId, Unit};
+use rondo_core::env::Mono;
+use rondo_core::id::{ClientTag, GroupId, KeyspaceId, NodeId, Unit};
 use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::{LayoutSet, LiveLayout};
 use rondo_core::layout::{Layout, Quorums, Role};
 use rondo_core::member::lives::Lives;
 use rondo_core::member::membership::Membership;
 use rondo_core::member::view::View;
-use rondo_core::probe::Probe;
 use rondo_core::replica::keys::data_key;
 use rondo_core::request::operation::Asker;
 use rondo_core::shard::Shard;
-use rondo_core::step::Env;
 use rondo_core::version::dvv::VersionSet;
 use rondo_core::wire::client::{Action, Reply, Request};
 use rondo_core::wire::key::KeyRef;
 use rondo_core::wire::layout::encode_layout;
-use rondo_core::wire::member::{Endorsement, Gossip};
-use rondo_core::wire::message::{Envelope, Message};
+use rondo_core::wire::message::Message;
 use rondo_core::wire::state::decode_state;
-use rondo_core::wire::swim::Datagram;
 use rondo_core::wire::transfer::{Listing, TransferMessage};
 
 use crate::engine::SlowEngine;
+use crate::gossip::gossip;
 use crate::node_config::node_config;
+use crate::request::request;
 
-/// The disk of a shard, and what left it.
-#[derive(Default)]
-struct World {
-    engine: SlowEngine,
-    now: Mono,
-    random: u64,
-    replies: Vec<Reply>,
-    sent: Vec<(NodeId, Message)>,
-}
-
-impl Probe for World {}
-
-impl Env for World {
-    fn mono(&self) -> Mono {
-        self.now
-    }
-    fn wall(&self) -> Wall {
-        Wall(1_000_000 + self.now.0 / 1_000_000)
-    }
-    fn random(&mut self) -> u64 {
-        self.random += 1;
-        self.random
-    }
-    fn engine(&mut self) -> &mut dyn Engine {
-        &mut self.engine
-    }
-    fn send(&mut self, to: NodeId, envelope: Envelope) -> bool {
-        self.sent.push((to, envelope.message));
-        true
-    }
-    fn is_connected(&self, _: NodeId) -> bool {
-        true
-    }
-    fn datagram(&mut self, _: &Address, _: &Gossip) {}
-    fn swim(&mut self, _: &Address, _: &Datagram) {}
-    fn route(&mut self, _: NodeId, _: Life, _: &str, _: &Address) {}
-    fn reply(&mut self, _: ClientTag, reply: Reply) {
-        self.replies.push(reply);
-    }
-}
+type World = crate::world::World<SlowEngine>;
 
 /// One node: its shard, and what it is shown.
 struct Peer {
@@ -92,23 +51,6 @@ struct Trio {
     now: Mono,
     /// Who has told whom what, in words.
     said: Vec<String>,
-}
-
-fn gossip(config: &NodeConfig, hears: &[NodeId]) -> Gossip {
-    Gossip {
-        cluster: config.cluster.clone(),
-        me: Membership::new(config).me().clone(),
-        wall: Wall(1_000_000),
-        endorsed: Endorsement::default(),
-        hears: hears.to_vec(),
-        leaves: false,
-        denied: false,
-        earlier: Vec::new(),
-        began: Lsn(0),
-        durable: Lsn(0),
-        lives: Vec::new(),
-        others: Vec::new(),
-    }
 }
 
 /// The layout that these nodes own every key under, and its name.
@@ -231,7 +173,7 @@ impl Trio {
         loop {
             for (at, peer) in self.peers.iter_mut().enumerate() {
                 let sent = peer.world.sent.drain(..);
-                mail.extend(sent.map(|(to, message)| (at + 1, to.0 as usize, message)));
+                mail.extend(sent.map(|(to, sent)| (at + 1, to.0 as usize, sent.message)));
             }
             let Some((from, to, message)) = mail.pop_front() else {
                 return;
@@ -272,17 +214,9 @@ impl Trio {
 
     /// A client writes at one of them and reaches only those that are not cut off.
     fn write(&mut self, at: usize, key: &str, action: Action, level: Level, cut: &[usize]) {
-        let request = Request {
-            id: RequestId(7),
-            named: false,
-            attempt: 1,
-            source: 0,
-            keyspace: "default".into(),
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            level: Some(level),
-            deadline_ms: Some(1_000),
-            action,
-        };
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let (level, deadline_ms) = (Some(level), Some(1_000));
+        let request = Request { key, level, deadline_ms, ..request(action) };
         let client = Asker::Client(ClientTag(1));
         self.step(at, |shard, view, world| shard.begin(client, request, view, world))
             .expect("no disk fails");
@@ -507,7 +441,7 @@ fn a_listing_that_leads_nowhere_is_no_walk() {
     trio.now = trio.now.plus_ms(50);
     trio.step(1, |shard, view, world| shard.tick_requests(view, world)).expect("no disk fails");
     let (_, asked) = trio.peers[0].world.sent.pop().expect("it asks");
-    let Message::Transfer(TransferMessage::Ask { op, layouts, .. }) = asked else {
+    let Message::Transfer(TransferMessage::Ask { op, layouts, .. }) = asked.message else {
         panic!("{asked:?}")
     };
     let listing = Listing::Keys { keys: Vec::new(), next: Some(Bytes::new()) };

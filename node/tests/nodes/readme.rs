@@ -111,12 +111,12 @@ fn the_block_of_three_nodes_works_when_it_is_pasted_whole() {
     assert!(printed.contains("HTTP/1.1 200") && printed.contains("x-rondo-context: "), "{printed}");
 }
 
-#[test]
-fn the_block_of_a_cluster_to_try_works_when_it_is_pasted_whole() {
-    let script = block("A cluster to try");
-    let printed = eventually("free ports", || {
+/// What a script prints that starts a cluster in the background, on free ports for clients and for peers.
+fn pasted(script: &str, free: impl Fn() -> [u16; 2]) -> String {
+    eventually("free ports", || {
         let dir = tempfile::tempdir().expect("a directory");
-        let ports = format!("--detach --port {} --peer-port {}", free_port(), free_port());
+        let [http, peer] = free();
+        let ports = format!("--detach --port {http} --peer-port {peer}");
         let (code, printed) = paste(dir.path(), &script.replace("--detach", &ports));
         run_in(dir.path(), &["dev-cluster", "stop"]);
         if printed.contains("in use") || printed.contains("another program has") {
@@ -124,7 +124,12 @@ fn the_block_of_a_cluster_to_try_works_when_it_is_pasted_whole() {
         }
         assert_eq!(code, Some(0), "{printed}");
         Some(printed)
-    });
+    })
+}
+
+#[test]
+fn the_block_of_a_cluster_to_try_works_when_it_is_pasted_whole() {
+    let printed = pasted(&block("A cluster to try"), || [free_port(), free_port()]);
     for said in [
         "A cluster of 3 nodes is ready.",
         "killed node-2\nworld",
@@ -137,20 +142,10 @@ fn the_block_of_a_cluster_to_try_works_when_it_is_pasted_whole() {
 
 #[test]
 fn the_block_of_growing_and_shrinking_works_when_it_is_pasted_whole() {
-    let script = block("Growing and shrinking");
-    let printed = eventually("free ports", || {
-        let dir = tempfile::tempdir().expect("a directory");
+    let printed = pasted(&block("Growing and shrinking").replace("20s", "5s"), || {
         // The fifth node has a port behind the four that are free together.
         let [http, _, peer, _] = [(); 4].map(|()| free_port());
-        let ports = format!("--detach --port {http} --peer-port {peer}");
-        let script = script.replace("--detach", &ports).replace("20s", "5s");
-        let (code, printed) = paste(dir.path(), &script);
-        run_in(dir.path(), &["dev-cluster", "stop"]);
-        if printed.contains("in use") || printed.contains("another program has") {
-            return None;
-        }
-        assert_eq!(code, Some(0), "{printed}");
-        Some(printed)
+        [http, peer]
     });
     for said in [
         "A cluster of 3 nodes is ready.",
