@@ -5,7 +5,8 @@
 //! dead one takes its place: that is how a lost disk is replaced.
 //!
 //! Invariants: what is staged is durable as any record of the node's own, and comes back from the others if it was not; it
-//! changes nothing until it is committed; a commit follows the one layout that is live, and waits while two are.
+//! changes nothing until it is committed; a commit follows the one layout that is live, and waits while two are; a node that serves a
+//! layout of another founding is let in by nobody, and nothing that it wants is learnt.
 
 use std::sync::Arc;
 
@@ -143,7 +144,7 @@ impl Staging {
             self.asked_since = None;
             return Ok(None);
         }
-        let asked = self.asked(&last.layout, members, now);
+        let asked = self.asked(&last, members, now);
         if !asked.is_empty() {
             self.stage(asked, members, env)?;
         }
@@ -186,10 +187,13 @@ impl Staging {
     }
 
     /// Who is heard, has no role, and wants one: with the dead node of the same name, if there is one, whose place it takes.
-    fn asked(&self, layout: &Layout, members: &Membership, now: Mono) -> Vec<(Subject, Wish)> {
+    fn asked(&self, last: &LiveLayout, members: &Membership, now: Mono) -> Vec<(Subject, Wish)> {
+        let layout = &*last.layout;
+        let founding = layout.founding(last.reference);
         let wants = |of: &&Introduction| {
             of.joins
                 && members.is_heard(of.node, now)
+                && !members.is_of_another(of.node, founding)
                 && !layout.has(of.node)
                 && !layout.parts().removed.contains(&of.node)
                 && !matches!(

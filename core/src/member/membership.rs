@@ -174,6 +174,14 @@ impl Membership {
                 .is_some_and(|heard| now.ms_since(heard) <= self.dead_ms)
     }
 
+    /// Whether a node serves a layout of another founding than this one: it is of another cluster, whatever people call both.
+    /// `founding`: the digest of this cluster's first layout, 0 while none is known.
+    #[must_use]
+    pub fn is_of_another(&self, node: NodeId, founding: u128) -> bool {
+        let theirs = self.peers.get(&node).map_or(0, |peer| peer.endorsed.founding);
+        founding != 0 && theirs != 0 && theirs != founding
+    }
+
     /// The nodes that are heard, this one included, sorted.
     #[must_use]
     pub fn heard(&self, now: Mono) -> Vec<NodeId> {

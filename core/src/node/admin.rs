@@ -271,6 +271,13 @@ impl Node {
         if let Some(role) = layout.roles().iter().find(|role| role.node == node) {
             return Ok(role.clone());
         }
+        if self.cluster.members.is_of_another(node, self.cluster.rows.founding()) {
+            return Err(Refused::new(
+                Why::Conflict,
+                format!("{} serves another cluster's layout", self.cluster.members.name(node)),
+                "start it with an empty --data-dir: then it joins as a new node",
+            ));
+        }
         let peers = self.cluster.members.peers();
         let of = peers.get(&node).map(|peer| &peer.introduction);
         let me = self.cluster.members.me();

@@ -221,6 +221,11 @@ impl Cluster {
                 self.rows.on_request(from, env);
                 Ok(())
             }
+            LayoutMessage::Staged { .. }
+                if self.members.is_of_another(from, self.rows.founding()) =>
+            {
+                Ok(())
+            }
             LayoutMessage::Staged { staged } => {
                 self.staging.on_staged(from, &staged, &self.members, env)
             }

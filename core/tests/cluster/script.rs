@@ -397,6 +397,8 @@ fn live(
 ) -> Result<bool, String> {
     match call.name {
         "stop" => stage.step(call.node(0)?, Input::Stop),
+        // The first is told where the second is.
+        "meet" => stage.meet(call.node(0)?, call.node(1)?),
         // The process ends, and what it has written is there; or the power goes, and only what is durable is.
         "kill" => stage.end(call.node(0)?),
         "crash" => {
@@ -410,7 +412,7 @@ fn live(
             let start = stage.directory(call.node(0)?, false, Actors::Fresh);
             kept.insert(call.word(1)?.to_owned(), start);
         }
-        // `start n1 [from=COPY] [beside=n4] [name=n2] [expect=] [boot=] [session=] [place=] [actors=] [room=]`: a process of n1 starts,
+        // `start n1 [from=COPY] [beside=n4] [name=n2] [expect=] [seeds=none] [boot=] [session=] [place=] [actors=] [room=]`: a process of n1 starts,
         // where the one before it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
         "start" => {
             let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
@@ -428,6 +430,7 @@ fn live(
             let name = call.options.remove("name").map(str::to_owned);
             start.unlike.name = name.or(start.unlike.name);
             start.unlike.expect = call.take("expect")?.or(start.unlike.expect);
+            start.unlike.seedless |= call.options.remove("seeds") == Some("none");
             start.actors = match call.options.remove("actors") {
                 None => start.actors,
                 Some("continue") => Actors::Continue,

@@ -54,6 +54,8 @@ pub(crate) struct Unlike {
     pub(crate) name: Option<String>,
     /// How many nodes it expects to found a cluster with.
     pub(crate) expect: Option<usize>,
+    /// It knows no address to meet anybody at.
+    pub(crate) seedless: bool,
 }
 
 #[derive(Default)]
@@ -256,7 +258,11 @@ impl Stage {
             name: start.unlike.name.clone().unwrap_or(format!("n{of}")),
             bootstrap_expect: start.unlike.expect.unwrap_or(self.base.bootstrap_expect),
             // Who starts beside one node that was alone joins it.
-            seeds: if of > 1 { vec![Address("n1".to_owned())] } else { self.base.seeds.clone() },
+            seeds: match of {
+                _ if start.unlike.seedless => Vec::new(),
+                1 => self.base.seeds.clone(),
+                _ => vec![Address("n1".to_owned())],
+            },
             ..named(&self.base, of - 1)
         };
         let node = Node::new(&config, &mut engine, self.now).expect("a sound store");
@@ -289,6 +295,11 @@ impl Stage {
     /// A new node starts beside those that are there, with n1 as its seed, and joins by itself.
     pub(crate) fn join(&mut self, node: usize) {
         self.start(node, node, (1, 1), &Stage::nothing());
+    }
+
+    /// A node is told where another one is.
+    pub(crate) fn meet(&mut self, node: usize, other: usize) {
+        self.actors[node - 1].node.add_seed(Address(format!("n{other}")));
     }
 
     /// The process of a node ends without a word.
