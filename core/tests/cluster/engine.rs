@@ -39,6 +39,8 @@ pub(crate) struct SlowEngine {
     pub(crate) cold_gets: usize,
     /// Clients' records cannot be read.
     pub(crate) rotten: bool,
+    /// Not even their heads.
+    pub(crate) heads_rotten: bool,
     pub(crate) room: Room,
     /// Its node must end.
     pub(crate) has_failed: bool,
@@ -143,7 +145,12 @@ impl Engine for SlowEngine {
     }
 
     fn scan_heads(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
-        self.inner.scan_heads(from, limit, bytes_max)
+        let page = self.inner.scan_heads(from, limit, bytes_max)?;
+        let first = page.records.first();
+        match first.filter(|(key, _)| self.heads_rotten && parse_data_key(key).is_some()) {
+            Some(_) => Err(rot()),
+            None => Ok(page),
+        }
     }
     fn maintain(&mut self, _: u64) -> Result<Progress> {
         Ok(Progress::default())

@@ -353,6 +353,33 @@ fn a_receiver_that_restarts_half_way_is_partial_still_and_becomes_whole() {
 }
 
 #[test]
+fn a_page_that_was_being_taken_when_the_receiver_restarted_is_asked_for_again() {
+    let mut trio = Trio::of(3);
+    for n in 0..2 * PAGE_KEYS_MAX {
+        trio.put(1, &name(n), &format!("v{n}"), Level::Quorum, &[3]);
+    }
+    trio.wipe(1);
+    trio.recover(1);
+    trio.said.clear();
+    // The one that has nothing is walked to its end, and of the other one a page is on its way.
+    for max in [usize::MAX, PAGE_KEYS_MAX] {
+        trio.now = trio.now.plus_ms(50);
+        trio.step(1, |shard, view, world| shard.tick_requests(view, world)).expect("no disk fails");
+        trio.deliver(max, |_, _, _| false);
+    }
+    let said = std::mem::take(&mut trio.said);
+    let count = |what: &str| said.iter().filter(|line| line.starts_with(what)).count();
+    assert_eq!((count("n3 → n1 Listing"), count("n2 → n1 Listing")), (1, 1));
+    assert!((1..PAGE_KEYS_MAX).contains(&count("n2 → n1 ReadReply")));
+    trio.restart(1);
+    trio.pass(5_000);
+    assert!(trio.is_whole(1));
+    for n in 0..2 * PAGE_KEYS_MAX {
+        assert_eq!(trio.values(1, &name(n)), [format!("v{n}")], "{n}");
+    }
+}
+
+#[test]
 fn what_is_written_during_a_transfer_is_neither_lost_nor_undone() {
     let mut trio = with_a_wiped_node(40);
     trio.now = trio.now.plus_ms(50);
@@ -397,6 +424,24 @@ fn a_source_that_cannot_read_a_record_does_not_make_a_unit_whole_before_it_can()
     trio.peers[second - 1].is_gone = false;
     trio.pass(20_000);
     assert!(trio.is_whole(1));
+}
+
+#[test]
+fn a_source_that_cannot_read_what_it_has_is_not_walked_past_it() {
+    let mut trio = with_a_wiped_node(30);
+    let (first, second) = trio.sources();
+    for at in [first, second] {
+        trio.peers[at - 1].world.engine.heads_rotten = true;
+    }
+    trio.pass(20_000);
+    assert!(!trio.is_whole(1));
+    assert!(trio.count("n1 Listing Unreadable") > 0, "never taken for the end");
+    for at in [first, second] {
+        trio.peers[at - 1].world.engine.heads_rotten = false;
+    }
+    trio.pass(20_000);
+    assert!(trio.is_whole(1));
+    assert_eq!(trio.values(1, &name(7)), ["v7"]);
 }
 
 #[test]
