@@ -137,7 +137,7 @@ impl Lives {
     /// Reads what is known from earlier lives of this node.
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Lives> {
         let known = stored(engine, LIVES_KEY)?.map_or(Ok(BTreeMap::new()), |head| decode(&head))?;
-        let denied = stored(engine, DENIED_KEY)?;
+        let denied = denial(engine)?;
         let place = stored(engine, PLACE_KEY)?.map(|head| number(&head)).transpose()?;
         let began = engine.durable();
         let mut lives = Lives {
@@ -147,7 +147,7 @@ impl Lives {
             began,
             place: config.place,
             known,
-            denied: denied.map(|text| String::from_utf8_lossy(&text).into_owned()),
+            denied,
             moved: place.is_some_and(|place| place != config.place),
             is_placed: place.is_some(),
             counted_by: BTreeSet::new(),
@@ -440,6 +440,15 @@ fn single(key: &'static [u8], head: Bytes) -> Batch {
     let change =
         Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new(), delta: 0 };
     Batch { changes: [change].into_iter().collect() }
+}
+
+/// Why a store counts no more, as its node was told. A node that must not serve may begin anew, without this store.
+///
+/// # Errors
+/// The engine's.
+pub fn denial(engine: &mut dyn Engine) -> Result<Option<String>> {
+    let told = stored(engine, DENIED_KEY)?;
+    Ok(told.map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn stored(engine: &mut dyn Engine, key: &[u8]) -> Result<Option<Bytes>> {

@@ -106,10 +106,9 @@ impl fmt::Display for DataDirError {
                 "the data directory was written by the engine {found}, not {asked}; start it with --engine {found} \
                  or give another --data-dir"
             ),
-            DataDirError::Unreadable { file, why } => write!(
-                f,
-                "the file {file:?} of the data directory cannot be read: {why}; {STAY_DOWN}"
-            ),
+            DataDirError::Unreadable { file, why } => {
+                write!(f, "the file {file:?} of the data directory cannot be read: {why}")
+            }
             DataDirError::NewerFormat { file, format } => write!(
                 f,
                 "the file {file:?} of the data directory has format {format}, which a newer version of rondo wrote; \
@@ -121,12 +120,11 @@ impl fmt::Display for DataDirError {
             ),
             DataDirError::Lost(missing) => {
                 write!(f, "acknowledged data is gone: ")?;
-                name_some(missing, f)?;
-                write!(f, "; {STAY_DOWN}")
+                name_some(missing, f)
             }
             DataDirError::WentBack { last, durable } => write!(
                 f,
-                "acknowledged data is gone: the log ends with write {}, and write {} was durable; {STAY_DOWN}",
+                "acknowledged data is gone: the log ends with write {}, and write {} was durable",
                 last.0, durable.0
             ),
             DataDirError::OtherStore => write!(
@@ -142,7 +140,7 @@ impl fmt::Display for DataDirError {
 }
 
 /// What to do about a store that is not whole.
-pub const STAY_DOWN: &str = "put back the very files that were here if somebody moved them away, and otherwise leave \
+const STAY_DOWN: &str = "put back the very files that were here if somebody moved them away, and otherwise leave \
      this node down: the others go on without it while enough of them are up; an older copy or an empty directory lacks \
      what this node has acknowledged";
 

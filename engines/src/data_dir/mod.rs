@@ -20,6 +20,7 @@
 //! nothing can be issued under it twice (<https://github.com/basho/riak_kv/issues/679> is what an identity reused after a
 //! loss does); a store that lacks files, or writes that were durable, is refused and not taken for an empty one
 //! (<https://github.com/redpanda-data/redpanda/issues/9766>, <https://github.com/etcd-io/etcd/issues/10254>).
+//! A node may begin anew in a directory whose data cannot be trusted: `aside`.
 //! Left out: the lock that keeps a second process away, which is the real disk's. Whether a copy that is whole is the newest
 //! one its peers know.
 
@@ -30,6 +31,8 @@ mod sealed;
 mod spare;
 
 mod stock;
+
+mod aside;
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +45,8 @@ use rondo_core::{buggify, sometimes};
 
 use crate::refusal::{lacks_room, passes};
 
-pub use self::error::{DataDirError, Missing, STAY_DOWN};
+pub use self::aside::{ASIDE_DIR, has_begun_anew, set_aside};
+pub use self::error::{DataDirError, Missing};
 use self::sealed::{Kind, put_name, take, take_name};
 use self::stock::{CLEAN, Files, GONE, HELD, MADE, Stock, files_in};
 
@@ -126,8 +130,12 @@ impl<D: Disk> DataDir<D> {
         disk.create_dir("")?;
         // What a process that was killed has named is durable before anything is built on it.
         disk.sync_dir("")?;
-        let files = files_in(&*disk, data)?;
-        let names = disk.list("")?;
+        let mut files = files_in(&*disk, data)?;
+        let mut names = disk.list("")?;
+        if names.iter().any(|name| name == ASIDE_DIR) {
+            aside::finish(&*disk, data)?;
+            (files, names) = (files_in(&*disk, data)?, disk.list("")?);
+        }
         let has = |kind: &Kind| names.iter().any(|name| name == kind.name);
         let identity = match has(&IDENTITY) {
             true => read_identity(&*disk)?,
@@ -242,6 +250,15 @@ impl<D: Disk> DataDir<D> {
             self.dirs.iter().try_for_each(|dir| self.disk.sync_dir(dir))?;
         }
         Ok(())
+    }
+
+    /// Sets everything aside, so that the next start begins anew; see `set_aside`. To be called when the engine is not used any more.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn set_aside(self) -> Result<bool, DataDirError> {
+        let dirs: Vec<&str> = self.dirs.iter().map(String::as_str).collect();
+        Ok(set_aside(&*self.disk, &dirs)?)
     }
 
     /// Says that the engine has been closed, that nothing was lost, and that `last` is its last write. The last thing a

@@ -60,7 +60,7 @@ impl Cluster {
             .args(["serve", "--node-id", &format!("n{at}"), "--insecure"])
             .args(["--address", &address, "--port", &HTTP_PORT.to_string()])
             .args(["--peer-port", &PEER_PORT.to_string(), "--seeds", &seeds.join(",")])
-            .args(["--bootstrap-expect", &self.len().to_string()])
+            .args(["--bootstrap-expect", &self.len().to_string(), "--recover", "manual"])
             .arg("--data-dir")
             .arg(self.data(at))
             .stdin(Stdio::null())

@@ -37,7 +37,7 @@ use crate::settings::flags::Flags;
 use crate::settings::log::filter;
 use crate::settings::sources::Texts;
 use crate::settings::{LogFormat, Settings};
-use crate::start::serve;
+use crate::start::{anew, serve};
 
 /// rondo: a replicated key-value store. Alone it starts a node.
 #[derive(Parser, Debug)]
@@ -189,7 +189,10 @@ fn serve_with(flags: &Flags) -> Result<()> {
     }
     let served = serve::serve(&settings);
     lines.flush(LAST_LINES);
-    served
+    match served? {
+        serve::End::Stopped => Ok(()),
+        serve::End::BeginsAnew => Err(anew::start_again()),
+    }
 }
 
 fn start_log(settings: &Settings) -> Result<LogLines> {

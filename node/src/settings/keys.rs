@@ -45,6 +45,13 @@ pub static KEYS: &[Key] = &[
     key("seeds", &["seed-nodes", "seed-node"], "LIST", None, "Nodes to meet, HTTP or peer address"),
     key("bootstrap-expect", &[], "N", Some("1"), "How many nodes form a new cluster together"),
     key("join", &[], "auto|manual", Some("auto"), "Whether it joins a running cluster by itself"),
+    key(
+        "recover",
+        &[],
+        "auto|manual",
+        Some("auto"),
+        "With data that is damaged or outdated: take all from its peers, or stay down",
+    ),
     key("replace", &[], "NAME", None, "The dead member whose place this node takes"),
     key("data-dir", &[], "DIR", None, "Where data lies [default: ./rondo-data/<node-id>]"),
     key("engine", &[], "ENGINE", Some("bitcask"), "bitcask, lsm, btree or memory"),

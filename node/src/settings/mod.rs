@@ -61,6 +61,8 @@ pub struct Settings {
     pub bootstrap_expect: usize,
     /// Whether it joins a running cluster by itself.
     pub joins: bool,
+    /// Whether it begins anew when its data cannot be trusted.
+    pub recovers: bool,
     /// The dead member whose place it takes, if it does.
     pub replaces: Option<String>,
     /// Where data lies; below `./rondo-data` by the node's name when nobody says.
@@ -120,6 +122,7 @@ impl Settings {
             seeds: seeds(texts, ip)?,
             bootstrap_expect: number(texts, "bootstrap-expect", 1, NODES_MAX as u64)? as usize,
             joins: choice(texts, "join", &[("auto", true), ("manual", false)])?,
+            recovers: choice(texts, "recover", &[("auto", true), ("manual", false)])?,
             replaces: texts.given("replace").map(|(name, _)| label("replace", name)).transpose()?,
             data_dir: texts.get("data-dir").map(|(path, _)| PathBuf::from(path)),
             engine: engine(texts)?,

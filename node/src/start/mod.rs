@@ -8,6 +8,8 @@ pub mod seeds;
 
 pub mod trial_disk;
 
+pub mod anew;
+
 pub mod store;
 
 pub mod preflight;

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rondo_core::budget::Memory;
-use rondo_core::config::NodeConfig;
+use rondo_core::config::{NODES_MAX, NodeConfig};
 use rondo_core::env::Address;
+use rondo_core::error::Error;
 use rondo_core::host::{self, Ended, Parts};
 use rondo_core::inbox::Inbox;
 use rondo_net::tcp::{Options, TcpNetwork};
@@ -26,6 +27,7 @@ use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::http::server;
 use crate::settings::{Settings, join_port};
+use crate::start::anew;
 use crate::start::banner::{Facts, banner};
 use crate::start::descriptors;
 use crate::start::preflight::{Preflight, cannot_listen, no_peer_port};
@@ -50,11 +52,24 @@ const DEAD_MS: u64 = 1_000;
 /// How long connecting to a peer may take.
 const HANDSHAKE_MS: u64 = 1_500;
 
+/// Why a node begins anew that its peers do not count.
+const DENIED: &str =
+    "its peers do not count this data directory any more, which is an older copy, or one of two";
+
 /// How long the banner waits for the node to be ready.
 const BANNER_PATIENCE: Duration = Duration::from_millis(400);
 
+/// How a node ended that did not fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// It was told to.
+    Stopped,
+    /// Its data directory is set aside, and it is to be started again.
+    BeginsAnew,
+}
+
 /// Runs a node until it is told to stop.
-pub fn serve(settings: &Settings) -> Result<()> {
+pub fn serve(settings: &Settings) -> Result<End> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| {
         Failure::failed(format!("cannot start: {error}"), "check the limits of this process")
@@ -65,7 +80,7 @@ pub fn serve(settings: &Settings) -> Result<()> {
     outcome
 }
 
-async fn run(settings: &Settings) -> Result<()> {
+async fn run(settings: &Settings) -> Result<End> {
     let mut signals = Signals::listen()?;
     clock::check()?;
     let found = Preflight::look(settings)?;
@@ -84,7 +99,7 @@ async fn run(settings: &Settings) -> Result<()> {
     let run = store::random()? as u64;
     let origin = settings.cors_origin.clone();
     let front = Arc::new(Front::new(inbox.clone(), codes.clone(), run, origin));
-    let Store { engine, closer, .. } = store;
+    let Store { engine, closer, dir, .. } = store;
     let links = network.clone();
     let parts = Parts {
         config,
@@ -108,13 +123,29 @@ async fn run(settings: &Settings) -> Result<()> {
         tokio::spawn(replacing::take_place(old, Arc::clone(&front)));
     }
     tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
-    let ended = live(Running { node, http, stop }, &front, &inbox, &mut signals).await?;
+    let running = Running { node, http, stop, may_begin_anew: anew::may(settings) };
+    let over = live(running, &front, &inbox, &mut signals).await?;
     links.stop().await;
-    close(ended, closer)
+    match (over, closer) {
+        (Over::Untrusted(why), Some(closer)) => {
+            closer.set_aside(&dir, &why)?;
+            Ok(End::BeginsAnew)
+        }
+        (Over::Untrusted(why), None) => Err(Failure::failed(why, "start it again")),
+        (Over::Closed(ended), closer) => close(ended, closer),
+    }
+}
+
+/// How a life is over.
+enum Over {
+    /// Everything was closed.
+    Closed(Ended),
+    /// The store cannot be trusted any more, for this reason, and the node begins anew.
+    Untrusted(String),
 }
 
 /// Marks the directory of a node that has closed everything. A full disk is no failure, only a start that takes longer.
-fn close(ended: Ended, closer: Option<Closer>) -> Result<()> {
+fn close(ended: Ended, closer: Option<Closer>) -> Result<End> {
     let is_marked = match (ended, closer) {
         (_, None) => true,
         (Ended::Whole(last), Some(closer)) => closer.mark_clean(last)?,
@@ -126,7 +157,7 @@ fn close(ended: Ended, closer: Option<Closer>) -> Result<()> {
             "stopped, but the disk has no room to mark the store as closed: the next start checks it; nothing acknowledged is lost"
         ),
     }
-    Ok(())
+    Ok(End::Stopped)
 }
 
 fn node_config(
@@ -149,7 +180,7 @@ fn node_config(
         client_address: Address(join_port(host, http.port())),
         seeds: seeds::peer_addresses(&settings.seeds),
         joins: settings.joins && settings.replaces.is_none(),
-        bootstrap_expect: settings.bootstrap_expect,
+        bootstrap_expect: expected(settings, store),
         partitions: PARTITIONS,
         replicas: settings.replication,
         read_quorum: settings.read_quorum,
@@ -162,6 +193,15 @@ fn node_config(
         heartbeat_ms: HEARTBEAT_MS,
         dead_ms: DEAD_MS,
         memory_bytes_max: settings.memory_bytes_max,
+    }
+}
+
+/// How many nodes form a cluster. One that has begun anew only joins: if all of a cluster did so at once, they must not form an empty one.
+fn expected(settings: &Settings, store: &Store) -> usize {
+    match (store.begun_anew, settings.seeds.is_empty()) {
+        (false, _) => settings.bootstrap_expect,
+        (true, false) => 1,
+        (true, true) => NODES_MAX,
     }
 }
 
@@ -188,6 +228,8 @@ struct Running {
     node: JoinHandle<rondo_core::error::Result<Ended>>,
     http: JoinHandle<()>,
     stop: watch::Sender<bool>,
+    /// Whether it begins anew when its data cannot be trusted.
+    may_begin_anew: bool,
 }
 
 /// A node that forms a cluster alone is ready in a moment: then what the banner says to try works at once.
@@ -207,12 +249,22 @@ async fn live(
     front: &Front,
     inbox: &Inbox,
     signals: &mut Signals,
-) -> Result<Ended> {
-    let Running { mut node, mut http, stop } = running;
-    tokio::select! {
-        ended = &mut node => return end(ended),
-        name = signals.next() => tracing::info!(signal = name, "stopping; a second signal stops at once"),
-    }
+) -> Result<Over> {
+    let Running { mut node, mut http, stop, may_begin_anew } = running;
+    let denied = async {
+        match may_begin_anew {
+            true => anew::denied(front).await,
+            false => std::future::pending().await,
+        }
+    };
+    let is_denied = tokio::select! {
+        ended = &mut node => return end(ended, may_begin_anew),
+        () = denied => true,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopping; a second signal stops at once");
+            false
+        }
+    };
     front.stop();
     stop.send_replace(true);
     let orderly = async {
@@ -220,7 +272,8 @@ async fn live(
             tracing::error!(%error, "the HTTP front ended early");
         }
         inbox.stop();
-        end((&mut node).await)
+        let over = end((&mut node).await, may_begin_anew)?;
+        Ok(if is_denied { Over::Untrusted(DENIED.to_owned()) } else { over })
     };
     tokio::select! {
         outcome = orderly => outcome,
@@ -231,15 +284,20 @@ async fn live(
     }
 }
 
-fn end(ended: Result<rondo_core::error::Result<Ended>, JoinError>) -> Result<Ended> {
+fn end(
+    ended: Result<rondo_core::error::Result<Ended>, JoinError>,
+    may_begin_anew: bool,
+) -> Result<Over> {
     match ended {
-        Ok(Ok(ended)) => Ok(ended),
+        Ok(Ok(ended)) => Ok(Over::Closed(ended)),
+        Ok(Err(error @ Error::Corrupt { .. })) if may_begin_anew => {
+            Ok(Over::Untrusted(format!("a record that the node keeps for itself is lost: {error}")))
+        }
         Ok(Err(error)) => {
             let hint = match &error {
-                // Peers hold what is told of them here, but nothing fetches it yet.
-                rondo_core::error::Error::Corrupt { .. } => {
-                    "a record that the node keeps for itself cannot be read: put back the very bytes if you have them; its peers go \
-                     on without it, and must not lose another disk until it is mended"
+                Error::Corrupt { .. } => {
+                    "a record that the node keeps for itself cannot be read: put back the very bytes if you have them, or start it with \
+                     --seeds and --recover auto, and it takes its data from its peers"
                 }
                 _ => "check the disk, then start the node again; nothing acknowledged is lost",
             };

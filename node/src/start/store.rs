@@ -4,7 +4,7 @@
 //! Besides what `DataDir` keeps there is one small file, `peer-port`: the port that was found free, so that a node that
 //! starts again is where its peers know it to be.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
@@ -13,13 +13,16 @@ use rondo_core::config::{Actors, NAME_BYTES_MAX};
 use rondo_core::engine::{Engine, Lost, Opening, Scale};
 use rondo_core::id::{BootEpoch, Life, Lsn, NodeId, SessionId};
 use rondo_core::inbox::Inbox;
-use rondo_engines::data_dir::{DataDir, DataDirError, IDENTITY_FILE, NewIdentity, STAY_DOWN};
+use rondo_core::member::lives::denial;
+use rondo_engines::data_dir::{DataDir, DataDirError, IDENTITY_FILE, NewIdentity};
+use rondo_engines::data_dir::{has_begun_anew, set_aside};
 use rondo_engines::kind::EngineKind;
 use rondo_engines::open::{self, DATA_DIR, StoreError, Wanted};
 use rondo_engines::os_disk::OsDisk;
 
 use crate::failure::{Failure, Result};
 use crate::settings::Settings;
+use crate::start::anew;
 use crate::start::trial_disk::TrialDisk;
 
 /// The file that a process locks to have the directory for itself.
@@ -45,6 +48,8 @@ pub struct Store {
     pub actors: Actors,
     /// Where it lies.
     pub dir: PathBuf,
+    /// Whether the node has begun anew here, and so forms no cluster.
+    pub begun_anew: bool,
     /// What closes it; `None` when nothing is kept.
     pub closer: Option<Closer>,
 }
@@ -61,12 +66,13 @@ impl Store {
             place: 0,
             actors: Actors::Fresh,
             dir,
+            begun_anew: false,
             closer: None,
         }
     }
 
     /// One that is kept in a data directory.
-    fn of_directory(store: open::Store<OsDisk>, dir: PathBuf) -> Store {
+    fn of_directory(store: open::Store<OsDisk>, dir: PathBuf, begun_anew: bool) -> Store {
         let open::Store { dir: data, engine, actors, .. } = store;
         Store {
             engine,
@@ -77,6 +83,7 @@ impl Store {
             place: data.place,
             actors,
             dir,
+            begun_anew,
             closer: Some(Closer(data)),
         }
     }
@@ -94,6 +101,12 @@ impl Closer {
                 "check the disk; nothing is lost, but the next start takes longer",
             )
         })
+    }
+
+    /// Sets the directory aside, for a node that begins anew.
+    pub fn set_aside(self, dir: &Path, why: &str) -> Result<()> {
+        let is_done = self.0.set_aside().map_err(|error| unusable(dir, &error))?;
+        anew::told(dir, why, is_done)
     }
 }
 
@@ -168,13 +181,55 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
     let disk = OsDisk::open(&dir, Arc::new(move |end| done.disk(end)));
     let disk = disk.map_err(|error| unusable(&dir, &error))?;
     lock(&disk, &dir)?;
-    let opened = open::open_store(Arc::new(disk), &wanted);
-    let store = opened.map_err(|error| refused(&dir, &error))?;
+    let disk = Arc::new(disk);
+    let store = match (open_trusted(&disk, &wanted), anew::may(settings)) {
+        (Ok(store), _) => store,
+        (Err(Untrusted::Denied(store, _)), false) => *store,
+        (Err(Untrusted::Refused(error)), may) if !may || !anew::is_loss(&error) => {
+            return Err(refused(settings, &dir, &error));
+        }
+        (Err(untrusted), _) => {
+            let why = untrusted.to_string();
+            drop(untrusted);
+            let is_done = set_aside(&*disk, &[DATA_DIR]).map_err(|error| unusable(&dir, &error))?;
+            anew::told(&dir, &why, is_done)?;
+            let opened = open::open_store(Arc::clone(&disk), &wanted);
+            opened.map_err(|error| refused(settings, &dir, &error))?
+        }
+    };
     if store.opened.torn_bytes > 0 {
         let bytes = store.opened.torn_bytes;
         tracing::info!(bytes, "writes that were not synced before are gone");
     }
-    Ok(Store::of_directory(store, dir))
+    let begun_anew = has_begun_anew(&*disk).map_err(|error| unusable(&dir, &error))?;
+    Ok(Store::of_directory(store, dir, begun_anew))
+}
+
+/// A store that must not serve as it is.
+enum Untrusted {
+    /// It was not opened.
+    Refused(StoreError),
+    /// It is open, and was told in an earlier life that it does not count.
+    Denied(Box<open::Store<OsDisk>>, String),
+}
+
+impl Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Untrusted::Refused(error) => error.fmt(f),
+            Untrusted::Denied(_, why) => f.write_str(why),
+        }
+    }
+}
+
+fn open_trusted(disk: &Arc<OsDisk>, wanted: &Wanted) -> Result<open::Store<OsDisk>, Untrusted> {
+    let opened = open::open_store(Arc::clone(disk), wanted);
+    let mut store = opened.map_err(Untrusted::Refused)?;
+    match denial(store.engine.as_mut()) {
+        Ok(None) => Ok(store),
+        Ok(Some(why)) => Err(Untrusted::Denied(Box::new(store), why)),
+        Err(error) => Err(Untrusted::Refused(StoreError::Engine(error))),
+    }
 }
 
 /// The engine of a node that keeps nothing.
@@ -198,8 +253,10 @@ pub fn try_to_open(settings: &Settings) -> Result<()> {
         lock(&disk, &dir)?;
     }
     let disk = TrialDisk::over(&dir).map_err(|error| unusable(&dir, &error))?;
-    let opened = open::open_dir(&Arc::new(disk), &wanted(settings, name)?);
-    opened.map(drop).map_err(|error| refused_dir(&dir, &error))
+    match open::open_dir(&Arc::new(disk), &wanted(settings, name)?) {
+        Err(error) if anew::may(settings) && anew::is_loss_of_dir(&error) => Ok(()),
+        opened => opened.map(drop).map_err(|error| refused_dir(settings, &dir, &error)),
+    }
 }
 
 /// Why nothing can be kept in a directory.
@@ -231,9 +288,9 @@ fn wanted(settings: &Settings, name: String) -> Result<Wanted> {
     })
 }
 
-fn refused(dir: &Path, error: &StoreError) -> Failure {
+fn refused(settings: &Settings, dir: &Path, error: &StoreError) -> Failure {
     match error {
-        StoreError::DataDir(error) => refused_dir(dir, error),
+        StoreError::DataDir(error) => refused_dir(settings, dir, error),
         StoreError::Engine(error) => unusable(dir, error),
         StoreError::Lost(lost) => {
             for Lost { file, offset, what } in lost {
@@ -241,13 +298,13 @@ fn refused(dir: &Path, error: &StoreError) -> Failure {
             }
             Failure::failed(
                 format!("acknowledged data in {} is damaged", dir.display()),
-                format!("the log names the places; {STAY_DOWN}"),
+                format!("the log names the places; {}", anew::hint(settings)),
             )
         }
     }
 }
 
-fn refused_dir(dir: &Path, error: &DataDirError) -> Failure {
+fn refused_dir(settings: &Settings, dir: &Path, error: &DataDirError) -> Failure {
     let shown = dir.display();
     match error {
         DataDirError::OtherName { found, asked } => Failure::failed(
@@ -270,6 +327,10 @@ fn refused_dir(dir: &Path, error: &DataDirError) -> Failure {
             "make room on its disk and start again; the data that is there is as it was",
         ),
         DataDirError::Disk(error) => unusable(dir, error),
+        loss if anew::is_loss_of_dir(loss) => Failure::failed(
+            format!("the data directory {shown} is not opened: {loss}"),
+            anew::hint(settings),
+        ),
         other => Failure::failed(
             format!("the data directory {shown} is not opened: {other}"),
             "leave it as it is, and see what became of its files",

@@ -9,7 +9,7 @@ const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// Starts the node at `at` below `dir`.
 fn start(dir: &Path, peers: &[u16], at: usize) -> Node {
-    let flags = cluster_flags(peers, at, &[]);
+    let flags = cluster_flags(peers, at, &["--recover", "manual"]);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     Node::start(dir, NAMES[at], &flags)
 }
@@ -27,7 +27,7 @@ fn stop(node: Node) {
     assert_eq!(node.wait().code(), Some(0));
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let (path, name) = entry.map(|e| (e.path(), e.file_name())).expect("an entry");
@@ -139,7 +139,7 @@ fn a_node_whose_data_files_are_gone_does_not_start() {
     fs::rename(&data, &aside).expect("renamed");
     let ended = Node::start_at(dir.path(), "alpha", port, &[]).err().expect("it does not start");
     assert!(ended.contains("acknowledged data is gone: data/"), "{ended}");
-    assert!(ended.contains("leave this node down"), "{ended}");
+    assert!(ended.contains("give --seeds with a node of its cluster"), "{ended}");
     fs::rename(&aside, &data).expect("renamed");
     let node = Node::start(dir.path(), "alpha", &[]);
     node.wait_ready();

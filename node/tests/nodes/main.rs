@@ -16,6 +16,8 @@ mod together;
 
 mod copies;
 
+mod anew;
+
 mod killed;
 
 mod leaving;
