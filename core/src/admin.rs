@@ -34,6 +34,8 @@ pub enum AdminRequest {
     SkipDead {
         /// The node.
         node: String,
+        /// Nor for what it alone may have of the data: whatever it was is lost.
+        accepts_loss: bool,
     },
 }
 
@@ -43,7 +45,7 @@ impl AdminRequest {
     pub fn weight(&self) -> usize {
         match self {
             AdminRequest::Stage(change) | AdminRequest::Apply(change) => change.weight(),
-            AdminRequest::SkipDead { node } => node.len(),
+            AdminRequest::SkipDead { node, .. } => node.len(),
             AdminRequest::Layout
             | AdminRequest::Unstage
             | AdminRequest::Plan
@@ -154,6 +156,8 @@ pub struct Layouts {
     pub proposed: Option<u64>,
     /// What is staged, by node and keyspace.
     pub staged: Vec<Change>,
+    /// The nodes of which it is given up what they alone may have, while the newest layout comes.
+    pub given_up: Vec<String>,
     /// The keyspaces of the newest live layout, by name.
     pub keyspaces: Vec<KeyspaceStatus>,
 }

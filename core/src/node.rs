@@ -180,6 +180,10 @@ impl Node {
                 shard.retake(newest, env.engine())?;
             }
             take_up_layouts(cluster, shard, env)?;
+            let given_up = cluster.given_up(now);
+            if !given_up.is_empty() {
+                shard.give_up(|node| given_up.contains(&node), env.engine())?;
+            }
             cluster.tick(env)?;
             cluster.waits_for(env.engine().durable()).for_each(|lsn| shard.wait_for(lsn));
         }

@@ -79,6 +79,8 @@ pub struct ChangeStatus {
     pub units: u64,
     /// Units of which it may lack something: they count in nothing yet.
     pub partial: u64,
+    /// Names of the nodes of which an operator has given up what they alone may have, while a layout comes.
+    pub given_up: Vec<String>,
 }
 
 impl ChangeStatus {
@@ -106,6 +108,8 @@ pub struct TransferStatus {
     pub taken_bytes: u64,
     /// How many of them it takes a second now, about.
     pub bytes_per_s: u64,
+    /// Units that have had fewer sources than they needed since it started, because an operator had accepted a loss.
+    pub given_up_units: u64,
     /// Units that it does not own any more and may have something of.
     pub leaving_units: u64,
     /// Keys of such units that their owners have and that were deleted here, since it started.

@@ -48,6 +48,8 @@ pub enum Wish {
     Dropped,
     /// Nobody waits for the node while this layout comes.
     Skipped(LayoutVersion),
+    /// Nor for what it alone may have of the data: an operator has given that up.
+    GivenUp(LayoutVersion),
 }
 
 /// How a keyspace is to be.
@@ -131,11 +133,13 @@ impl Staged {
         })
     }
 
-    /// Only what nodes ask for themselves, and whom nobody waits for.
+    /// Only what nodes ask for themselves that are there now, and whom nobody waits for.
     #[must_use]
-    pub fn by_themselves(&self) -> Staged {
-        let is_so = |wish: &Wish| {
-            matches!(wish, Wish::Role { by_itself: true, .. } | Wish::Skipped(_) | Wish::Nothing)
+    pub fn by_themselves(&self, is_there: impl Fn(NodeId) -> bool) -> Staged {
+        let is_so = |wish: &Wish| match wish {
+            Wish::Role { role, by_itself, .. } => *by_itself && is_there(role.node),
+            Wish::Skipped(_) | Wish::GivenUp(_) | Wish::Nothing => true,
+            Wish::Removed | Wish::Keyspace(_) | Wish::Dropped => false,
         };
         let wishes = self.wishes.iter().filter(|(_, stamped)| is_so(&stamped.wish));
         Staged {
@@ -146,7 +150,18 @@ impl Staged {
     /// Whether nobody waits for a node while this layout comes.
     #[must_use]
     pub fn skips(&self, node: NodeId, version: LayoutVersion) -> bool {
-        self.wish(&Subject::Wait(node)) == Some(&Wish::Skipped(version))
+        match self.wish(&Subject::Wait(node)) {
+            Some(Wish::Skipped(of) | Wish::GivenUp(of)) => *of == version,
+            _ => false,
+        }
+    }
+
+    /// The nodes of which it is given up what they alone may have, while this layout comes.
+    pub fn given_up(&self, version: LayoutVersion) -> impl Iterator<Item = NodeId> {
+        self.wishes.iter().filter_map(move |(subject, stamped)| match (subject, &stamped.wish) {
+            (Subject::Wait(node), Wish::GivenUp(of)) if *of == version => Some(*node),
+            _ => None,
+        })
     }
 }
 
@@ -186,6 +201,20 @@ mod tests {
         staged.learn(Subject::Node(NodeId(1)), removed(1_000, 9));
         assert!(staged.stage(Subject::Node(NodeId(1)), Wish::Nothing, NodeId(2), 7));
         assert_eq!(staged.wish(&Subject::Node(NodeId(1))), Some(&Wish::Nothing));
+    }
+
+    #[test]
+    fn who_has_asked_and_is_gone_since_gets_no_role_by_itself() {
+        let mut staged = Staged::default();
+        for (node, by_itself) in [(1, true), (2, true), (3, false)] {
+            let (node, name) = (NodeId(node), node.to_string());
+            let role = Role { node, name, weight: 1, zone: String::new() };
+            let wish = Wish::Role { role, replaces: None, by_itself };
+            staged.stage(Subject::Node(node), wish, NodeId(9), 0);
+        }
+        let of = staged.by_themselves(|node| node == NodeId(2) || node == NodeId(3));
+        let subjects: Vec<&Subject> = of.wishes().map(|(subject, _)| subject).collect();
+        assert_eq!(subjects, [&Subject::Node(NodeId(2))]);
     }
 
     #[test]

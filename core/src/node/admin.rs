@@ -51,10 +51,12 @@ impl Node {
                 Err(refused) => Ok(Err(refused)),
             },
             AdminRequest::Apply(change) => self.apply(&change, env),
-            AdminRequest::SkipDead { node } => match self.skipped(&node, now) {
-                Ok(wish) => self.stage(vec![wish], env),
-                Err(refused) => Ok(Err(refused)),
-            },
+            AdminRequest::SkipDead { node, accepts_loss } => {
+                match self.skipped(&node, accepts_loss, now) {
+                    Ok(wish) => self.stage(vec![wish], env),
+                    Err(refused) => Ok(Err(refused)),
+                }
+            }
         }
     }
 
@@ -127,6 +129,23 @@ impl Node {
         let last = self.last(env)?;
         let next = self.cluster.staging.plan(&last, &self.cluster.members, env.mono());
         Ok((last, made(next)?))
+    }
+
+    /// The names of the nodes of which it is given up what they alone may have, while a layout comes.
+    pub(super) fn given_up(&self) -> Vec<String> {
+        let rows = &self.cluster.rows;
+        let coming = rows.proposed().or(rows.change().map(|(_, newer)| newer));
+        let version = coming.map(|coming| coming.reference.version);
+        let staged = self.cluster.staging.staged();
+        let nodes = version.into_iter().flat_map(|version| staged.given_up(version));
+        nodes.map(|node| self.name_of(node)).collect()
+    }
+
+    /// What people call a node, whether or not this one has met it.
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        let roles = self.cluster.rows.live().iter().flat_map(|live| live.layout.roles());
+        let mut same = roles.filter(|role| role.node == node).map(|role| role.name.clone());
+        same.next().unwrap_or_else(|| self.cluster.members.name(node))
     }
 
     /// What is staged and not in the newest live layout.
@@ -235,7 +254,12 @@ impl Node {
         }
     }
 
-    fn skipped(&self, node: &str, now: Mono) -> Result<(Subject, Wish), Refused> {
+    fn skipped(
+        &self,
+        node: &str,
+        accepts_loss: bool,
+        now: Mono,
+    ) -> Result<(Subject, Wish), Refused> {
         let node = self.named(node)?;
         let rows = &self.cluster.rows;
         let coming = rows.proposed().or(rows.change().map(|(_, newer)| newer));
@@ -253,7 +277,14 @@ impl Node {
                 "look at what it waits for itself",
             ));
         }
-        Ok((Subject::Wait(node), Wish::Skipped(coming.reference.version)))
+        let version = coming.reference.version;
+        // Who has given up what a node alone has does not take that back by waiting no longer.
+        let is_given_up = self.cluster.staging.staged().given_up(version).any(|one| one == node);
+        let wish = match accepts_loss || is_given_up {
+            true => Wish::GivenUp(version),
+            false => Wish::Skipped(version),
+        };
+        Ok((Subject::Wait(node), wish))
     }
 
     /// The role that a node would have: as it has one, or as it introduces itself.
@@ -346,6 +377,7 @@ impl Node {
             live: live.iter().map(shown).collect(),
             proposed: self.cluster.rows.proposed().map(|one| one.reference.version.0),
             staged: self.changes(),
+            given_up: self.given_up(),
             keyspaces: live.last().map_or(Vec::new(), |newest| keyspaces(&newest.layout)),
         }
     }

@@ -276,6 +276,13 @@ impl Cluster {
         self.progress.waits_for(&self.rows, self.staging.staged(), &self.members)
     }
 
+    /// The nodes that are away, and of which an operator has given up what they alone have. Of one that is back it is taken.
+    pub(super) fn given_up(&self, now: Mono) -> Vec<NodeId> {
+        let newer = self.rows.change().map(|(_, newer)| newer.reference.version);
+        let nodes = newer.into_iter().flat_map(|version| self.staging.staged().given_up(version));
+        nodes.filter(|&node| !self.members.is_heard(node, now)).collect()
+    }
+
     /// What this node tells of its layouts.
     fn endorsement(&self, durable: Lsn) -> Endorsement {
         let (layout, live) = self.rows.endorsement(durable);

@@ -40,6 +40,14 @@ impl Node {
         // Usually it takes moments.
         let lasts = self.cluster.progress.changes_for_ms(now) >= CHANGE_MS_USUAL;
         troubles.extend(self.cluster.waits_for_others().filter(|_| lasts));
+        troubles.extend(self.out_of_reach(now).filter(|_| lasts));
+        let change = self.change_status();
+        if !change.given_up.is_empty() {
+            let names = change.given_up.join(", ");
+            troubles.push(format!(
+                "what only {names} had is given up: an operator has accepted its loss"
+            ));
+        }
         waiting.extend(self.cluster.barred.clone());
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
@@ -69,7 +77,7 @@ impl Node {
                 .live()
                 .last()
                 .map(|live| LayoutStatus::new(&live.layout, live.reference)),
-            change: self.change_status(),
+            change,
             transfers: self.shard.transfers(|node| self.cluster.members.name(node), now),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
@@ -103,7 +111,22 @@ impl Node {
             waits: self.cluster.waits_for_others(),
             units: rows.newest().map_or(0, owns),
             partial: self.shard.partial_units(),
+            given_up: self.given_up(),
         }
+    }
+
+    /// That units wait for nodes which are away and may alone have something of them, for people.
+    fn out_of_reach(&self, now: Mono) -> Option<String> {
+        let is_heard = |node| self.cluster.members.is_heard(node, now);
+        let (units, nodes) = self.shard.out_of_reach(is_heard);
+        let names: Vec<String> = nodes.into_iter().map(|node| self.name_of(node)).collect();
+        (units > 0).then(|| {
+            format!(
+                "{units} partitions wait for writes that only {} may have; start it, or `rondo cluster skip-dead --accept-loss` if \
+                 it will not come back",
+                names.join(", ")
+            )
+        })
     }
 
     fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {

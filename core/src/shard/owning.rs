@@ -58,6 +58,16 @@ impl Shard {
         self.lack(&lacking, engine)
     }
 
+    /// An operator has given up what these nodes alone have: nothing waits for that any more.
+    pub fn give_up(
+        &mut self,
+        is_given_up: impl Fn(NodeId) -> bool,
+        engine: &mut dyn Engine,
+    ) -> Result<()> {
+        self.transfers.given_up += self.transfers.units.give_up(is_given_up, engine)?;
+        Ok(())
+    }
+
     fn lack(&mut self, lacking: &[Lacking], engine: &mut dyn Engine) -> Result<()> {
         self.transfers.units.become_partial(lacking, engine)?;
         let partial = lacking.iter().filter(|one| !self.transfers.units.counts(one.unit));

@@ -1,5 +1,7 @@
 //! What a shard says of itself for the picture of its node.
 
+use std::collections::BTreeSet;
+
 use super::Shard;
 use super::transferring::Transfers;
 use crate::engine::{Engine, EngineStats};
@@ -38,10 +40,25 @@ impl Shard {
         self.transfers.units.partial().count() as u64
     }
 
+    /// How many units cannot become whole without nodes that are not heard, and which these are.
+    #[must_use]
+    pub fn out_of_reach(&self, is_heard: impl Fn(NodeId) -> bool) -> (u64, BTreeSet<NodeId>) {
+        let (mut units, mut nodes) = (0, BTreeSet::new());
+        for (_, partial) in self.transfers.units.partial() {
+            let silent = partial.undone().map(|source| source.node).filter(|&node| !is_heard(node));
+            let silent: Vec<NodeId> = silent.collect();
+            if partial.sources.len() - silent.len() < partial.needed {
+                units += 1;
+                nodes.extend(silent);
+            }
+        }
+        (units, nodes)
+    }
+
     /// What is taken from others, and what goes to them. `name` says what people call a node.
     #[must_use]
     pub fn transfers(&self, name: impl Fn(NodeId) -> String, now: Mono) -> TransferStatus {
-        let Transfers { units, receiver, leaving, .. } = &self.transfers;
+        let Transfers { units, receiver, leaving, given_up, .. } = &self.transfers;
         let taking = units.partial().map(|(unit, partial)| {
             let (from, trouble) = receiver.stands(unit);
             TakingStatus {
@@ -61,6 +78,7 @@ impl Shard {
             taken_keys: taken.keys,
             taken_bytes: taken.bytes,
             bytes_per_s: receiver.bytes_per_s(now),
+            given_up_units: *given_up,
             leaving_units: left.units,
             left_keys: left.keys,
         }

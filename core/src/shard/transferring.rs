@@ -30,6 +30,8 @@ pub(super) struct Transfers {
     pub(super) receiver: Receiver,
     pub(super) giving: Giving,
     pub(super) leaving: Leaving,
+    /// Units that were taken from fewer sources than they needed, by an operator's word, since the start.
+    pub(super) given_up: u64,
 }
 
 impl Transfers {
@@ -37,7 +39,7 @@ impl Transfers {
     pub(super) fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Transfers> {
         let (units, receiver) = (Units::load(engine)?, Receiver::new(config));
         let (giving, leaving) = (Giving::default(), Leaving::new(config));
-        Ok(Transfers { units, receiver, giving, leaving })
+        Ok(Transfers { units, receiver, giving, leaving, given_up: 0 })
     }
 
     /// What must hold between steps. Panics when it does not.

@@ -76,9 +76,10 @@ pub struct Lacking {
     pub unit: Unit,
     /// Whom it can be taken from, the preferred ones first; at most `REPLICAS_MAX`.
     pub sources: Vec<NodeId>,
-    /// How many of them must be walked to the end; counted as all of them when it is more.
+    /// How many owners must have been seen to the end: so many of the sources, when nothing is known to be here; counted as all of
+    /// them when it is more.
     pub needed: usize,
-    /// Whether it is only behind, and counts all the same.
+    /// Whether it is only behind, and counts all the same: then this node is itself one of those that were seen.
     pub counts: bool,
 }
 
@@ -219,6 +220,48 @@ impl Units {
         Ok(is_whole)
     }
 
+    /// Whatever these nodes alone have is given up: who has not been walked to the end is no source any more, and as many as are
+    /// left are enough. How many units have fewer sources by that than they needed. `Full` or `Busy`: it is called again.
+    pub fn give_up(
+        &mut self,
+        is_given_up: impl Fn(NodeId) -> bool,
+        engine: &mut dyn Engine,
+    ) -> Result<u64> {
+        let is_lost = |one: &Source| one.walked != Walked::All && is_given_up(one.node);
+        let touched =
+            self.partial.iter().filter(|(_, partial)| partial.sources.iter().any(is_lost));
+        let left: Vec<(Unit, usize, Partial)> = touched
+            .take(RANGE_KEYS_MAX)
+            .map(|(&unit, partial)| {
+                let mut left = partial.clone();
+                left.sources.retain(|one| !is_lost(one));
+                left.needed = left.needed.min(left.sources.len());
+                (unit, partial.needed, left)
+            })
+            .collect();
+        if left.is_empty() {
+            return Ok(0);
+        }
+        let is_whole = |partial: &Partial| partial.done() >= partial.needed;
+        let change = |(unit, _, left): &(Unit, usize, Partial)| match is_whole(left) {
+            true => Change::delete(record_key(*unit)),
+            false => record(*unit, left),
+        };
+        match engine.write(&Batch { changes: left.iter().map(change).collect() }) {
+            Err(error) if error.wrote_nothing() => return Ok(0),
+            written => drop(written?),
+        }
+        let mut lacking = 0;
+        for (unit, needed, left) in left {
+            lacking += u64::from(left.needed < needed);
+            match is_whole(&left) {
+                true => drop(self.partial.remove(&unit)),
+                false => drop(self.partial.insert(unit, left)),
+            }
+        }
+        Ok(lacking)
+    }
+
     /// Forgets the units that this node does not own any more. A disk without room keeps some; they are forgotten with a later call.
     pub fn retain(
         &mut self,
@@ -246,7 +289,8 @@ fn begin(lacking: &Lacking, counts: bool) -> (Unit, Partial) {
     let sources = lacking.sources.iter().take(REPLICAS_MAX);
     let sources: Vec<Source> =
         sources.map(|&node| Source { node, walked: Walked::UpTo(Bytes::new()) }).collect();
-    let needed = lacking.needed.clamp(1, sources.len());
+    let others = lacking.needed - usize::from(counts);
+    let needed = others.clamp(1, sources.len());
     (lacking.unit, Partial { counts, needed, sources })
 }
 
@@ -394,14 +438,36 @@ mod tests {
     #[test]
     fn a_unit_that_is_behind_counts_and_one_that_was_partial_does_not_by_being_behind() {
         let mut engine = MemoryEngine::new();
-        let behind = |partition| Lacking { counts: true, ..lacking(partition, &[1, 2], 2) };
+        let behind = |partition| Lacking { counts: true, ..lacking(partition, &[1, 2, 3], 3) };
         let mut units = units(vec![lacking(0, &[1], 1)], &mut engine);
         units.become_partial(&[behind(0), behind(1)], &mut engine).expect("memory");
         for mut units in [units, reload(&mut engine)] {
             assert!(!units.counts(unit(0)) && units.counts(unit(1)) && !units.all_whole());
-            assert!(!units.walked(unit(1), NodeId(1), &mut engine).expect("memory"), "1 of 2");
+            let mut walked = |at, node| units.walked(unit(at), NodeId(node), &mut engine);
+            let both = [0, 1].map(|at| [1, 2].map(|node| walked(at, node).expect("memory")));
+            assert_eq!(both, [[false, false], [false, true]], "of three one is the node itself");
             units.become_partial(&[lacking(1, &[1], 1)], &mut engine).expect("memory");
             assert!(!units.counts(unit(1)), "the older layout is gone");
+        }
+    }
+
+    #[test]
+    fn what_is_given_up_is_no_source_and_those_that_are_left_are_enough() {
+        let mut engine = MemoryEngine::new();
+        let lacks = vec![lacking(0, &[1, 2, 3], 3), lacking(1, &[1, 2, 3], 2), lacking(2, &[3], 1)];
+        let mut units = units(lacks, &mut engine);
+        assert!(!units.walked(unit(0), NodeId(1), &mut engine).expect("memory"));
+        assert!(!units.walked(unit(1), NodeId(3), &mut engine).expect("memory"));
+        let is_lost = |node| node == NodeId(3);
+        assert_eq!(units.give_up(is_lost, &mut engine).expect("memory"), 2, "where it was needed");
+        assert_eq!(units.give_up(is_lost, &mut engine).expect("memory"), 0, "once");
+        units.invariants();
+        for mut units in [units, reload(&mut engine)] {
+            let left: Vec<(Unit, usize)> =
+                units.partial().map(|(unit, of)| (unit, of.needed)).collect();
+            assert_eq!(left, [(unit(0), 2), (unit(1), 2)], "nobody else has anything of the third");
+            assert_eq!(units.get(unit(1)).map(|of| of.sources.len()), Some(3), "it was walked");
+            assert!(units.walked(unit(0), NodeId(2), &mut engine.clone()).expect("memory"));
         }
     }
 

@@ -143,7 +143,8 @@ table!(enum Wish {
     3 Removed,
     4 Keyspace(definition),
     5 Dropped,
-    6 Skipped(version)
+    6 Skipped(version),
+    7 GivenUp(version)
 });
 table!(struct LayoutRef { version, digest });
 

@@ -358,7 +358,8 @@ fn operate(stage: &mut Stage, call: &Call) -> Result<bool, String> {
             let wanted = KeyspaceWish::default();
             AdminRequest::Stage(Change::Keyspace { name: named()?, wanted })
         }
-        "skip" => AdminRequest::SkipDead { node: named()? },
+        "skip" => AdminRequest::SkipDead { node: named()?, accepts_loss: false },
+        "give-up" => AdminRequest::SkipDead { node: named()?, accepts_loss: true },
         "commit" => AdminRequest::Commit { expected: None },
         "unstage" => AdminRequest::Unstage,
         // Which layouts are live at each node.

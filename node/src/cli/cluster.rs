@@ -120,6 +120,9 @@ pub struct Commit {
 pub struct SkipDead {
     /// The member's name
     node: String,
+    /// Nor wait for what its disk alone may have had: those writes are lost
+    #[arg(long)]
+    accept_loss: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -154,13 +157,28 @@ pub async fn run(command: Cluster) -> Result<()> {
             common.show(&plan, show_plan)
         }
         Cluster::Commit(command) => commit(&command).await,
-        Cluster::SkipDead(SkipDead { node, common }) => {
+        Cluster::SkipDead(SkipDead { node, accept_loss, common }) => {
             let servers = common.client.servers()?;
-            let body = json!({ "node": node });
+            let body = json!({ "node": node, "accept_loss": accept_loss });
             let target = "/v1/cluster/layout/skip-dead";
             let layouts = servers.send(Method::POST, target, Some(&body)).await?;
-            common.show(&layouts, |_| format!("nobody waits for {node} while this layout comes"))
+            common.show(&layouts, |_| skipped(&node, accept_loss))
         }
+    }
+}
+
+/// What comes of it, in words.
+fn skipped(node: &str, accept_loss: bool) -> String {
+    let waits = format!("Nobody waits for {node} while this layout comes");
+    match accept_loss {
+        true => format!(
+            "{waits}. Acknowledged writes that only {node} had are lost, and nothing tells which: a key shows what the \
+             others have"
+        ),
+        false => format!(
+            "{waits}. Where `rondo status` says that partitions wait for writes that only {node} may have, start it, or \
+             give them up with `--accept-loss`"
+        ),
     }
 }
 

@@ -8,7 +8,7 @@
 //! | with `?commit=true` | | stages it and commits it alone |
 //! | `POST /v1/cluster/plan`, `/v1/cluster/layout/plan` | | shows the next layout |
 //! | `POST /v1/cluster/commit`, `/v1/cluster/layout/commit` | `{"version": n}` or none | proposes it |
-//! | `POST /v1/cluster/layout/skip-dead` | `{"node": …}` | waits no longer for a dead node |
+//! | `POST /v1/cluster/layout/skip-dead` | `{"node": …, "accept_loss": true}` | waits no longer for a dead node, or its data |
 //! | `GET`, `PUT`, `DELETE /v1/keyspaces/{name}` | `{"n": …, "r": …, "w": …, "level": …, "policy": …}` | a keyspace |
 //!
 //! Dialects A and C join and leave with one request, which stages and commits that change alone: `POST /gossip/join`,
@@ -59,8 +59,10 @@ struct Version {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Named {
+struct Skipped {
     node: String,
+    #[serde(default)]
+    accept_loss: bool,
 }
 
 /// Answers one request.
@@ -84,7 +86,10 @@ pub async fn act(
             let Version { version } = body(sent, "send {\"version\": n}, or no body")?;
             AdminRequest::Commit { expected: version }
         }
-        Admin::SkipDead => AdminRequest::SkipDead { node: body::<Named>(sent, NODE)?.node },
+        Admin::SkipDead => {
+            let Skipped { node, accept_loss } = body(sent, NODE)?;
+            AdminRequest::SkipDead { node, accepts_loss: accept_loss }
+        }
         Admin::JoinNow => AdminRequest::Apply(change("join", sent)?),
         Admin::LeaveNow => AdminRequest::Apply(leave(front, sent).await?),
         Admin::Keyspaces => {

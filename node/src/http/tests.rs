@@ -251,8 +251,8 @@ fn fake_admin(request: &AdminRequest) -> AdminReply {
         policy: Policy::Newest,
     };
     let live = LiveLayout { version: 1, digest: "00ff".to_owned(), nodes: vec![node] };
-    let (live, keyspaces) = (vec![live], vec![keyspace]);
-    Ok(Done::Layouts(Layouts { live, proposed: None, staged, keyspaces }))
+    let (live, given_up, keyspaces) = (vec![live], Vec::new(), vec![keyspace]);
+    Ok(Done::Layouts(Layouts { live, proposed: None, staged, given_up, keyspaces }))
 }
 
 fn fake_plan() -> Plan {
@@ -610,6 +610,8 @@ async fn operators_stage_plan_and_commit() {
     session.say("POST /v1/cluster/layout/commit", &[], r#"{"version":2}"#).await;
     session.say("POST /v1/cluster/commit", &[], "").await;
     session.say("POST /v1/cluster/layout/skip-dead", &[], r#"{"node":"beta"}"#).await;
+    let accepts = r#"{"node":"beta","accept_loss":true}"#;
+    session.say("POST /v1/cluster/layout/skip-dead", &[], accepts).await;
     session.get("/v1/cluster/members").await;
     session.get("/v1/transfers").await;
     session.get("/v1/keyspaces").await;
