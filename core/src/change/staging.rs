@@ -2,7 +2,8 @@
 //!
 //! A node that wants a role by itself is given one by one node only, the one of the layout's nodes that is heard and has the
 //! smallest id: it waits a second for others, so that nodes that are started together make one layout. A new node with the name of a
-//! dead one takes its place: that is how a lost disk is replaced.
+//! dead one takes its place: that is how a lost disk is replaced. Dead is who was convicted by the failure detectors, as a node sees
+//! it that more than half of the layout's nodes hear and answer: what one node alone does not hear proves nothing.
 //!
 //! Invariants: what is staged is durable as any record of the node's own, and comes back from the others if it was not; it
 //! changes nothing until it is committed; a commit follows the one layout that is live, and waits while two are; a node that serves a
@@ -148,7 +149,9 @@ impl Staging {
         if !asked.is_empty() {
             self.stage(asked, members, env)?;
         }
-        let by_themselves = self.staged.by_themselves();
+        // Who has asked may be gone since: its layout would wait for it.
+        let is_there = |node| last.layout.has(node) || is_heard(node);
+        let by_themselves = self.staged.by_themselves(is_there);
         let made = last.layout.after(last.reference, &by_themselves, |node| !is_heard(node));
         let Ok(Some(layout)) = made else {
             self.asked_since = None;
@@ -207,7 +210,10 @@ impl Staging {
             // Two that live have one name: people are told, and the second stays outside. And where W is 1 the dead one may have the
             // only copy of what was acknowledged: nobody takes its place unless an operator says so.
             let keeps = layout.groups().iter().all(|group| quorum::others_make_good(group.quorums));
-            if same.is_some_and(|role| members.is_heard(role.node, now) || !keeps) {
+            let may_go = |role: &Role| {
+                keeps && members.is_dead(role.node, now) && reaches_most(layout, members, now)
+            };
+            if same.is_some_and(|role| !may_go(role)) {
                 continue;
             }
             let is_taken = asked
@@ -254,6 +260,12 @@ impl Staging {
         let message = Message::Layout(LayoutMessage::Staged { staged: Arc::clone(&self.staged) });
         Envelope { life: self.life, durable: Lsn(0), message }
     }
+}
+
+/// Whether this node speaks with more than half of the nodes of a layout, itself included, in both directions.
+fn reaches_most(layout: &Layout, members: &Membership, now: Mono) -> bool {
+    let reached = layout.roles().iter().filter(|role| members.is_alive(role.node, now)).count();
+    2 * reached > layout.roles().len()
 }
 
 /// The role of a node as it introduces itself.

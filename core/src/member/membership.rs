@@ -3,7 +3,7 @@
 //! A plain all-to-all heartbeat over datagrams, for clusters of some tens of nodes: it says whom this node can ask now. A node
 //! that is silent for `dead_ms` is asked no more, is still told that we live, and is alive again with its next datagram;
 //! so two halves of a healed partition meet (<https://issues.apache.org/jira/browse/GOSSIP-14>). What has become of who is
-//! silent for longer the failure detectors say (`swim`).
+//! silent for longer the failure detectors say (`swim`), and whoever gives the place of one to another asks them: `is_dead`.
 //!
 //! To be *heard* is not to be *alive*. Whoever is asked must hear the question, and its answer must come back: so a
 //! node is alive for routing when it is heard, says that it hears this node, and both links between the two are
@@ -25,9 +25,12 @@ use crate::member::lives::Lives;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::member::{Counted, Endorsement, Gossip, Introduction};
+use crate::wire::swim::Standing;
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
+/// After so long a node of which nobody has told anything is taken for dead, in milliseconds: longer than any suspicion of few nodes.
+const UNMET_MS: u64 = 60_000;
 
 /// A node that is in no layout is forgotten when nobody has heard it for this long, in milliseconds.
 const STRANGER_MS: u64 = 60_000;
@@ -75,6 +78,8 @@ pub struct Membership {
     leaving: bool,
     /// What was told last of the layouts.
     said: Endorsement,
+    /// How nodes are by the failure detector, as it was told last.
+    standings: BTreeMap<NodeId, Standing>,
 }
 
 impl Membership {
@@ -114,6 +119,7 @@ impl Membership {
             beats: 0,
             leaving: false,
             said: Endorsement::default(),
+            standings: BTreeMap::new(),
         }
     }
 
@@ -180,6 +186,24 @@ impl Membership {
     pub fn is_of_another(&self, node: NodeId, founding: u128) -> bool {
         let theirs = self.peers.get(&node).map_or(0, |peer| peer.endorsed.founding);
         founding != 0 && theirs != 0 && theirs != founding
+    }
+
+    /// Whether a node is gone as far as anybody can tell, so that another one may have its place: it is silent, and the failure
+    /// detectors have convicted it, or it has said itself that it stops. A pause, or a link that loses what it says, is no death.
+    #[must_use]
+    pub fn is_dead(&self, node: NodeId, now: Mono) -> bool {
+        let is_gone = match self.standings.get(&node) {
+            Some(Standing::Dead | Standing::Left | Standing::Restarting) => true,
+            Some(Standing::Alive | Standing::Suspect) => false,
+            // Nobody has told of it since this node began.
+            None => self.beats.saturating_mul(self.heartbeat_ms) >= UNMET_MS,
+        };
+        is_gone && !self.is_heard(node, now)
+    }
+
+    /// Takes note of how nodes are by the failure detector.
+    pub fn note_standings(&mut self, standings: BTreeMap<NodeId, Standing>) {
+        self.standings = standings;
     }
 
     /// The nodes that are heard, this one included, sorted.
@@ -491,6 +515,24 @@ mod tests {
         members.look_at_links(&world);
         assert!(members.is_alive(PEER, world.now));
         assert!(!members.is_alive(PEER, world.now.plus_ms(1_001)), "silent");
+    }
+
+    #[test]
+    fn only_who_is_silent_and_was_convicted_is_dead() {
+        use Standing::{Alive, Dead, Left, Restarting, Suspect};
+        let (mut members, mut world) = start();
+        after(&mut members, &mut world, gossip(3, &[ME, PEER], false));
+        let later = world.now.plus_ms(1_001);
+        let standings = [Alive, Suspect, Restarting, Dead, Left].map(Some);
+        for standing in standings.into_iter().chain([None]) {
+            members.note_standings(standing.map(|standing| (PEER, standing)).into_iter().collect());
+            assert!(!members.is_dead(PEER, world.now), "it is heard: {standing:?}");
+            let is_gone = matches!(standing, Some(Dead | Left | Restarting));
+            assert_eq!(members.is_dead(PEER, later), is_gone, "{standing:?}");
+        }
+        assert!(!members.is_dead(ME, later), "this node itself never is");
+        members.beats = UNMET_MS / members.heartbeat_ms;
+        assert!(members.is_dead(PEER, later), "for a minute nobody has told of it");
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl Detection {
     }
 
     /// Does what is due. A life that does not count says nothing.
-    pub(super) fn tick(&mut self, cluster: &Cluster, env: &mut impl Env) {
+    pub(super) fn tick(&mut self, cluster: &mut Cluster, env: &mut impl Env) {
         let now = env.mono();
         if now < self.next_deadline(cluster) {
             return;
@@ -107,6 +107,9 @@ impl Detection {
             self.looks_at = now.plus_ms(SWIM_PROBE_MS);
             self.meet(&cluster.members, env);
             self.give_up(&cluster.rows);
+            let standings = self.swim.members().iter();
+            let standings = standings.map(|(node, member)| (node, member.claim.standing));
+            cluster.members.note_standings(standings.collect());
         }
     }
 
