@@ -108,6 +108,9 @@ pub enum Wanted {
     SkipDead {
         /// The node.
         node: u32,
+        /// Nor for what it alone had.
+        #[serde(default, skip_serializing_if = "is_false")]
+        accepts_loss: bool,
     },
 }
 
@@ -221,9 +224,16 @@ impl Wanted {
     #[must_use]
     pub const fn node(self) -> u32 {
         match self {
-            Wanted::Leave { node } | Wanted::Join { node, .. } | Wanted::SkipDead { node } => node,
+            Wanted::Leave { node } | Wanted::Join { node, .. } | Wanted::SkipDead { node, .. } => {
+                node
+            }
         }
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+const fn is_false(of: &bool) -> bool {
+    !*of
 }
 
 fn draw(rng: &mut Rng, room: &Room, name: &str, node: u32) -> Kind {
@@ -239,7 +249,7 @@ fn draw(rng: &mut Rng, room: &Room, name: &str, node: u32) -> Kind {
         "name reuse" => Reuse { node, for_ms }.into(),
         "leave" => order(leave, None).into(),
         "weight change" => order(Wanted::Join { node: other, weight }, None).into(),
-        "skip dead" => order(Wanted::SkipDead { node: other }, None).into(),
+        "skip dead" => order(Wanted::SkipDead { node: other, accepts_loss: false }, None).into(),
         _ => {
             let beside = Beside { node: other, what: Wanted::Join { node, weight } };
             order(leave, Some(beside)).into()

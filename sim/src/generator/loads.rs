@@ -24,7 +24,7 @@ const LOADS: [(&str, Load); 10] = [
     ("huge values", (3, huge_values)),
     ("many siblings", (4, many_siblings)),
     ("impatient clients", (8, impatient)),
-    ("reshaped clusters", (0, reshaped::reshaped)),
+    ("reshaped clusters", (12, reshaped::reshaped)),
 ];
 
 /// Puts on a scenario what its seed gives it.

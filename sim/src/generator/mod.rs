@@ -52,6 +52,9 @@ pub fn scenario(seed: u64) -> Scenario {
         Mode::Mutation => {
             let mut made = mutation::scenario(seed);
             made.outside = outside(&mut Rng::new(seed, 8), &made.cluster);
+            if !made.cluster.later.is_empty() {
+                reshaped::keep_to_promises(&mut made);
+            }
             made
         }
         mode => {

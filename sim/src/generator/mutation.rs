@@ -19,13 +19,13 @@ macro_rules! corpus {
 /// Values larger than this are heavy, in bytes.
 const HEAVY_BYTES: u32 = 512 << 10;
 
-/// All of them, sorted by name, but for one that takes seconds (`little-memory-on-a-stalled-disk`) and three with nodes that come,
-/// which no seed has yet (`a-newcomer-is-told-the-newer-layout`, `back-behind-a-live-layout`, `given-away-before-the-dot`).
+/// All of them, sorted by name, but for one that takes seconds (`little-memory-on-a-stalled-disk`).
 const CORPUS: &[(&str, &str)] = &corpus![
     "a-compacted-file-looks-empty",
     "a-delete-without-what-it-deleted",
     "a-jump-is-not-kept",
     "a-misdirected-read-of-the-file-of-boots",
+    "a-newcomer-is-told-the-newer-layout",
     "actors-fill-a-clock",
     "addresses-change",
     "again-before-the-mark",
@@ -33,6 +33,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "all-after-a-fast-clock",
     "all-asks-all",
     "all-below-quorum",
+    "back-behind-a-live-layout",
     "bad-request-after-another-key",
     "beside-a-delete",
     "chain-of-own-tokens",
@@ -55,6 +56,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "forwards-one-way",
     "found-attempt",
     "found-with-another-context",
+    "given-away-before-the-dot",
     "half-a-log",
     "id-used-again",
     "identity-lost",
@@ -77,6 +79,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "old-copy-of-one-replica",
     "old-copy-remembers",
     "one-id-many-requests",
+    "one-of-four-is-gone-and-one-leaves",
     "only-the-hint-is-left",
     "outside-before-its-answer",
     "overtaken-cold-read",
@@ -126,7 +129,10 @@ fn change(rng: &mut Rng, made: &mut Scenario) {
         1 if count > 0 => {
             let mut copy = rng.pick(&made.faults);
             copy.when = move_by(rng, copy.when);
-            made.faults.push(copy);
+            // Twice at one moment it would be another fault: a disk that reads astray ever again looks empty to whoever asks twice.
+            if !made.faults.contains(&copy) {
+                made.faults.push(copy);
+            }
         }
         2 if count > 0 => {
             let at = rng.below(count) as usize;
@@ -200,7 +206,7 @@ mod tests {
     fn mutants_keep_the_bounds_and_differ() {
         assert!(CORPUS.is_sorted_by_key(|(name, _)| *name));
         let there = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/corpus"));
-        assert_eq!(there.expect("the corpus").count(), CORPUS.len() + 4, "none is forgotten");
+        assert_eq!(there.expect("the corpus").count(), CORPUS.len() + 1, "none is forgotten");
         for (name, text) in CORPUS {
             Scenario::from_json(text).unwrap_or_else(|error| panic!("{name}: {error}"));
         }

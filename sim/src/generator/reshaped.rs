@@ -34,15 +34,12 @@ pub(super) fn reshaped(rng: &mut Rng, made: &mut Scenario) {
             0 | 1 => come(rng, made, None).map(|node| Join { node }.into()),
             2 => Some(leave(rng, founders)),
             // Of those who may leave beside it at least one other is left.
-            3 if made.cluster.engine.keeps()
-                && made.cluster.effective().w > 1
-                && founders > 3
-                && !is_replaced =>
-            {
+            3 if made.cluster.engine.keeps() && founders > 3 && !is_replaced => {
                 is_replaced = true;
                 replace(rng, made, founders)
             }
-            4 if made.cluster.engine.keeps() => reuse(rng, made, founders),
+            // Both others may leave, and then all that there was would be gone with it.
+            4 if made.cluster.engine.keeps() && founders > 2 => reuse(rng, made, founders),
             _ => Some(two_at_once(rng, founders)),
         };
         let Some(what) = what else {
@@ -50,9 +47,33 @@ pub(super) fn reshaped(rng: &mut Rng, made: &mut Scenario) {
         };
         let skips = matches!(what, Kind::Replace(_)) && rng.percent(30);
         let node = what.nodes()[0];
-        made.faults.push(Fault { when: some_time(rng, &window_ms), what });
+        // Who has a part in a cluster is gone for good only once that has formed: a layout is live when something was acknowledged.
+        let when = match what {
+            Kind::Replace(_) | Kind::Reuse(_) => {
+                Trigger::OnAck { n: rng.log(1, (made.operations.len() as u64 / 3).max(1)) }
+            }
+            _ => some_time(rng, &window_ms),
+        };
+        made.faults.push(Fault { when, what });
         if skips {
-            made.faults.push(skip(rng, (made.faults.len() - 1, node), founders));
+            let accepts_loss = made.cluster.effective().w == 1 && rng.percent(50);
+            let what = Wanted::SkipDead { node, accepts_loss };
+            made.faults.push(skip(rng, made.faults.len() - 1, what, founders));
+        }
+    }
+}
+
+/// Leaves out of a scenario whose cluster changes what would ask too much of it: more than what changes it and what stays beside that.
+pub(super) fn keep_to_promises(made: &mut Scenario) {
+    made.outside = None;
+    let changes = |fault: &Fault| {
+        use Kind::{Join, Order, Replace, Reuse};
+        matches!(fault.what, Join(_) | Replace(_) | Reuse(_) | Order(_))
+    };
+    for at in (0..made.faults.len()).rev() {
+        let leaves = made.faults.get(at).is_some_and(|fault| !stays(fault) && !changes(fault));
+        if leaves {
+            made.remove_fault(at);
         }
     }
 }
@@ -107,9 +128,9 @@ fn replace(rng: &mut Rng, made: &mut Scenario, founders: u32) -> Option<Kind> {
 }
 
 /// Nobody waits for a node that a fault has taken.
-fn skip(rng: &mut Rng, (fault, node): (usize, u32), founders: u32) -> Fault {
+fn skip(rng: &mut Rng, fault: usize, what: Wanted, founders: u32) -> Fault {
     let when = Trigger::After { fault, ms: rng.log(1_000, 5_000) };
-    let (asked, what) = (rng.node(founders), Wanted::SkipDead { node });
+    let asked = rng.node(founders);
     Fault { when, what: Order { node: asked, what, beside: None, for_ms: 5_000 }.into() }
 }
 

@@ -167,6 +167,25 @@ pub struct Reshaping {
     pub partitions: Vec<u16>,
     /// What each owner of a key held when the layouts had come to rest and nobody had read yet.
     pub held: Vec<Final>,
+    /// What nodes that are gone for good knew when they ended and nobody else did.
+    pub alone: Vec<Alone>,
+    /// Those of them of which an operator has given that up.
+    pub given_up: BTreeSet<u32>,
+}
+
+/// Of a key a node that is gone for good knew more than all others together when it ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Alone {
+    /// The node.
+    pub node: u32,
+    /// When it ended.
+    pub stamp: Stamp,
+    /// The key.
+    pub key: u32,
+    /// What it knew.
+    pub knew: VersionVector,
+    /// What the others knew.
+    pub others: VersionVector,
 }
 
 impl Reshaping {

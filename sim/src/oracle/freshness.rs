@@ -8,7 +8,7 @@
 
 use rondo_core::layout::keyspace::Level;
 
-use rondo_core::version::runs::Runs;
+use rondo_core::version::runs::{Run, Runs};
 
 use crate::oracle::Violation;
 use crate::oracle::index::{Fact, Index, Kind, OfKey, Told};
@@ -47,6 +47,9 @@ fn of_level(index: &Index<'_>, of: &OfKey, level: Level) -> Vec<Violation> {
         knows.fill(Runs::default());
         for &(slot, run) in of.clock(read.clock) {
             knows[slot as usize].add(run);
+        }
+        for &(slot, n) in &of.given_up {
+            knows[slot as usize].add(Run { from: n, to: n });
         }
         if let Some(slot) = (0..known.len()).find(|&slot| !knows[slot].has_all(&known[slot])) {
             let (key, id, actor) = (of.key, fact.id, of.actor(slot as u32));

@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::Mixed;
 use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
+use crate::oracle::given_up::GivenUp;
 use crate::oracle::meets::Meets;
 use crate::scenario::Action;
 
@@ -58,6 +59,8 @@ pub(super) struct OfKey {
     pub(super) deletes: Vec<(Hlc, (u32, u64), u32)>,
     /// Whether stores were watched: then what was never seen was never written.
     pub(super) is_watched: bool,
+    /// The dots of writes that may be lost with a node; of these it is not known whether they took place.
+    pub(super) given_up: Vec<(u32, u64)>,
     actors: Vec<ActorId>,
     /// The actors with their slots, sorted.
     slots: Vec<(ActorId, u32)>,
@@ -153,7 +156,9 @@ impl<'a> Index<'a> {
         );
         let mut index = Index { meets, history, keys, writers, places, finals, requests, again };
         index.find_writers();
+        let given_up = GivenUp::of(history);
         for of in &mut index.keys {
+            of.give_up(&given_up);
             of.is_watched = !history.sightings.is_empty();
             of.finish();
         }
@@ -289,6 +294,20 @@ impl OfKey {
         let (called, level) = (op.called(), op.level);
         let (dot, seen, hlc, read) = (None, Stamp::NEVER, Hlc(0), NOBODY);
         self.facts.push(Fact { id, kind, level, called, fate, dot, seen, hlc, sent, digest, read });
+    }
+
+    /// What was lost with a node as it may be is a write whose outcome nobody knows.
+    fn give_up(&mut self, given_up: &GivenUp<'_>) {
+        for fact in &mut self.facts {
+            let Some((slot, n)) = fact.dot else {
+                continue;
+            };
+            let dot = Dot { actor: self.actors[slot as usize], n };
+            if given_up.has(self.key, dot, fact.level) {
+                fact.fate = Fate::Unknown;
+                self.given_up.push((slot, n));
+            }
+        }
     }
 
     fn told(&mut self, at: Stamp, place: u32, context: &Context, values: &[Seen]) -> Told {

@@ -22,7 +22,9 @@ const ABSENT: Value = Value(0);
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut judge = Judge::default();
     let meets = index.meets.is_strict();
-    let strict = index.keys.iter().filter(|of| meets && of.is_strict());
+    // Of a write that was lost with a node, as an operator has accepted, no order is right.
+    let is_whole = |of: &&OfKey| of.is_strict() && of.given_up.is_empty();
+    let strict = index.keys.iter().filter(|of| meets && is_whole(of));
     strict.filter_map(|of| judge.violation(index, of)).collect()
 }
 

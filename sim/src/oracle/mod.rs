@@ -7,6 +7,8 @@ pub mod verdict;
 
 mod meets;
 
+mod given_up;
+
 pub mod index;
 
 mod overwritten;

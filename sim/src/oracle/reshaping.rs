@@ -2,12 +2,13 @@
 //! store, and who becomes an owner holds what the others held.
 //!
 //! What was stored is looked at when the layouts have come to rest and before anybody reads, so that no read has mended it. A write
-//! at `quorum` or `all` is then held by W owners of the newest layout; one that was acknowledged before anything changed by
-//! every owner that came later, because those who come fetch what more than N - W owners held. Left out: writes at `one`
-//! that only a node held which is gone for good.
+//! at `quorum` or `all` is then held by W owners of the newest layout, or where W has grown by so many that every R of them meet it; one that was acknowledged before anything changed by
+//! every owner that came later, because those who come fetch what more than N - W owners held. Left out: writes
+//! that only a node held which is gone for good (`given_up`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::dvv::Dot;
 
@@ -86,10 +87,11 @@ fn lost(index: &Index<'_>, reshaping: &Reshaping, of: &OfKey) -> Vec<Violation> 
     let first = reshaping.seen.first().map(|(_, first)| reshaping.owners(first, of.key));
     let first = first.unwrap_or_default();
     let came: Vec<&&Final> = held.iter().filter(|held| !first.contains(&held.node)).collect();
+    let needed = needed(reshaping, newest);
     let mut wrong = Vec::new();
     for (dot, fact) in acked(of) {
         let by = held.iter().filter(|held| has(held, dot)).count();
-        let (key, id, needed) = (of.key, fact.id, usize::from(newest.quorums.w));
+        let (key, id) = (of.key, fact.id);
         if by < needed {
             let what =
                 format!("k{key}: op {id} was acknowledged and {by} of {needed} owners hold it");
@@ -104,6 +106,15 @@ fn lost(index: &Index<'_>, reshaping: &Reshaping, of: &OfKey) -> Vec<Violation> 
         }
     }
     wrong
+}
+
+/// How many owners hold what was acknowledged, under whichever layout it was: W of the newest; or, where another had a smaller W, no
+/// fewer than that, nor than reads need to meet it.
+fn needed(reshaping: &Reshaping, newest: &LayoutView) -> usize {
+    let Quorums { n, r, w } = newest.quorums;
+    let least = reshaping.seen.iter().map(|(_, seen)| seen.quorums.w).min().unwrap_or(w);
+    let meets = if r + w > n { n + 1 - r } else { 1 };
+    usize::from(w.min(least.max(meets)))
 }
 
 fn has(held: &Final, dot: Dot) -> bool {
@@ -155,6 +166,7 @@ mod tests {
             seen: firsts.chain(seconds).collect(),
             partitions: vec![0],
             held: std::mem::take(&mut history.finals),
+            ..Reshaping::default()
         });
         history
     }
@@ -179,6 +191,19 @@ mod tests {
         let few = told(&[3], |_, _| {});
         assert_eq!(few[0], "k0: op 0 was acknowledged and 1 of 2 owners hold it");
         assert_eq!(few.len(), 2, "both writes: {few:?}");
+    }
+
+    #[test]
+    fn where_w_has_grown_so_many_hold_a_write_that_every_read_meets_it() {
+        let grown = |r| {
+            move |history: &mut History, it: &mut Reshaping| {
+                history.layouts[0].quorums = Quorums { n: 3, r, w: 3 };
+                it.held.retain(|held| held.node != 1);
+            }
+        };
+        assert_eq!(told(&[1, 2, 3], grown(2)), Vec::<String>::new(), "two of them, and R is 2");
+        let few = told(&[1, 2, 3], grown(1));
+        assert!(few[0].ends_with("2 of 3 owners hold it"), "{few:?}");
     }
 
     #[test]

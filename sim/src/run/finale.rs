@@ -164,6 +164,11 @@ fn held(world: &mut World) -> Vec<Final> {
 /// Operators see to nodes that are gone for good, until one layout is left without them; how long that takes is not judged here.
 async fn clear_up(shared: &Shared) {
     let is_reshaped = shared.lock().history.lives.reshaping.is_some();
+    if is_reshaped {
+        // Who is gone is heard of for a while, and may be let in by itself.
+        let dead_ms = shared.lock().scenario.cluster.dead_ms;
+        until(shared, dead_ms + CLEAR_UP_MS, |_| false).await;
+    }
     for _ in 0..if is_reshaped { CLEAR_UP_TIMES } else { 0 } {
         orders::clear_up(shared, &mut shared.lock());
         if until(shared, CLEAR_UP_MS, has_one_layout).await {

@@ -111,6 +111,7 @@ pub fn come(world: &mut World, node: u32) -> bool {
 pub fn go_for_good(world: &mut World, node: u32) {
     kill(world, node);
     world.nodes[node as usize].part = Part::Gone;
+    witness::ends_alone(world, node);
     world.faults.layouts.remove(&node);
     world.note("gone", node, &[], String::new);
 }

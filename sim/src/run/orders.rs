@@ -34,6 +34,11 @@ fn answered(world: &mut World, order: (usize, Wanted), node: u32, reply: &AdminR
     });
     if reply.is_ok() {
         world.faults.orders.insert(order);
+        if let (Wanted::SkipDead { node, accepts_loss: true }, Some(reshaping)) =
+            (order.1, &mut world.history.lives.reshaping)
+        {
+            reshaping.given_up.insert(node);
+        }
     }
 }
 
@@ -48,7 +53,7 @@ fn request(world: &World, wanted: Wanted) -> AdminRequest {
         Wanted::Join { weight, .. } => {
             AdminRequest::Apply(Change::Join { node, weight: Some(weight), zone: None })
         }
-        Wanted::SkipDead { .. } => AdminRequest::SkipDead { node },
+        Wanted::SkipDead { accepts_loss, .. } => AdminRequest::SkipDead { node, accepts_loss },
     }
 }
 
@@ -59,10 +64,17 @@ pub fn clear_up(shared: &Shared, world: &mut World) {
         return;
     };
     let gone = gone_members(world);
+    let accepts_loss = may_be_alone(world);
     for node in gone {
-        give(shared, world, (CLEARS_UP, Wanted::SkipDead { node }), asked);
+        give(shared, world, (CLEARS_UP, Wanted::SkipDead { node, accepts_loss }), asked);
         give(shared, world, (CLEARS_UP, Wanted::Leave { node }), asked);
     }
+}
+
+/// Whether one node may have had an acknowledged write alone: under some layout W was 1.
+fn may_be_alone(world: &World) -> bool {
+    let reshaping = world.history.lives.reshaping.as_ref();
+    reshaping.is_some_and(|it| it.seen.iter().any(|(_, seen)| seen.quorums.w == 1))
 }
 
 /// Whether a node that is gone for good is in a live layout.

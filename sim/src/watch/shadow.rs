@@ -68,6 +68,12 @@ impl Shadow {
         self.clocks.remove(&key);
     }
 
+    /// What it knows of each key, durable or not.
+    #[must_use]
+    pub const fn clocks(&self) -> &BTreeMap<u32, VersionVector> {
+        &self.clocks
+    }
+
     /// The store that is opened again knows this.
     pub fn knows(&mut self, known: Known) {
         self.clocks = known.into_iter().collect();

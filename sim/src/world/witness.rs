@@ -15,19 +15,19 @@ use rondo_core::layout::Role;
 use rondo_core::member::lives;
 use rondo_core::replica::keys;
 use rondo_core::status::Status;
-use rondo_core::version::dvv::VersionSet;
+use rondo_core::version::dvv::{VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::state::decode_state;
 
 use crate::history::{
-    Breach, Cause, FarAhead, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble,
+    Alone, Breach, Cause, FarAhead, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble,
 };
 use crate::rt;
 use crate::watch::describe;
 use crate::watch::shadow::{self, Known};
 use crate::watch::tap::{Observer, Seen};
 use crate::world::client;
-use crate::world::{Shared, World};
+use crate::world::{Node, Part, Shared, World};
 
 /// What is told of a node's engine goes into the history.
 #[must_use]
@@ -272,6 +272,25 @@ pub fn hears(world: &mut World, node: u32, status: &Status) {
     });
     if let Some(reshaping) = &mut world.history.lives.reshaping {
         reshaping.seen.extend(seen.map(|seen| (stamp, seen)));
+    }
+}
+
+/// A node is gone for good: what it knew of keys and nobody else does goes into the history.
+pub fn ends_alone(world: &mut World, node: u32) {
+    let stamp = world.last();
+    let left = world.nodes.iter().filter(|machine| machine.part == Part::There);
+    let left: Vec<&Node> = left.collect();
+    let alone =
+        world.nodes[node as usize].data.shadow.clocks().iter().filter_map(|(&key, knew)| {
+            let mut others = VersionVector::default();
+            let theirs = left.iter().filter_map(|machine| machine.data.shadow.clocks().get(&key));
+            theirs.for_each(|theirs| others.join(theirs));
+            let knew = knew.clone();
+            (!others.dominates(&knew)).then_some(Alone { node, stamp, key, knew, others })
+        });
+    let alone: Vec<Alone> = alone.collect();
+    if let Some(reshaping) = &mut world.history.lives.reshaping {
+        reshaping.alone.extend(alone);
     }
 }
 
