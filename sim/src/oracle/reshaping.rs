@@ -2,9 +2,9 @@
 //! store, and who becomes an owner holds what the others held.
 //!
 //! What was stored is looked at when the layouts have come to rest and before anybody reads, so that no read has mended it. A write
-//! at `quorum` or `all` is then held by W owners of the newest layout, or where W has grown by so many that every R of them meet it; one that was acknowledged before anything changed by
-//! every owner that came later, because those who come fetch what more than N - W owners held. Left out: writes
-//! that only a node held which is gone for good (`given_up`).
+//! at `quorum` or `all` is then held by W owners of the newest layout, or where W has grown by so many that every R of them meet it;
+//! one that was acknowledged before anything changed by every owner that came later, because those who come fetch what more than
+//! N - W owners held. Left out: writes that only a node held which is gone for good (`given_up`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
