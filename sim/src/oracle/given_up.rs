@@ -83,11 +83,11 @@ mod tests {
     #[test]
     fn only_what_one_node_alone_knew_is_given_up_and_at_quorum_only_by_an_operators_word() {
         let silent = history(|_, _| {});
-        assert_eq!((lost(&silent, Level::One), lost(&silent, Level::Quorum)), (vec![2], vec![]));
+        assert_eq!((lost(&silent, Level::One), lost(&silent, Level::Quorum)), (vec![2], Vec::new()));
         let accepted = history(|reshaping, _| drop(reshaping.given_up.insert(2)));
         assert_eq!(lost(&accepted, Level::Quorum), [2]);
         let of_another = history(|reshaping, _| drop(reshaping.given_up.insert(1)));
-        assert_eq!(lost(&of_another, Level::Quorum), []);
+        assert_eq!(lost(&of_another, Level::Quorum), [0; 0]);
     }
 
     #[test]
@@ -99,7 +99,7 @@ mod tests {
                 all.push(kept.clone());
             })
         };
-        assert_eq!(lost(&kept(1, 12), Level::Quorum), []);
+        assert_eq!(lost(&kept(1, 12), Level::Quorum), [0; 0]);
         assert_eq!(lost(&kept(2, 12), Level::Quorum), [2], "by the node itself");
         assert_eq!(lost(&kept(1, 8), Level::Quorum), [2], "before: it had forgotten it again");
     }
