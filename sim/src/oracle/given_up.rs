@@ -83,7 +83,10 @@ mod tests {
     #[test]
     fn only_what_one_node_alone_knew_is_given_up_and_at_quorum_only_by_an_operators_word() {
         let silent = history(|_, _| {});
-        assert_eq!((lost(&silent, Level::One), lost(&silent, Level::Quorum)), (vec![2], Vec::new()));
+        assert_eq!(
+            (lost(&silent, Level::One), lost(&silent, Level::Quorum)),
+            (vec![2], Vec::new())
+        );
         let accepted = history(|reshaping, _| drop(reshaping.given_up.insert(2)));
         assert_eq!(lost(&accepted, Level::Quorum), [2]);
         let of_another = history(|reshaping, _| drop(reshaping.given_up.insert(1)));
