@@ -87,9 +87,9 @@ mod tests {
             (lost(&silent, Level::One), lost(&silent, Level::Quorum)),
             (vec![2], Vec::new())
         );
-        let accepted = history(|reshaping, _| drop(reshaping.given_up.insert(2)));
+        let accepted = history(|reshaping, _| _ = reshaping.given_up.insert(2));
         assert_eq!(lost(&accepted, Level::Quorum), [2]);
-        let of_another = history(|reshaping, _| drop(reshaping.given_up.insert(1)));
+        let of_another = history(|reshaping, _| _ = reshaping.given_up.insert(1));
         assert_eq!(lost(&of_another, Level::Quorum), [0; 0]);
     }
 
