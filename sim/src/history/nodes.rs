@@ -171,6 +171,8 @@ pub struct Reshaping {
     pub alone: Vec<Alone>,
     /// Those of them of which an operator has given that up.
     pub given_up: BTreeSet<u32>,
+    /// Who held a key then that it does not own: node and key.
+    pub left: Vec<(u32, u32)>,
 }
 
 /// Of a key a node that is gone for good knew more than all others together when it ended.

@@ -5,6 +5,7 @@
 //! at `quorum` or `all` is then held by W owners of the newest layout, or where W has grown by so many that every R of them meet it;
 //! one that was acknowledged before anything changed by every owner that came later, because those who come fetch what more than
 //! N - W owners held. Left out: writes that only a node held which is gone for good (`given_up`).
+//! Then nobody holds a key that it does not own: whoever lost it has handed it over and deleted it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,6 +26,12 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     };
     let mut wrong = layouts(reshaping);
     wrong.extend(strangers(index, reshaping));
+    let left = reshaping.left.iter().map(|(node, key)| {
+        let what =
+            format!("n{node} holds k{key}, which it does not own and says it has handed over");
+        Violation::safety(NAME, Stamp::NEVER, what)
+    });
+    wrong.extend(left);
     // Only a run that came to its end says who held what.
     if !reshaping.held.is_empty() && !index.history.layouts.is_empty() {
         wrong.extend(index.keys.iter().flat_map(|of| lost(index, reshaping, of)));
@@ -204,6 +211,12 @@ mod tests {
         assert_eq!(told(&[1, 2, 3], grown(2)), Vec::<String>::new(), "two of them, and R is 2");
         let few = told(&[1, 2, 3], grown(1));
         assert!(few[0].ends_with("2 of 3 owners hold it"), "{few:?}");
+    }
+
+    #[test]
+    fn what_stays_with_a_node_that_does_not_own_it_is_found() {
+        let stays = told(&[1, 2, 3], |_, it| it.left.push((0, 0)));
+        assert_eq!(stays, ["n0 holds k0, which it does not own and says it has handed over"]);
     }
 
     #[test]

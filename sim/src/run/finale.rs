@@ -20,6 +20,8 @@ use crate::world::{Event, Node, Shared, World};
 
 /// How long the healed cluster may take to become ready, in milliseconds.
 const READY_MS: u64 = 30_000;
+/// How long it may take then until each node sees all others, in milliseconds.
+const VIEWS_MS: u64 = 10_000;
 /// How long the layouts may take to come to rest, and their transfers, in milliseconds.
 const RESHAPE_MS: u64 = 120_000;
 /// How often operators clear up, and how long they wait each time, in milliseconds.
@@ -45,6 +47,10 @@ pub async fn finish(shared: &Shared) {
     if !until(shared, READY_MS, all_ready).await {
         let waits = what_is_missing(&shared.lock());
         return stuck(shared, waits);
+    }
+    if !until(shared, VIEWS_MS, |world| unseen(world).is_empty()).await {
+        let views = unseen(&shared.lock());
+        return stuck(shared, Stuck::Views(views));
     }
     if !settled(shared).await {
         return stuck(shared, Stuck::Operation);
@@ -92,6 +98,27 @@ fn all_ready(world: &World) -> bool {
 fn what_is_missing(world: &World) -> Stuck {
     let waits = |machine: &Node| machine.process.status.as_ref().map(|is| is.waiting.clone());
     Stuck::NotReady(world.there().map(|n| (n, waits(&world.nodes[n as usize]))).collect())
+}
+
+/// Who of those that are there does not take which other one for alive, and what for.
+fn unseen(world: &World) -> Vec<(u32, u32, String)> {
+    let id = |node: u32| world.nodes[node as usize].data.id.map(|id| id.to_string());
+    let all: Vec<(u32, Option<String>)> = world.there().map(|node| (node, id(node))).collect();
+    let seen = |node: u32, other: &str| {
+        let status = world.nodes[node as usize].process.status.as_ref()?;
+        status.members.iter().find(|member| member.node == other).map(|member| member.state)
+    };
+    let mut unseen = Vec::new();
+    for &(node, _) in &all {
+        for (other, id) in all.iter().filter(|(other, _)| *other != node) {
+            let Some(id) = id else { continue };
+            let state = seen(node, id).unwrap_or("unknown");
+            if state != "alive" {
+                unseen.push((node, *other, state.to_owned()));
+            }
+        }
+    }
+    unseen
 }
 
 /// Reads each (key, node) until it has been read.
@@ -161,6 +188,20 @@ fn held(world: &mut World) -> Vec<Final> {
     held
 }
 
+/// Who holds a key that it does not own, when these are what owners hold.
+fn left(world: &World, held: &[Final]) -> Vec<(u32, u32)> {
+    let owns = |node, key| held.iter().any(|of| (of.node, of.key) == (node, key));
+    let mut left = Vec::new();
+    for node in world.there() {
+        let states = states(world, node).unwrap_or_default();
+        let keys = 0..world.scenario.keys();
+        let strange =
+            keys.filter(|&key| states.contains_key(&client::key(key)) && !owns(node, key));
+        left.extend(strange.map(|key| (node, key)));
+    }
+    left
+}
+
 /// Operators see to nodes that are gone for good, until one layout is left without them; how long that takes is not judged here.
 async fn clear_up(shared: &Shared) {
     let is_reshaped = shared.lock().history.lives.reshaping.is_some();
@@ -185,11 +226,12 @@ async fn reshaped(shared: &Shared) -> bool {
     }
     let world = &mut *shared.lock();
     let held = held(world);
+    let left = left(world, &held);
     let layout = world.there().find_map(|node| world.nodes[node as usize].process.status.clone());
     let partitions = layout.and_then(|status| status.layout).map_or(1, |layout| layout.partitions);
     let places = (0..world.scenario.keys()).map(|key| place(key, partitions)).collect();
     if let Some(reshaping) = &mut world.history.lives.reshaping {
-        (reshaping.held, reshaping.partitions) = (held, places);
+        (reshaping.held, reshaping.left, reshaping.partitions) = (held, left, places);
     }
     true
 }
