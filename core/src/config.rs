@@ -68,8 +68,12 @@ pub const FETCH_KEYS_MAX: usize = 16;
 pub const FETCH_BYTES_MAX: u64 = 4 << 20;
 /// How far a source has been walked is stored again after so many bytes of values at the latest.
 pub const WALK_STORED_BYTES: u64 = 4 << 20;
-/// What a node takes from others of units that it does not have all of, in bytes per second.
-pub const TRANSFER_BYTES_PER_S_MAX: u64 = 32 << 20;
+/// What a node takes from others of units that it does not have all of, in bytes per second, when nobody says.
+pub const TRANSFER_BYTES_PER_S: u64 = 32 << 20;
+/// The least that somebody may say: a change of the cluster comes to an end.
+pub const TRANSFER_BYTES_PER_S_MIN: u64 = 64 << 10;
+/// The most.
+pub const TRANSFER_BYTES_PER_S_MAX: u64 = 1 << 40;
 /// The last changes that the memory engine can tell once more; Bitcask has what it has on its disk.
 pub const MEMORY_LOG_CHANGES_MAX: usize = 4096;
 /// The longest causal context token, encoded, in bytes.
@@ -290,4 +294,7 @@ pub struct NodeConfig {
     /// What the node may hold in memory, in bytes, its engine's index and caches apart: at least
     /// `MEMORY_BYTES_MIN`. See `budget`.
     pub memory_bytes_max: usize,
+    /// What it takes from others of units that it does not have all of, in bytes per second: `TRANSFER_BYTES_PER_S_MIN` to
+    /// `TRANSFER_BYTES_PER_S_MAX`.
+    pub transfer_bytes_per_s: u64,
 }

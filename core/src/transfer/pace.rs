@@ -1,9 +1,9 @@
 //! How fast units are taken: no faster than a bound, so that clients have the rest of the disks and links.
 //!
-//! Invariants: over any second or more no more is taken than `TRANSFER_BYTES_PER_S_MAX` and what may be ahead; a value that is larger
+//! Invariants: over any second or more no more is taken than the rate and what may be ahead; a value that is larger
 //! than what may be ahead is taken, and paid for afterwards.
 
-use crate::config::TRANSFER_BYTES_PER_S_MAX;
+use crate::config::{TRANSFER_BYTES_PER_S_MAX, TRANSFER_BYTES_PER_S_MIN};
 use crate::env::Mono;
 
 /// So far ahead of the rate may be taken at once, in milliseconds.
@@ -12,8 +12,9 @@ const AHEAD_MS: u64 = 50;
 const MEASURED_MS: u64 = 1_000;
 
 /// What has been taken, against what may be.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Pace {
+    bytes_per_s: u64,
     used_until: Mono,
     /// Since when `bytes` were taken, and how many.
     since: Mono,
@@ -23,6 +24,18 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// Nothing has been taken. So much may be in a second; what is out of bounds counts as the nearest bound.
+    #[must_use]
+    pub fn new(bytes_per_s: u64) -> Pace {
+        Pace {
+            bytes_per_s: bytes_per_s.clamp(TRANSFER_BYTES_PER_S_MIN, TRANSFER_BYTES_PER_S_MAX),
+            used_until: Mono(0),
+            since: Mono(0),
+            bytes: 0,
+            measured: 0,
+        }
+    }
+
     /// By then the bound has caught up with what was taken.
     #[must_use]
     pub const fn used_until(&self) -> Mono {
@@ -37,7 +50,7 @@ impl Pace {
 
     /// So much was taken.
     pub fn charge(&mut self, bytes: u64, now: Mono) {
-        let ns = bytes.saturating_mul(1_000_000_000) / TRANSFER_BYTES_PER_S_MAX;
+        let ns = bytes.saturating_mul(1_000_000_000) / self.bytes_per_s;
         self.used_until = Mono(self.used_until.max(now).0.saturating_add(ns));
         let ms = now.ms_since(self.since);
         if ms >= MEASURED_MS {
@@ -60,11 +73,18 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TRANSFER_BYTES_PER_S;
 
     #[test]
     fn no_more_is_taken_than_the_bound_over_a_second_and_the_rate_is_told() {
-        let (mut pace, mut now, mut taken) = (Pace::default(), Mono(0), 0);
-        let bytes = 1 << 20;
+        for most in [2 << 20, TRANSFER_BYTES_PER_S, 512 << 20] {
+            follows(most);
+        }
+    }
+
+    fn follows(most_per_s: u64) {
+        let (mut pace, mut now, mut taken) = (Pace::new(most_per_s), Mono(0), 0);
+        let bytes = most_per_s >> 5;
         while now < Mono(0).plus_ms(3_000) {
             if !pace.must_wait(now) {
                 pace.charge(bytes, now);
@@ -72,10 +92,10 @@ mod tests {
             }
             now = now.plus_ms(1);
         }
-        let most = 3 * TRANSFER_BYTES_PER_S_MAX + 4 * bytes;
-        assert!((2 * TRANSFER_BYTES_PER_S_MAX..=most).contains(&taken), "{taken}");
+        let most = 3 * most_per_s + 4 * bytes;
+        assert!((2 * most_per_s..=most).contains(&taken), "{taken}");
         let rate = pace.bytes_per_s(now);
-        assert!(rate.abs_diff(TRANSFER_BYTES_PER_S_MAX) < TRANSFER_BYTES_PER_S_MAX / 4, "{rate}");
+        assert!(rate.abs_diff(most_per_s) < most_per_s / 4, "{rate}");
         assert_eq!(pace.bytes_per_s(now.plus_ms(1 << 40)), 0, "long ago");
     }
 }

@@ -9,7 +9,7 @@
 //!
 //! Invariants: at most `TRANSFERS_MAX` units, each from one source at a time; a walk goes past a key only when what the source had of
 //! it is durable here; what a source refuses or cannot read is asked for again, and after some failures another source comes first; no
-//! more than `TRANSFER_BYTES_PER_S_MAX` are taken. A walk belongs to the layouts that it began under, and is begun anew under others.
+//! more than the configured rate is taken. A walk belongs to the layouts that it began under, and is begun anew under others.
 //! Left out: walking down a tree of hashes, which would save the digests of what is equal.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -119,7 +119,7 @@ impl Receiver {
             walks: BTreeMap::new(),
             failed: BTreeMap::new(),
             look_at: Mono(0),
-            pace: Pace::default(),
+            pace: Pace::new(config.transfer_bytes_per_s),
             taken: Taken::default(),
         }
     }

@@ -4,7 +4,9 @@
 //! ```text
 //! cargo build --release -p node
 //! cargo run --release -p node --example reshape
+//! cargo run --release -p node --example reshape -- --failures 5
 //! ```
+//! With `--failures` the shape stays and nodes fail: see `failures`.
 //! Every writer writes keys of its own, each once, so that a key that is missing or has another value is a lost write. When a node
 //! is to stop, its clients are sent elsewhere first, as a load balancer would.
 //! Left out: failures on the way, which `chaos` and the simulator have.
@@ -21,6 +23,7 @@ use clap::Parser;
 use crate::nodes::Nodes;
 use crate::writers::{Load, Writer};
 
+mod failures;
 mod nodes;
 mod wire;
 mod writers;
@@ -42,13 +45,21 @@ struct Options {
     /// The first node's HTTP port; the others follow.
     #[arg(long, default_value_t = 18_080)]
     port: u16,
+    /// In the place of changes: so many failures of each kind, in clusters of three and of five nodes.
+    #[arg(long)]
+    failures: Option<usize>,
     /// The binary of the nodes.
     #[arg(long, default_value = "target/release/rondo")]
     rondo: PathBuf,
 }
 
 fn main() -> ExitCode {
-    match run(&Options::parse()) {
+    let options = Options::parse();
+    let done = match options.failures {
+        Some(runs) => failures::run(&options, runs),
+        None => run(&options),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

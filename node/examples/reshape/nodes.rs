@@ -61,6 +61,25 @@ impl Nodes {
         }
     }
 
+    /// kill -9.
+    pub(crate) fn kill(&mut self, at: usize) -> io::Result<()> {
+        self.nodes[at].child.kill()?;
+        self.nodes[at].child.wait().map(drop)
+    }
+
+    /// Starts a node that was killed.
+    pub(crate) fn start_again(&mut self, at: usize) -> io::Result<()> {
+        let seeds: Vec<u16> = (0..self.started).collect();
+        self.nodes[at].child = self.spawn(at as u16, &seeds, self.started)?;
+        Ok(())
+    }
+
+    /// Sends a signal to a node.
+    pub(crate) fn signal(&self, at: usize, name: &str) -> io::Result<()> {
+        let id = self.nodes[at].child.id().to_string();
+        Command::new("kill").args([name, &id]).status().map(drop)
+    }
+
     /// Stops those that have left.
     pub(crate) fn stop_left(&mut self) -> io::Result<()> {
         for node in self.nodes.iter_mut().filter(|node| node.has_left) {
@@ -116,12 +135,20 @@ impl Nodes {
     fn run(&mut self, seeds: &[u16], expect: u16) -> io::Result<()> {
         let number = self.started;
         self.started += 1;
-        let name = format!("n{}", number + 1);
-        let log = fs::File::create(self.dir.join(format!("{name}.log")))?;
+        let child = self.spawn(number, seeds, expect)?;
+        let address = format!("127.0.0.1:{}", self.port + number);
+        self.nodes.push(Node { name: name(number), address, child, has_left: false });
+        Ok(())
+    }
+
+    fn spawn(&self, number: u16, seeds: &[u16], expect: u16) -> io::Result<Child> {
+        let name = name(number);
+        let log = self.dir.join(format!("{name}.log"));
+        let log = fs::File::options().create(true).append(true).open(log)?;
         let peer = |at: u16| self.port + 100 + at;
         let seeds: Vec<String> =
             seeds.iter().map(|&at| format!("127.0.0.1:{}", peer(at))).collect();
-        let child = Command::new(&self.rondo)
+        Command::new(&self.rondo)
             .args(["serve", "--node-id", &name, "--port", &(self.port + number).to_string()])
             .args(["--peer-port", &peer(number).to_string(), "--seeds", &seeds.join(",")])
             .args(["--bootstrap-expect", &expect.to_string(), "--data-dir"])
@@ -129,10 +156,7 @@ impl Nodes {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .spawn()?;
-        let address = format!("127.0.0.1:{}", self.port + number);
-        self.nodes.push(Node { name, address, child, has_left: false });
-        Ok(())
+            .spawn()
     }
 
     /// What the nodes say of themselves, and the ends of their logs.
@@ -152,6 +176,10 @@ impl Nodes {
         }
         said
     }
+}
+
+fn name(number: u16) -> String {
+    format!("n{}", number + 1)
 }
 
 impl Drop for Nodes {

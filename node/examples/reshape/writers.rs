@@ -100,6 +100,8 @@ pub(crate) struct Writer {
     load: Arc<Load>,
     number: u64,
     written: u64,
+    /// How often it has gone on through another node.
+    moved: u64,
     connection: Option<(String, Connection)>,
     /// Keys whose writes were acknowledged.
     pub(crate) acknowledged: Vec<String>,
@@ -108,7 +110,8 @@ pub(crate) struct Writer {
 impl Writer {
     pub(crate) fn new(load: &Arc<Load>, number: u64) -> Writer {
         let acknowledged = Vec::new();
-        Writer { load: Arc::clone(load), number, written: 0, connection: None, acknowledged }
+        let load = Arc::clone(load);
+        Writer { load, number, written: 0, moved: 0, connection: None, acknowledged }
     }
 
     /// Writes until it is over; answers what was acknowledged.
@@ -119,11 +122,11 @@ impl Writer {
 
     /// Writes one key. `false`: it is over.
     pub(crate) fn write(&mut self) -> bool {
-        let turn = self.number.wrapping_add(self.written / MOVES_AFTER);
-        let Some(address) = self.load.address(turn) else {
+        let Some(address) = self.load.address(self.number.wrapping_add(self.moved)) else {
             return false;
         };
         self.written += 1;
+        self.moved += u64::from(self.written.is_multiple_of(MOVES_AFTER));
         let key = format!("w{:x}-{}", self.number, self.written);
         let value = value(&key, self.load.value_bytes);
         let began = Instant::now();
@@ -146,6 +149,7 @@ impl Writer {
             }
             Err(error) => {
                 println!("  {key} through {address} after {:.1?}: {error}", began.elapsed());
+                self.moved += 1;
             }
         }
         if is_done {

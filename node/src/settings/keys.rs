@@ -73,6 +73,13 @@ pub static KEYS: &[Key] = &[
         Some("512MiB"),
         "What the node holds in memory, the engine's index apart",
     ),
+    key(
+        "transfer-rate",
+        &[],
+        "SIZE",
+        Some("32MiB"),
+        "What it takes from others in a second while it becomes whole",
+    ),
     key("cluster-name", &[], "NAME", Some("rondo"), "Only nodes of one cluster talk to each other"),
     key("cluster-secret-file", &[], "FILE", None, "What proves that a node belongs to the cluster"),
     key(

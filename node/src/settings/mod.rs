@@ -15,7 +15,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use rondo_core::config::{MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX};
+use rondo_core::config::{
+    MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, TRANSFER_BYTES_PER_S_MAX,
+    TRANSFER_BYTES_PER_S_MIN,
+};
 use rondo_engines::kind::EngineKind;
 
 use crate::failure::{Failure, Result};
@@ -79,6 +82,8 @@ pub struct Settings {
     pub vnodes: u32,
     /// What the node may hold in memory, in bytes; the engine's index and caches are apart.
     pub memory_bytes_max: usize,
+    /// What it takes from others of what it does not have yet, in bytes per second.
+    pub transfer_bytes_per_s: u64,
     /// The cluster's name.
     pub cluster: String,
     /// The file of the cluster's secret.
@@ -131,6 +136,7 @@ impl Settings {
             write_quorum,
             vnodes: number(texts, "vnodes", 1, 1_000_000)? as u32,
             memory_bytes_max: memory(text(texts, "memory-max"))?,
+            transfer_bytes_per_s: transfer_rate(text(texts, "transfer-rate"))?,
             cluster: label("cluster-name", text(texts, "cluster-name"))?,
             secret_file,
             zone: zone(text(texts, "zone"))?,
@@ -192,18 +198,31 @@ fn number(texts: &Texts, name: &str, least: u64, most: u64) -> Result<u64> {
 
 /// A number of bytes, perhaps in larger units.
 fn memory(text: &str) -> Result<usize> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match &text[digits.len()..] {
-        "" => Some(1),
-        "MiB" | "M" => Some(1 << 20),
-        "GiB" | "G" => Some(1 << 30),
-        _ => None,
-    };
-    let bytes =
-        digits.parse().ok().zip(unit).and_then(|(n, unit): (usize, usize)| n.checked_mul(unit));
+    let bytes = size(text).and_then(|bytes| usize::try_from(bytes).ok());
     bytes.filter(|bytes| (MEMORY_BYTES_MIN..=1 << 40).contains(bytes)).ok_or_else(|| {
         bad("memory-max", text, &format!("a size from {}MiB to 1024GiB", MEMORY_BYTES_MIN >> 20))
     })
+}
+
+fn transfer_rate(text: &str) -> Result<u64> {
+    let sane = TRANSFER_BYTES_PER_S_MIN..=TRANSFER_BYTES_PER_S_MAX;
+    size(text).filter(|bytes| sane.contains(bytes)).ok_or_else(|| {
+        let least = TRANSFER_BYTES_PER_S_MIN >> 10;
+        bad("transfer-rate", text, &format!("bytes a second, from {least}KiB to 1024GiB"))
+    })
+}
+
+/// A number of bytes, with or without a unit.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit: u64 = match &text[digits.len()..] {
+        "" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 fn choice<T: Copy>(texts: &Texts, name: &str, choices: &[(&str, T)]) -> Result<T> {

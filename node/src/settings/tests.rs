@@ -172,6 +172,8 @@ fn refusals_say_what_is_wrong_and_what_to_try() {
         "--memory-max 64MiB",
         "--memory-max lots",
         "--memory-max 99999999999GiB",
+        "--transfer-rate 1KiB",
+        "--transfer-rate fast",
         "--engine lsm",
         "--engine btree",
         "--engine bitcsk",

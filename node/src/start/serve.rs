@@ -193,6 +193,7 @@ fn node_config(
         heartbeat_ms: HEARTBEAT_MS,
         dead_ms: DEAD_MS,
         memory_bytes_max: settings.memory_bytes_max,
+        transfer_bytes_per_s: settings.transfer_bytes_per_s,
     }
 }
 
