@@ -18,7 +18,7 @@ use crate::env::Mono;
 use crate::id::NodeId;
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
-use crate::member::membership::Membership;
+use crate::member::membership::{Membership, Peer};
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::member::{Endorsement, Introduction};
@@ -111,7 +111,7 @@ impl Formation {
 
     fn may_form(&self, rows: &Rows, members: &Membership, now: Mono) -> bool {
         let expect = members.me().expect as usize;
-        if rows.is_unreadable() || !rows.is_empty() {
+        if rows.is_unreadable() || !rows.is_empty() || hears_a_member(members, now) {
             return false;
         }
         if expect == 1 {
@@ -135,6 +135,12 @@ impl Formation {
         };
         alive.len() == expect && alive.first() == Some(&self.me) && alive.iter().all(agrees)
     }
+}
+
+/// Whether somebody is heard who has endorsed a layout, also one that is not counted among the founders.
+fn hears_a_member(members: &Membership, now: Mono) -> bool {
+    let is_member = |peer: &Peer| peer.endorsed.layout != LayoutRef::default();
+    members.peers().iter().any(|(&node, peer)| is_member(peer) && members.is_heard(node, now))
 }
 
 /// Whether a node has no part in founding a cluster of several nodes, and waits to join it: that is what one does that expects nobody.

@@ -149,8 +149,11 @@ impl Staging {
         if !asked.is_empty() {
             self.stage(asked, members, env)?;
         }
-        // Who has asked may be gone since: its layout would wait for it.
-        let is_there = |node| last.layout.has(node) || is_heard(node);
+        // Who has asked may be gone since, or may have found another cluster: its layout would wait for it.
+        let founding = last.layout.founding(last.reference);
+        let is_there = |node| {
+            last.layout.has(node) || is_heard(node) && !members.is_of_another(node, founding)
+        };
         let by_themselves = self.staged.by_themselves(is_there);
         let made = last.layout.after(last.reference, &by_themselves, |node| !is_heard(node));
         let Ok(Some(layout)) = made else {
@@ -209,7 +212,9 @@ impl Staging {
             let same = layout.roles().iter().find(|role| role.name == of.name);
             // Two that live have one name: people are told, and the second stays outside. And where W is 1 the dead one may have the
             // only copy of what was acknowledged: nobody takes its place unless an operator says so.
-            let keeps = layout.groups().iter().all(|group| quorum::others_make_good(group.quorums));
+            // A group whose keyspaces were all dropped has nothing to be kept.
+            let mut used = layout.keyspaces().iter().filter_map(|one| layout.group(one.group));
+            let keeps = used.all(|group| quorum::others_make_good(group.quorums));
             let may_go = |role: &Role| {
                 keeps && members.is_dead(role.node, now) && reaches_most(layout, members, now)
             };

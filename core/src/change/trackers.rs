@@ -115,9 +115,11 @@ impl Progress {
         let all = |nodes: &BTreeSet<NodeId>, mine: Trackers, of: Of| {
             let said = |node: &NodeId| match *node == members.me().node {
                 true => mine,
+                // What a node says of another cluster's layouts is of no use here, although they have the same numbers.
                 false => members
                     .peers()
                     .get(node)
+                    .filter(|_| !members.is_of_another(*node, founding))
                     .map_or_else(Default::default, |peer| peer.endorsed.trackers),
             };
             nodes.iter().all(|node| of(said(node)) >= newest)
