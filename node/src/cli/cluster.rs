@@ -267,9 +267,9 @@ pub async fn live(servers: &Servers, proposed: &Value) -> Result<()> {
                     "layout {version} is proposed, and not live after {} s: too few nodes have endorsed it",
                     LIVE_PATIENCE.as_secs()
                 ),
-                hint: "it becomes live by itself when more than half of the nodes are up; `rondo status` shows who is away, and `rondo cluster \
-                   skip-dead` is for one that never comes back"
-                .to_owned(),
+                hint: "it becomes live by itself when more than half of the nodes are up; `rondo status` shows who is away, \
+                       and `rondo cluster skip-dead` is for one that never comes back"
+                    .to_owned(),
             });
         }
         tokio::time::sleep(LOOK).await;
