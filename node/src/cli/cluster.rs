@@ -285,6 +285,23 @@ fn outcome(layouts: &Value, version: u64, digest: &Value) -> Option<bool> {
     same.map(|live| live["digest"] == *digest).or_else(|| later().then_some(true))
 }
 
+/// Waits for a change that is under way, since one follows the other; not longer than one usually takes. Who asks then is told what
+/// it waits for.
+pub async fn when_free(servers: &Servers) {
+    let end = Instant::now() + LIVE_PATIENCE;
+    let mut is_told = false;
+    // A server that does not answer now may answer the question itself.
+    while let Ok(cluster) = servers.json("/v1/cluster").await {
+        if cluster["settled"] == true || Instant::now() > end {
+            return;
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            eprintln!("waiting for the change before this one");
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Waits until one layout is live, and all data is where it belongs.
 pub async fn settled(servers: &Servers, patience: Duration) -> Result<()> {
     let end = Instant::now() + patience;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use crate::cli::cluster::live;
+use crate::cli::cluster::{live, when_free};
 use crate::cli::table::{table, text};
 use crate::cli::{Client, Output, print};
 use crate::client::said;
@@ -78,6 +78,7 @@ pub async fn run(command: Keyspace) -> Result<()> {
         Keyspace::Drop(command) => {
             let servers = command.client.servers()?;
             let target = format!("/v1/keyspaces/{}", command.name);
+            when_free(&servers).await;
             let proposed = servers.send(Method::DELETE, &target, None).await?;
             live(&servers, &proposed).await?;
             print(&format!("the keyspace {} is dropped", command.name))
@@ -96,6 +97,7 @@ async fn create(command: &Create) -> Result<()> {
     }
     let servers = command.client.servers()?;
     let target = format!("/v1/keyspaces/{}", command.name);
+    when_free(&servers).await;
     let proposed = servers.send(Method::PUT, &target, Some(&json!(wanted))).await?;
     live(&servers, &proposed).await?;
     print(&format!("the keyspace {} is there; its keys are at /v1/kv/{0}/KEY", command.name))

@@ -108,7 +108,11 @@ fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
         assert_eq!(ended.code, Some(0), "{words:?}: {}", ended.stderr);
         ended.stdout
     };
-    eventually("n2 is known", || command(&["status"]).contains("n2").then_some(()));
+    eventually("n2 is known", || {
+        let status = first.get("/v1/status").json();
+        let mut members = status["members"].as_array()?.iter();
+        members.any(|member| member["name"] == "n2" && member["state"] == "alive").then_some(())
+    });
     assert!(command(&["cluster", "join", "n2"]).contains("n2 joins"));
     let plan = command(&["cluster", "plan"]);
     assert!(plan.contains("Layout 2 would have these changes:\n  n2 joins"), "{plan}");
@@ -117,7 +121,10 @@ fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
     assert_eq!(done, "layout 2 is live, and all data is where it belongs\n");
     wait_settled(&[&first, &second], 2);
 
+    // One right after the other: the second waits for the first.
     command(&["keyspace", "create", "carts", "-n", "1", "-r", "1", "-w", "1"]);
+    command(&["keyspace", "create", "trolleys"]);
+    command(&["keyspace", "drop", "trolleys"]);
     assert!(command(&["keyspace", "list"]).contains("carts"));
     let in_carts = |node: &Node| -> Answer { node.get("/v1/kv/carts/mine") };
     eventually("both know the keyspace", || {
