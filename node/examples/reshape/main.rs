@@ -113,7 +113,7 @@ fn run(options: &Options) -> io::Result<bool> {
     let (writes, failed) = load.totals();
     let share = failed as f64 * 100.0 / (writes + failed).max(1) as f64;
     println!("\n{writes} writes acknowledged, {failed} requests failed ({share:.3} %)");
-    println!("{} keys read through every node: {lost} lost", acknowledged.len());
+    println!("{} keys read, through all nodes in turn: {lost} lost", acknowledged.len());
     Ok(lost == 0)
 }
 

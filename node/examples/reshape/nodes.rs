@@ -116,12 +116,13 @@ impl Nodes {
         Ok(())
     }
 
-    /// Reads all keys through every node; answers how many are not what was written.
+    /// Reads all keys, each through one node and all nodes in turn; answers how many are not what was written.
     pub(crate) fn lost(&self, keys: &[String], bytes: usize) -> io::Result<u64> {
         let mut lost = 0;
-        for address in self.addresses() {
-            let mut connection = Connection::open(&address)?;
-            for key in keys {
+        let addresses = self.addresses();
+        for (at, address) in addresses.iter().enumerate() {
+            let mut connection = Connection::open(address)?;
+            for key in keys.iter().skip(at).step_by(addresses.len()) {
                 let (status, body) = connection.ask(&format!("GET /v1/kv/default/{key}"), b"")?;
                 if status != 200 || body != value(key, bytes) {
                     println!("LOST: {key} through {address}: {status}");
