@@ -29,6 +29,9 @@ use crate::wire::swim::Standing;
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
+/// After so long a node that was heard once, and that the failure detectors have never met, is taken for dead, in milliseconds: a
+/// suspicion of few nodes takes no longer.
+const SILENT_MS: u64 = 10_000;
 /// After so long a node of which nobody has told anything is taken for dead, in milliseconds: longer than any suspicion of few nodes.
 const UNMET_MS: u64 = 60_000;
 
@@ -195,8 +198,11 @@ impl Membership {
         let is_gone = match self.standings.get(&node) {
             Some(Standing::Dead | Standing::Left | Standing::Restarting) => true,
             Some(Standing::Alive | Standing::Suspect) => false,
-            // Nobody has told of it since this node began.
-            None => self.beats.saturating_mul(self.heartbeat_ms) >= UNMET_MS,
+            // The failure detectors have not met it: it was gone too soon, or before this node began.
+            None => match self.peers.get(&node).and_then(|peer| peer.heard) {
+                Some(heard) => now.ms_since(heard) >= SILENT_MS,
+                None => self.beats.saturating_mul(self.heartbeat_ms) >= UNMET_MS,
+            },
         };
         is_gone && !self.is_heard(node, now)
     }
@@ -531,8 +537,12 @@ mod tests {
             assert_eq!(members.is_dead(PEER, later), is_gone, "{standing:?}");
         }
         assert!(!members.is_dead(ME, later), "this node itself never is");
+        let last = world.now;
+        assert!(!members.is_dead(PEER, last.plus_ms(SILENT_MS - 1)), "nobody has told of it");
+        assert!(members.is_dead(PEER, last.plus_ms(SILENT_MS)), "but it is silent for long");
+        assert!(!members.is_dead(NodeId(77), later), "and of this one not even a word was heard");
         members.beats = UNMET_MS / members.heartbeat_ms;
-        assert!(members.is_dead(PEER, later), "for a minute nobody has told of it");
+        assert!(members.is_dead(NodeId(77), later), "for a minute");
     }
 
     #[test]
