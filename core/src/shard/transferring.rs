@@ -160,7 +160,7 @@ impl Shard {
 
     /// Takes units that are partial from those who have them, and hands over what is left of those that this node does not own.
     pub(super) fn tick_transfers(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
-        if self.transfers.next_deadline() > env.mono() {
+        if self.transfers.next_deadline() > env.mono() && !self.transfers.leaving.is_behind(view) {
             return Ok(());
         }
         let (receiver, mut around) = self.split_transfers(view);

@@ -153,6 +153,15 @@ impl Leaving {
         self.batch.as_ref().map_or(self.look_at, |batch| batch.until)
     }
 
+    /// Whether it has looked under an older layout than the one that is live alone: it must not say that all is handed over.
+    #[must_use]
+    pub fn is_behind(&self, view: View<'_>) -> bool {
+        let [only] = view.layouts else {
+            return false;
+        };
+        self.found_by.is_some_and(|(found, _)| found != only.reference.version)
+    }
+
     /// How far it is.
     #[must_use]
     pub fn progress(&self) -> Progress {
@@ -171,7 +180,7 @@ impl Leaving {
         if self.batch.as_ref().is_some_and(|batch| !is_of(batch)) {
             self.end_batch(now, false);
         }
-        if self.batch.is_some() || now < self.look_at {
+        if self.batch.is_some() || now < self.look_at && !self.is_behind(view) {
             return Ok(());
         }
         self.look_at = now.plus_ms(LOOK_MS);
