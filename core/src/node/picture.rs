@@ -78,7 +78,7 @@ impl Node {
                 .last()
                 .map(|live| LayoutStatus::new(&live.layout, live.reference)),
             change,
-            transfers: self.shard.transfers(|node| self.cluster.members.name(node), now),
+            transfers: self.shard.transfers(self.cluster.view(), now),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,

@@ -7,6 +7,7 @@ use super::transferring::Transfers;
 use crate::engine::{Engine, EngineStats};
 use crate::env::Mono;
 use crate::id::NodeId;
+use crate::member::view::View;
 use crate::status::{Counters, MemoryStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus};
 use crate::transfer::patience::Trouble;
 
@@ -55,9 +56,10 @@ impl Shard {
         (units, nodes)
     }
 
-    /// What is taken from others, and what goes to them. `name` says what people call a node.
+    /// What is taken from others, and what goes to them.
     #[must_use]
-    pub fn transfers(&self, name: impl Fn(NodeId) -> String, now: Mono) -> TransferStatus {
+    pub fn transfers(&self, view: View<'_>, now: Mono) -> TransferStatus {
+        let name = |node| view.members.name(node);
         let Transfers { units, receiver, leaving, given_up, .. } = &self.transfers;
         let taking = units.partial().map(|(unit, partial)| {
             let (from, trouble) = receiver.stands(unit);
@@ -79,7 +81,8 @@ impl Shard {
             taken_bytes: taken.bytes,
             bytes_per_s: receiver.bytes_per_s(now),
             given_up_units: *given_up,
-            leaving_units: left.units,
+            // Under a layout that it has not looked at there may be something.
+            leaving_units: left.units.max(u64::from(leaving.is_behind(view))),
             left_keys: left.keys,
         }
     }

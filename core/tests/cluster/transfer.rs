@@ -582,24 +582,26 @@ fn what_leaves_is_read_from_the_device_too() {
 fn the_picture_says_what_is_on_its_way_and_why_it_does_not_go_on() {
     let mut trio = with_a_wiped_node(40);
     let (first, second) = trio.sources();
-    let name = |node: NodeId| format!("n{}", node.0);
-    let picture = |trio: &Trio| trio.peers[0].shard.transfers(name, trio.now);
+    let picture = |trio: &mut Trio| {
+        let now = trio.now;
+        trio.step(1, |shard, view, _| shard.transfers(view, now))
+    };
     trio.peers[first - 1].world.engine.rotten = true;
     trio.peers[second - 1].is_gone = true;
     trio.pass(100);
-    let before = picture(&trio);
+    let before = picture(&mut trio);
     assert_eq!((before.taking[0].done, before.taking[0].needed), (0, 2));
     assert_eq!(before.taking[0].from, Some(format!("n{first}")));
     assert!(before.taking[0].trouble.is_some_and(|why| why.contains("cannot read")), "{before:?}");
     trio.peers[first - 1].world.engine.rotten = false;
     trio.peers[second - 1].is_gone = false;
     trio.pass(20_000);
-    let after = picture(&trio);
+    let after = picture(&mut trio);
     assert_eq!((after.taking.len(), after.taken_units, after.taken_keys), (0, 1, 40));
     assert!(after.taken_bytes > 0 && before.bytes_per_s == 0);
     let mut trio = with_a_leaver();
     trio.pass(100);
-    assert_eq!(picture(&trio).leaving_units, 1);
+    assert_eq!(picture(&mut trio).leaving_units, 1);
     trio.pass(10_000);
-    assert_eq!((picture(&trio).leaving_units, picture(&trio).left_keys), (0, 101));
+    assert_eq!((picture(&mut trio).leaving_units, picture(&mut trio).left_keys), (0, 101));
 }
