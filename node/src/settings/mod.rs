@@ -196,7 +196,6 @@ fn number(texts: &Texts, name: &str, least: u64, most: u64) -> Result<u64> {
         .ok_or_else(|| bad(name, text, &format!("a number from {least} to {most}")))
 }
 
-/// A number of bytes, perhaps in larger units.
 fn memory(text: &str) -> Result<usize> {
     let bytes = size(text).and_then(|bytes| usize::try_from(bytes).ok());
     bytes.filter(|bytes| (MEMORY_BYTES_MIN..=1 << 40).contains(bytes)).ok_or_else(|| {
@@ -208,7 +207,7 @@ fn transfer_rate(text: &str) -> Result<u64> {
     let sane = TRANSFER_BYTES_PER_S_MIN..=TRANSFER_BYTES_PER_S_MAX;
     size(text).filter(|bytes| sane.contains(bytes)).ok_or_else(|| {
         let least = TRANSFER_BYTES_PER_S_MIN >> 10;
-        bad("transfer-rate", text, &format!("bytes a second, from {least}KiB to 1024GiB"))
+        bad("transfer-rate", text, &format!("a size a second from {least}KiB to 1024GiB"))
     })
 }
 

@@ -106,6 +106,11 @@ fn data_files(home: &Path) -> Vec<PathBuf> {
     files
 }
 
+fn lose_a_file(home: &Path) {
+    let files = data_files(home);
+    fs::remove_file(files.last().expect("it has written")).expect("removed");
+}
+
 /// Flips one bit where a key stands, so that nobody knows what is gone.
 fn damage(home: &Path) {
     let holds = |bytes: &[u8]| bytes.windows(8).position(|window| window == b"value-7-");
@@ -136,8 +141,7 @@ fn a_store_that_has_lost_a_file_is_set_aside_too_but_not_twice_without_a_word_fr
     let mut three = Three::with_keys();
     for is_first in [true, false] {
         three.kill(0);
-        let files = data_files(&three.home(0));
-        fs::remove_file(files.last().expect("it has written")).expect("removed");
+        lose_a_file(&three.home(0));
         if !is_first {
             break;
         }
@@ -180,8 +184,7 @@ fn nodes_that_all_begin_anew_at_once_form_no_empty_cluster() {
     let mut three = Three::with_keys();
     (0..3).for_each(|at| three.kill(at));
     for at in 0..3 {
-        let files = data_files(&three.home(at));
-        fs::remove_file(files.last().expect("it has written")).expect("removed");
+        lose_a_file(&three.home(at));
     }
     (0..3).for_each(|at| three.start(at));
     for at in 0..3 {

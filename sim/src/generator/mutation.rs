@@ -58,6 +58,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "found-with-another-context",
     "given-away-before-the-dot",
     "half-a-log",
+    "handed-over-under-an-older-layout",
     "id-used-again",
     "identity-lost",
     "impatient-second-attempt",
