@@ -267,7 +267,7 @@ pub struct NodeConfig {
     pub seeds: Vec<Address>,
     /// Whether it gets a role in the layout of the cluster that it meets by itself.
     pub joins: bool,
-    /// How many nodes form the first layout.
+    /// How many nodes form the first layout; 0: this one forms none, and only joins.
     pub bootstrap_expect: usize,
     /// Fixed partitions of the token space in a layout formed by this node: a power of two.
     pub partitions: u16,

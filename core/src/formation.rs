@@ -1,8 +1,8 @@
 //! How the first layout of a cluster comes to be.
 //!
-//! Nodes that are to form a cluster of `expect` members wait until exactly that many, all expecting the same, hear
-//! each other; a node that expects nobody only joins, and is not counted. Then the one with the smallest id writes
-//! layout 1 and endorses it; what becomes of it is `change`'s business.
+//! Nodes that are to form a cluster of `expect` members wait until exactly that many, all expecting the same, hear each other. A node
+//! that expects nobody but itself, or founds none at all (0), only joins, and is not counted. Then the one with the smallest id
+//! writes layout 1 and endorses it; what becomes of it is `change`'s business.
 //!
 //! Invariants: nobody forms a layout who has endorsed one, cannot read the one that he has, or hears somebody who has one
 //! (<https://github.com/basho/riak_core/issues/166>). A node with seeds never forms a layout alone.
@@ -82,9 +82,13 @@ impl Formation {
             return why;
         }
         let expect = members.me().expect;
+        if expect == 0 {
+            why.push("this node has begun anew and founds no cluster: it waits for a node of its own that has a layout".to_owned());
+            return why;
+        }
         for peer in members.peers().values().filter(|p| members.is_heard(p.introduction.node, now))
         {
-            if peer.introduction.expect != expect {
+            if ![0, expect].contains(&peer.introduction.expect) {
                 why.push(format!(
                     "{} expects {} nodes, this node {expect}: give all the same --bootstrap-expect",
                     peer.introduction.name, peer.introduction.expect
@@ -146,7 +150,7 @@ fn hears_a_member(members: &Membership, now: Mono) -> bool {
 /// Whether a node has no part in founding a cluster of several nodes, and waits to join it: that is what one does that expects nobody.
 fn only_joins(node: &NodeId, members: &Membership) -> bool {
     let peer = members.peers().get(node);
-    members.me().expect > 1 && peer.is_some_and(|peer| peer.introduction.expect == 1)
+    members.me().expect > 1 && peer.is_some_and(|peer| peer.introduction.expect <= 1)
 }
 
 /// Who may found the cluster, of those who are heard.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rondo_core::budget::Memory;
-use rondo_core::config::{NODES_MAX, NodeConfig};
+use rondo_core::config::NodeConfig;
 use rondo_core::env::Address;
 use rondo_core::error::Error;
 use rondo_core::host::{self, Ended, Parts};
@@ -180,7 +180,8 @@ fn node_config(
         client_address: Address(join_port(host, http.port())),
         seeds: seeds::peer_addresses(&settings.seeds),
         joins: settings.joins && settings.replaces.is_none(),
-        bootstrap_expect: expected(settings, store),
+        // If all of a cluster begin anew at once they must not form an empty one.
+        bootstrap_expect: if store.begun_anew { 0 } else { settings.bootstrap_expect },
         partitions: PARTITIONS,
         replicas: settings.replication,
         read_quorum: settings.read_quorum,
@@ -194,15 +195,6 @@ fn node_config(
         dead_ms: DEAD_MS,
         memory_bytes_max: settings.memory_bytes_max,
         transfer_bytes_per_s: settings.transfer_bytes_per_s,
-    }
-}
-
-/// How many nodes form a cluster. One that has begun anew only joins: if all of a cluster did so at once, they must not form an empty one.
-fn expected(settings: &Settings, store: &Store) -> usize {
-    match (store.begun_anew, settings.seeds.is_empty()) {
-        (false, _) => settings.bootstrap_expect,
-        (true, false) => 1,
-        (true, true) => NODES_MAX,
     }
 }
 

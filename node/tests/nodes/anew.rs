@@ -190,9 +190,10 @@ fn nodes_that_all_begin_anew_at_once_form_no_empty_cluster() {
     for at in 0..3 {
         let node = three.node(at);
         eventually("it hears the two others, and waits", || {
+            let ready = node.get("/ready");
             let status = node.get("/v1/status").json();
             let alive = status["members"].as_array()?.iter().filter(|one| one["state"] == "alive");
-            (alive.count() == 3).then_some(())
+            (alive.count() == 3 && ready.text().contains("founds no cluster")).then_some(())
         });
         assert_eq!(node.get("/ready").status, 503);
         assert_eq!(node.get("/v1/kv/default/k1").status, 503, "and calls nothing absent");
