@@ -159,6 +159,25 @@ fn a_store_that_has_lost_a_file_is_set_aside_too_but_not_twice_without_a_word_fr
 }
 
 #[test]
+fn a_node_that_cannot_read_a_record_of_its_own_begins_anew_too() {
+    let key = b"\0lives";
+    let mut three = Three::with_keys();
+    three.stop(0);
+    let files = data_files(&three.home(0)).into_iter().rev();
+    let mut damaged = files.filter_map(|path| {
+        let mut bytes = fs::read(&path).expect("readable");
+        let at = bytes.windows(key.len()).rposition(|window| window == key)?;
+        // Behind the key is the head, whose key a start knows all the same.
+        bytes[at + key.len() + 6] ^= 1;
+        Some(fs::write(&path, bytes))
+    });
+    damaged.next().expect("it has counted its peers' lives").expect("writable");
+    three.start(0);
+    says(three.node(0), "a record that the node keeps for itself is lost");
+    three.becomes_a_full_copy(0);
+}
+
+#[test]
 fn an_old_copy_that_was_put_back_is_set_aside_when_its_peers_tell_and_its_node_becomes_a_full_copy()
 {
     let mut three = Three::with_keys();
