@@ -141,6 +141,7 @@ impl Node {
         {
             return Ok(());
         }
+        cluster.members.note_message(from, env.mono());
         cluster.learn_from(&message, env.engine().durable());
         take_up_layouts(cluster, shard, env)?;
         if let Some(why) = cluster.fence(&message, env) {

@@ -29,6 +29,8 @@ use crate::wire::swim::Standing;
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
+/// A node that has said something within so many milliseconds runs: what is passed on to it is not asked first whether it does.
+const PROMPT_MS: u64 = 10;
 /// After so long a node that was heard once, and that the failure detectors have never met, is taken for dead, in milliseconds: a
 /// suspicion of few nodes takes no longer.
 const SILENT_MS: u64 = 10_000;
@@ -47,6 +49,8 @@ pub struct Peer {
     pub introduction: Introduction,
     /// When it was heard of last; `None` when others have only spoken of it.
     pub heard: Option<Mono>,
+    /// When a message of it came last, over a link.
+    spoke: Option<Mono>,
     /// When somebody spoke of it first.
     pub met: Mono,
     /// Whom it hears.
@@ -181,6 +185,21 @@ impl Membership {
                 .get(&node)
                 .and_then(|peer| peer.heard)
                 .is_some_and(|heard| now.ms_since(heard) <= self.dead_ms)
+    }
+
+    /// Takes note of a message that came from a node over a link.
+    pub fn note_message(&mut self, from: NodeId, now: Mono) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.spoke = Some(now);
+        }
+    }
+
+    /// Whether a node runs at this moment, as far as can be known: it has said something within `PROMPT_MS`. One that stands
+    /// still is heard for `dead_ms` more.
+    #[must_use]
+    pub fn is_prompt(&self, node: NodeId, now: Mono) -> bool {
+        let last = self.peers.get(&node).and_then(|peer| peer.heard.max(peer.spoke));
+        node == self.me.node || last.is_some_and(|last| now.ms_since(last) <= PROMPT_MS)
     }
 
     /// Whether a node serves a layout of another founding than this one: it is of another cluster, whatever people call both.
@@ -427,6 +446,7 @@ impl Membership {
                 let peer = Peer {
                     introduction,
                     heard: None,
+                    spoke: None,
                     met: env.mono(),
                     hears: Vec::new(),
                     deaf_since: None,

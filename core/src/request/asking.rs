@@ -12,6 +12,7 @@ use crate::sometimes;
 use crate::step::Env;
 use crate::wire::client::Reply;
 use crate::wire::forward::{Fixed, ForwardMessage};
+use crate::wire::key::Question;
 use crate::wire::message::Message;
 
 /// Asks again, and says when the next time will be. Who has got a request that was passed on is not asked again; found
@@ -27,7 +28,10 @@ pub fn again(
     sometimes!(env, QuestionAskedAgain, matches!(operation.phase, Phase::Put(_)));
     if let Phase::Forwarded(passing) = &operation.phase {
         operation.again = now.plus_ms(resend_ms);
-        let is_lost = passing.to().is_none_or(|node| !around.view.members.is_alive(node, now));
+        let Some(to) = passing.to() else {
+            return Next::PassOn;
+        };
+        let is_lost = !around.view.members.is_alive(to, now);
         sometimes!(env, ForwardLostItsPrimary, is_lost);
         return if is_lost { Next::End(operation.facts.unknown()) } else { Next::Wait };
     }
@@ -56,7 +60,7 @@ fn keep_up(operation: &mut Operation, view: View<'_>) {
     (facts.needs, facts.layouts) = (needs, view.layout_set.clone());
 }
 
-/// Sends a request to the next primary; `Err` when nobody is left to try.
+/// Sends a request to the next primary, or asks who of them answers; `Err` when nobody is left to try.
 pub fn send_on(
     facts: &Facts,
     phase: &mut Phase,
@@ -68,10 +72,20 @@ pub fn send_on(
     };
     let now = env.mono();
     let members = around.view.members;
-    let alive = |node| members.is_alive(node, now);
-    let Some(to) = passing.next(facts, alive, buggify!(env, ForwardToTheLast)) else {
+    let untried = passing.untried(facts, |node| members.is_alive(node, now));
+    if untried.is_empty() {
         return Err(passing.nobody());
+    }
+    let nodes = facts.primaries.nodes();
+    let mut prompt = untried.iter().filter(|&&at| members.is_prompt(nodes[at], now));
+    let prompt = if buggify!(env, ForwardToTheLast) { prompt.next_back() } else { prompt.next() };
+    let Some(&at) = prompt else {
+        sometimes!(env, ForwardAskedFirst);
+        let asks = untried.into_iter().map(|at| (nodes[at], facts.ask(Question::Query)));
+        around.out.extend(asks);
+        return Ok(());
     };
+    let to = passing.give_to(at, facts);
     let mut request = facts.request.clone();
     request.level = Some(facts.level);
     request.deadline_ms = Some(facts.deadline.ms_since(now).max(1));

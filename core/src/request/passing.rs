@@ -4,6 +4,10 @@
 //! A primary that cannot be reached, or that says it did nothing, is followed by the next one, each tried once. What
 //! has left and is not refused stays with that primary: it may have been coordinated, and a second coordinator would
 //! issue a second dot (<https://github.com/basho/riak_kv/issues/1046>). Nothing has happened before it has left.
+//!
+//! So nothing is given to a primary that may stand still: it would keep the write until it is held for dead. Whoever has said something
+//! just now gets it. When none has, as in a cluster at rest, all are asked what they know of the key, which changes nothing, and the
+//! first that answers gets it.
 
 use crate::id::NodeId;
 use crate::quorum::Members;
@@ -32,22 +36,24 @@ impl Passing {
         Passing { tried, to: None, refusal: Some(refusal) }
     }
 
-    /// The next primary to try, the preferred ones first; `None` when all that can be reached have been tried.
-    pub fn next(
-        &mut self,
-        facts: &Facts,
-        reachable: impl Fn(NodeId) -> bool,
-        from_the_last: bool,
-    ) -> Option<NodeId> {
+    /// The primaries that can be reached and have not been tried, by their positions, the preferred ones first.
+    pub fn untried(&self, facts: &Facts, reachable: impl Fn(NodeId) -> bool) -> Vec<usize> {
         let nodes = facts.primaries.nodes();
-        let fresh = |&at: &usize| !self.tried.has(at) && reachable(nodes[at]);
-        let mut fresh = (0..nodes.len()).filter(fresh);
-        let at = if from_the_last { fresh.next_back() } else { fresh.next() };
-        self.to = at.map(|at| nodes[at]);
-        if let Some(at) = at {
-            self.tried.add(at);
-        }
-        self.to
+        let untried = |&at: &usize| !self.tried.has(at) && reachable(nodes[at]);
+        (0..nodes.len()).filter(untried).collect()
+    }
+
+    /// The primary at this position gets it.
+    pub fn give_to(&mut self, at: usize, facts: &Facts) -> NodeId {
+        let node = facts.primaries.nodes()[at];
+        self.tried.add(at);
+        self.to = Some(node);
+        node
+    }
+
+    /// The primary at this position has said that it can do nothing for the key.
+    pub fn pass_over(&mut self, at: usize) {
+        self.tried.add(at);
     }
 
     /// Who has it now.
@@ -77,6 +83,10 @@ impl Passing {
     /// The outcome when nothing more is waited for. Whoever has it may have coordinated it.
     #[must_use]
     pub fn timed_out(&self, facts: &Facts) -> Reply {
-        facts.unknown()
+        if self.to.is_some() {
+            return facts.unknown();
+        }
+        let reason = "no primary of the key has answered, and nothing was sent";
+        facts.request.refused(Reply::unavailable(reason))
     }
 }

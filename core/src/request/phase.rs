@@ -51,7 +51,13 @@ impl Phase {
                 }
                 Answer::Query { .. } => Next::Wait,
             },
-            Phase::Forwarded(_) => Next::Wait,
+            Phase::Forwarded(passing) if passing.to().is_some() => Next::Wait,
+            Phase::Forwarded(passing) => {
+                if !matches!(answer, Answer::Query { .. }) {
+                    passing.pass_over(at);
+                }
+                Next::PassOn
+            }
         }
     }
 
