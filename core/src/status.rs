@@ -114,6 +114,8 @@ pub struct TransferStatus {
     pub leaving_units: u64,
     /// Keys of such units that their owners have and that were deleted here, since it started.
     pub left_keys: u64,
+    /// Keys of dropped keyspaces that were deleted here since then.
+    pub dropped_keys: u64,
 }
 
 /// A unit that a node takes.

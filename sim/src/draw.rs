@@ -38,11 +38,15 @@ pub enum Stream {
     Segment = 13,
 }
 
+/// One more than the highest number of a stream.
+const STREAMS: usize = Stream::Segment as usize + 1;
+
 /// All dice of one run.
 #[derive(Debug)]
 pub struct Dice {
     seed: u64,
-    drawn: BTreeMap<(Stream, u32, u32), u64>,
+    /// How often each key was drawn: by stream, and in it by both ends as one number.
+    drawn: [BTreeMap<u64, u64>; STREAMS],
 }
 
 /// One draw: 64 random bits, to be used once.
@@ -53,12 +57,13 @@ impl Dice {
     /// The dice of a seed.
     #[must_use]
     pub const fn new(seed: u64) -> Dice {
-        Dice { seed, drawn: BTreeMap::new() }
+        Dice { seed, drawn: [const { BTreeMap::new() }; STREAMS] }
     }
 
     /// The next draw of a key.
     pub fn next(&mut self, stream: Stream, from: u32, to: u32) -> Draw {
-        let k = self.drawn.entry((stream, from, to)).or_default();
+        let ends = u64::from(from) << 32 | u64::from(to);
+        let k = self.drawn[stream as usize].entry(ends).or_default();
         *k += 1;
         keyed(self.seed, stream, from, to, *k)
     }

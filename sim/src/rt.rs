@@ -11,8 +11,9 @@
 //!   the process are per thread.
 
 use std::cell::RefCell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -112,13 +113,23 @@ fn with_time<T>(look: impl FnOnce(&TimeHandle) -> T) -> T {
 
 /// Ends at `time`, to the nanosecond; at once when it has passed.
 pub async fn sleep_until(time: Time) {
-    let (sleep, until) = with_time(|handle| {
-        let start = handle.now_instant() - handle.elapsed();
-        (handle.sleep(Duration::ZERO), start + Duration::from_nanos(time.0))
-    });
-    let mut sleep = pin!(sleep);
-    sleep.as_mut().reset(until);
-    sleep.await;
+    let mut sleep = pin!(with_time(|handle| handle.sleep(Duration::ZERO)));
+    let until = with_time(|handle| handle.now_instant() - handle.elapsed());
+    sleep.as_mut().reset(until + Duration::from_nanos(time.0));
+    // The executor takes on one more timer whenever its sleep is asked, and forgets none: it is asked once for each task.
+    let mut told: Option<Waker> = None;
+    poll_fn(|context: &mut Context<'_>| {
+        if now() >= time {
+            return Poll::Ready(());
+        }
+        let waker = context.waker();
+        if told.as_ref().is_none_or(|told| !told.will_wake(waker)) {
+            told = Some(waker.clone());
+            return sleep.as_mut().poll(context);
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs `future` as the world's main task, in a new runtime whose scheduler is seeded with `seed`; then kills

@@ -265,6 +265,19 @@ impl Layout {
         self.0.keyspaces.iter().find(|keyspace| keyspace.name == name)
     }
 
+    /// Whether a keyspace of this id was there and is no more: ids are not used again.
+    #[must_use]
+    pub fn has_dropped(&self, keyspace: KeyspaceId) -> bool {
+        let is_it = |one: &Keyspace| one.id == keyspace;
+        keyspace <= self.0.last_keyspace && !self.0.keyspaces.iter().any(is_it)
+    }
+
+    /// The groups that have a keyspace. The others are empty, and stay so.
+    #[must_use]
+    pub fn used_groups(&self) -> BTreeSet<GroupId> {
+        self.0.keyspaces.iter().map(|one| one.group).collect()
+    }
+
     /// The partition a token lies in.
     #[must_use]
     pub const fn partition(&self, token: Token) -> PartitionId {

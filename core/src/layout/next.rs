@@ -1,7 +1,9 @@
 //! The layout that follows another: a pure function of that one, of what is staged, and of who is dead.
 //!
 //! Invariants: nothing moves but what must (`placement`); a node that lost its role gets none again, and no id of a keyspace is
-//! used twice; whoever takes the place of another one owns what that one owned.
+//! used twice; whoever takes the place of another one owns what that one owned. A group has the id of the keyspace that it was made
+//! for, so no id of a group is used twice either; it leaves with the layout after the one that dropped its last keyspace, when nothing in
+//! flight is about its keys any more.
 //! Left out: another n, R or W for a keyspace that is there, which would have to copy its keys: it is refused.
 
 use std::collections::BTreeSet;
@@ -32,6 +34,9 @@ impl Layout {
         is_dead: impl Fn(NodeId) -> bool,
     ) -> Result<Option<Layout>, String> {
         let mut parts = self.parts().clone();
+        let used = self.used_groups();
+        // Before a new keyspace could come into one of them: what nodes lack of it they need not take.
+        parts.groups.retain(|group| group.id == GroupId::FIRST || used.contains(&group.id));
         let mut places = Places { replaced: Vec::new() };
         for (subject, stamped) in staged.wishes() {
             match (subject, &stamped.wish) {
@@ -192,6 +197,7 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
     if parts.keyspaces.len() >= KEYSPACES_MAX {
         return Err(format!("a cluster has at most {KEYSPACES_MAX} keyspaces: drop one first"));
     }
+    let id = KeyspaceId(parts.last_keyspace.0.checked_add(1).ok_or("no id of a keyspace is left")?);
     let same = parts.groups.iter().find(|group| group.wanted == wanted.quorums);
     let group = match same {
         Some(group) => group.id,
@@ -201,13 +207,14 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
             ));
         }
         None => {
-            let id = GroupId(parts.groups.last().map_or(0, |last| last.id.0 + 1));
+            let id = u16::try_from(id.0).map(GroupId);
+            let id =
+                id.map_err(|_| "no id of a group is left: use the n, R and W of another keyspace")?;
             let quorums = wanted.quorums;
             parts.groups.push(Group { id, wanted: quorums, quorums, owners: Vec::new() });
             id
         }
     };
-    let id = KeyspaceId(parts.last_keyspace.0.checked_add(1).ok_or("no id of a keyspace is left")?);
     parts.last_keyspace = id;
     let (policy, level) = (wanted.policy, wanted.level);
     parts.keyspaces.push(Keyspace { id, name: name.to_owned(), group, policy, level });
@@ -334,6 +341,35 @@ mod tests {
     }
 
     #[test]
+    fn a_group_leaves_after_its_last_keyspace_and_there_may_be_any_number_in_a_clusters_life() {
+        let make = |name: &str, (n, r): (u8, u8)| {
+            let quorums = Quorums { n, r, w: n };
+            let definition = Definition { quorums, policy: Policy::Newest, level: Level::Quorum };
+            (Subject::Keyspace(name.to_owned()), Wish::Keyspace(definition))
+        };
+        let drops = |name: &str| (Subject::Keyspace(name.to_owned()), Wish::Dropped);
+        let mut layout = first(3);
+        let mut ids = BTreeSet::from([GroupId::FIRST]);
+        let all = (1..=REPLICAS_MAX as u8).flat_map(|n| (1..=n).map(move |r| (n, r)));
+        for quorums in all {
+            layout = after(&layout, [make("a", quorums)]);
+            let group = layout.keyspace("a").map(|keyspace| keyspace.group).expect("it was made");
+            assert!(ids.insert(group), "no id is used again");
+            assert_eq!(layout.groups().len(), 2, "the one before has left");
+            layout = after(&layout, [drops("a")]);
+            assert!(layout.group(group).is_some(), "what is in flight may be about its keys");
+        }
+        assert_eq!(after(&layout, [joins(4, None)]).groups().len(), 1);
+        assert_eq!(layout.after(NAMED, &staged([]), |_| false), Ok(None), "alone it makes none");
+        let many: Vec<String> = (1..GROUPS_MAX).map(|n| format!("k{n}")).collect();
+        let of = |n: usize| (REPLICAS_MAX as u8 - (n / 12) as u8, 1 + (n % 12).min(9) as u8);
+        let full = many.iter().enumerate().map(|(n, name)| make(name, of(n)));
+        let full = after(&layout, full);
+        let open: BTreeSet<GroupId> = full.used_groups();
+        assert_eq!(full.groups().len(), open.len(), "none is idle: {open:?}");
+    }
+
+    #[test]
     fn an_id_of_a_keyspace_is_used_once_and_its_group_has_owners_of_its_own() {
         let make = |n| {
             let quorums = Quorums { n, r: 1, w: 1 };
@@ -343,12 +379,14 @@ mod tests {
         let drops = (Subject::Keyspace("k".to_owned()), Wish::Dropped);
         let made = after(&first(3), [make(1)]);
         let keyspace = made.keyspace("k").expect("it was made");
-        assert_eq!((keyspace.id, keyspace.group), (KeyspaceId(2), GroupId(1)));
-        assert_eq!(made.group(GroupId(1)).map(|group| group.owners.len()), Some(64));
+        assert_eq!((keyspace.id, keyspace.group), (KeyspaceId(2), GroupId(2)));
+        assert_eq!(made.group(GroupId(2)).map(|group| group.owners.len()), Some(64));
         let gone = after(&made, [drops]);
-        assert!(gone.keyspace("k").is_none());
+        assert!(gone.keyspace("k").is_none() && gone.has_dropped(KeyspaceId(2)));
+        assert!(!gone.has_dropped(KeyspaceId(1)) && !gone.has_dropped(KeyspaceId(3)));
         let again = after(&gone, [make(1)]);
-        assert_eq!(again.keyspace("k").map(|keyspace| keyspace.id), Some(KeyspaceId(3)));
+        let made = again.keyspace("k").map(|keyspace| (keyspace.id, keyspace.group));
+        assert_eq!(made, Some((KeyspaceId(3), GroupId(3))), "of the same n, R and W");
         let other = again.after(NAMED, &staged([make(2)]), |_| false);
         assert!(other.is_err_and(|why| why.contains("keeps its n, R and W")));
         let default = (Subject::Keyspace(DEFAULT.to_owned()), Wish::Dropped);

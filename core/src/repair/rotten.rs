@@ -148,6 +148,11 @@ impl Rotten {
         }
     }
 
+    /// A key's record was deleted, and nobody asks for it any more: no request is in flight for it.
+    pub fn forget(&mut self, key: &KeyRef) {
+        self.keys.remove(key);
+    }
+
     /// When `tick` has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {

@@ -174,7 +174,18 @@ impl OwnActors {
     /// The unit's actor issues no more.
     pub fn give_up(&mut self, unit: Unit) -> Option<Change> {
         self.actors.remove(&unit)?;
-        Some(Change::Delete { key: record_key(unit), delta: 0 })
+        Some(OwnActors::removal(unit))
+    }
+
+    /// What takes the record of a unit's actor away.
+    #[must_use]
+    pub fn removal(unit: Unit) -> Change {
+        Change::Delete { key: record_key(unit), delta: 0 }
+    }
+
+    /// The units that have an actor.
+    pub fn units(&self) -> impl Iterator<Item = Unit> + '_ {
+        self.actors.keys().copied()
     }
 
     /// The record of an actor.

@@ -1,20 +1,24 @@
-//! Deleting from the local copy what this node does not own any more: the record and not a version of it, so nobody else hears of it.
+//! Deleting from the local copy what this node does not own any more, and what is of a dropped keyspace: the record and not a version of
+//! it, so nobody else hears of it.
 //!
-//! Invariants: a record is deleted only as it was when somebody made sure that its owners have it; the unit's actor issues nothing
-//! after that; the count of deleted keys is
-//! right after any crash, as in every write.
+//! Invariants: a record of a keyspace that is there is deleted only as it was when somebody made sure that its owners have it; the unit's
+//! actor issues nothing after that; the count of deleted keys is right after any crash, as in every write.
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Replica;
-use super::keys::data_key;
+use super::actors::OwnActors;
+use super::keys::{DELETED_KEY, data_key, number};
 use super::listing::Listed;
 use super::read::Trouble;
-use crate::engine::{Batch, Compared};
+use crate::config::RANGE_KEYS_MAX;
+use crate::engine::{Batch, Change, Compared, Engine};
 use crate::error::Error;
 use crate::id::Unit;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
+use crate::wire::key::KeyRef;
 
 impl Replica {
     /// Deletes a record, if it is still what was listed.
@@ -41,5 +45,57 @@ impl Replica {
             self.queried.take(&listed.key);
         }
         Ok(compared)
+    }
+
+    /// Deletes keys, whatever they have, and the count of deleted ones with them. `false`: the disk took nothing. For keys that nobody
+    /// can ask for any more.
+    pub fn erase_all(
+        &mut self,
+        keys: impl Iterator<Item = (Bytes, KeyRef, bool)>,
+        engine: &mut dyn Engine,
+    ) -> Result<bool, Error> {
+        let (mut deleted, mut names) = (self.deleted, Vec::new());
+        let mut changes: SmallVec<[Change; 2]> = SmallVec::new();
+        for (place, key, is_deleted) in keys {
+            deleted = deleted.saturating_sub(u64::from(is_deleted));
+            changes.push(Change::delete(place));
+            names.push(key);
+        }
+        if deleted != self.deleted {
+            changes.push(number(DELETED_KEY, deleted));
+        }
+        if changes.is_empty() {
+            return Ok(true);
+        }
+        match engine.write(&Batch { changes }) {
+            Err(error) if error.wrote_nothing() => return Ok(false),
+            written => drop(written?),
+        }
+        self.deleted = deleted;
+        for key in names {
+            self.awaited.remove(&key);
+            self.queried.take(&key);
+        }
+        Ok(true)
+    }
+
+    /// Deletes the actors of units that are not there any more, some of them. Whether all of them are gone.
+    pub fn erase_actors(
+        &mut self,
+        is_there: impl Fn(Unit) -> bool,
+        engine: &mut dyn Engine,
+    ) -> Result<bool, Error> {
+        let gone = self.actors.units().filter(|&unit| !is_there(unit));
+        let gone: Vec<Unit> = gone.take(RANGE_KEYS_MAX).collect();
+        if gone.is_empty() {
+            return Ok(true);
+        }
+        let changes = gone.iter().map(|&unit| OwnActors::removal(unit)).collect();
+        match engine.write(&Batch { changes }) {
+            Err(error) if error.wrote_nothing() => return Ok(false),
+            written => drop(written?),
+        }
+        gone.into_iter().for_each(|unit| drop(self.actors.give_up(unit)));
+        Ok(false)
     }
 }

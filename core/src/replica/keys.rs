@@ -14,6 +14,8 @@ use crate::wire::key::KeyRef;
 
 pub(super) const OWN_KIND: u8 = 0;
 const DATA_KIND: u8 = 1;
+/// Where the records of clients' keys begin.
+pub const DATA_START: &[u8] = &[DATA_KIND];
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
 /// The engine key of the time up to which the node has reserved readings for its hybrid clock; see `reservation`.
 pub const CLOCK_KEY: &[u8] = b"\0clock";

@@ -54,6 +54,10 @@ fn keep_up(operation: &mut Operation, view: View<'_>) {
         return;
     }
     let primaries = Primaries::under(view.layouts, facts.unit);
+    if primaries.nodes().is_empty() {
+        // Its keyspace was dropped, and the group with it.
+        return;
+    }
     let needs = Needs::at(facts.level, &primaries, view.reads_at);
     let before = std::mem::replace(&mut facts.primaries, primaries);
     round.move_on(&before, &facts.primaries, needs.holders());

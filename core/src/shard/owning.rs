@@ -25,7 +25,7 @@ impl Shard {
         let Some(before) = before else {
             return Ok(());
         };
-        let owned = after.units().filter(|&unit| after.is_primary(self.me, unit));
+        let owned = units_of(self.me, after);
         let lacking = owned.filter_map(|unit| {
             let counts = before.is_primary(self.me, unit);
             let (old, new) = (before.group(unit.group)?, after.group(unit.group)?);
@@ -43,7 +43,7 @@ impl Shard {
     /// This store cannot show that it has everything that it once had: all units that this node owns are called partial, to be taken
     /// from their other owners. To be called before it answers anybody.
     pub fn recover(&mut self, layout: &Layout, engine: &mut dyn Engine) -> Result<()> {
-        let owned = layout.units().filter(|&unit| layout.is_primary(self.me, unit));
+        let owned = units_of(self.me, layout);
         let lacking = owned.filter_map(|unit| lacking(unit, layout, self.me, false));
         self.lack(&lacking.collect::<Vec<_>>(), engine)
     }
@@ -87,6 +87,13 @@ impl Shard {
         let (oldest_under, oldest_began) = self.coordinator.oldest();
         ShardFacts { oldest_under, oldest_began, is_whole: self.all_whole() }
     }
+}
+
+/// The units that a node owns, of groups that have a keyspace: in the others there is nothing to be taken.
+fn units_of(me: NodeId, layout: &Layout) -> impl Iterator<Item = Unit> + '_ {
+    let used = layout.used_groups();
+    let is_one = move |unit: &Unit| used.contains(&unit.group) && layout.is_primary(me, *unit);
+    layout.units().filter(is_one)
 }
 
 /// A unit that `me` is to take from its owners under a layout, and whether it counts meanwhile; `None` when the layout does not have

@@ -60,7 +60,7 @@ impl Shard {
     #[must_use]
     pub fn transfers(&self, view: View<'_>, now: Mono) -> TransferStatus {
         let name = |node| view.members.name(node);
-        let Transfers { units, receiver, leaving, given_up, .. } = &self.transfers;
+        let Transfers { units, receiver, leaving, dropped, given_up, .. } = &self.transfers;
         let taking = units.partial().map(|(unit, partial)| {
             let (from, trouble) = receiver.stands(unit);
             TakingStatus {
@@ -84,6 +84,7 @@ impl Shard {
             // Under a layout that it has not looked at there may be something.
             leaving_units: left.units.max(u64::from(leaving.is_behind(view))),
             left_keys: left.keys,
+            dropped_keys: dropped.keys(),
         }
     }
 

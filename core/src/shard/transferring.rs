@@ -15,6 +15,7 @@ use crate::replica::listing::Listed;
 use crate::replica::read::Trouble;
 use crate::sometimes;
 use crate::step::Env;
+use crate::transfer::dropped::Dropped;
 use crate::transfer::leaving::{Leaving, Told};
 use crate::transfer::receiver::{Around, Receiver};
 use crate::transfer::source::Giving;
@@ -30,6 +31,7 @@ pub(super) struct Transfers {
     pub(super) receiver: Receiver,
     pub(super) giving: Giving,
     pub(super) leaving: Leaving,
+    pub(super) dropped: Dropped,
     /// Units that were taken from fewer sources than they needed, by an operator's word, since the start.
     pub(super) given_up: u64,
 }
@@ -39,7 +41,8 @@ impl Transfers {
     pub(super) fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Transfers> {
         let (units, receiver) = (Units::load(engine)?, Receiver::new(config));
         let (giving, leaving) = (Giving::default(), Leaving::new(config));
-        Ok(Transfers { units, receiver, giving, leaving, given_up: 0 })
+        let dropped = Dropped::load(engine)?;
+        Ok(Transfers { units, receiver, giving, leaving, dropped, given_up: 0 })
     }
 
     /// What must hold between steps. Panics when it does not.
@@ -57,7 +60,8 @@ impl Transfers {
     /// When something is to be done about them.
     pub(super) fn next_deadline(&self) -> Mono {
         let taking = (!self.units.all_whole()).then(|| self.receiver.next_deadline());
-        taking.into_iter().fold(self.leaving.next_deadline(), Mono::min)
+        let others = taking.into_iter().chain(self.dropped.next_deadline());
+        others.fold(self.leaving.next_deadline(), Mono::min)
     }
 }
 
@@ -160,6 +164,7 @@ impl Shard {
 
     /// Takes units that are partial from those who have them, and hands over what is left of those that this node does not own.
     pub(super) fn tick_transfers(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        self.tick_dropped(view, env)?;
         if self.transfers.next_deadline() > env.mono() && !self.transfers.leaving.is_behind(view) {
             return Ok(());
         }
@@ -167,6 +172,27 @@ impl Shard {
         receiver.tick(&mut around, env)?;
         let now = env.mono();
         self.transfers.leaving.tick(view, now, env.engine(), &mut self.out)
+    }
+
+    /// Deletes some of what is left of dropped keyspaces, and the actors of groups that are no more.
+    fn tick_dropped(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
+        let (now, oldest) = (env.mono(), self.facts().oldest_under);
+        if let Some(layout) = self.transfers.dropped.groups_of(view, oldest) {
+            let is_there = |unit: Unit| layout.group(unit.group).is_some();
+            if self.replica.erase_actors(is_there, env.engine())? {
+                self.transfers.dropped.groups_looked_at(layout);
+            }
+        }
+        let Some(found) = self.transfers.dropped.tick(view, oldest, now, env.engine())? else {
+            return Ok(());
+        };
+        let keys =
+            found.keys.iter().map(|one| (one.place.clone(), one.key.clone(), one.is_deleted));
+        if !self.replica.erase_all(keys, env.engine())? {
+            return Ok(());
+        }
+        found.keys.iter().for_each(|one| self.rotten.forget(&one.key));
+        self.transfers.dropped.gone(found, env.engine())
     }
 
     fn split_transfers<'a>(&'a mut self, view: View<'a>) -> (&'a mut Receiver, Around<'a>) {

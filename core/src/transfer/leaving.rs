@@ -8,7 +8,7 @@
 //!
 //! Invariants: nothing is handed over or deleted while a second layout is live, nor of a unit that this node owns; at most `BATCH_KEYS`
 //! at a time; a record that cannot be read is neither deleted nor handed over, and says so.
-//! Left out: groups that no layout has any more.
+//! Left out: keyspaces that were dropped, of which nothing is kept: see `dropped`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -233,6 +233,8 @@ impl Leaving {
             }
             Err(error) => return Err(error),
         };
+        // Those are deleted as they are.
+        part.keys.retain(|one| !layout.has_dropped(one.key.keyspace));
         cut(&mut part, unit);
         walk.left |= !part.keys.is_empty();
         if part.keys.is_empty() && part.next.is_none() {

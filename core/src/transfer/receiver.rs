@@ -23,6 +23,7 @@ use crate::config::{
 use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{Life, NodeId, OpId, Unit};
+use crate::layout::Layout;
 use crate::layout::live::{LayoutSet, is_owner};
 use crate::member::view::View;
 use crate::replica::keys::unit_range;
@@ -177,7 +178,9 @@ impl Receiver {
             self.failed.clear();
             return Ok(());
         }
-        let is_owned = |unit| is_owner(view.layouts, self.me, unit);
+        let used = view.newest().map(Layout::used_groups).unwrap_or_default();
+        let is_owned =
+            |unit: Unit| used.contains(&unit.group) && is_owner(view.layouts, self.me, unit);
         around.units.retain(is_owned, env.engine())?;
         let units = &*around.units;
         self.walks.retain(|unit, walk| {

@@ -100,8 +100,8 @@ impl Scene for Cluster {
             let is_done = ask(stage, &mut call)?
                 || carry(stage, &call)?
                 || spoil(stage, &call)?
-                || look(stage, &call)?
-                || operate(stage, &call)?
+                || look(stage, &mut call)?
+                || operate(stage, &mut call)?
                 || live(stage, &mut call, &mut self.kept)?;
             if !is_done {
                 return Err("there is no such command".to_owned());
@@ -296,7 +296,7 @@ fn spoil(stage: &mut Stage, call: &Call) -> Result<bool, String> {
 }
 
 /// What people see.
-fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
+fn look(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
     match call.name {
         "status" => {
             let node = call.node(0)?;
@@ -318,10 +318,12 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
             let names = names.collect::<Vec<_>>().join(" ");
             stage.tell(&names);
         }
-        // What each node has of a key.
+        // What each node has of a key: `copies [KEY] [keyspace=] [group=]`, by ids.
         "copies" => {
             let key = call.words.first().copied().unwrap_or("k").to_owned();
-            let key = data_key(GroupId::FIRST, &KeyRef::new(KeyspaceId(1), key.into()));
+            let keyspace = call.take("keyspace")?.unwrap_or(1);
+            let group = call.take("group")?.map_or(GroupId::FIRST, GroupId);
+            let key = data_key(group, &KeyRef::new(KeyspaceId(keyspace), key.into()));
             for node in 1..=stage.nodes() {
                 let durable = stage.engine(node).durable();
                 let told = match stage.engine(node).record(&key) {
@@ -349,15 +351,19 @@ fn look(stage: &mut Stage, call: &Call) -> Result<bool, String> {
 }
 
 /// What operators ask: at the first node, about the second.
-fn operate(stage: &mut Stage, call: &Call) -> Result<bool, String> {
+fn operate(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
+    let wanted = KeyspaceWish {
+        n: call.take("n")?,
+        r: call.take("r")?,
+        w: call.take("w")?,
+        ..KeyspaceWish::default()
+    };
     let named = || call.word(1).map(str::to_owned);
     let request = match call.name {
         "leave" => AdminRequest::Stage(Change::Leave { node: named()? }),
         "join" => AdminRequest::Stage(Change::Join { node: named()?, weight: None, zone: None }),
-        "keyspace" => {
-            let wanted = KeyspaceWish::default();
-            AdminRequest::Stage(Change::Keyspace { name: named()?, wanted })
-        }
+        "keyspace" => AdminRequest::Stage(Change::Keyspace { name: named()?, wanted }),
+        "drop" => AdminRequest::Stage(Change::DropKeyspace { name: named()? }),
         "skip" => AdminRequest::SkipDead { node: named()?, accepts_loss: false },
         "give-up" => AdminRequest::SkipDead { node: named()?, accepts_loss: true },
         "commit" => AdminRequest::Commit { expected: None },
