@@ -20,7 +20,7 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, Lsn, NodeId};
 use crate::layout::live::LiveLayout;
-use crate::layout::staged::{Staged, Subject, Wish};
+use crate::layout::staged::{Staged, Subject, WISHES_KEPT, Wish};
 use crate::layout::{Layout, Role};
 use crate::member::membership::Membership;
 use crate::quorum;
@@ -85,10 +85,11 @@ impl Staging {
     pub fn stage(
         &mut self,
         wishes: Vec<(Subject, Wish)>,
-        members: &Membership,
+        (newest, members): (Option<&Layout>, &Membership),
         env: &mut impl Env,
     ) -> Result<bool> {
         let mut staged = Staged::clone(&self.staged);
+        make_room(&mut staged, newest);
         let wall_ms = env.wall().0;
         for (subject, wish) in wishes {
             if !staged.stage(subject, wish, self.me, wall_ms) {
@@ -105,19 +106,20 @@ impl Staging {
         &mut self,
         from: NodeId,
         theirs: &Staged,
-        members: &Membership,
+        (newest, members): (Option<&Layout>, &Membership),
         env: &mut impl Env,
     ) -> Result<()> {
-        if self.staged.lacks_some_of(theirs) {
-            let mut staged = Staged::clone(&self.staged);
-            for (subject, stamped) in theirs.wishes() {
-                staged.learn(subject.clone(), stamped.clone());
+        let merged = self.staged.merged(theirs);
+        if merged == *self.staged {
+            if merged != *theirs {
+                env.send(from, self.told());
             }
-            self.keep(staged, env.engine())?;
-            self.tell_all(members, Some(from), env);
-        } else if theirs.lacks_some_of(&self.staged) {
-            env.send(from, self.told());
+            return Ok(());
         }
+        let mut staged = merged;
+        make_room(&mut staged, newest);
+        self.keep(staged, env.engine())?;
+        self.tell_all(members, Some(from), env);
         Ok(())
     }
 
@@ -147,7 +149,7 @@ impl Staging {
         }
         let asked = self.asked(&last, members, now);
         if !asked.is_empty() {
-            self.stage(asked, members, env)?;
+            self.stage(asked, (Some(&last.layout), members), env)?;
         }
         // Who has asked may be gone since, or may have found another cluster: its layout would wait for it.
         let founding = last.layout.founding(last.reference);
@@ -265,6 +267,13 @@ impl Staging {
         let message = Message::Layout(LayoutMessage::Staged { staged: Arc::clone(&self.staged) });
         Envelope { life: self.life, durable: Lsn(0), message }
     }
+}
+
+/// Forgets the oldest of what nothing comes of any more, where there is much of it. `newest`: the newest live layout.
+fn make_room(staged: &mut Staged, newest: Option<&Layout>) {
+    let is_past =
+        |subject: &Subject, wish: &Wish| newest.is_some_and(|layout| layout.is_past(subject, wish));
+    staged.forget(WISHES_KEPT, is_past);
 }
 
 /// Whether this node speaks with more than half of the nodes of a layout, itself included, in both directions.

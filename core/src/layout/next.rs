@@ -101,6 +101,15 @@ impl Layout {
         }
     }
 
+    /// Whether nothing comes of a wish any more, now that this is the newest live layout.
+    #[must_use]
+    pub fn is_past(&self, subject: &Subject, wish: &Wish) -> bool {
+        match wish {
+            Wish::Skipped(version) | Wish::GivenUp(version) => *version < self.version(),
+            _ => self.grants(subject, wish),
+        }
+    }
+
     /// Which units nodes own here that they did not own in `before`, sorted.
     #[must_use]
     pub fn moves_since(&self, before: &Layout) -> Vec<Move> {

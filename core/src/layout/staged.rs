@@ -1,9 +1,15 @@
 //! What people, and nodes that join by themselves, want of the next layout: a map that all nodes of a cluster share, in which the
 //! last writer of each subject wins.
 //!
-//! Invariants: merging is commutative, associative and idempotent, because stamps of different wishes differ by their author;
-//! the map is bounded. A wish stays after it has come true, so that an older one of a node that was away cannot come back.
-//! What is staged changes nothing by itself: a commit makes a layout of it (`next`).
+//! A wish stays for a while after it has come true, so that an older one of a node that was away cannot come back. When there are many the
+//! oldest of those are forgotten, and the stamp of the last one is kept: the *floor*. What is not above the floor and not known was
+//! forgotten, or is older than something that was. The floor is the stamp of a wish for nothing, about a keyspace without a name, so it is
+//! stored and spread as any wish is.
+//!
+//! Invariants: merging is commutative and idempotent, and maps that are merged again and again become equal, because stamps of different
+//! wishes differ by their author, and what one of two has forgotten the other forgets; of a subject no older wish ever takes the place
+//! of a later one; the map is bounded. What is staged changes nothing by itself: a commit makes a layout of it (`next`).
+//! Left out: a wish that no other node has heard while hundreds of later ones came true: it is forgotten, and nothing has come of it.
 
 use std::collections::BTreeMap;
 
@@ -14,6 +20,13 @@ use crate::layout::{Quorums, Role};
 
 /// The most wishes that are kept.
 pub const WISHES_MAX: usize = NODES_MAX + REMOVED_MAX + 2 * KEYSPACES_MAX;
+
+/// So many are kept although they have come true.
+pub const WISHES_KEPT: usize = REMOVED_MAX / 2;
+
+// Each node that loses its role does so by a wish of another subject. So what was wished of one is forgotten before it is forgotten that
+// it had a role.
+const _: () = assert!(WISHES_KEPT < REMOVED_MAX && WISHES_KEPT < WISHES_MAX);
 
 /// What a wish is about; there is one for each.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -111,6 +124,47 @@ impl Staged {
         self.learn(subject, Stamped { stamp, wish })
     }
 
+    /// All that both know, but what one of them has forgotten.
+    #[must_use]
+    pub fn merged(&self, other: &Staged) -> Staged {
+        let knows = |one: &Staged, subject: &Subject, stamped: &Stamped| {
+            one.wishes.contains_key(subject) || stamped.stamp > one.floor()
+        };
+        let mut merged = Staged::default();
+        for (of, by) in [(self, other), (other, self)] {
+            for (subject, stamped) in of.wishes.iter().filter(|(s, w)| knows(by, s, w)) {
+                merged.learn(subject.clone(), stamped.clone());
+            }
+        }
+        merged
+    }
+
+    /// What is not above this and not known was forgotten.
+    fn floor(&self) -> WishStamp {
+        self.wishes.get(&floor()).map(|stamped| stamped.stamp).unwrap_or_default()
+    }
+
+    /// Forgets wishes that have come true, the oldest first, until no more than `kept` are left.
+    pub fn forget(&mut self, kept: usize, is_over: impl Fn(&Subject, &Wish) -> bool) {
+        let surplus = self.wishes.len().saturating_sub(kept);
+        if surplus == 0 {
+            return;
+        }
+        let is_over =
+            |subject: &Subject, wish: &Wish| *subject != floor() && is_over(subject, wish);
+        let over = self.wishes.iter().filter(|(subject, of)| is_over(subject, &of.wish));
+        let mut over: Vec<(WishStamp, Subject)> =
+            over.map(|(subject, of)| (of.stamp, subject.clone())).collect();
+        over.sort();
+        over.truncate(surplus);
+        let Some(&(last, _)) = over.last() else {
+            return;
+        };
+        over.iter().for_each(|(_, subject)| drop(self.wishes.remove(subject)));
+        let stamp = last.max(self.floor());
+        self.wishes.insert(floor(), Stamped { stamp, wish: Wish::Nothing });
+    }
+
     /// Learns a wish that another node has taken on. Whether it is new here.
     pub fn learn(&mut self, subject: Subject, stamped: Stamped) -> bool {
         let has_room = self.wishes.len() < WISHES_MAX;
@@ -123,14 +177,6 @@ impl Staged {
             None if has_room => self.wishes.insert(subject, stamped).is_none(),
             None => false,
         }
-    }
-
-    /// Whether the other map has something that is new here.
-    #[must_use]
-    pub fn lacks_some_of(&self, other: &Staged) -> bool {
-        other.wishes.iter().any(|(subject, stamped)| {
-            self.wishes.get(subject).is_none_or(|known| known.stamp < stamped.stamp)
-        })
     }
 
     /// Only what nodes ask for themselves that are there now, and whom nobody waits for.
@@ -165,9 +211,86 @@ impl Staged {
     }
 }
 
+/// The subject of the wish whose stamp is the floor.
+const fn floor() -> Subject {
+    Subject::Keyspace(String::new())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn dice(state: &mut u64, sides: u64) -> u64 {
+        *state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*state >> 33) % sides
+    }
+
+    #[test]
+    fn what_was_forgotten_does_not_come_back_from_a_node_that_was_away() {
+        let subject = || Subject::Keyspace("k".to_owned());
+        let mut away = Staged::default();
+        away.learn(subject(), removed(5, 1));
+        let mut here = away.clone();
+        assert!(here.stage(subject(), Wish::Dropped, NodeId(2), 0));
+        here.forget(0, |_, _| true);
+        assert_eq!((here.wish(&subject()), here.wishes().count()), (None, 1), "the floor");
+        assert_eq!(here.merged(&away), here, "it is below the floor");
+        assert_eq!(away.merged(&here), here, "and forgotten there too");
+        assert!(here.stage(subject(), Wish::Removed, NodeId(2), 0), "a new one is above it");
+        assert_eq!(here.merged(&away), here);
+    }
+
+    /// Three nodes stage, forget and hear of each other as luck has it: of a subject nobody ever has an older wish again, and in the end
+    /// all have the same.
+    #[test]
+    fn whoever_forgets_what_and_when_no_older_wish_counts_again_and_all_agree() {
+        for seed in 0..300 {
+            let mut state = seed;
+            let mut nodes = vec![Staged::default(); 3];
+            let mut latest: BTreeMap<Subject, WishStamp> = BTreeMap::new();
+            for turn in 0..120 {
+                let at = dice(&mut state, 3) as usize;
+                match dice(&mut state, 4) {
+                    0 => {
+                        let from = nodes[dice(&mut state, 3) as usize].clone();
+                        nodes[at] = nodes[at].merged(&from);
+                    }
+                    1 => nodes[at].forget(3, |subject, _| *subject > Subject::Node(NodeId(1))),
+                    _ => {
+                        let subject = Subject::Node(NodeId(u128::from(dice(&mut state, 6))));
+                        let by = NodeId(at as u128);
+                        assert!(nodes[at].stage(subject.clone(), Wish::Removed, by, turn));
+                        let stamp = nodes[at].wishes[&subject].stamp;
+                        let last = latest.entry(subject).or_default();
+                        *last = stamp.max(*last);
+                    }
+                }
+            }
+            for _ in 0..3 {
+                for (to, from) in [(0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2)] {
+                    nodes[to] = nodes[to].merged(&nodes[from].clone());
+                }
+            }
+            assert_eq!(nodes[0], nodes[1], "seed {seed}");
+            assert_eq!(nodes[1], nodes[2], "seed {seed}");
+            for (subject, stamped) in nodes[0].wishes().filter(|(of, _)| **of != floor()) {
+                assert_eq!(stamped.stamp, latest[subject], "seed {seed}: an older one");
+            }
+        }
+    }
+
+    #[test]
+    fn those_that_have_come_true_make_room_and_those_that_have_not_stay() {
+        let mut staged = Staged::default();
+        let open = Subject::Node(NodeId(0));
+        for node in 0..3 * WISHES_MAX as u128 {
+            staged.forget(WISHES_KEPT, |subject, _| *subject != open);
+            assert!(staged.stage(Subject::Node(NodeId(node)), Wish::Removed, NodeId(1), 0));
+        }
+        assert_eq!(staged.wish(&open), Some(&Wish::Removed));
+        assert_eq!(staged.wishes().count(), WISHES_KEPT + 1);
+        staged.invariants();
+    }
 
     fn removed(at: u64, by: u128) -> Stamped {
         Stamped { stamp: WishStamp { at, by: NodeId(by) }, wish: Wish::Removed }

@@ -4,6 +4,7 @@
 //! in force when more than half of the nodes have endorsed it.
 
 use super::Node;
+use super::cluster::Cluster;
 use crate::admin::{
     AdminReply, AdminRequest, Change, Done, KeyspaceStatus, KeyspaceWish, LayoutNode, Layouts,
     LiveLayout, Plan, PlannedNode, Refused, Why,
@@ -61,7 +62,8 @@ impl Node {
     }
 
     fn stage(&mut self, wishes: Vec<(Subject, Wish)>, env: &mut impl Env) -> Result<AdminReply> {
-        let is_staged = self.cluster.staging.stage(wishes, &self.cluster.members, env)?;
+        let Cluster { staging, rows, members, .. } = &mut self.cluster;
+        let is_staged = staging.stage(wishes, (rows.newest(), members), env)?;
         Ok(if is_staged {
             Ok(Done::Layouts(self.layouts()))
         } else {

@@ -227,7 +227,7 @@ impl Cluster {
                 Ok(())
             }
             LayoutMessage::Staged { staged } => {
-                self.staging.on_staged(from, &staged, &self.members, env)
+                self.staging.on_staged(from, &staged, (self.rows.newest(), &self.members), env)
             }
         }
     }
