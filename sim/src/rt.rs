@@ -12,14 +12,14 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use madsim::runtime::{Handle, Runtime};
 use madsim::task::NodeId;
-use madsim::time::TimeHandle;
+use madsim::time::{Sleep, TimeHandle};
 
 /// Virtual time: nanoseconds since the world began.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -61,7 +61,15 @@ thread_local! {
     /// The processes of the world that runs on this thread.
     static PROCESSES: RefCell<Vec<Process>> = const { RefCell::new(Vec::new()) };
     /// Its clock. The runtime finds it too, but for what is asked several times in every event that takes long.
-    static TIME: RefCell<Option<TimeHandle>> = const { RefCell::new(None) };
+    static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
+}
+
+/// The clock of a world, and what sets its alarms.
+struct Timer {
+    time: TimeHandle,
+    began: Instant,
+    /// Sets an alarm whenever it is polled, and keeps nothing of it: one is enough for all that wait.
+    sleep: Sleep,
 }
 
 /// One simulated process with all its tasks.
@@ -104,30 +112,36 @@ impl Process {
 /// Virtual time now.
 #[must_use]
 pub fn now() -> Time {
-    with_time(|time| Time(time.elapsed().as_nanos() as u64))
+    with_timer(|timer| Time(timer.time.elapsed().as_nanos() as u64))
 }
 
-fn with_time<T>(look: impl FnOnce(&TimeHandle) -> T) -> T {
-    TIME.with_borrow_mut(|time| look(time.get_or_insert_with(TimeHandle::current)))
+fn with_timer<T>(act: impl FnOnce(&mut Timer) -> T) -> T {
+    TIMER.with_borrow_mut(|timer| act(timer.get_or_insert_with(Timer::of_this_thread)))
+}
+
+impl Timer {
+    fn of_this_thread() -> Timer {
+        let time = TimeHandle::current();
+        let (began, sleep) = (time.now_instant() - time.elapsed(), time.sleep(Duration::ZERO));
+        Timer { time, began, sleep }
+    }
 }
 
 /// Ends at `time`, to the nanosecond; at once when it has passed.
 pub async fn sleep_until(time: Time) {
-    let mut sleep = pin!(with_time(|handle| handle.sleep(Duration::ZERO)));
-    let until = with_time(|handle| handle.now_instant() - handle.elapsed());
-    sleep.as_mut().reset(until + Duration::from_nanos(time.0));
-    // The executor takes on one more timer whenever its sleep is asked, and forgets none: it is asked once for each task.
+    // The executor keeps one more timer whenever a sleep is polled, and forgets none: it is told once of each task that waits.
     let mut told: Option<Waker> = None;
     poll_fn(|context: &mut Context<'_>| {
-        if now() >= time {
-            return Poll::Ready(());
-        }
         let waker = context.waker();
-        if told.as_ref().is_none_or(|told| !told.will_wake(waker)) {
-            told = Some(waker.clone());
-            return sleep.as_mut().poll(context);
+        if told.as_ref().is_some_and(|told| told.will_wake(waker)) {
+            return if now() >= time { Poll::Ready(()) } else { Poll::Pending };
         }
-        Poll::Pending
+        told = Some(waker.clone());
+        with_timer(|Timer { began, sleep, .. }| {
+            let mut sleep = Pin::new(sleep);
+            sleep.as_mut().reset(*began + Duration::from_nanos(time.0));
+            sleep.poll(context)
+        })
     })
     .await;
 }
@@ -142,7 +156,7 @@ pub fn block_on<F: Future>(seed: u64, future: F) -> F::Output {
             process.kill();
         }
         sleep_until(now().plus_ms(1)).await;
-        TIME.take();
+        TIMER.take();
         output
     })
 }

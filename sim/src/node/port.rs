@@ -94,12 +94,12 @@ impl Port {
 
     /// The way to a node, when nobody else listens at its address.
     fn route_to(&self, world: &World, peer: NodeId) -> Option<u32> {
-        let address = world.nodes[self.node as usize].process.routes.get(&peer)?;
-        match self.links {
-            // They dial there, and find out.
-            Some(_) => World::once_at(address),
-            None => world.at(address).filter(|&to| world.nodes[to as usize].data.id == Some(peer)),
-        }
+        let routes = &world.nodes[self.node as usize].process.routes;
+        let (to, address) = routes.get(&peer)?;
+        let machine = &world.nodes[*to as usize];
+        let is_there = || machine.address == *address && machine.data.id == Some(peer);
+        // Links dial there, and find out.
+        (self.links.is_some() || is_there()).then_some(*to)
     }
 
     /// Whether the life that this port belongs to goes on.
@@ -177,9 +177,9 @@ impl Network for Port {
     }
 
     fn route(&self, node: NodeId, life: Life, name: &str, address: &Address) {
-        if World::once_at(address).is_some() {
+        if let Some(to) = World::once_at(address) {
             let routes = &mut self.shared.lock().nodes[self.node as usize].process.routes;
-            routes.insert(node, address.clone());
+            routes.insert(node, (to, address.clone()));
             if let Some(links) = &self.links {
                 links.route(node, life, name, address);
             }

@@ -84,11 +84,24 @@ impl Shared {
 
 impl Watch for Watcher {
     fn fires(&self, site: Buggify) -> bool {
-        let Shared { seed, on, healed, .. } = &*self.shared;
-        let at = site as usize;
-        let Some(key) = on[at].filter(|_| !healed.load(Ordering::Relaxed)) else {
+        // Nearly all sites are off, and sites are asked in every step.
+        self.shared.on[site as usize].is_some_and(|key| self.draws(site, key))
+    }
+
+    fn met(&self, site: Sometimes) {
+        self.shared.counts().coverage.met[site as usize] += 1;
+    }
+}
+
+impl Watcher {
+    /// Whether a site that is on fires this time.
+    #[inline(never)]
+    fn draws(&self, site: Buggify, key: u32) -> bool {
+        let Shared { seed, healed, .. } = &*self.shared;
+        if healed.load(Ordering::Relaxed) {
             return false;
-        };
+        }
+        let at = site as usize;
         let mut counts = self.shared.counts();
         let node = self.node as usize;
         if counts.asked.len() <= node {
@@ -101,10 +114,6 @@ impl Watch for Watcher {
         let fires = draw.happens(u32::from(percent) * 10_000);
         counts.coverage.fired[at] += u64::from(fires);
         fires
-    }
-
-    fn met(&self, site: Sometimes) {
-        self.shared.counts().coverage.met[site as usize] += 1;
     }
 }
 

@@ -64,8 +64,8 @@ pub struct Running {
     pub status: Option<Status>,
     /// The last durable write that it has heard of each other, as it said in this life.
     pub heard: BTreeMap<NodeId, u64>,
-    /// The nodes it knows how to reach.
-    pub routes: BTreeMap<NodeId, Address>,
+    /// The nodes it knows how to reach: at which address, and which machine was given that.
+    pub routes: BTreeMap<NodeId, (u32, Address)>,
     /// Whether it is in its first turn, in which its store is opened.
     pub starting: bool,
     /// Whether it was asked to stop.
