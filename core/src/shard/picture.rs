@@ -82,7 +82,7 @@ impl Shard {
             bytes_per_s: receiver.bytes_per_s(now),
             given_up_units: *given_up,
             // Under a layout that it has not looked at there may be something.
-            leaving_units: left.units.max(u64::from(leaving.is_behind(view))),
+            leaving_units: left.units.max(u64::from(leaving.is_behind(view.layouts))),
             left_keys: left.keys,
             dropped_keys: dropped.keys(),
         }

@@ -7,7 +7,7 @@ use crate::engine::{Compared, Engine};
 use crate::env::Mono;
 use crate::error::Result;
 use crate::id::{LayoutVersion, NodeId, OpId, Unit};
-use crate::layout::live::{LayoutSet, is_owner};
+use crate::layout::live::{LayoutSet, LiveLayout, is_owner};
 use crate::member::view::View;
 use crate::parked::Parked;
 use crate::replica::keys::parse_data_key;
@@ -162,10 +162,15 @@ impl Shard {
         }
     }
 
+    /// Whether it has not looked yet, under the one layout that is live, at what is left here of units that it does not own.
+    pub fn is_behind(&self, layouts: &[LiveLayout]) -> bool {
+        self.transfers.leaving.is_behind(layouts)
+    }
+
     /// Takes units that are partial from those who have them, and hands over what is left of those that this node does not own.
     pub(super) fn tick_transfers(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         self.tick_dropped(view, env)?;
-        if self.transfers.next_deadline() > env.mono() && !self.transfers.leaving.is_behind(view) {
+        if self.transfers.next_deadline() > env.mono() && !self.is_behind(view.layouts) {
             return Ok(());
         }
         let (receiver, mut around) = self.split_transfers(view);

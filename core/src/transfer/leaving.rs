@@ -21,7 +21,7 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, NodeId, OpId, Unit};
 use crate::layout::keyspace::Level;
-use crate::layout::live::LayoutSet;
+use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::member::view::View;
 use crate::quorum::{Members, Needs, Primaries, Tally};
 use crate::replica::keys::{data_key, unit_range};
@@ -155,8 +155,8 @@ impl Leaving {
 
     /// Whether it has looked under an older layout than the one that is live alone: it must not say that all is handed over.
     #[must_use]
-    pub fn is_behind(&self, view: View<'_>) -> bool {
-        let [only] = view.layouts else {
+    pub fn is_behind(&self, layouts: &[LiveLayout]) -> bool {
+        let [only] = layouts else {
             return false;
         };
         self.found_by.is_some_and(|(found, _)| found != only.reference.version)
@@ -180,7 +180,7 @@ impl Leaving {
         if self.batch.as_ref().is_some_and(|batch| !is_of(batch)) {
             self.end_batch(now, false);
         }
-        if self.batch.is_some() || now < self.look_at && !self.is_behind(view) {
+        if self.batch.is_some() || now < self.look_at && !self.is_behind(view.layouts) {
             return Ok(());
         }
         self.look_at = now.plus_ms(LOOK_MS);
