@@ -17,6 +17,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::SmallVec;
+
 use crate::buggify;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
@@ -67,6 +69,12 @@ pub struct Peer {
     pub endorsed: Endorsement,
     /// What its clock showed when it was heard last.
     pub wall: Wall,
+}
+
+impl Peer {
+    const fn address(&self) -> &Address {
+        &self.introduction.peer_address
+    }
 }
 
 /// Everybody this node knows of.
@@ -179,12 +187,12 @@ impl Membership {
     /// Whether a node has been heard lately. This node always is.
     #[must_use]
     pub fn is_heard(&self, node: NodeId, now: Mono) -> bool {
-        node == self.me.node
-            || self
-                .peers
-                .get(&node)
-                .and_then(|peer| peer.heard)
-                .is_some_and(|heard| now.ms_since(heard) <= self.dead_ms)
+        node == self.me.node || self.peers.get(&node).is_some_and(|peer| self.hears(peer, now))
+    }
+
+    /// Whether another node has been heard lately.
+    fn hears(&self, peer: &Peer, now: Mono) -> bool {
+        peer.heard.is_some_and(|heard| now.ms_since(heard) <= self.dead_ms)
     }
 
     /// Takes note of a message that came from a node over a link.
@@ -234,8 +242,8 @@ impl Membership {
     /// The nodes that are heard, this one included, sorted.
     #[must_use]
     pub fn heard(&self, now: Mono) -> Vec<NodeId> {
-        let mut heard: Vec<NodeId> =
-            self.peers.keys().copied().filter(|&node| self.is_heard(node, now)).collect();
+        let peers = self.peers.iter().filter(|(_, peer)| self.hears(peer, now));
+        let mut heard: Vec<NodeId> = peers.map(|(&node, _)| node).collect();
         heard.push(self.me.node);
         heard.sort_unstable();
         heard
@@ -264,9 +272,10 @@ impl Membership {
     #[must_use]
     pub fn clock_ahead_ms(&self, now: Mono) -> i64 {
         let own = shows(self.looked.0, self.looked.1, now);
-        let heard = self.peers.iter().filter(|&(&node, _)| self.is_heard(node, now));
-        let theirs = heard.filter_map(|(_, peer)| Some(shows(peer.wall, peer.heard?, now)));
-        let mut ahead: Vec<i64> = theirs.map(|theirs| own.saturating_sub(theirs)).collect();
+        let heard = self.peers.values().filter(|peer| self.hears(peer, now));
+        let theirs = heard.filter_map(|peer| Some(shows(peer.wall, peer.heard?, now)));
+        let mut ahead: SmallVec<[i64; 16]> =
+            theirs.map(|theirs| own.saturating_sub(theirs)).collect();
         ahead.sort_unstable();
         let middle = ahead.get(ahead.len() / 2);
         let other = ahead.get(ahead.len().saturating_sub(1) / 2);
@@ -281,8 +290,9 @@ impl Membership {
     /// What the median of the peers' clocks shows now, as far as this node hears any: how far its own clock may be trusted.
     #[must_use]
     pub fn peers_wall(&self, now: Mono) -> Option<Wall> {
-        let mut others = self.peers.keys().filter(|&&node| self.is_heard(node, now));
-        others.next()?;
+        if !self.peers.values().any(|peer| self.hears(peer, now)) {
+            return None;
+        }
         let own = shows(self.looked.0, self.looked.1, now);
         Some(Wall(own.saturating_sub(self.clock_ahead_ms(now)).max(0).cast_unsigned()))
     }
@@ -321,13 +331,29 @@ impl Membership {
         let others = if nobody { Vec::new() } else { self.others() };
         let told = lives.told(env.engine().durable());
         let told = turn(&told, self.beats, OTHERS_MAX).copied().collect();
-        let gossip = Gossip { others, ..self.gossip(lives, told, env) };
-        let mut to: Vec<&Address> =
-            self.peers.values().map(|peer| &peer.introduction.peer_address).collect();
+        let mut gossip = self.gossip(lives, told, env);
+        // Introductions would be most of a heartbeat, and nobody takes one on of a node that it hears: who hears all is sent none.
+        let (hearing, lacking): (Vec<&Peer>, Vec<&Peer>) =
+            self.peers.values().partition(|peer| self.hears_all(peer, &others, now));
+        let hearing: Vec<&Address> = hearing.into_iter().map(Peer::address).collect();
+        let mut lacking: Vec<&Address> = lacking.into_iter().map(Peer::address).collect();
         // A seed is an address, not a node: after a restart somebody else may live there.
-        let seeds: Vec<&Address> = self.seeds.iter().filter(|seed| !to.contains(seed)).collect();
-        to.extend(seeds);
-        env.datagrams(&to, &gossip);
+        let is_new = |seed: &&Address| !hearing.contains(seed) && !lacking.contains(seed);
+        let seeds: Vec<&Address> = self.seeds.iter().filter(is_new).collect();
+        lacking.extend(seeds);
+        if !hearing.is_empty() {
+            env.datagrams(&hearing, &gossip);
+        }
+        if !lacking.is_empty() {
+            gossip.others = others;
+            env.datagrams(&lacking, &gossip);
+        }
+    }
+
+    /// Whether a peer hears each of these nodes, as it has said lately. A life that may have ended says nothing of the next one.
+    fn hears_all(&self, peer: &Peer, others: &[Introduction], now: Mono) -> bool {
+        let goes_on = self.hears(peer, now) && peer.linked && peer.left.is_none();
+        goes_on && others.iter().all(|other| peer.hears.contains(&other.node))
     }
 
     /// Whether a datagram is for this node's cluster.
@@ -368,11 +394,17 @@ impl Membership {
     }
 
     /// Hears from a node whose life counts.
-    pub fn on_gossip(&mut self, gossip: Gossip, members: &BTreeSet<NodeId>, env: &mut impl Env) {
+    /// `members` are those of all layouts; they are looked up for whom this node meets first.
+    pub fn on_gossip(
+        &mut self,
+        gossip: Gossip,
+        members: impl Fn() -> BTreeSet<NodeId>,
+        env: &mut impl Env,
+    ) {
         let Gossip { me: sender, wall, endorsed, hears, leaves, others, .. } = gossip;
         let (node, boot) = (sender.node, sender.life.boot);
-        self.hear_of(others, members, env);
-        self.meet(sender, members, env);
+        self.hear_of(others, &members, env);
+        self.meet(sender, &members, env);
         if let Some(peer) = self.peers.get_mut(&node) {
             let silent_ms = peer.heard.map(|heard| env.mono().ms_since(heard));
             sometimes!(env, PeerCameBack, silent_ms.is_some_and(|ms| ms > self.dead_ms));
@@ -393,13 +425,13 @@ impl Membership {
     pub fn hear_of(
         &mut self,
         others: Vec<Introduction>,
-        members: &BTreeSet<NodeId>,
+        members: impl Fn() -> BTreeSet<NodeId>,
         env: &mut impl Env,
     ) {
         for introduction in others {
             // A node that is heard speaks for itself.
             if !self.is_heard(introduction.node, env.mono()) {
-                self.meet(introduction, members, env);
+                self.meet(introduction, &members, env);
             }
         }
     }
@@ -419,7 +451,12 @@ impl Membership {
         }
     }
 
-    fn meet(&mut self, introduction: Introduction, members: &BTreeSet<NodeId>, env: &mut impl Env) {
+    fn meet(
+        &mut self,
+        introduction: Introduction,
+        members: impl Fn() -> BTreeSet<NodeId>,
+        env: &mut impl Env,
+    ) {
         let node = introduction.node;
         if node == self.me.node {
             return;
@@ -427,11 +464,9 @@ impl Membership {
         if buggify!(env, IntroductionIgnored) {
             return;
         }
-        let is_stranger = |node: &NodeId| !members.contains(node);
-        // Before there is a layout everybody may become a member.
-        let max = if members.is_empty() { NODES_MAX } else { STRANGERS_MAX };
-        let full =
-            is_stranger(&node) && self.peers.keys().filter(|node| is_stranger(node)).count() >= max;
+        if !self.peers.contains_key(&node) && !self.has_room(node, &members()) {
+            return;
+        }
         match self.peers.get_mut(&node) {
             Some(peer) if peer.introduction.life.boot > introduction.life.boot => return,
             Some(peer) if peer.introduction == introduction => return,
@@ -440,7 +475,6 @@ impl Membership {
                 peer.left = None;
                 peer.introduction = introduction.clone();
             }
-            None if full => return,
             None => {
                 let introduction = introduction.clone();
                 let peer = Peer {
@@ -460,6 +494,14 @@ impl Membership {
             }
         }
         env.route(node, introduction.life, &introduction.name, &introduction.peer_address);
+    }
+
+    /// Whether one more node may be known.
+    fn has_room(&self, node: NodeId, members: &BTreeSet<NodeId>) -> bool {
+        let is_stranger = |node: &NodeId| !members.contains(node);
+        // Before there is a layout everybody may become a member.
+        let max = if members.is_empty() { NODES_MAX } else { STRANGERS_MAX };
+        !is_stranger(&node) || self.peers.keys().filter(|node| is_stranger(node)).count() < max
     }
 
     fn others(&self) -> Vec<Introduction> {
@@ -523,7 +565,7 @@ mod tests {
     /// The state of the peer after it has said this.
     fn after(members: &mut Membership, world: &mut World, gossip: Gossip) -> &'static str {
         assert!(members.is_for_us(&gossip));
-        members.on_gossip(gossip, &BTreeSet::new(), world);
+        members.on_gossip(gossip, BTreeSet::new, world);
         members.look_at_links(world);
         members.state(PEER, world.now)
     }
@@ -576,6 +618,38 @@ mod tests {
         let older = gossip(2, &hears, true);
         assert_eq!(after(&mut members, &mut world, gossip(4, &hears, false)), "alive");
         assert_eq!(after(&mut members, &mut world, older), "alive", "an earlier life's goodbye");
+    }
+
+    /// To how many nodes the next heartbeat introduces others, and to how many it does not.
+    fn beat(members: &mut Membership, world: &mut World) -> (usize, usize) {
+        world.now = world.now.plus_ms(100);
+        world.said.clear();
+        members.look_at_links(world);
+        members.tick(Endorsement::default(), &no_lives(), world);
+        let told = world.said.iter().filter(|gossip| !gossip.others.is_empty()).count();
+        (told, world.said.len() - told)
+    }
+
+    #[test]
+    fn others_are_introduced_to_whoever_does_not_hear_them_or_may_have_begun_anew() {
+        let (mut members, mut world) = start();
+        let third = NodeId(3);
+        let of_third = crate::gossip::gossip(&config(third), &[ME, PEER, third]);
+        after(&mut members, &mut world, of_third);
+        after(&mut members, &mut world, gossip(3, &[ME, PEER], false));
+        assert_eq!(beat(&mut members, &mut world), (1, 1), "the peer lacks the third");
+        after(&mut members, &mut world, gossip(3, &[ME, PEER, third], false));
+        assert_eq!(beat(&mut members, &mut world), (0, 2), "everybody hears everybody");
+        world.unlinked = true;
+        assert_eq!(beat(&mut members, &mut world), (2, 0), "they may have begun anew");
+        world.unlinked = false;
+        after(&mut members, &mut world, gossip(3, &[ME, PEER, third], true));
+        assert_eq!(beat(&mut members, &mut world), (1, 1), "it comes back and knows nobody");
+        world.now = world.now.plus_ms(900);
+        after(&mut members, &mut world, crate::gossip::gossip(&config(third), &[ME, third]));
+        assert_eq!(beat(&mut members, &mut world), (2, 0), "one is silent, so the other lacks it");
+        members.add_seed(Address("elsewhere".to_owned()));
+        assert_eq!(beat(&mut members, &mut world).0, 3, "and whoever is there");
     }
 
     #[test]

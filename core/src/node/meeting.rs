@@ -15,17 +15,18 @@ impl Cluster {
     /// node's own life does not count any more.
     pub(super) fn on_gossip(&mut self, gossip: Gossip, env: &mut impl Env) -> Result<bool> {
         let now = env.mono();
-        let Introduction { node, life, name, peer_address, .. } = gossip.me.clone();
+        let Introduction { node, life, .. } = gossip.me;
         if !self.members.is_for_us(&gossip) {
-            self.on_foreign(peer_address, gossip, env);
+            self.on_foreign(gossip.me.peer_address.clone(), gossip, env);
             return Ok(false);
         }
         if node == self.me {
             if life != self.life {
                 // Neither believes the other; but each meets those who know which of them counts.
-                self.members.add_seed(peer_address.clone());
-                self.members.hear_of(gossip.others, &self.rows.members(), env);
-                self.notes.take(Note::Twin { address: peer_address, boot: life.boot }, now);
+                let address = gossip.me.peer_address;
+                self.members.add_seed(address.clone());
+                self.members.hear_of(gossip.others, || self.rows.members(), env);
+                self.notes.take(Note::Twin { address, boot: life.boot }, now);
             }
             return Ok(false);
         }
@@ -35,6 +36,7 @@ impl Cluster {
             let known = self.lives.known(node).unwrap_or_default();
             self.unheard.lives_refused += 1;
             if self.lives.is_insisted(node) {
+                let name = gossip.me.name.clone();
                 self.notes.take(Note::Refused { name, life, known, judgement }, now);
             }
             self.members.refuse(&gossip.me, &self.lives, env);
@@ -43,12 +45,12 @@ impl Cluster {
         let of_me = gossip.lives.iter().find(|counted| counted.node == self.me);
         let is_denied = match of_me {
             Some(Counted { life, durable, .. }) => {
-                self.lives.hear_of_me((node, &name), (*life, *durable), env.engine())?
+                self.lives.hear_of_me((node, &gossip.me.name), (*life, *durable), env.engine())?
             }
             None => false,
         };
         sometimes!(env, LifeDenied, is_denied);
-        self.members.on_gossip(gossip, &self.rows.members(), env);
+        self.members.on_gossip(gossip, || self.rows.members(), env);
         self.look_at_myself(env)?;
         Ok(is_denied)
     }

@@ -86,7 +86,7 @@ impl Shown {
     /// The peer is heard, and hears this node.
     fn hear_the_peer(&mut self, world: &mut World) {
         let gossip = Gossip { hears: vec![NodeId(1)], ..gossip_of_the_peer() };
-        self.members.on_gossip(gossip, &BTreeSet::from([NodeId(1), PEER]), world);
+        self.members.on_gossip(gossip, || BTreeSet::from([NodeId(1), PEER]), world);
         self.members.look_at_links(world);
     }
 

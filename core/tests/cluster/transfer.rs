@@ -105,7 +105,7 @@ impl Trio {
                 lives.meet(&gossip, &mut world.engine).expect("memory");
                 members.on_gossip(
                     gossip,
-                    &ids.iter().copied().collect::<BTreeSet<_>>(),
+                    || ids.iter().copied().collect::<BTreeSet<_>>(),
                     &mut world,
                 );
             }
