@@ -29,6 +29,11 @@ type Format = Configuration<LittleEndian, Varint, NoLimit>;
 const _: () = assert!(PROTOCOL_NEWEST == PROTOCOL_OLDEST + 1, "a generation for each protocol");
 const FORMAT: Format = bincode::config::standard();
 
+/// Numbers up to this one are a byte each in `FORMAT`. Numbers are most of a header, so they are read here and not by bincode, which
+/// takes three times as long; the tests hold the two together.
+const SMALL_MAX: u8 = 250;
+const NO_NUMBER: Error = Error::Malformed("a header ends early, or a number is none");
+
 /// The longest list of anything but versions and actors: the owners of a layout.
 const LIST_MAX: usize = PARTITIONS_MAX as usize * REPLICAS_MAX;
 
@@ -173,11 +178,28 @@ impl Reader {
         self.layouts.clone()
     }
 
-    fn number<T: bincode::Decode<()>>(&mut self) -> Result<T> {
-        let (number, used) = bincode::decode_from_slice(&self.header, FORMAT)
-            .map_err(|_| Error::Malformed("a header ends early, or a number is none"))?;
-        self.header.advance(used);
-        Ok(number)
+    /// A number, as `FORMAT` writes it: a small one is a byte, and what is longer follows a byte that says how long it is.
+    fn number<T: TryFrom<u128>>(&mut self) -> Result<T> {
+        let first = self.byte()?;
+        let length = match first {
+            ..=SMALL_MAX => return T::try_from(u128::from(first)).map_err(|_| NO_NUMBER),
+            251 => 2,
+            252 => 4,
+            253 => 8,
+            254 => 16,
+            255 => return Err(NO_NUMBER),
+        };
+        let mut bytes = [0; 16];
+        let found = self.header.get(..length).filter(|_| length <= size_of::<T>());
+        bytes[..length].copy_from_slice(found.ok_or(NO_NUMBER)?);
+        self.header.advance(length);
+        T::try_from(u128::from_le_bytes(bytes)).map_err(|_| NO_NUMBER)
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        let byte = *self.header.first().ok_or(NO_NUMBER)?;
+        self.header.advance(1);
+        Ok(byte)
     }
 
     /// A length that was written, at most `max`.
@@ -343,12 +365,36 @@ macro_rules! table {
 
 pub(super) use table;
 
-plain!(bool, u8, u16, u32, u64, u128);
+plain!(u16, u32, u64, u128);
 table!(number ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Lsn, NodeId, PartitionId, RequestId, SessionId);
 table!(number Hlc, Wall, Address);
 table!(struct Life { boot, session });
 table!(struct OpId { life, seq });
 table!(struct Unit { group, partition });
+
+impl Wire for u8 {
+    fn put(&self, to: &mut Writer) {
+        to.number(*self);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        from.byte()
+    }
+}
+
+impl Wire for bool {
+    fn put(&self, to: &mut Writer) {
+        to.number(*self);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        match u8::take(from)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Error::Malformed("something is neither true nor false")),
+        }
+    }
+}
 
 /// Short bytes such as keys stand in the header itself.
 impl Wire for Bytes {
@@ -442,6 +488,39 @@ mod tests {
         assert_eq!(written(&0x01_0000u64), bytes(&[252, 0, 0, 1, 0]));
         assert_eq!(written(&"ab".to_owned()), bytes(&[2, b'a', b'b']));
         assert_eq!(written(&vec![Some(true), None]), bytes(&[2, 1, 1, 0]));
+    }
+
+    /// What a reader of a number makes of these bytes, and what bincode does: the number, and how many bytes are left.
+    fn both<T: bincode::Decode<()> + TryFrom<u128>>(bytes: &[u8]) -> [Option<(T, usize)>; 2] {
+        let (header, values) = (Bytes::copy_from_slice(bytes), Bytes::new());
+        let (generation, layouts) = (Generation::NEWEST, LayoutSet::default());
+        let mut from = Reader { generation, header, values, layouts, elsewhere: None };
+        let ours = from.number().ok().map(|number| (number, from.header.len()));
+        let theirs = bincode::decode_from_slice(bytes, FORMAT).ok();
+        [ours, theirs.map(|(number, used)| (number, bytes.len() - used))]
+    }
+
+    #[test]
+    fn numbers_are_read_as_bincode_reads_them() {
+        let mut bytes = [0; 18];
+        for first in 0..=255 {
+            for (at, byte) in (1..).zip(&mut bytes[1..]) {
+                *byte = first ^ at;
+            }
+            bytes[0] = first;
+            for length in 0..=bytes.len() {
+                let bytes = &bytes[..length];
+                let [ours, theirs] = both::<u16>(bytes);
+                assert_eq!(ours, theirs, "{bytes:?}");
+                let [ours, theirs] = both::<u32>(bytes);
+                assert_eq!(ours, theirs, "{bytes:?}");
+                let [ours, theirs] = both::<u64>(bytes);
+                assert_eq!(ours, theirs, "{bytes:?}");
+                let [ours, theirs] = both::<u128>(bytes);
+                assert_eq!(ours, theirs, "{bytes:?}");
+            }
+        }
+        assert!(read::<bool>(Bytes::from_static(&[2]), Bytes::new()).is_err(), "neither");
     }
 
     #[test]
