@@ -32,7 +32,7 @@ use crate::sometimes;
 use crate::step::{Env, Input};
 use crate::wire::client::Reply;
 use crate::wire::frame::Generation;
-use crate::wire::member::Gossip;
+use crate::wire::member::{Gossip, Key};
 use crate::wire::member::{decode_foreign_gossip, decode_gossip, encode_gossip};
 use crate::wire::message;
 use crate::wire::message::Envelope;
@@ -79,7 +79,7 @@ pub async fn run<C: Clock, N: Network>(parts: Parts<C, N>) -> Result<Ended> {
     let world = World {
         engine,
         network,
-        secret,
+        key: Key::new(&secret),
         memory: inbox.memory().clone(),
         rng: ChaCha12Rng::from_seed(seed),
         mono: clock.mono(),
@@ -187,9 +187,9 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
         }
         Arrival::Datagram(..) if buggify!(world, GossipMalformed) => Input::Malformed,
         Arrival::Datagram(_, bytes) if is_datagram(&bytes) => {
-            decode_datagram(&bytes, &world.secret).map_or(Input::Malformed, Input::Swim)
+            decode_datagram(&bytes, &world.key).map_or(Input::Malformed, Input::Swim)
         }
-        Arrival::Datagram(from, bytes) => match decode_gossip(&bytes, &world.secret) {
+        Arrival::Datagram(from, bytes) => match decode_gossip(&bytes, &world.key) {
             Ok(gossip) => Input::Gossip(gossip),
             Err(_) => decode_foreign_gossip(&bytes)
                 .map_or(Input::Malformed, |gossip| Input::Foreign(from, gossip)),
@@ -229,7 +229,7 @@ fn take<N: Network>(arrival: Arrival, node: &mut Node, world: &mut World<N>) -> 
 struct World<N: Network> {
     engine: Box<dyn Engine>,
     network: N,
-    secret: Vec<u8>,
+    key: Key,
     memory: Memory,
     rng: ChaCha12Rng,
     mono: Mono,
@@ -307,12 +307,12 @@ impl<N: Network> Env for World<N> {
 
     fn datagrams(&mut self, to: &[&Address], gossip: &Gossip) {
         // The code that proves the cluster's secret costs more than all else: it is made once for all of them.
-        let bytes = encode_gossip(gossip, &self.secret);
+        let bytes = encode_gossip(gossip, &self.key);
         to.iter().for_each(|to| self.carry(to, &bytes));
     }
 
     fn swim(&mut self, to: &Address, datagram: &Datagram) {
-        if let Some(bytes) = encode_datagram(datagram, &self.secret) {
+        if let Some(bytes) = encode_datagram(datagram, &self.key) {
             self.carry(to, &bytes);
         }
     }

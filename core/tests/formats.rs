@@ -26,7 +26,7 @@ use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use rondo_core::wire::member::{
-    Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip,
+    Counted, Endorsement, Gossip, Introduction, Key, decode_gossip, encode_gossip,
 };
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
@@ -356,10 +356,16 @@ fn records_layouts_and_datagrams_have_their_bytes_and_are_read_from_them() {
     assert_eq!(decode_state(&head, &body).expect("it was just written"), state());
     let layout_bytes = encode_layout(&layout());
     assert_eq!(decode_layout(&layout_bytes).expect("it was just written"), layout());
-    let datagram = encode_gossip(&gossip(), b"secret");
-    assert_eq!(decode_gossip(&datagram, b"secret").expect("it was just written"), gossip());
-    let detector = encode_datagram(&swim(), b"secret").expect("it is short");
-    assert_eq!(decode_datagram(&detector, b"secret").expect("it was just written"), swim());
+    let datagram = encode_gossip(&gossip(), &Key::new(b"secret"));
+    assert_eq!(
+        decode_gossip(&datagram, &Key::new(b"secret")).expect("it was just written"),
+        gossip()
+    );
+    let detector = encode_datagram(&swim(), &Key::new(b"secret")).expect("it is short");
+    assert_eq!(
+        decode_datagram(&detector, &Key::new(b"secret")).expect("it was just written"),
+        swim()
+    );
     let golden = [
         ("record head", &head),
         ("record body", &body),

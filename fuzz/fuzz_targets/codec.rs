@@ -31,7 +31,7 @@ use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use rondo_core::wire::member::{
-    Counted, Endorsement, Gossip, Introduction, decode_gossip, encode_gossip,
+    Counted, Endorsement, Gossip, Introduction, Key, decode_gossip, encode_gossip,
 };
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
@@ -75,13 +75,13 @@ fn message_survives(envelope: &Envelope) {
 }
 
 fn gossip_survives(gossip: &Gossip, u: &mut Unstructured<'_>) -> Result<()> {
-    let bytes = encode_gossip(gossip, SECRET);
-    assert_eq!(decode_gossip(&bytes, SECRET).as_ref().ok(), Some(gossip));
-    assert!(decode_gossip(&bytes, b"other").is_err());
+    let bytes = encode_gossip(gossip, &Key::new(SECRET));
+    assert_eq!(decode_gossip(&bytes, &Key::new(SECRET)).as_ref().ok(), Some(gossip));
+    assert!(decode_gossip(&bytes, &Key::new(b"other")).is_err());
     let mut changed = bytes.to_vec();
     let at = u.choose_index(changed.len())?;
     changed[at] ^= u.int_in_range(1..=255)?;
-    assert!(decode_gossip(&Bytes::from(changed), SECRET).is_err());
+    assert!(decode_gossip(&Bytes::from(changed), &Key::new(SECRET)).is_err());
     Ok(())
 }
 
@@ -105,7 +105,7 @@ fn any_message(bytes: &Bytes) -> Result<()> {
 
 /// The code in front keeps strangers out; behind it must be safe ground too, for a peer may be mad.
 fn any_gossip(bytes: &Bytes) -> Result<()> {
-    assert!(decode_gossip(bytes, SECRET).is_err(), "forged");
+    assert!(decode_gossip(bytes, &Key::new(SECRET)).is_err(), "forged");
     Ok(())
 }
 
@@ -404,10 +404,10 @@ fn detector(u: &mut Unstructured<'_>) -> Result<Datagram> {
 
 /// What is longer than it may be is not written; everything else is read back.
 fn detector_survives(datagram: &Datagram) {
-    if let Some(bytes) = encode_datagram(datagram, SECRET) {
+    if let Some(bytes) = encode_datagram(datagram, &Key::new(SECRET)) {
         assert!(bytes.len() <= SWIM_DATAGRAM_BYTES_MAX && is_datagram(&bytes));
-        assert_eq!(decode_datagram(&bytes, SECRET).as_ref().ok(), Some(datagram));
-        assert!(decode_datagram(&bytes, b"other").is_err());
+        assert_eq!(decode_datagram(&bytes, &Key::new(SECRET)).as_ref().ok(), Some(datagram));
+        assert!(decode_datagram(&bytes, &Key::new(b"other")).is_err());
     }
 }
 

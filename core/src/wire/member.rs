@@ -16,6 +16,10 @@ const VERSION: u8 = 3;
 /// The length of the code at the head of a datagram.
 pub(super) const MAC_BYTES: usize = 16;
 
+/// The cluster's secret as the key of the codes of datagrams: it is mixed in once, not anew for each of them.
+#[derive(Clone, Debug)]
+pub struct Key(Hmac<Sha256>);
+
 /// A datagram: what its sender knows about itself and its peers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Gossip {
@@ -96,23 +100,23 @@ pub struct Introduction {
 
 /// A datagram as bytes, with a code that only the cluster's nodes can make.
 #[must_use]
-pub fn encode_gossip(gossip: &Gossip, secret: &[u8]) -> Bytes {
+pub fn encode_gossip(gossip: &Gossip, key: &Key) -> Bytes {
     let mut to = Writer::after(&[0; MAC_BYTES]);
     VERSION.put(&mut to);
     gossip.put(&mut to);
     let (mut bytes, _) = to.finish();
-    let code = keyed(secret, &bytes[MAC_BYTES..]).finalize().into_bytes();
+    let code = key.over(&bytes[MAC_BYTES..]).finalize().into_bytes();
     bytes[..MAC_BYTES].copy_from_slice(&code[..MAC_BYTES]);
     Bytes::from(bytes)
 }
 
-/// The datagram in `bytes`, when it was made with `secret`.
-pub fn decode_gossip(bytes: &Bytes, secret: &[u8]) -> Result<Gossip> {
+/// The datagram in `bytes`, when it was made with `key`.
+pub fn decode_gossip(bytes: &Bytes, key: &Key) -> Result<Gossip> {
     if bytes.len() <= MAC_BYTES {
         return Err(Error::Malformed("a datagram is shorter than its code"));
     }
     let (code, rest) = bytes.split_at(MAC_BYTES);
-    if keyed(secret, rest).verify_truncated_left(code).is_err() {
+    if key.over(rest).verify_truncated_left(code).is_err() {
         return Err(Error::Malformed("a datagram was not made with this cluster's secret"));
     }
     decode_foreign_gossip(bytes)
@@ -125,10 +129,17 @@ pub fn decode_foreign_gossip(bytes: &Bytes) -> Result<Gossip> {
     read(bytes.slice(MAC_BYTES + 1..), Bytes::new())
 }
 
-/// The code of `bytes`, to be finished.
-pub(super) fn keyed(secret: &[u8], bytes: &[u8]) -> Hmac<Sha256> {
-    let mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes keys of any length");
-    mac.chain_update(bytes)
+impl Key {
+    /// The key of a secret.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Key {
+        Key(Hmac::new_from_slice(secret).expect("HMAC takes keys of any length"))
+    }
+
+    /// The code of `bytes`, to be finished.
+    pub(super) fn over(&self, bytes: &[u8]) -> Hmac<Sha256> {
+        self.0.clone().chain_update(bytes)
+    }
 }
 
 table!(struct Gossip {

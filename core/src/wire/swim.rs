@@ -18,7 +18,7 @@ use crate::env::Address;
 use crate::error::{Error, Result};
 use crate::id::{BootEpoch, NodeId, SessionId};
 use crate::wire::frame::{Reader, Wire, Writer, check_version, put_all, read, table, take_all};
-use crate::wire::member::{MAC_BYTES, keyed};
+use crate::wire::member::{Key, MAC_BYTES};
 
 /// The number of these datagrams. Gossip counts from 1.
 const VERSION: u8 = 64;
@@ -262,12 +262,12 @@ pub struct Known {
 /// A datagram as bytes, with a code that only the cluster's nodes can make. `None`: it is longer than it may be, because a name
 /// or an address is.
 #[must_use]
-pub fn encode_datagram(datagram: &Datagram, secret: &[u8]) -> Option<Bytes> {
+pub fn encode_datagram(datagram: &Datagram, key: &Key) -> Option<Bytes> {
     let mut to = Writer::after(&[0; MAC_BYTES]);
     VERSION.put(&mut to);
     datagram.put(&mut to);
     let (mut bytes, _) = to.finish();
-    let code = keyed(secret, &bytes[MAC_BYTES..]).finalize().into_bytes();
+    let code = key.over(&bytes[MAC_BYTES..]).finalize().into_bytes();
     bytes[..MAC_BYTES].copy_from_slice(&code[..MAC_BYTES]);
     (bytes.len() <= SWIM_DATAGRAM_BYTES_MAX).then(|| Bytes::from(bytes))
 }
@@ -278,13 +278,13 @@ pub fn is_datagram(bytes: &[u8]) -> bool {
     bytes.get(MAC_BYTES) == Some(&VERSION)
 }
 
-/// The datagram in `bytes`, when it was made with `secret`.
-pub fn decode_datagram(bytes: &Bytes, secret: &[u8]) -> Result<Datagram> {
+/// The datagram in `bytes`, when it was made with `key`.
+pub fn decode_datagram(bytes: &Bytes, key: &Key) -> Result<Datagram> {
     if bytes.len() <= MAC_BYTES || bytes.len() > SWIM_DATAGRAM_BYTES_MAX {
         return Err(Error::Malformed("a datagram has a wrong length"));
     }
     let (code, rest) = bytes.split_at(MAC_BYTES);
-    if keyed(secret, rest).verify_truncated_left(code).is_err() {
+    if key.over(rest).verify_truncated_left(code).is_err() {
         return Err(Error::Malformed("a datagram was not made with this cluster's secret"));
     }
     check_version("a datagram of the failure detector", rest[0], VERSION)?;
@@ -423,22 +423,22 @@ mod tests {
         let rumour = Rumour::Alive { node, incarnation, facts: facts.clone() };
         assert!(rumour.encoded_len() <= SWIM_RUMOUR_BYTES_MAX);
         let frame = datagram(facts.clone(), incarnation, Vec::new());
-        let frame = encode_datagram(&frame, b"s").expect("it fits").len();
+        let frame = encode_datagram(&frame, &Key::new(b"s")).expect("it fits").len();
         assert!(frame <= SWIM_FRAME_BYTES_MAX, "{frame}");
         let both = datagram(facts, incarnation, vec![rumour]);
-        let bytes = encode_datagram(&both, b"s").expect("it fits");
+        let bytes = encode_datagram(&both, &Key::new(b"s")).expect("it fits");
         assert!(is_datagram(&bytes));
-        assert_eq!(decode_datagram(&bytes, b"s").expect("what was written"), both);
-        assert!(decode_datagram(&bytes, b"t").is_err(), "another cluster's secret");
-        assert!(decode_datagram(&bytes.slice(..bytes.len() - 1), b"s").is_err());
+        assert_eq!(decode_datagram(&bytes, &Key::new(b"s")).expect("what was written"), both);
+        assert!(decode_datagram(&bytes, &Key::new(b"t")).is_err(), "another cluster's secret");
+        assert!(decode_datagram(&bytes.slice(..bytes.len() - 1), &Key::new(b"s")).is_err());
     }
 
     #[test]
     fn what_is_beyond_its_bound_is_refused() {
         let (facts, incarnation) = longest();
         let read_back = |facts: Facts, incarnation| {
-            let bytes = encode_datagram(&datagram(facts, incarnation, Vec::new()), b"s");
-            bytes.map(|bytes| decode_datagram(&bytes, b"s").is_ok())
+            let bytes = encode_datagram(&datagram(facts, incarnation, Vec::new()), &Key::new(b"s"));
+            bytes.map(|bytes| decode_datagram(&bytes, &Key::new(b"s")).is_ok())
         };
         assert_eq!(read_back(facts.clone(), incarnation), Some(true));
         let further = Incarnation { count: incarnation.count + 1, ..incarnation };
