@@ -5,6 +5,8 @@
 //! cargo build --release -p node -p sim
 //! cargo run --release -p node --example chaos -- --minutes 10 --history target/chaos.edn
 //! target/release/rondo-sim check --format jepsen-edn --initial 0 target/chaos.edn
+//! cargo run --release -p node --example chaos -- --nodes 5 --partition 30
+//! cargo run --release -p node --example chaos -- --nodes 5 --minutes 10 --steady
 //! ```
 //! Each node has a network namespace and a file system of its own, so it needs root, `ip`, `nft` and `mount`. Linux only.
 //! Values are unique and nothing is deleted, so a key that is not found reads as 0, the initial value: a lost write is
@@ -23,6 +25,7 @@ use clap::Parser;
 
 use crate::clients::Client;
 use crate::cluster::Cluster;
+use crate::faults::Struck;
 use crate::history::History;
 
 mod clients;
@@ -30,6 +33,7 @@ mod cluster;
 mod faults;
 mod history;
 mod hosts;
+mod views;
 
 /// How long the healed cluster may take until it serves everywhere.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
@@ -45,6 +49,13 @@ struct Options {
     /// Clients that ask at the same time.
     #[arg(long, default_value_t = 8)]
     clients: usize,
+    /// In the place of faults: no fault at all, and nobody may be held for dead.
+    #[arg(long, conflicts_with = "partition")]
+    steady: bool,
+    /// In the place of faults: fewer than half of the nodes are cut off from the others for so many seconds, and then all must see all
+    /// again.
+    #[arg(long, value_name = "SECONDS")]
+    partition: Option<u64>,
     /// Where luck begins: the same number draws the same faults, though not at the same moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -85,7 +96,11 @@ fn run(options: &Options) -> io::Result<bool> {
         .collect();
 
     let until = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
-    let struck = faults::strike(&mut cluster, options.seed, until);
+    let struck = match options.partition {
+        Some(seconds) => split(&cluster, Duration::from_secs(seconds)),
+        None if options.steady => Ok(stay_well(&cluster, until)),
+        None => faults::strike(&mut cluster, options.seed, until),
+    };
     over.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().expect("a client does not panic")?;
@@ -104,4 +119,21 @@ fn run(options: &Options) -> io::Result<bool> {
         println!("WRONG: {breach}");
     }
     Ok(struck.breaches.is_empty())
+}
+
+/// Nothing strikes.
+fn stay_well(cluster: &Cluster, until: Instant) -> Struck {
+    let seen = views::stay_well(cluster, until);
+    let (convicted, suspected): (Vec<String>, Vec<String>) =
+        seen.into_iter().partition(|what| what.ends_with("is dead"));
+    suspected.iter().for_each(|what| println!("{what}"));
+    let told = format!("none; {} times a node was not seen as alive", suspected.len());
+    Struck { told, breaches: convicted }
+}
+
+/// One partition strikes.
+fn split(cluster: &Cluster, lasts: Duration) -> io::Result<Struck> {
+    let wrong = views::split(cluster, lasts)?;
+    let told = format!("a partition of {lasts:?}");
+    Ok(Struck { told, breaches: wrong.into_iter().collect() })
 }
