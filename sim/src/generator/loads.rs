@@ -14,7 +14,7 @@ use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 10] = [
+const LOADS: [(&str, Load); 11] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -25,6 +25,7 @@ const LOADS: [(&str, Load); 10] = [
     ("many siblings", (4, many_siblings)),
     ("impatient clients", (8, impatient)),
     ("reshaped clusters", (12, reshaped::reshaped)),
+    ("reshaped in peace", (4, reshaped::in_peace)),
 ];
 
 /// Puts on a scenario what its seed gives it.

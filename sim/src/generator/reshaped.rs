@@ -12,6 +12,8 @@ use crate::scenario::{NODES_MAX, Scenario, Skew};
 
 /// How much later everything is healed, in milliseconds: what changes the cluster needs some seconds.
 const LONGER_MS: u64 = 8_000;
+/// When a cluster that changes in peace begins to do so at the earliest, in milliseconds: it has formed, and has been well for a while.
+const PEACE_FROM_MS: u64 = 8_000;
 /// The families whose faults stay.
 const STAY: [&str; 4] = ["partition", "link", "process", "clock"];
 
@@ -60,6 +62,32 @@ pub(super) fn reshaped(rng: &mut Rng, made: &mut Scenario) {
             let what = Wanted::SkipDead { node, accepts_loss };
             made.faults.push(skip(rng, made.faults.len() - 1, what, founders));
         }
+    }
+}
+
+/// Makes of a scenario one whose cluster changes while nothing else is wrong, and while clients ask all the time: nothing may stand
+/// still for it.
+pub(super) fn in_peace(rng: &mut Rng, made: &mut Scenario) {
+    if made.is_reshaped() {
+        return;
+    }
+    (made.outside, made.faults) = (None, Vec::new());
+    made.buggify.clear();
+    (made.links.loss_ppm, made.links.tail_ppm) = (0, 0);
+    let founders = made.cluster.nodes;
+    made.heal_at_ms = made.heal_at_ms.max(PEACE_FROM_MS) + LONGER_MS;
+    let window_ms = PEACE_FROM_MS..made.heal_at_ms - LONGER_MS / 2;
+    for _ in 0..rng.between(1, 3) {
+        let what = match rng.below(3) {
+            0 => come(rng, made, None).map(|node| Join { node }.into()),
+            1 => Some(leave(rng, founders)),
+            _ => Some(two_at_once(rng, founders)),
+        };
+        let when = some_time(rng, &window_ms);
+        made.faults.extend(what.map(|what| Fault { when, what }));
+    }
+    for operation in &mut made.operations {
+        operation.at_us = 1_000 * rng.between(1_500, made.heal_at_ms);
     }
 }
 

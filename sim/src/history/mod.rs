@@ -75,9 +75,11 @@ pub struct History {
 pub struct Terms {
     /// N, R and W as the layout makes them; `None` when nobody knows.
     pub quorums: Option<Quorums>,
-    /// The deadline of requests in milliseconds, where links lose nothing by their own luck and no site takes a rare path; `None`
-    /// elsewhere.
+    /// The deadline of requests in milliseconds, where links lose nothing by their own luck, no site takes a rare path, and the nodes
+    /// stay; `None` elsewhere.
     pub plain_deadline_ms: Option<u64>,
+    /// The same where the cluster changes its shape.
+    pub reshaped_deadline_ms: Option<u64>,
     /// How long the largest record takes to cross a slow link, in milliseconds; 0 where all messages take the same time.
     pub crossing_ms: u64,
 }

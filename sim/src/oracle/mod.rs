@@ -69,6 +69,7 @@ mod liveness;
 
 mod well;
 
+mod flows;
 mod ready;
 
 mod retries;
@@ -104,7 +105,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 33] = [
+pub const ALL: [Oracle; 34] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -134,6 +135,7 @@ pub const ALL: [Oracle; 33] = [
     ("deadlines", deadlines::check),
     ("liveness", liveness::check),
     ("ready", ready::check),
+    ("flows", flows::check),
     ("retries", retries::check),
     ("resumes", resumes::check),
     ("lives", lives::check),
