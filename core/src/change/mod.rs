@@ -8,6 +8,8 @@ pub mod records;
 
 pub mod rows;
 
+mod requests;
+
 pub mod trackers;
 
 pub mod staging;

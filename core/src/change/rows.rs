@@ -30,8 +30,7 @@ use crate::layout::{Layout, LayoutRef};
 use crate::member::membership::Membership;
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::layout::{LayoutMessage, decode_layout, encode_layout};
-use crate::wire::message::{Envelope, Message};
+use crate::wire::layout::{decode_layout, encode_layout};
 
 use super::records::{KEYS, put, removal, stored};
 
@@ -40,13 +39,13 @@ const OFFER_MS: u64 = 500;
 
 /// A layout that this node has endorsed.
 #[derive(Clone, Debug)]
-struct Row {
-    of: LiveLayout,
+pub(super) struct Row {
+    pub(super) of: LiveLayout,
     /// The write that stores the endorsement; it counts once it is durable.
     stored: Lsn,
     /// It is known to be live, and this node has only to take it up.
     decided: bool,
-    live: bool,
+    pub(super) live: bool,
     /// The write that says that it is live: others are told once that is durable.
     noted: Lsn,
     /// Whether this node knows nothing of the layouts before it.
@@ -59,9 +58,9 @@ struct Row {
 #[derive(Debug)]
 pub struct Rows {
     me: NodeId,
-    life: Life,
+    pub(super) life: Life,
     /// By version; at most two.
-    rows: SmallVec<[Row; 2]>,
+    pub(super) rows: SmallVec<[Row; 2]>,
     live: SmallVec<[LiveLayout; 2]>,
     set: LayoutSet,
     /// Questions under older layouts alone are refused.
@@ -69,6 +68,8 @@ pub struct Rows {
     /// The stored layout could not be read: never form one, fetch it from peers.
     unreadable: bool,
     next_offer: Mono,
+    /// When somebody who names a layout that is not here may be asked for it again.
+    pub(super) next_request: Mono,
 }
 
 impl Rows {
@@ -83,6 +84,7 @@ impl Rows {
             floor: LayoutVersion(0),
             unreadable: false,
             next_offer: Mono(0),
+            next_request: Mono(0),
         };
         for (body, mark) in KEYS {
             let found = stored(engine, body);
@@ -339,13 +341,6 @@ impl Rows {
         Ok(())
     }
 
-    /// A peer asks for the layouts.
-    pub fn on_request(&self, from: NodeId, env: &mut impl Env) {
-        for row in &self.rows {
-            env.send(from, self.told(row));
-        }
-    }
-
     /// The next layout that is known to be live and that this node has not taken up, with what it knows of the one before. Whoever
     /// owns units notes first what it lacks of them, then says `make_live`.
     #[must_use]
@@ -472,32 +467,6 @@ impl Rows {
                 }
             }
         }
-    }
-
-    /// Asks those that have a later layout, or another one of the same version, for what they have.
-    fn ask_for_newer(&self, members: &Membership, env: &mut impl Env) {
-        let mine = self.rows.last().map(|row| row.of.reference).unwrap_or_default();
-        let is_live = self.rows.last().is_none_or(|row| row.live);
-        let ours = self.founding();
-        for (&node, peer) in members.peers() {
-            let theirs = peer.endorsed;
-            let is_newer = theirs.layout.version > mine.version
-                || (!is_live && theirs.live && theirs.layout.version == mine.version);
-            let is_ours = ours == 0 || theirs.founding == ours;
-            if is_newer && is_ours && theirs.founding != 0 && members.is_heard(node, env.mono()) {
-                let message = Message::Layout(LayoutMessage::Request);
-                env.send(node, Envelope { life: self.life, durable: Lsn(0), message });
-            }
-        }
-    }
-
-    fn told(&self, row: &Row) -> Envelope {
-        let layout = Arc::clone(&row.of.layout);
-        let message = Message::Layout(match row.live {
-            true => LayoutMessage::Live { layout },
-            false => LayoutMessage::Offer { layout },
-        });
-        Envelope { life: self.life, durable: Lsn(0), message }
     }
 
     fn store(&mut self, layout: Arc<Layout>, batch: Batch, engine: &mut dyn Engine) -> Result<()> {

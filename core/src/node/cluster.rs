@@ -158,12 +158,13 @@ impl Cluster {
 
     /// Tells whoever asks that nothing was done for it.
     pub(super) fn turn_away(
-        &self,
+        &mut self,
         to: NodeId,
         message: &Message,
         why: Refusal,
         env: &mut impl Env,
     ) {
+        let asked_under = message.asked_under().filter(|_| matches!(why, Refusal::StaleLayout));
         let message = match message {
             Message::Key(KeyMessage::Ask(ask)) => {
                 let answer = match why {
@@ -196,6 +197,11 @@ impl Cluster {
         };
         let durable = env.engine().durable();
         env.send(to, Envelope { life: self.life, durable, message });
+        if let Some(layouts) = asked_under
+            && !self.members.is_of_another(to, self.rows.founding())
+        {
+            self.rows.ask_who_names(layouts, to, env);
+        }
     }
 
     /// A peer says something about the layout.
@@ -367,7 +373,8 @@ mod tests {
         let mut world: World = World::default();
         let mut cluster = Cluster::load(&node_config(), &mut world.engine).expect("an empty store");
         let other = LayoutRef { digest: 1, ..LayoutRef::default() };
-        let told = answers(&mut cluster, other, &mut world);
+        let mut told = answers(&mut cluster, other, &mut world);
+        assert_eq!(told.remove(1), Message::Layout(LayoutMessage::Request), "once");
         let said = |layouts, answer| Message::Key(KeyMessage::Answer { op: op(), layouts, answer });
         let stale = said(LayoutSet::default(), Answer::StaleLayout);
         assert_eq!(told[..4], [stale.clone(), stale.clone(), stale.clone(), stale]);

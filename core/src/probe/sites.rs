@@ -111,6 +111,8 @@ sites! {
     AttemptOfAnother, "attempt-of-another", 0, "a request came under the id of another";
     AskerLeftAnother, "asker-left-another", 0, "the time of one of several askers was up, and the others waited on";
     StaleReplyIgnored, "stale-reply-ignored", 0, "an answer came for a request that had ended";
+    LayoutAskedForAtOnce, "layout-asked-for-at-once", 0, "somebody named a layout that was not there, and was asked for it";
+    GetBegunAnew, "get-begun-anew", 0, "a get went on under layouts that came after it had begun";
     ForwardAskedFirst, "forward-asked-first", 0, "no primary had spoken just now, and all were asked who answers";
     PutPassedOn, "put-passed-on", 0, "a write was passed on to a primary";
     PutPassedOnByAnOwner, "put-passed-on-by-an-owner", 0, "a write was passed on by a primary that does not have all of its unit";

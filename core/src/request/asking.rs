@@ -10,7 +10,7 @@ use crate::request::operations::Operation;
 use crate::request::phase::Phase;
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::client::Reply;
+use crate::wire::client::{Action, Reply};
 use crate::wire::forward::{Fixed, ForwardMessage};
 use crate::wire::key::Question;
 use crate::wire::message::Message;
@@ -40,6 +40,15 @@ pub fn again(
     let resend_ms = if buggify!(env, ResendLate) { resend_ms * 10 } else { resend_ms };
     operation.again = now.plus_ms(operation.pause_ms(resend_ms));
     operation.phase.unanswered(&operation.facts)
+}
+
+/// Whether an operation is a get under other layouts than those that are live now, and its key has owners under these.
+pub fn is_overtaken(operation: &Operation, around: &Surroundings<'_>) -> bool {
+    let Operation { facts, phase, .. } = operation;
+    matches!(phase, Phase::Read(_))
+        && matches!(facts.request.action, Action::Get)
+        && *around.view.layout_set != facts.layouts
+        && !Primaries::under(around.view.layouts, facts.unit).nodes().is_empty()
 }
 
 /// A write whose dot is issued goes on under the layouts that are live now, when a newer one has come since it began, or the older of

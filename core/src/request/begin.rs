@@ -303,7 +303,7 @@ fn names_another() -> Reply {
 
 /// Positions of the primaries, the best to ask first: this node, then those that are up, then the rest. When this node does not have
 /// all of the unit it is asked last.
-fn order(
+pub(super) fn order(
     facts: &Facts,
     (me, is_whole): (NodeId, bool),
     members: &Membership,

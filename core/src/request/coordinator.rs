@@ -16,7 +16,7 @@ use crate::layout::live::{LayoutSet, is_owner};
 use crate::repair::owed::owe;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
-use crate::request::asking::{again, send_on};
+use crate::request::asking::{again, is_overtaken, send_on};
 use crate::request::attempts::Attempts;
 use crate::request::operation::{Next, Patience};
 use crate::request::operations::{Operation, Operations};
@@ -204,6 +204,10 @@ impl Coordinator {
                 let reply = operation.phase.still_running(&operation.facts);
                 around.counters.count(&reply);
                 answer(waiting.asker, reply, around, env);
+            }
+            if is_overtaken(operation, around) {
+                self.read_anew(id.seq, around, env)?;
+                continue;
             }
             let next = if now >= operation.again {
                 again(operation, self.patience.resend_ms, around, env)

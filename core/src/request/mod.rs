@@ -35,3 +35,5 @@ pub mod asking;
 pub mod coordinator;
 
 mod begin;
+
+mod anew;

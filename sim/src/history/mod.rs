@@ -78,7 +78,7 @@ pub struct Terms {
     /// The deadline of requests in milliseconds, where links lose nothing by their own luck, no site takes a rare path, and the nodes
     /// stay; `None` elsewhere.
     pub plain_deadline_ms: Option<u64>,
-    /// The same where the cluster changes its shape.
+    /// The same where the cluster changes its shape and a deadline leaves time for some heartbeats.
     pub reshaped_deadline_ms: Option<u64>,
     /// How long the largest record takes to cross a slow link, in milliseconds; 0 where all messages take the same time.
     pub crossing_ms: u64,

@@ -2,8 +2,9 @@
 //! wrong, is answered within 2 s, and its outcome is known. It may be refused: who acts under another layout refuses, and its client
 //! asks again. But an answer that never comes costs a client its deadline, and is legal to every oracle of safety.
 //!
-//! A node that goes for good or is started again is something wrong, as everywhere; one that comes for the first time, is given a part or
-//! loses it is not. Only first attempts at nodes that run are judged, where links lose nothing by their own luck and no site takes a rare path.
+//! A node that goes for good or is started again is something wrong, as everywhere; one that comes for the first time, is given a part
+//! or loses it is not. Only requests that are tried once, at nodes that run, are judged, where links lose nothing by
+//! their own luck, no site takes a rare path, and a deadline leaves time for the heartbeats by which nodes hear of a layout.
 //! Left out: levels other than `quorum`, and clusters of which a founder is gone for good.
 
 use rondo_core::layout::keyspace::Level;
@@ -31,6 +32,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         let due = attempt.called_at.plus_ms(within_ms);
         let is_judged = op.level == Level::Quorum
             && op.first_attempt == 1
+            && op.attempts.len() == 1
             && attempt.called_at >= began
             && attempt.called < history.healed
             && attempt.due.is_some();

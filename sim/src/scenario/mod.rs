@@ -192,6 +192,15 @@ impl Scenario {
         self.links.loss_ppm == 0 && self.links.tail_ppm == 0 && self.buggify.is_empty()
     }
 
+    /// The deadline of requests in milliseconds, where the cluster changes its shape, nothing is late by luck, and a deadline leaves time
+    /// for four heartbeats, in which nodes hear of a layout.
+    #[must_use]
+    pub fn reshaped_deadline_ms(&self) -> Option<u64> {
+        let deadline_ms = self.cluster.deadline_ms;
+        let leaves_time = deadline_ms >= 4 * self.cluster.heartbeat_ms;
+        (self.is_plain() && self.is_reshaped() && leaves_time).then_some(deadline_ms)
+    }
+
     /// The number of keys.
     #[must_use]
     pub fn keys(&self) -> u32 {
