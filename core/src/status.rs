@@ -75,6 +75,8 @@ pub struct ChangeStatus {
     pub staged: u64,
     /// Who is waited for and for what, for people, while two layouts are live.
     pub waits: Option<String>,
+    /// The ids of those who are waited for, 32 hex digits each: two nodes may have one name.
+    pub awaited: Vec<String>,
     /// Units (partitions of groups) that this node owns under the newest live layout.
     pub units: u64,
     /// Units of which it may lack something: they count in nothing yet.

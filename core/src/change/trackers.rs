@@ -153,30 +153,37 @@ impl Progress {
     #[must_use]
     pub fn waits_for(&self, rows: &Rows, staged: &Staged, members: &Membership) -> Option<String> {
         let (_, newer) = rows.change()?;
+        let (what, nodes) = self.behind(rows, staged, members)?;
+        let names: Vec<String> = nodes.into_iter().map(|node| members.name(node)).collect();
         let newest = newer.reference.version;
-        let behind = |of: Of| {
-            let awaited = rows.awaited(staged);
-            let said = awaited.into_iter().filter_map(|node| {
-                let trackers = match node == members.me().node {
-                    true => self.mine,
-                    false => members
-                        .peers()
-                        .get(&node)
-                        .map_or_else(Default::default, |p| p.endorsed.trackers),
-                };
-                (of(trackers) < newest).then(|| members.name(node))
-            });
-            said.collect::<Vec<String>>()
+        Some(format!("layout {} waits for {} {what}", newest.0, names.join(", ")))
+    }
+
+    /// What is waited for, in words, and who has not done it.
+    #[must_use]
+    pub fn behind(
+        &self,
+        rows: &Rows,
+        staged: &Staged,
+        members: &Membership,
+    ) -> Option<(&'static str, Vec<NodeId>)> {
+        let (_, newer) = rows.change()?;
+        let newest = newer.reference.version;
+        let said = |node: NodeId| match node == members.me().node {
+            true => self.mine,
+            false => {
+                members.peers().get(&node).map_or_else(Default::default, |p| p.endorsed.trackers)
+            }
         };
         let steps: [(&str, Of); 3] = [
             ("to act under it", |said| said.ack),
             ("to have the keys that they own", |said| said.sync),
             ("to read under it", |said| said.sync_ack),
         ];
-        let (what, names) = steps.into_iter().find_map(|(what, of)| {
-            let names = behind(of);
-            (!names.is_empty()).then_some((what, names))
-        })?;
-        Some(format!("layout {} waits for {} {what}", newest.0, names.join(", ")))
+        steps.into_iter().find_map(|(what, of)| {
+            let awaited = rows.awaited(staged).into_iter();
+            let nodes: Vec<NodeId> = awaited.filter(|&node| of(said(node)) < newest).collect();
+            (!nodes.is_empty()).then_some((what, nodes))
+        })
     }
 }

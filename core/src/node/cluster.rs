@@ -282,6 +282,12 @@ impl Cluster {
         self.progress.waits_for(&self.rows, self.staging.staged(), &self.members)
     }
 
+    /// These nodes.
+    pub(super) fn awaited(&self) -> Vec<NodeId> {
+        let behind = self.progress.behind(&self.rows, self.staging.staged(), &self.members);
+        behind.map(|(_, nodes)| nodes).unwrap_or_default()
+    }
+
     /// The nodes that are away, and of which an operator has given up what they alone have. Of one that is back it is taken.
     pub(super) fn given_up(&self, now: Mono) -> Vec<NodeId> {
         let newer = self.rows.change().map(|(_, newer)| newer.reference.version);

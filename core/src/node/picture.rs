@@ -109,6 +109,7 @@ impl Node {
             proposed: rows.proposed().map(|one| one.reference.version.0),
             staged: self.changes().len() as u64,
             waits: self.cluster.waits_for_others(),
+            awaited: self.cluster.awaited().iter().map(ToString::to_string).collect(),
             units: rows.newest().map_or(0, owns),
             partial: self.shard.partial_units(),
             given_up: self.given_up(),

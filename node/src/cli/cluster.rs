@@ -10,6 +10,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::cli::table::{table, text};
+use crate::cli::watch::Watch;
 use crate::cli::{Client, Output, duration, print};
 use crate::client::{Servers, said};
 use crate::failure::{Failure, Kind, Result};
@@ -305,8 +306,9 @@ pub async fn when_free(servers: &Servers) {
 /// Waits until one layout is live, and all data is where it belongs.
 pub async fn settled(servers: &Servers, patience: Duration) -> Result<()> {
     let end = Instant::now() + patience;
+    let mut watch = Watch::new(servers);
     loop {
-        let cluster = servers.json("/v1/cluster").await.unwrap_or_default();
+        let cluster = watch.look("/v1/cluster").await?;
         if cluster["settled"] == true {
             return Ok(());
         }

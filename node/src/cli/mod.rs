@@ -11,6 +11,8 @@ pub mod status;
 
 pub mod ring;
 
+pub mod watch;
+
 pub mod cluster;
 
 pub mod keyspace;

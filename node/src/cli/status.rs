@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use hyper::{Method, StatusCode};
+use rondo_core::config::MEETING_MS_MAX;
 use serde_json::{Value, json};
 
 use crate::cli::table::{bytes, grouped, micros, table, text};
@@ -181,11 +182,19 @@ fn health(all: &Value, nodes: &[Value]) -> String {
     let alive = members.iter().filter(|member| member["state"] == "alive").count();
     let number = |name: &str| all["availability"][name].as_u64().unwrap_or_default();
     let share = number("served") as f64 * 100.0 / number("partitions").max(1) as f64;
+    let known = match number("served") {
+        0 if is_too_early(number("partitions"), nodes) => "availability not known yet".to_owned(),
+        _ => format!("{share:.1}% availability"),
+    };
     let dead = members.len() - alive;
-    format!(
-        "Health: {}, {alive} alive, {dead} dead ({share:.1}% availability)",
-        count(members.len(), "node")
-    )
+    format!("Health: {}, {alive} alive, {dead} dead ({known})", count(members.len(), "node"))
+}
+
+/// Whether nobody can say yet what is served: there is no ring, or those that answer have just started.
+fn is_too_early(partitions: u64, nodes: &[Value]) -> bool {
+    let uptime = |node: &Value| node["status"]["uptime_ms"].as_u64();
+    let mut answered = nodes.iter().filter_map(uptime).peekable();
+    partitions == 0 || answered.peek().is_some() && answered.all(|ms| ms < MEETING_MS_MAX)
 }
 
 /// What is not as it should be, a line each.
@@ -193,7 +202,9 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
     let mut notes = Vec::new();
     let number = |name: &str| all["availability"][name].as_u64().unwrap_or_default();
     let (partitions, served, whole) = (number("partitions"), number("served"), number("whole"));
-    if served < partitions {
+    if partitions > 0 && served == 0 && is_too_early(partitions, nodes) {
+        notes.push("Starting: the nodes have not all met each other yet".to_owned());
+    } else if served < partitions {
         let cannot = count(partitions - served, "partition");
         notes.push(format!(
             "Unavailable: {cannot} of {partitions} cannot be read and written at quorum"
@@ -204,6 +215,7 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
     }
     let asked = &all["cluster"];
     notes.extend(changes(&asked["change"], nodes));
+    notes.extend(namesakes(nodes));
     let waiting = |name: &str, status: &Value, notes: &mut Vec<String>| {
         let reasons = status["waiting"].as_array().into_iter().flatten().filter_map(Value::as_str);
         notes.extend(reasons.map(|reason| format!("Not ready: {name}: {reason}")));
@@ -232,16 +244,17 @@ fn changes(change: &Value, nodes: &[Value]) -> Vec<String> {
     if live.len() > 1 {
         let waits = change["waits"].as_str().unwrap_or("nobody is waited for");
         lines.push(format!("Changing: layouts {} are live; {waits}", live.join(" and ")));
-        // Who is waited for stands in the line above, by its name.
+        let awaited = |member: &Value| {
+            let mut ids = change["awaited"].as_array().into_iter().flatten();
+            ids.any(|id| *id == member["node"])
+        };
         let is_away = |member: &&Value| {
-            matches!(member["state"].as_str(), Some("dead" | "left"))
-                && member["role"].as_str().is_some_and(|role| role != "outside")
-                && waits.split([' ', ',']).any(|word| member["name"] == word)
+            matches!(member["state"].as_str(), Some("dead" | "left")) && awaited(member)
         };
         for away in nodes.iter().map(|node| &node["member"]).filter(is_away) {
-            let name = text_of(&away["name"]);
+            let (name, word) = called(away, nodes);
             lines.push(format!(
-                "Waiting: {name} is {}; start it, or `rondo cluster skip-dead {name}` if it will not come back",
+                "Waiting: {name} is {}; start it, or `rondo cluster skip-dead {word}` if it will not come back",
                 text_of(&away["state"])
             ));
         }
@@ -256,6 +269,37 @@ fn changes(change: &Value, nodes: &[Value]) -> Vec<String> {
         lines.push(format!("Staged: {staged}; `rondo cluster plan` shows what would move"));
     }
     lines
+}
+
+/// What people call a node, and the word that means it in a command: of two with one name the beginning of its id.
+fn called(member: &Value, nodes: &[Value]) -> (String, String) {
+    let name = text_of(&member["name"]);
+    let same = nodes.iter().filter(|node| node["member"]["name"] == member["name"]).count();
+    if same < 2 {
+        return (name.clone(), name);
+    }
+    let short: String = text_of(&member["node"]).chars().take(8).collect();
+    (format!("{name} ({short})"), short)
+}
+
+/// That a node which runs has no role and the name of a dead member, whose place it does not always take by itself.
+fn namesakes(nodes: &[Value]) -> Vec<String> {
+    let members = || nodes.iter().map(|node| &node["member"]);
+    let outside = members().filter(|one| one["role"] == "outside" && one["state"] == "alive");
+    let dead = |name: &Value| {
+        members()
+            .find(|one| one["name"] == *name && one["role"] == "member" && one["state"] == "dead")
+    };
+    let lines = outside.filter_map(|new| {
+        let old = called(dead(&new["name"])?, nodes);
+        let new = called(new, nodes);
+        Some(format!(
+            "Waiting: {} has the name of {}, which is dead; unless it takes its place in some seconds (where W is 1, or with \
+             `--join manual`, it does not), `rondo cluster replace {} {}` and then `rondo cluster commit`",
+            new.0, old.0, old.1, new.1
+        ))
+    });
+    lines.collect()
 }
 
 /// That a node has not all that it owns.
@@ -460,7 +504,7 @@ mod tests {
     fn a_change_is_told_while_it_goes_on() {
         let change = json!({
             "live": [3, 4], "proposed": null, "staged": 1, "units": 2, "partial": 0,
-            "waits": "layout 4 waits for delta to have the keys that they own",
+            "waits": "layout 4 waits for delta to have the keys that they own", "awaited": ["delta"],
         });
         let with = |name: &str, role: &str, partial: u64| {
             let change = json!({ "units": 2, "partial": partial });
@@ -477,18 +521,56 @@ mod tests {
         ];
         let mut away = nodes.clone();
         away[3]["member"]["state"] = json!("dead");
-        let said = notes(&json!({ "cluster": { "change": change } }), &away);
+        let said = notes(&json!({ "cluster": { "change": &change } }), &away);
         assert!(said.contains(&"Waiting: delta is dead; start it, or `rondo cluster skip-dead delta` if it will not come back".to_owned()));
         let ring = ring(&["beta", "gamma", "delta"]);
         insta::assert_snapshot!(shown(&ring, nodes, json!({ "change": change })));
+    }
+
+    fn twin(id: &str, state: &str, role: &str) -> Value {
+        let mut twin = node("n2", state, Value::Null);
+        twin["member"]["node"] = json!(id);
+        twin["member"]["role"] = json!(role);
+        twin
+    }
+
+    #[test]
+    fn of_two_nodes_of_one_name_the_advice_is_about_the_one_that_is_awaited() {
+        let nodes = [twin("1111111122", "dead", "leaving"), twin("3333333344", "dead", "joining")];
+        let waits = "layout 4 waits for n2 to have the keys that they own";
+        let change = json!({ "live": [3, 4], "waits": waits, "awaited": ["3333333344"] });
+        let said = changes(&change, &nodes);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            said[1].contains("n2 (33333333) is dead") && said[1].contains("skip-dead 33333333")
+        );
+    }
+
+    #[test]
+    fn who_has_the_name_of_a_dead_member_is_told_how_to_take_its_place() {
+        let nodes = [twin("1111111122", "dead", "member"), twin("3333333344", "alive", "outside")];
+        let said = namesakes(&nodes);
+        assert!(said[0].contains("`rondo cluster replace 11111111 33333333`"), "{said:?}");
+        assert!(namesakes(&nodes[..1]).is_empty() && namesakes(&nodes[1..]).is_empty());
+    }
+
+    #[test]
+    fn right_after_a_start_nobody_says_that_nothing_is_served() {
+        let not_ready = |ms: u64| json!({ "ready": false, "uptime_ms": ms, "waiting": ["it meets the others"] });
+        let all = ["alpha", "beta", "gamma"];
+        let text = |ms: u64| {
+            let nodes = all.iter().map(|name| node(name, "alive", not_ready(ms))).collect();
+            shown(&ring(&all), nodes, json!({}))
+        };
+        assert!(text(800).contains("(availability not known yet)\nStarting:"), "{}", text(800));
+        assert!(text(60_000).contains("(0.0% availability)\nUnavailable: 2 partitions"));
     }
 
     #[test]
     fn a_node_that_waits_says_for_what() {
         let cluster = json!({ "name": "alpha", "waiting": ["2 more nodes"] });
         let text = shown(&Value::Null, vec![node("alpha", "alive", Value::Null)], cluster);
-        let said =
-            "Health: 1 node, 1 alive, 0 dead (0.0% availability)\nNot ready: alpha: 2 more nodes\n";
+        let said = "Health: 1 node, 1 alive, 0 dead (availability not known yet)\nNot ready: alpha: 2 more nodes\n";
         assert!(text.starts_with(said), "{text}");
     }
 }

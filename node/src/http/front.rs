@@ -169,6 +169,12 @@ impl Front {
         })
     }
 
+    /// A keyspace that the node did not know: it may have been dropped since it was asked.
+    pub async fn keyspace_anew(&self, name: &str) -> Result<(), Problem> {
+        self.keyspaces.forget();
+        self.keyspace(name).await.map(drop)
+    }
+
     /// The web origin that browsers may call from.
     #[must_use]
     pub fn cors_origin(&self) -> Option<&str> {

@@ -34,6 +34,11 @@ impl Keyspaces {
         *self.known.lock().expect("no panic while locked") = Known { by_name, asked };
     }
 
+    /// What was said last is old.
+    pub fn forget(&self) {
+        self.known.lock().expect("no panic while locked").asked = None;
+    }
+
     /// The name and the id of a keyspace; `None` when it is not known, or was asked for too long ago.
     #[must_use]
     pub fn kept(&self, name: &str) -> Option<(Arc<str>, KeyspaceId)> {

@@ -265,7 +265,12 @@ async fn act(
         action,
     };
     let writes = !matches!(request.action, Action::Get);
-    judge(visit.request(request).await, writes)
+    let reply = visit.request(request).await;
+    if matches!(reply, Reply::BadRequest { .. }) {
+        // Perhaps because its keyspace was dropped a moment ago, which is said as it is later.
+        visit.front.keyspace_anew(&target.keyspace).await?;
+    }
+    judge(reply, writes)
 }
 
 /// What a reply means for the client. Advice fits the request: of a read nobody asks whether it has written.

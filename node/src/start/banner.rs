@@ -25,6 +25,8 @@ pub struct Facts<'a> {
     pub advertised: &'a str,
     /// Where data lies.
     pub data_dir: &'a Path,
+    /// Whether it is the first start of this directory.
+    pub is_new: bool,
 }
 
 /// The banner, several lines.
@@ -52,6 +54,10 @@ pub fn banner(settings: &Settings, facts: &Facts<'_>) -> String {
         line("Redis", format!("the protocol is not built yet; port {port} stays closed"));
     }
     line("data", data(settings, facts.data_dir));
+    if facts.is_new && settings.seeds.is_empty() && settings.bootstrap_expect == 1 {
+        let how = "an empty directory and no --seeds; to join another give --seeds with one of its peer addresses";
+        line("alone", format!("it founds a cluster of its own: {how}"));
+    }
     line("replicas", replicas(settings));
     line("try", format!("curl -X PUT {url}/v1/kv/default/hello -d world"));
     line("", format!("curl {url}/v1/kv/default/hello"));

@@ -213,6 +213,7 @@ fn facts<'a>(
         peer_port_taken: (peers.port() != settings.peer_port).then_some(settings.peer_port),
         advertised: &config.peer_address.0,
         data_dir: &store.dir,
+        is_new: config.life.boot.0 == 1,
     }
 }
 

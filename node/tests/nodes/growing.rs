@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Answer, Node, ask, eventually, run};
+use crate::harness::{Answer, Node, eventually, run};
 
 /// How many keys there are before anything changes.
 const KEYS: usize = 2_000;
@@ -133,9 +133,27 @@ fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
     });
     assert_eq!(first.get("/v1/kv/default/mine").status, 404, "another keyspace, another key");
     wait_settled(&[&first, &second], 2);
+    assert_eq!(
+        in_carts(&first).body,
+        b"bread",
+        "the front end keeps for a moment that it is there"
+    );
     command(&["keyspace", "drop", "carts"]);
-    eventually("it is gone", || {
-        let gone = ask(first.port, "GET /v1/kv/carts/mine", &[], b"").ok()?;
-        (gone.status == 404 && gone.text().contains("there is no keyspace")).then_some(())
+    // Each route says the same from the first moment on.
+    for line in ["PUT /v1/kv/carts/mine", "GET /v1/kv/carts/mine", "DELETE /v1/kv/carts/mine"] {
+        let gone = first.ask(line, &[], b"");
+        assert_eq!(gone.status, 404, "{line}: {}", gone.text());
+        assert!(gone.text().contains("there is no keyspace"), "{line}: {}", gone.text());
+    }
+    for line in ["GET /v1/keyspaces/carts", "DELETE /v1/keyspaces/carts"] {
+        eventually("the change is done", || {
+            let gone = first.ask(line, &[], b"");
+            (gone.status == 404).then_some(())
+        });
+    }
+    eventually("its keys are deleted", || {
+        let dropped =
+            |node: &Node| node.get("/v1/transfers").json()["transfers"]["dropped_keys"].as_u64();
+        (dropped(&first)? + dropped(&second)? == 1).then_some(())
     });
 }
