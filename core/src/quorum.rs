@@ -295,6 +295,12 @@ impl Tally {
         self.yes.has(at)
     }
 
+    /// Whether the primary at `at` has said no, and not yes.
+    #[must_use]
+    pub const fn has_refused(&self, at: usize) -> bool {
+        self.no.has(at) && !self.yes.has(at)
+    }
+
     /// Whether a yes of the primary at `at` is one of those that are still missing.
     #[must_use]
     pub fn lacks(&self, at: usize) -> bool {

@@ -148,7 +148,8 @@ impl ReadRound {
         // Only those nobody has asked: one that fails at once would be asked without end.
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
         let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
-        Next::Ask(fresh.map(|at| (at, read(!whole))).collect())
+        let asks: Vec<_> = fresh.map(|at| (at, read(!whole))).collect();
+        if asks.is_empty() { self.advance(facts) } else { Next::Ask(asks) }
     }
 
     /// A question has not left: whoever has not been asked yet is asked now, instead of after the hedge.
@@ -233,12 +234,22 @@ impl ReadRound {
         }
         let digest = first.digest();
         if self.told.iter().all(|told| told.digest == digest) {
-            if self.holders(digest, facts).met() {
+            let mut holders = self.holders(digest, facts);
+            if holders.met() {
                 let (reply, found) = self.answer(first, facts);
                 self.found = found;
                 return Next::End(reply);
             }
-            return Next::Wait;
+            // Those who tell nothing may hold it all the same, as owners do who do not have all of their unit yet: they are brought it.
+            for at in (0..facts.primaries.nodes().len()).filter(|&at| self.tellers.has_refused(at))
+            {
+                holders.no(at);
+            }
+            if !holders.hopeless() {
+                return Next::Wait;
+            }
+            let state = first.clone();
+            return self.write_back(state, facts);
         }
         if !self.wholes.met() {
             if self.whole {
