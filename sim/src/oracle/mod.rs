@@ -57,6 +57,8 @@ mod clock_bound;
 
 mod memory;
 
+mod hints;
+
 mod bounds;
 
 mod ceiling;
@@ -104,7 +106,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 33] = [
+pub const ALL: [Oracle; 34] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -128,6 +130,7 @@ pub const ALL: [Oracle; 33] = [
     ("convergence", convergence::check),
     ("clock-bound", clock_bound::check),
     ("memory", memory::check),
+    ("hints", hints::check),
     ("bounds", bounds::check),
     ("ceiling", ceiling::check),
     ("waits", waits::check),

@@ -14,6 +14,8 @@ mod machine;
 
 pub mod witness;
 
+pub mod hinted;
+
 pub mod fullness;
 
 pub mod calls;
