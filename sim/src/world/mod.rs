@@ -12,9 +12,9 @@ pub mod stand_in;
 
 mod machine;
 
-pub mod witness;
-
 pub mod hinted;
+
+pub mod witness;
 
 pub mod fullness;
 
