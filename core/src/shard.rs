@@ -19,12 +19,15 @@ mod serve;
 
 mod transferring;
 
+mod repairing;
+
 mod picture;
 
 use std::collections::VecDeque;
 use std::io;
 
 use self::maintenance::Maintenance;
+use self::repairing::Repairs;
 use self::transferring::Transfers;
 use crate::budget::Shares;
 use crate::buggify;
@@ -36,7 +39,6 @@ use crate::held::{Held, Release};
 use crate::id::{Lsn, NodeId, OpId, SyncId};
 use crate::member::view::View;
 use crate::parked::{ColdReads, Parked};
-use crate::repair::rotten::Rotten;
 use crate::replica::Replica;
 use crate::request::answers::Surroundings;
 use crate::request::coordinator::Coordinator;
@@ -63,7 +65,7 @@ pub struct Shard {
     out: VecDeque<(NodeId, Message)>,
     put_off: PutOff,
     cold_reads: ColdReads,
-    rotten: Rotten,
+    repairs: Repairs,
     maintenance: Maintenance,
     counters: Counters,
 }
@@ -91,7 +93,7 @@ impl Shard {
             out: VecDeque::new(),
             put_off: PutOff::default(),
             cold_reads: ColdReads::new(shares.parked),
-            rotten: Rotten::new(config.id, config.life),
+            repairs: Repairs::new(config),
             maintenance: Maintenance::new(now),
             counters: Counters::default(),
         })
@@ -102,6 +104,7 @@ impl Shard {
     pub fn next_deadline(&self) -> Mono {
         let timers = [self.coordinator.next_deadline(), self.held.next_deadline()];
         let always = self.maintenance.next.min(self.transfers.next_deadline());
+        let always = always.min(self.repairs_deadline());
         timers.into_iter().flatten().fold(always, Mono::min)
     }
 
@@ -116,6 +119,7 @@ impl Shard {
         assert!(self.out.is_empty(), "every message has been sent or served");
         self.replica.invariants();
         self.transfers.invariants();
+        self.repairs.rounds.invariants();
         self.held.invariants();
         self.coordinator.invariants();
         self.cold_reads.invariants();
@@ -146,11 +150,14 @@ impl Shard {
     ) -> Result<()> {
         match message {
             KeyMessage::Ask(ask) => self.serve(from, ask, view, env),
-            KeyMessage::Answer { op, answer, .. } if self.rotten.asked(op) => {
+            KeyMessage::Answer { op, answer, .. } if self.repairs.rotten.asked(op) => {
                 self.on_rotten_answer(from, op, &answer, view, env)
             }
             KeyMessage::Answer { op, layouts, answer } if self.transfers.asked(op) => {
                 self.on_taken(from, (op, layouts, answer), view, env)
+            }
+            KeyMessage::Answer { op, layouts, answer } if self.repairs.rounds.asked(op) => {
+                self.on_repaired(from, (op, layouts, answer), view, env)
             }
             KeyMessage::Answer { op, layouts, answer } => {
                 let (coordinator, mut around) = self.split(view);
@@ -193,9 +200,10 @@ impl Shard {
         }
     }
 
-    /// Ends the requests that are late, asks again where nobody answered, and takes units that are partial.
+    /// Ends the requests that are late, asks again where nobody answered, takes units that are partial, and compares others.
     pub fn tick_requests(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         self.tick_transfers(view, env)?;
+        self.tick_repairs(view, env)?;
         let (coordinator, mut around) = self.split(view);
         coordinator.tick(&mut around, env)
     }
@@ -241,6 +249,7 @@ impl Shard {
     pub fn stop(&mut self, env: &impl Env) {
         sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
         self.coordinator.stop();
+        self.repairs.stop();
     }
 
     /// Answers whatever is in flight with what is known of it.
@@ -273,6 +282,7 @@ impl Shard {
                 Message::Key(message) => self.on_key(to, message, view, env)?,
                 Message::Forward(message) => self.on_forward(to, message, view, env)?,
                 Message::Transfer(message) => self.on_transfer(to, message, view, env)?,
+                Message::Repair(message) => self.on_repair(to, message, view, env)?,
                 Message::Layout(_) | Message::Swim(_) => {
                     unreachable!("a shard speaks of keys alone")
                 }
@@ -330,6 +340,7 @@ const fn asks(message: &Message) -> Option<OpId> {
         Message::Key(KeyMessage::Answer { .. })
         | Message::Forward(ForwardMessage::Answer { .. })
         | Message::Transfer(_)
+        | Message::Repair(_)
         | Message::Layout(_)
         | Message::Swim(_) => None,
     }

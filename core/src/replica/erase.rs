@@ -13,6 +13,7 @@ use super::read::Trouble;
 use crate::engine::{Batch, Compared};
 use crate::error::Error;
 use crate::id::Unit;
+use crate::repair::merkle::entry_of;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
 
@@ -28,13 +29,15 @@ impl Replica {
         let nothing = VersionSet::default();
         let deleted = self.count_deleted(listed.is_deleted, &nothing, &mut changes);
         let (place, with) = (data_key(unit.group, &listed.key), Batch { changes });
-        let compared = env.engine().delete_if_equal(&place, &listed.head, 0, &with);
+        let delta = entry_of(&listed.key, listed.digest);
+        let compared = env.engine().delete_if_equal(&place, &listed.head, delta, &with);
         let compared = compared.map_err(|error| match error {
             Error::Full(_) | Error::Busy(_) | Error::Corrupt { .. } => Trouble::Failed(error),
             error => Trouble::Fatal(error),
         })?;
         if let Compared::Deleted(_) = compared {
             self.deleted = deleted;
+            self.trees.change(unit, &place, &listed.key, delta);
             // What its numbers were is gone with the record: whatever is issued here later has another actor.
             self.renounce(unit);
             self.awaited.remove(&listed.key);

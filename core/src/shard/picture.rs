@@ -90,7 +90,7 @@ impl Shard {
     /// Keys whose records cannot be read, as far as they have been met.
     #[must_use]
     pub fn damaged_keys(&self) -> u64 {
-        self.rotten.len() as u64
+        self.repairs.rotten.len() as u64
     }
 
     /// The counters, with those of the replica.
@@ -98,7 +98,7 @@ impl Shard {
     pub fn counters(&self) -> Counters {
         Counters {
             actors_replaced: self.replica.actors_replaced(),
-            records_healed: self.rotten.healed(),
+            records_healed: self.repairs.rotten.healed(),
             ..self.counters
         }
     }
@@ -112,12 +112,12 @@ impl Shard {
                 "the disk is nearly full: values are refused, deletes and reads go on".to_owned(),
             );
         }
-        match self.rotten.len() {
+        match self.repairs.rotten.len() {
             0 => {}
             1 => troubles.push("1 record cannot be read, and is being replaced".to_owned()),
             n => troubles.push(format!("{n} records cannot be read, and are being replaced")),
         }
-        if self.rotten.lack_copies() {
+        if self.repairs.rotten.lack_copies() {
             troubles.push(
                 "of some records that cannot be read too few good copies answer on other nodes"
                     .to_owned(),

@@ -14,6 +14,7 @@ use crate::wire::forward::ForwardMessage;
 use crate::wire::frame::{Generation, Reader, Wire, Writer, read_of, table};
 use crate::wire::key::{Answer, Ask, KeyMessage};
 use crate::wire::layout::LayoutMessage;
+use crate::wire::repair::RepairMessage;
 use crate::wire::swim::Exchange;
 use crate::wire::transfer::TransferMessage;
 
@@ -43,6 +44,8 @@ pub enum Message {
     Layout(LayoutMessage),
     /// About a unit that one node takes from another.
     Transfer(TransferMessage),
+    /// About the hash trees of units that two nodes compare.
+    Repair(RepairMessage),
     /// What failure detectors know.
     Swim(Exchange),
 }
@@ -54,10 +57,12 @@ impl Message {
         match self {
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
-            | Message::Transfer(TransferMessage::Answer { .. }) => Class::Reply,
+            | Message::Transfer(TransferMessage::Answer { .. })
+            | Message::Repair(RepairMessage::Answer { .. }) => Class::Reply,
             Message::Key(KeyMessage::Ask(_))
             | Message::Forward(ForwardMessage::Ask { .. })
             | Message::Transfer(TransferMessage::Ask { .. })
+            | Message::Repair(RepairMessage::Ask { .. })
             | Message::Layout(_)
             | Message::Swim(_) => Class::Request,
         }
@@ -69,11 +74,13 @@ impl Message {
         match self {
             Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
             | Message::Forward(ForwardMessage::Ask { layouts, .. })
-            | Message::Transfer(TransferMessage::Ask { layouts, .. }) => Some(layouts),
+            | Message::Transfer(TransferMessage::Ask { layouts, .. })
+            | Message::Repair(RepairMessage::Ask { layouts, .. }) => Some(layouts),
             // An answer belongs to an operation of its receiver. Whoever speaks of a layout may have another one.
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
             | Message::Transfer(TransferMessage::Answer { .. })
+            | Message::Repair(RepairMessage::Answer { .. })
             | Message::Layout(_)
             | Message::Swim(_) => None,
         }
@@ -87,6 +94,7 @@ impl Message {
             | Message::Forward(_)
             | Message::Layout(_)
             | Message::Transfer(_)
+            | Message::Repair(_)
             | Message::Swim(_) => self.asked_under(),
         }
     }
@@ -98,6 +106,7 @@ impl Message {
             Message::Key(message) => message.weight(),
             Message::Forward(message) => message.weight(),
             Message::Transfer(message) => message.weight(),
+            Message::Repair(message) => message.weight(),
             Message::Swim(exchange) => exchange.weight(),
             // Shared with whoever holds the layout.
             Message::Layout(_) => 0,
@@ -120,8 +129,10 @@ pub fn encode(envelope: &Envelope, generation: Generation) -> Option<Outbound> {
             let message = Message::Key(KeyMessage::Answer { op, layouts, answer });
             Envelope { message, ..*envelope }.put(&mut to);
         }
-        // It knows none of these, and nobody of it takes or gives units.
-        Message::Transfer(_) if generation == Generation::First => return None,
+        // It knows none of these, and nobody of it takes or gives units, or compares them.
+        Message::Transfer(_) | Message::Repair(_) if generation == Generation::First => {
+            return None;
+        }
         // Nor does it compare what failure detectors know.
         Message::Swim(_) if generation == Generation::First => return None,
         _ => envelope.put(&mut to),
@@ -173,5 +184,6 @@ impl Wire for Envelope {
 }
 
 table!(enum Message {
-    1 Key(message), 2 Forward(message), 3 Layout(message), 4 Transfer(message), 5 Swim(message)
+    1 Key(message), 2 Forward(message), 3 Layout(message), 4 Transfer(message), 5 Swim(message),
+    6 Repair(message),
 });

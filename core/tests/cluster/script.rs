@@ -126,7 +126,7 @@ impl Scene for Cluster {
     }
 }
 
-/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead=]`: so many nodes that have formed a cluster; `nodes` that have not.
+/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead= repair=]`: so many nodes that have formed a cluster; `nodes` that have not.
 fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     let mut base = usual(nodes);
     base.bootstrap_expect = call.take("expect")?.unwrap_or(nodes);
@@ -138,6 +138,7 @@ fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     base.hedge_ms = call.take("hedge")?.unwrap_or(base.hedge_ms);
     base.resend_ms = call.take("resend")?.unwrap_or(base.resend_ms);
     base.dead_ms = call.take("dead")?.unwrap_or(base.dead_ms);
+    base.repair_every_ms = call.take("repair")?.unwrap_or(base.repair_every_ms);
     Ok(base)
 }
 
@@ -483,6 +484,7 @@ areas!(
     clocks,
     cold,
     detection,
+    exchange,
     fence,
     formation,
     forwarding,

@@ -189,6 +189,7 @@ impl Trio {
                 Message::Key(message) => shard.on_key(from, message, view, world),
                 Message::Forward(message) => shard.on_forward(from, message, view, world),
                 Message::Transfer(message) => shard.on_transfer(from, message, view, world),
+                Message::Repair(message) => shard.on_repair(from, message, view, world),
                 Message::Layout(_) | Message::Swim(_) => panic!("a shard speaks of keys alone"),
             })
             .expect("no disk fails");

@@ -1,7 +1,7 @@
 //! The end of every run: everything is healed, then the cluster must serve, and all replicas must become equal.
 //!
 //! In some runs a part of it has to go on alone first (`survivors`). Then every node has to become ready and whatever is in
-//! flight has to end; then every key is read at `all`, which merges and writes back (there is no other repair yet), then at
+//! flight has to end; then copies become equal unread, where nodes compare them (`unread`); then every key is read at `all`, then at
 //! `quorum` through every node; then all have to come to rest (`rest`), and the states of all primaries are taken from their
 //! engines. What does not come to pass in time is a `Stuck`.
 
@@ -12,6 +12,7 @@ use crate::rt;
 use crate::run::inquiry::{owners, place, settled, states, submit, until};
 use crate::run::rest;
 use crate::run::survivors;
+use crate::run::unread;
 use crate::run::{heal, orders};
 use crate::scenario::Action;
 use crate::world::client;
@@ -60,6 +61,7 @@ pub async fn finish(shared: &Shared) {
         let waits = live_layouts(&shared.lock());
         return stuck(shared, Stuck::Reshapes(waits));
     }
+    unread::wait(shared).await;
     let (nodes, keys) = {
         let world = shared.lock();
         (world.there().collect::<Vec<u32>>(), world.scenario.keys())
@@ -158,7 +160,7 @@ fn dump(world: &mut World) {
             format!("k{key} {}", crate::watch::describe::state(&state))
         });
         world.history.sight(key, &state, (node, stamp), || format!("the end of n{node}"));
-        world.history.finals.push(Final { key, node, state });
+        world.history.ends.read.push(Final { key, node, state });
     }
 }
 

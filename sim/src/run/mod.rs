@@ -12,6 +12,8 @@ pub mod inquiry;
 
 pub mod survivors;
 
+pub mod unread;
+
 pub mod rest;
 
 pub mod finale;
