@@ -11,10 +11,12 @@ use crate::admin::{
 use crate::change::staging::role;
 use crate::env::Mono;
 use crate::error::Result;
-use crate::id::NodeId;
+use crate::id::{NodeId, PartitionId};
 use crate::layout::keyspace::DEFAULT;
 use crate::layout::staged::{Definition, Subject, Wish};
 use crate::layout::{Layout, LayoutRef, Quorums, Role, live};
+use crate::repair::merkle::FORMAT;
+use crate::status::MerkleStatus;
 use crate::step::Env;
 use crate::wire::layout::encode_layout;
 use crate::wire::member::Introduction;
@@ -51,6 +53,12 @@ impl Node {
                 Err(refused) => Ok(Err(refused)),
             },
             AdminRequest::Apply(change) => self.apply(&change, env),
+            AdminRequest::Merkle { partition } => Ok(self.merkle(partition, now)),
+            AdminRequest::Repair => {
+                self.shard.compare_soon(now);
+                let view = self.cluster.view();
+                Ok(Ok(Done::Repairs(self.shard.repair_status(view, now))))
+            }
             AdminRequest::SkipDead { node, accepts_loss } => {
                 match self.skipped(&node, accepts_loss, now) {
                     Ok(wish) => self.stage(vec![wish], env),
@@ -58,6 +66,18 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn merkle(&self, partition: u16, now: Mono) -> AdminReply {
+        let view = self.cluster.view();
+        let most = view.newest().map_or(0, Layout::partitions);
+        if partition >= most {
+            let hint = "GET /v1/ring tells the partitions";
+            return Err(Refused::new(Why::Unknown, "there is no such partition", hint));
+        }
+        let trees = self.shard.trees_of(PartitionId(partition), view, now);
+        let name = view.members.me().name.clone();
+        Ok(Done::Merkle(MerkleStatus { name, partition, format: FORMAT, trees }))
     }
 
     fn stage(&mut self, wishes: Vec<(Subject, Wish)>, env: &mut impl Env) -> Result<AdminReply> {

@@ -135,6 +135,11 @@ impl Rounds {
         self.last.get(&unit).copied()
     }
 
+    /// The units that did not turn out to be equal when they were compared last.
+    pub fn unequal(&self) -> impl Iterator<Item = Unit> {
+        self.last.iter().filter(|(_, (_, _, end))| *end != End::Equal).map(|(unit, _)| *unit)
+    }
+
     /// Something may be missing here or at others: all rounds begin soon.
     pub fn begin_soon(&mut self, now: Mono) {
         self.stir(None, now, SOON_MS);

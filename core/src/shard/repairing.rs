@@ -1,6 +1,7 @@
 //! What a shard does so that its copies and those of other owners become equal although nobody reads them.
 
 use super::Shard;
+use crate::buggify;
 use crate::config::{
     NodeConfig, PAGE_BYTES_MAX, REPAIR_KEYS_MAX, REPAIR_LEAVES_MAX, REPAIR_ROOTS_MAX,
     REPAIR_SCAN_KEYS_MAX,
@@ -77,8 +78,8 @@ struct Copies<'a> {
     units: &'a Units,
     layout: Option<&'a Layout>,
     engine: &'a mut dyn Engine,
-    /// A record that could not be read.
-    damaged: Option<(KeyRef, Error)>,
+    /// A record that could not be read, and its key where that is known.
+    damaged: Option<(Option<KeyRef>, Error)>,
 }
 
 impl Copies<'_> {
@@ -102,7 +103,7 @@ impl Copies<'_> {
         let part = match list(from, to, (keys_max, SCAN_BYTES_MAX), self.engine) {
             Ok(part) => part,
             Err(error @ (Error::Corrupt { .. } | Error::Disk(_))) => {
-                self.damaged = parse_data_key(from).map(|key| (key, error));
+                self.damaged = Some((parse_data_key(from), error));
                 return Ok(None);
             }
             Err(error) => return Err(error),
@@ -295,11 +296,12 @@ impl Shard {
         if !is_sound {
             return Ok(Told::Failed);
         }
+        let keys_max = if buggify!(env, PageOfOne) { 1 } else { REPAIR_SCAN_KEYS_MAX };
         let (mut copies, _) = self.copies(view, env);
-        let found = copies.list(unit, leaves, (from, None), REPAIR_SCAN_KEYS_MAX)?;
+        let found = copies.list(unit, leaves, (from, None), keys_max)?;
         let damaged = copies.damaged;
         if let Some((key, error)) = damaged {
-            self.note_rotten(&key, &error, env);
+            key.into_iter().for_each(|key| self.note_rotten(&key, &error, env));
             return Ok(Told::Unreadable);
         }
         Ok(found.map_or(Told::Failed, |(keys, next)| Told::Keys { keys, next }))
@@ -345,7 +347,7 @@ impl Shard {
         let damaged = around.here.damaged;
         self.out = out;
         if let Some((key, error)) = damaged {
-            self.note_rotten(&key, &error, env);
+            key.into_iter().for_each(|key| self.note_rotten(&key, &error, env));
         }
         let after = self.repairs.rounds.tally();
         sometimes!(env, RepairTook, after.done.taken > before.done.taken);

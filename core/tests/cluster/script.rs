@@ -385,6 +385,8 @@ fn operate(stage: &mut Stage, call: &Call) -> Result<bool, String> {
         Ok(Done::Proposed { proposed, .. }) => format!("proposed layout {proposed}"),
         Ok(Done::Layouts(layouts)) => format!("staged {}", layouts.staged.len()),
         Ok(Done::Plan(plan)) => format!("{} moves", plan.moves),
+        Ok(Done::Merkle(merkle)) => format!("{} trees", merkle.trees.len()),
+        Ok(Done::Repairs(repairs)) => format!("{} rounds", repairs.rounds),
         Err(refused) => format!("{:?}: {}", refused.why, refused.message),
     };
     stage.tell(&said);

@@ -17,6 +17,8 @@ pub mod keyspace;
 
 pub mod transfers;
 
+pub mod repair;
+
 pub mod config;
 
 pub mod bench;
@@ -67,6 +69,8 @@ enum Command {
     Cluster(cluster::Cluster),
     /// Show which data moves, and how far it is
     Transfers(transfers::Transfers),
+    /// Compare the copies of keys on all nodes now, and make them equal
+    Repair(repair::Repair),
     /// Make, list and drop keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
@@ -157,6 +161,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Ring(command)) => block_on(ring::run(command)),
         Some(Command::Cluster(command)) => block_on(cluster::run(command)),
         Some(Command::Transfers(command)) => block_on(transfers::run(command)),
+        Some(Command::Repair(command)) => block_on(repair::run(command)),
         Some(Command::Keyspace(command)) => block_on(keyspace::run(command)),
         Some(Command::Bench(command)) => block_on(bench::run(command)),
         Some(Command::Config(command)) => config::run(command),

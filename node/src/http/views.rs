@@ -81,6 +81,7 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
             "name": status.name,
             "change": status.change,
             "transfers": status.transfers,
+            "repairs": status.repairs,
         }),
         View::Members => json!({ "members": status.members }),
         View::Ring => return ring::show(status.layout),

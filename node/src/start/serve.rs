@@ -195,6 +195,8 @@ fn node_config(
         dead_ms: DEAD_MS,
         memory_bytes_max: settings.memory_bytes_max,
         transfer_bytes_per_s: settings.transfer_bytes_per_s,
+        repair_every_ms: settings.repair_every_ms,
+        repair_bytes_per_s: settings.repair_bytes_per_s,
     }
 }
 
