@@ -147,6 +147,10 @@ impl Here for Copies<'_> {
 impl Shard {
     /// When something is to be done about comparing.
     pub(super) fn repairs_deadline(&self) -> Mono {
+        if self.repairs.is_stopped {
+            // What is never done is never due: else the node would turn without end until it has stopped.
+            return Mono(u64::MAX);
+        }
         let growing = self.replica.trees().is_growing().then_some(self.repairs.grow_at);
         growing.into_iter().fold(self.repairs.rounds.next_deadline(), Mono::min)
     }
@@ -178,12 +182,13 @@ impl Shard {
 
     fn grow_trees(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         let now = env.mono();
-        let Some(layout) = view.newest() else {
-            return Ok(());
-        };
         if !self.replica.trees().is_growing() || self.repairs.grow_at > now {
             return Ok(());
         }
+        let Some(layout) = view.newest() else {
+            self.repairs.grow_at = now.plus_ms(STUCK_MS);
+            return Ok(());
+        };
         let grown = self.replica.trees_mut().grow(layout.partitions(), env.engine())?;
         self.repairs.grow_at = now.plus_ms(match &grown {
             Growth::Done | Growth::More => GROW_MS,
