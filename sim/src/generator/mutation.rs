@@ -23,6 +23,7 @@ const HEAVY_BYTES: u32 = 512 << 10;
 const CORPUS: &[(&str, &str)] = &corpus![
     "a-compacted-file-looks-empty",
     "a-delete-without-what-it-deleted",
+    "a-get-over-a-change-of-layouts",
     "a-get-while-two-of-three-owners-are-new",
     "a-jump-is-not-kept",
     "a-misdirected-read-of-the-file-of-boots",
