@@ -10,7 +10,7 @@
 //! (<https://github.com/valyala/fasthttp/issues/173>).
 //!
 //! Invariants: nothing is released before the write it depends on is durable; one sync runs at a time; a
-//! failed sync releases nothing, ever: the node stops.
+//! failed fsync releases nothing, ever: the node stops.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

@@ -3,9 +3,9 @@
 //! The order contract, which everything that promises durability rests on:
 //! 1. Take a batch of inputs: ends of disk work, then peers, then clients.
 //! 2. Step each. State changes and engine writes become visible to this node, and to peers only as `Merge`.
-//! 3. Hand the sync to the disk; other inputs go on meanwhile.
+//! 3. Hand the sync (an fsync) to the disk; other inputs go on meanwhile.
 //! 4. When it ends, release the replies and acknowledgements that depend on it.
-//! 5. A failed sync releases nothing: what is held becomes `Indeterminate`, and the node stops. It is never tried again.
+//! 5. A failed fsync releases nothing: what is held becomes `Indeterminate`, and the node stops. It is never tried again.
 //!
 //! One wait for everything: the inbox or the node's next deadline, whichever is first. Timers are data in the node.
 

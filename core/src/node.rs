@@ -29,7 +29,6 @@ use crate::request::operation::Asker;
 use crate::shard::Shard;
 use crate::sometimes;
 use crate::step::{Env, Input};
-use crate::wire::forward::ForwardMessage;
 use crate::wire::message::{Envelope, Message};
 use crate::wire::transfer::TransferMessage;
 
@@ -182,8 +181,8 @@ impl Node {
         if !cluster.hears(from, (life, durable), env) {
             return Ok(());
         }
-        if let Message::Forward(ForwardMessage::Ask { op, .. }) = &message
-            && !shard.takes_on(from, *op, env)
+        if let Some(op) = message.passes_on()
+            && !shard.takes_on(from, op, env)
         {
             return Ok(());
         }
@@ -198,8 +197,11 @@ impl Node {
             Message::Key(message) => shard.on_key(from, message, cluster.view(), env),
             Message::Forward(message) => shard.on_forward(from, message, cluster.view(), env),
             Message::Transfer(message) => {
-                if matches!(message, TransferMessage::Ask { .. }) {
-                    cluster.give_away(shard.facts().oldest_under);
+                match &message {
+                    TransferMessage::Ask { .. } => {
+                        cluster.give_away(shard.facts().oldest_under);
+                    }
+                    TransferMessage::Answer { .. } => {}
                 }
                 shard.on_transfer(from, message, cluster.view(), env)
             }

@@ -1,9 +1,10 @@
 //! How many of a key's primaries are needed, and have there been so many? Every quorum is counted here: of a read, of a write, of
-//! what can be served, of what makes good for a lost copy.
+//! what can be served. From here is also the number that makes good for a lost copy, which `member/lives.rs`, `repair/rotten.rs` and
+//! `transfer/units.rs` wait for, and what a majority of voters is.
 //!
 //! Answers are counted from replies, by distinct primaries, never from a view of who should be up
-//! (<https://github.com/basho/riak_kv/issues/388>). A majority of the cluster means nothing: what is promised, R and W
-//! promise for the primaries of one key.
+//! (<https://github.com/basho/riak_kv/issues/388>). A majority of the cluster means nothing for a key: what is promised, R and W
+//! promise for its primaries.
 
 use smallvec::SmallVec;
 
@@ -247,6 +248,12 @@ pub fn others_make_good(quorums: Quorums) -> bool {
 pub fn reads_meet(before: Quorums, after: Quorums) -> bool {
     let lacking = before.n.saturating_sub(before.w);
     before.r <= lacking || after.r > lacking
+}
+
+/// Whether so many of `out_of` nodes are a majority: of those who endorse a layout, and of those whom a change of it needs.
+#[must_use]
+pub const fn is_majority(votes: usize, out_of: usize) -> bool {
+    2 * votes > out_of
 }
 
 /// Answers to one question that was put to a key's primaries. An answer counts once in each layout that its sender owns the key

@@ -1,5 +1,5 @@
 //! The local copy of a node over several lives: an actor whose dots may be lost issues no more, not even after
-//! a clean end. What a cold read may bring is told in `cluster/stories.rs`.
+//! a clean end. What a cold read may bring is told by scripts (`scripts/cold`).
 
 #[path = "fixtures/node_config.rs"]
 mod node_config;

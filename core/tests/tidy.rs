@@ -308,7 +308,7 @@ fn order(file: &File, all: &Repository) -> Vec<Finding> {
             findings.extend(uses.map(|(at, _)| (at, format!("{later} is listed below {own}"))));
         }
         (folder, named) = (format!("{folder}/{own}"), format!("{named}{own}::"));
-        list = all.file(&format!("{folder}/mod.rs"));
+        list = all.file(&format!("{folder}/mod.rs")).or(all.file(&format!("{folder}.rs")));
     }
     findings
 }
@@ -593,11 +593,28 @@ fn mapped(file: &File, all: &Repository) -> Vec<Finding> {
     };
     let is_frame = ["lib.rs", "main.rs", "mod.rs", "tests.rs"].contains(&name);
     let map = all.file(page).map_or("", |map| map.text.as_str());
-    let is_named = map.match_indices(name).any(|(at, _)| map[..at].ends_with(['`', '/']));
-    if is_frame || is_named {
+    let of_crate = map.split("\n### ").find(|part| part.starts_with(&format!("{root}:")));
+    if is_frame || of_crate.unwrap_or(map).lines().any(|row| names_file(row, inside)) {
         return Vec::new();
     }
     vec![(1, format!("{page} does not name it: give it a place in the code map"))]
+}
+
+/// Whether a row of a map names a file of `src/`: whole, or below a folder that the row has named before.
+fn names_file(row: &str, inside: &str) -> bool {
+    let mut folders = vec![String::new()];
+    for named in row.split('`').filter(|text| text.ends_with(".rs")) {
+        let named = named.strip_prefix("src/").unwrap_or(named);
+        if folders.iter().any(|folder| inside == format!("{folder}{named}")) {
+            return true;
+        }
+        if let Some((folder, _)) = named.rsplit_once('/') {
+            let below = folders.iter().map(|above| format!("{above}{folder}/"));
+            let below: Vec<String> = below.collect();
+            folders.extend(below);
+        }
+    }
+    false
 }
 
 fn titles(file: &File, _: &Repository) -> Vec<Finding> {

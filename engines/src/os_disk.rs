@@ -4,7 +4,7 @@
 //! the caller's thread, since they go to the page cache; what has to wait for the device (`start_sync`,
 //! `start_read`) is handed over, in order, and ends in the given `OnDiskDone`.
 //!
-//! A sync is `fdatasync`, which also writes a changed length. Names become durable by `sync_dir`.
+//! A sync is an fsync of the data alone (`fdatasync`), which also writes a changed length. Names become durable by `sync_dir`.
 //! Left out: direct I/O, io_uring, memory maps; several threads for cold reads.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

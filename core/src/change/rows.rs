@@ -28,6 +28,7 @@ use crate::layout::next::awaited;
 use crate::layout::staged::Staged;
 use crate::layout::{Layout, LayoutRef};
 use crate::member::membership::Membership;
+use crate::quorum::is_majority;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::layout::{decode_layout, encode_layout};
@@ -443,7 +444,7 @@ impl Rows {
                     true => Some(reference),
                     false => Some(peers.get(node)?.endorsed.layout),
                 };
-                2 * votes > voters.len() || wins(reference, voters.iter().map(vote))
+                is_majority(votes, voters.len()) || wins(reference, voters.iter().map(vote))
             }
         };
         if (is_enough || said_live) && !buggify!(env, LayoutLiveLate) {

@@ -279,7 +279,7 @@ fn make_room(staged: &mut Staged, newest: Option<&Layout>) {
 /// Whether this node speaks with more than half of the nodes of a layout, itself included, in both directions.
 fn reaches_most(layout: &Layout, members: &Membership, now: Mono) -> bool {
     let reached = layout.roles().iter().filter(|role| members.is_alive(role.node, now)).count();
-    2 * reached > layout.roles().len()
+    quorum::is_majority(reached, layout.roles().len())
 }
 
 /// The role of a node as it introduces itself.

@@ -1,6 +1,6 @@
 //! Who owns which keys? A layout is an immutable value: the keyspaces, the roles of the nodes, and the
 //! assignment of partitions to nodes that is computed from them. No clock, no membership view and no
-//! message plays a part here; how nodes agree on a layout is `cluster`'s business.
+//! message plays a part here; how a layout comes to be live is the business of `formation` and `change`.
 
 pub mod keyspace;
 

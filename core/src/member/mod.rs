@@ -1,5 +1,5 @@
-//! Who is there, and which life of each counts? Liveness steers routing only; ownership changes by an
-//! agreed layout and by nothing else.
+//! Who is there, and which life of each counts? Liveness steers routing only; ownership changes by a
+//! layout that is live, and by nothing else.
 
 pub mod lives;
 

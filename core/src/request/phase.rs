@@ -53,8 +53,15 @@ impl Phase {
             },
             Phase::Forwarded(passing) if passing.to().is_some() => Next::Wait,
             Phase::Forwarded(passing) => {
-                if !matches!(answer, Answer::Query { .. }) {
-                    passing.pass_over(at);
+                match answer {
+                    Answer::Query { .. } => {}
+                    Answer::State { .. }
+                    | Answer::Digest { .. }
+                    | Answer::MergeAck
+                    | Answer::Lacks
+                    | Answer::Failed
+                    | Answer::StaleLayout
+                    | Answer::NotCounted => passing.pass_over(at),
                 }
                 Next::PassOn
             }

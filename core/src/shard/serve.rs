@@ -64,8 +64,7 @@ impl Shard {
         if buggify!(env, NotCountedSaid) {
             return Ok((Answer::NotCounted, None));
         }
-        let tells = matches!(question, Question::Query | Question::Read { .. });
-        if tells && !self.transfers.units.counts(unit) {
+        if question.tells() && !self.transfers.units.counts(unit) {
             sometimes!(env, PartialAsked);
             return Ok((Answer::NotCounted, None));
         }

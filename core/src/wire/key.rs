@@ -103,6 +103,17 @@ pub enum Question {
     },
 }
 
+impl Question {
+    /// Whether the answer says what the replica has: one that has only a part of the unit does not count.
+    #[must_use]
+    pub const fn tells(&self) -> bool {
+        match self {
+            Question::Query | Question::Read { .. } => true,
+            Question::Merge { .. } | Question::Holds { .. } => false,
+        }
+    }
+}
+
 /// What a replica answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::env::{Class, Outbound};
 use crate::error::{Error, Result};
-use crate::id::{Life, Lsn};
+use crate::id::{Life, Lsn, OpId};
 use crate::layout::live::LayoutSet;
 use crate::wire::forward::ForwardMessage;
 use crate::wire::frame::{Generation, Reader, Wire, Writer, read_of, table};
@@ -79,6 +79,19 @@ impl Message {
         }
     }
 
+    /// The operation whose request it passes on to its receiver; `None` of everything else.
+    #[must_use]
+    pub const fn passes_on(&self) -> Option<OpId> {
+        match self {
+            Message::Forward(ForwardMessage::Ask { op, .. }) => Some(*op),
+            Message::Forward(ForwardMessage::Answer { .. })
+            | Message::Key(_)
+            | Message::Transfer(_)
+            | Message::Layout(_)
+            | Message::Swim(_) => None,
+        }
+    }
+
     /// The layouts that it names: those of a question, or those that a replica has.
     const fn layouts(&self) -> Option<&LayoutSet> {
         match self {
@@ -106,25 +119,51 @@ impl Message {
     }
 }
 
+/// How a node of the first generation is told a message of today.
+enum Said {
+    AsItIs,
+    As(Message),
+    Never,
+}
+
+impl Message {
+    /// Nobody of the first generation takes or gives units, or compares what failure detectors know.
+    fn in_the_first_generation(&self) -> Said {
+        match self {
+            Message::Key(KeyMessage::Ask(_)) | Message::Forward(_) | Message::Layout(_) => {
+                Said::AsItIs
+            }
+            Message::Key(KeyMessage::Answer { op, layouts, answer }) => match answer {
+                // It knows no such answer: it was not done.
+                Answer::NotCounted => {
+                    let (op, layouts, answer) = (*op, layouts.clone(), Answer::Failed);
+                    Said::As(Message::Key(KeyMessage::Answer { op, layouts, answer }))
+                }
+                Answer::Query { .. }
+                | Answer::State { .. }
+                | Answer::Digest { .. }
+                | Answer::MergeAck
+                | Answer::Lacks
+                | Answer::Failed
+                | Answer::StaleLayout => Said::AsItIs,
+            },
+            Message::Transfer(_) | Message::Swim(_) => Said::Never,
+        }
+    }
+}
+
 /// A message as bytes, for a node that reads messages of this generation. `None`: it cannot be said in them, and must not be
 /// sent.
 #[must_use]
 pub fn encode(envelope: &Envelope, generation: Generation) -> Option<Outbound> {
     let mut to = Writer::of(generation, &[generation.number(FIRST), 0, 0, 0, 0]);
-    match &envelope.message {
-        // The first generation knows no such answer: it was not done.
-        Message::Key(KeyMessage::Answer { op, layouts, answer: Answer::NotCounted })
-            if generation == Generation::First =>
-        {
-            let (op, layouts, answer) = (*op, layouts.clone(), Answer::Failed);
-            let message = Message::Key(KeyMessage::Answer { op, layouts, answer });
-            Envelope { message, ..*envelope }.put(&mut to);
-        }
-        // It knows none of these, and nobody of it takes or gives units.
-        Message::Transfer(_) if generation == Generation::First => return None,
-        // Nor does it compare what failure detectors know.
-        Message::Swim(_) if generation == Generation::First => return None,
-        _ => envelope.put(&mut to),
+    match generation {
+        Generation::First => match envelope.message.in_the_first_generation() {
+            Said::Never => return None,
+            Said::AsItIs => envelope.put(&mut to),
+            Said::As(message) => Envelope { message, ..*envelope }.put(&mut to),
+        },
+        Generation::Second => envelope.put(&mut to),
     }
     if !to.is_whole() {
         return None;

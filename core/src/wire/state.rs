@@ -19,7 +19,13 @@ const FIRST: u8 = 2;
 /// A key's state as a record: its head, and its values in the pieces that make up the body.
 #[must_use]
 pub fn encode_state(state: &VersionSet) -> (Bytes, Values) {
-    let mut to = Writer::after(&[Generation::NEWEST.number(FIRST)]);
+    encode_state_in(Generation::NEWEST, state)
+}
+
+/// A key's state as a record that a node of this generation has written: a store that is older than the program has such records.
+#[must_use]
+pub fn encode_state_in(generation: Generation, state: &VersionSet) -> (Bytes, Values) {
+    let mut to = Writer::of(generation, &[generation.number(FIRST)]);
     state.put(&mut to);
     let (head, values) = to.finish();
     (Bytes::from(head), values)

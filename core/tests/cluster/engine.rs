@@ -5,11 +5,14 @@ use std::io;
 
 use bytes::Bytes;
 use rondo_core::engine::{
-    Batch, Engine, EngineStats, LogPlace, Lookup, MemoryEngine, Page, Progress, ReadTicket, Replay,
+    Batch, Change, Engine, EngineStats, LogPlace, Lookup, MemoryEngine, Page, Progress, ReadTicket,
+    Replay,
 };
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
 use rondo_core::replica::keys::parse_data_key;
+use rondo_core::wire::frame::Generation;
+use rondo_core::wire::state::{decode_state, encode_state_in};
 
 use crate::words;
 
@@ -42,6 +45,8 @@ pub(crate) struct SlowEngine {
     /// Not even their heads.
     pub(crate) heads_rotten: bool,
     pub(crate) room: Room,
+    /// In which bytes clients' records are written; `None`: in those of today.
+    pub(crate) generation: Option<Generation>,
     /// Its node must end.
     pub(crate) has_failed: bool,
     /// What was found at the moment of each ticket: that, and nothing newer, is what its read brings.
@@ -106,7 +111,10 @@ impl Engine for SlowEngine {
             self.notes.push(format!("has no room to store {what}"));
             return Err(Error::Full("the disk is full"));
         }
-        self.written = self.inner.write(batch)?;
+        self.written = match self.generation {
+            None => self.inner.write(batch)?,
+            Some(generation) => self.inner.write(&in_bytes_of(generation, batch))?,
+        };
         self.notes.push(format!("stores {what}"));
         Ok(self.written)
     }
@@ -164,6 +172,20 @@ impl Engine for SlowEngine {
     fn close(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// A batch as a node of this generation writes it.
+fn in_bytes_of(generation: Generation, batch: &Batch) -> Batch {
+    let changes = batch.changes.iter().map(|change| match change {
+        Change::Put { key, head, body, delta } if parse_data_key(key).is_some() => {
+            let state = decode_state(head, &Bytes::from(body.concat())).expect("a state");
+            let (head, body) = encode_state_in(generation, &state);
+            assert_eq!(head[0], 2, "the bytes of the generation before");
+            Change::Put { key: key.clone(), head, body, delta: *delta }
+        }
+        Change::Put { .. } | Change::Delete { .. } => change.clone(),
+    });
+    Batch { changes: changes.collect() }
 }
 
 /// What a rotten record is met with.

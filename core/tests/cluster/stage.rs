@@ -488,9 +488,10 @@ impl Stage {
         true
     }
 
-    /// Says that a node is of the generation before.
+    /// Says that a node is of the generation before, on its links and on its disk.
     pub(crate) fn is_older(&mut self, node: usize) {
         self.speaks.insert(node, Generation::First);
+        self.engine(node).generation = Some(Generation::First);
     }
 
     /// Delivers the latest message that has arrived on the link once more; `false` when there is none.

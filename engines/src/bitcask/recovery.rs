@@ -16,8 +16,8 @@
 //! them, call them durable and lose them. So of each log file every sound record behind the last one up to D is
 //! written anew before the file is synced, from the bytes that were checked: what is read twice may differ.
 //!
-//! **What is cut is read twice.** A read that failed without saying so would make the last writes look as if they had
-//! never been finished. Bytes that are to be cut are read again, and must hold the same once more.
+//! **Recovery reads the bytes twice that it cuts off.** A read that failed without saying so would make the last writes look
+//! as if they had never been finished. Recovery reads such bytes again, and they must be the same.
 //!
 //! **Losses change nothing.** Files are only looked at until all are known to be whole; what cannot be read now may be
 //! readable after a repair. (Files that were never finished are removed before.)

@@ -1,4 +1,5 @@
-//! What one sync covers, and who waits for it: nobody on this thread, except at the start and at the end.
+//! What one sync (an fsync of each file that needs it) covers, and who waits for it: nobody on this thread, but at the start and the
+//! end.
 //!
 //! A sync that is started covers the log files written since the last one, oldest first, then what background work has
 //! asked for, then the names in the directory when files have been made, renamed or removed. It ends good only when all of
