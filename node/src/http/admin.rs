@@ -129,6 +129,12 @@ const STAGE: &str = "send {\"change\": \"join\", \"node\": \"node-4\"}; the chan
     drop-keyspace";
 const NODE: &str = "send {\"node\": \"node-4\"}";
 const REPLACE: &str = "send {\"old\": \"node-2\", \"new\": \"node-4\"}";
+/// What a keyspace cannot have yet, and what to do without it.
+const UNBUILT: [(&str, &str); 3] = [
+    ("ttl", "leave it out; delete its keys later"),
+    ("engine", "leave it out: all keyspaces of a node lie in the engine that `--engine` names"),
+    ("mode", "leave it out: all keyspaces are `quorum`"),
+];
 const KEYSPACE: &str = "send {\"n\": 3, \"r\": 2, \"w\": 2, \"level\": \"quorum\", \"policy\": \"newest\"}; what is left out is chosen";
 
 /// The outcome of a request, or why there is none.
@@ -188,15 +194,29 @@ async fn keyspace(
 ) -> Result<Answer, Problem> {
     let name = named(name)?;
     let change = match *method {
-        Method::PUT => {
-            let wanted: KeyspaceWish =
-                if sent.is_empty() { KeyspaceWish::default() } else { body(sent, KEYSPACE)? };
-            Change::Keyspace { name, wanted }
-        }
+        Method::PUT => Change::Keyspace { name, wanted: wanted(sent)? },
         Method::DELETE => Change::DropKeyspace { name },
         _ => return shown(front, &name).await,
     };
     Ok(answer::json(StatusCode::ACCEPTED, &ask(front, AdminRequest::Apply(change)).await?))
+}
+
+/// How a keyspace is to be; `conflict` is another name of its policy.
+fn wanted(sent: &[u8]) -> Result<KeyspaceWish, Problem> {
+    if sent.is_empty() {
+        return Ok(KeyspaceWish::default());
+    }
+    let mut fields: serde_json::Map<String, serde_json::Value> = body(sent, KEYSPACE)?;
+    let unbuilt = UNBUILT.iter().find(|(name, _)| fields.contains_key(*name));
+    if let Some((name, hint)) = unbuilt {
+        return Err(Problem::not_built(&format!("`{name}` of a keyspace"), *hint));
+    }
+    if let (false, Some(policy)) = (fields.contains_key("policy"), fields.remove("conflict")) {
+        fields.insert("policy".to_owned(), policy);
+    }
+    serde_json::from_value(fields.into()).map_err(|error| {
+        Problem::bad(format!("the body does not say what to do: {error}"), KEYSPACE)
+    })
 }
 
 async fn shown(front: &Front, name: &str) -> Result<Answer, Problem> {

@@ -643,6 +643,10 @@ async fn what_an_operator_cannot_mean_is_refused_with_a_hint() {
     session.get("/v1/keyspaces/nowhere").await;
     session.get("/v1/keyspaces/a%2Fb").await;
     session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":300}"#).await;
+    session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":3,"ttl":60}"#).await;
+    session.say("PUT /v1/keyspaces/carts", &[], r#"{"engine":"lsm"}"#).await;
+    session.say("PUT /v1/keyspaces/carts", &[], r#"{"mode":"raft"}"#).await;
+    session.say("PUT /v1/keyspaces/carts", &[], r#"{"conflict":"nobody"}"#).await;
     insta::assert_snapshot!(session.transcript);
 }
 
