@@ -4,7 +4,7 @@
 //! that expects nobody but itself, or founds none at all (0), only joins, and is not counted. Then the one with the smallest id
 //! writes layout 1 and endorses it; what becomes of it is `change`'s business.
 //!
-//! Invariants: nobody forms a layout who has endorsed one, cannot read the one that he has, or hears somebody who has one
+//! Invariants: nobody forms a layout who has endorsed one, or hears somebody who has one
 //! (<https://github.com/basho/riak_core/issues/166>). A node with seeds never forms a layout alone.
 
 use std::collections::BTreeMap;
@@ -72,9 +72,6 @@ impl Formation {
             let names: Vec<&str> = missing.map(|role| role.name.as_str()).collect();
             return vec![format!("waiting for {} to endorse layout 1", names.join(", "))];
         }
-        if rows.is_unreadable() {
-            return vec!["the stored layout is unreadable; waiting for a peer's copy".to_owned()];
-        }
         let mut why = same_names(members, now);
         let has_layout = |peer: &Endorsement| peer.layout != LayoutRef::default();
         if members.peers().values().any(|peer| has_layout(&peer.endorsed)) {
@@ -115,7 +112,7 @@ impl Formation {
 
     fn may_form(&self, rows: &Rows, members: &Membership, now: Mono) -> bool {
         let expect = members.me().expect as usize;
-        if rows.is_unreadable() || !rows.is_empty() || hears_a_member(members, now) {
+        if !rows.is_empty() || hears_a_member(members, now) {
             return false;
         }
         if expect == 1 {

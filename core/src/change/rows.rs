@@ -7,8 +7,9 @@
 //!
 //! Invariants: the older row is live, or the only one; a layout that is live names the digest of the one before it, and both
 //! name one founding layout, so that two clusters never mix; nothing older than what is endorsed is taken; of two live layouts
-//! the older is taken up first, so whoever has the newer alone has dropped the older, or has it from one who has; an
-//! unreadable layout never leads to a new one (<https://github.com/basho/riak_core/issues/166>).
+//! the older is taken up first, so whoever has the newer alone has dropped the older, or has it from one who has; a node that
+//! cannot read what it has endorsed does not start, since it might endorse another layout of that version, or form one
+//! (<https://github.com/basho/riak_core/issues/166>).
 //! Left out: a third layout while two are live: whoever commits waits.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +22,7 @@ use crate::buggify;
 use crate::config::NodeConfig;
 use crate::engine::{Batch, Engine};
 use crate::env::Mono;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{LayoutVersion, Life, Lsn, NodeId};
 use crate::layout::live::{LayoutSet, LiveLayout, Origin};
 use crate::layout::next::awaited;
@@ -66,15 +67,14 @@ pub struct Rows {
     set: LayoutSet,
     /// Questions under older layouts alone are refused.
     floor: LayoutVersion,
-    /// The stored layout could not be read: never form one, fetch it from peers.
-    unreadable: bool,
     next_offer: Mono,
     /// When somebody who names a layout that is not here may be asked for it again.
     pub(super) next_request: Mono,
 }
 
 impl Rows {
-    /// Reads what was endorsed in an earlier life.
+    /// Reads what was endorsed in an earlier life. An error when that cannot be read: its node may not go on as who it was, because
+    /// it no longer knows what it has promised.
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Rows> {
         let mut rows = Rows {
             me: config.id,
@@ -83,30 +83,19 @@ impl Rows {
             live: SmallVec::new(),
             set: LayoutSet::default(),
             floor: LayoutVersion(0),
-            unreadable: false,
             next_offer: Mono(0),
             next_request: Mono(0),
         };
         for (body, mark) in KEYS {
-            let found = stored(engine, body);
-            match found.and_then(|bytes| bytes.map(|bytes| decode_layout(&bytes)).transpose()) {
-                Ok(None) => {}
-                Ok(Some(layout)) => {
-                    let live = !matches!(stored(engine, mark), Ok(None));
-                    let mut row = row(Arc::new(layout), engine.durable());
-                    // Only what was live elsewhere is ever taken without the one before it.
-                    row.is_jump = rows.rows.is_empty() && row.of.layout.version().0 > 1;
-                    (row.live, row.decided) = (live, live || row.is_jump);
-                    rows.rows.push(row);
-                }
-                Err(Error::Disk(error)) => return Err(Error::Disk(error)),
-                // Nobody else has a copy: the next start may read it.
-                Err(error) if config.seeds.is_empty() => return Err(error),
-                Err(_) => rows.unreadable = true,
-            }
-        }
-        if rows.unreadable {
-            rows.rows.clear();
+            let Some(bytes) = stored(engine, body)? else {
+                continue;
+            };
+            let live = stored(engine, mark)?.is_some();
+            let mut row = row(Arc::new(decode_layout(&bytes)?), engine.durable());
+            // Only what was live elsewhere is ever taken without the one before it.
+            row.is_jump = rows.rows.is_empty() && row.of.layout.version().0 > 1;
+            (row.live, row.decided) = (live, live || row.is_jump);
+            rows.rows.push(row);
         }
         rows.look_at_live();
         rows.floor = rows.newest().map_or(LayoutVersion(0), Layout::version);
@@ -116,7 +105,6 @@ impl Rows {
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
         assert!(self.rows.len() <= KEYS.len(), "one takes the place of one");
-        assert!(!self.unreadable || self.rows.is_empty(), "an endorsed layout has been read");
         if let [older, newer] = &self.rows[..] {
             assert!(older.live, "a layout follows one that is live");
             assert!(follows(&newer.of.layout, &older.of), "and no other");
@@ -180,12 +168,6 @@ impl Rows {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
-    }
-
-    /// Whether the stored layout could not be read.
-    #[must_use]
-    pub const fn is_unreadable(&self) -> bool {
-        self.unreadable
     }
 
     /// The nodes of all layouts that are endorsed here; none while there is none.
@@ -480,7 +462,6 @@ impl Rows {
             Err(error) if error.wrote_nothing() => Ok(()),
             stored => {
                 self.rows.push(row(layout, stored?));
-                self.unreadable = false;
                 self.next_offer = Mono(0);
                 Ok(())
             }

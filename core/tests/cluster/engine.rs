@@ -44,6 +44,8 @@ pub(crate) struct SlowEngine {
     pub(crate) rotten: bool,
     /// Not even their heads.
     pub(crate) heads_rotten: bool,
+    /// This record of the node's own cannot be read.
+    pub(crate) own_rotten: Option<&'static [u8]>,
     pub(crate) room: Room,
     /// In which bytes clients' records are written; `None`: in those of today.
     pub(crate) generation: Option<Generation>,
@@ -59,7 +61,8 @@ pub(crate) struct SlowEngine {
 impl SlowEngine {
     /// Another engine with all that is in this one.
     pub(crate) fn copy(&self) -> SlowEngine {
-        SlowEngine { room: self.room, ..SlowEngine::of(self.inner.clone(), self.written) }
+        let (room, own_rotten) = (self.room, self.own_rotten);
+        SlowEngine { room, own_rotten, ..SlowEngine::of(self.inner.clone(), self.written) }
     }
 
     /// Another engine with what is durable in this one.
@@ -145,7 +148,12 @@ impl Engine for SlowEngine {
         self.room != Room::Enough
     }
     fn scan_from(&mut self, from: &[u8], limit: usize, bytes_max: usize) -> Result<Page> {
-        self.inner.scan_from(from, limit, bytes_max)
+        let page = self.inner.scan_from(from, limit, bytes_max)?;
+        let first = page.records.first();
+        match first.filter(|(key, _)| self.own_rotten == Some(&key[..]) && key == from) {
+            Some(_) => Err(rot()),
+            None => Ok(page),
+        }
     }
 
     fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay> {

@@ -419,7 +419,7 @@ fn live(
             let start = stage.directory(call.node(0)?, false, Actors::Fresh);
             kept.insert(call.word(1)?.to_owned(), start);
         }
-        // `start n1 [from=COPY] [beside=n4] [name=n2] [expect=] [seeds=none] [boot=] [session=] [place=] [actors=] [room=]`: a process of n1 starts,
+        // `start n1 [from=COPY] [beside=n4] [name=n2] [expect=] [seeds=none] [boot=] [session=] [place=] [actors=] [room=] [rot=]`: a process of n1 starts,
         // where the one before it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
         "start" => {
             let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
@@ -448,6 +448,12 @@ fn live(
             start.engine.get_mut().room = match call.options.remove("room") {
                 None => Room::default(),
                 Some(word) => room(word)?,
+            };
+            start.engine.get_mut().own_rotten = match call.options.remove("rot") {
+                None => None,
+                Some("layout") => Some(b"\0layout"),
+                Some("layout-next") => Some(b"\0layout-next"),
+                Some(other) => return Err(format!("{other} is no record of its own")),
             };
             start.place = call.take("place")?.unwrap_or(start.place);
             let last = start.earlier.first().map_or(0, |life| life.0);

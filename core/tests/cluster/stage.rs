@@ -265,7 +265,10 @@ impl Stage {
             },
             ..named(&self.base, of - 1)
         };
-        let node = Node::new(&config, &mut engine, self.now).expect("a sound store");
+        let node = match Node::new(&config, &mut engine, self.now) {
+            Ok(node) => node,
+            Err(error) => return self.tell(&format!("n{of} cannot start: {error}")),
+        };
         let (earlier, place) = (start.earlier.clone(), start.place);
         let (id, wall_offset, is_gone) = (config.id, 0, false);
         let unlike = start.unlike.clone();

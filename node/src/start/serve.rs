@@ -293,6 +293,7 @@ fn end(
                     "a record that the node keeps for itself cannot be read: put back the very bytes if you have them, or start it with \
                      --seeds and --recover auto, and it takes its data from its peers"
                 }
+                Error::UnknownVersion { .. } => "a newer rondo has written here: start that one",
                 _ => "check the disk, then start the node again; nothing acknowledged is lost",
             };
             Err(Failure::failed(format!("the node stopped: {error}"), hint))

@@ -158,20 +158,36 @@ fn a_store_that_has_lost_a_file_is_set_aside_too_but_not_twice_without_a_word_fr
     three.becomes_a_full_copy(0);
 }
 
-#[test]
-fn a_node_that_cannot_read_a_record_of_its_own_begins_anew_too() {
-    let key = b"\0lives";
-    let mut three = Three::with_keys();
-    three.stop(0);
-    let files = data_files(&three.home(0)).into_iter().rev();
+/// Flips one bit in a record of a node's own.
+fn damage_own(home: &Path, key: &[u8]) {
+    let files = data_files(home).into_iter().rev();
     let mut damaged = files.filter_map(|path| {
         let mut bytes = fs::read(&path).expect("readable");
-        let at = bytes.windows(key.len()).rposition(|window| window == key)?;
+        // Of the layout's record the one that says that it is live begins alike.
+        let is_it = |window: &[u8]| window.strip_prefix(key).is_some_and(|rest| rest != b"-");
+        let at = bytes.windows(key.len() + 1).rposition(is_it)?;
         // Behind the key is the head, whose key a start knows all the same.
         bytes[at + key.len() + 6] ^= 1;
         Some(fs::write(&path, bytes))
     });
-    damaged.next().expect("it has counted its peers' lives").expect("writable");
+    damaged.next().expect("it has such a record").expect("writable");
+}
+
+#[test]
+fn a_node_that_cannot_read_a_record_of_its_own_begins_anew_too() {
+    let mut three = Three::with_keys();
+    three.stop(0);
+    damage_own(&three.home(0), b"\0lives");
+    three.start(0);
+    says(three.node(0), "a record that the node keeps for itself is lost");
+    three.becomes_a_full_copy(0);
+}
+
+#[test]
+fn a_node_that_cannot_read_the_layout_it_has_endorsed_begins_anew_too() {
+    let mut three = Three::with_keys();
+    three.stop(0);
+    damage_own(&three.home(0), b"\0layout");
     three.start(0);
     says(three.node(0), "a record that the node keeps for itself is lost");
     three.becomes_a_full_copy(0);
