@@ -1,7 +1,7 @@
 //! A client's request that is passed on to a primary of its key, and what becomes of it there.
 //!
-//! A forward is fenced as every question about a key is, and it is taken on once however often it arrives
-//! (`request/forwards.rs`): other than those questions it is not idempotent.
+//! A forward is fenced as every question about a key is, and its answer needs no fence (`ForwardMessage::Answer`). It is taken on
+//! once however often it arrives (`request/forwards.rs`): other than those questions it is not idempotent.
 
 use crate::error::Result;
 use crate::id::{KeyspaceId, OpId};
@@ -24,7 +24,10 @@ pub enum ForwardMessage {
         /// The request.
         request: Request,
     },
-    /// What the primary made of it.
+    /// What the primary made of it. It names no layouts, since it is no replica's word, which counts in each layout that it was given
+    /// under: it is what a coordinator has found by questions and answers that were fenced. A write that has its quorums in all layouts
+    /// that were live there has them, whatever the node that passed it on has taken up or dropped since; and if it did nothing,
+    /// nothing was done.
     Answer {
         /// The forwarder's operation.
         op: OpId,
