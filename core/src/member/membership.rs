@@ -13,7 +13,8 @@
 //! Invariants: the introduction with the highest boot epoch is kept, so a restarted node's new address replaces
 //! the old one, unless a life of the node is heard that `lives` counts; nobody else speaks about this node itself; nothing
 //! here decides who owns data. A node that is in no layout and has been silent for `STRANGER_MS` is forgotten: nothing
-//! depends on it, and were it spoken of again it would be met anew. Strangers never take the room of members of the layout.
+//! depends on it, and were it spoken of again it would be met anew. So is the one that has been silent for longest when another one
+//! comes and there is no room. Strangers never take the room of members of the layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -464,7 +465,7 @@ impl Membership {
         if buggify!(env, IntroductionIgnored) {
             return;
         }
-        if !self.peers.contains_key(&node) && !self.has_room(node, &members()) {
+        if !self.peers.contains_key(&node) && !self.make_room(node, &members(), env.mono()) {
             return;
         }
         match self.peers.get_mut(&node) {
@@ -496,12 +497,19 @@ impl Membership {
         env.route(node, introduction.life, &introduction.name, &introduction.peer_address);
     }
 
-    /// Whether one more node may be known.
-    fn has_room(&self, node: NodeId, members: &BTreeSet<NodeId>) -> bool {
-        let is_stranger = |node: &NodeId| !members.contains(node);
+    /// Makes room for one more node, where it needs that: of those in no layout, the one that has been silent for longest is forgotten.
+    /// `false`: all of them are heard.
+    fn make_room(&mut self, node: NodeId, members: &BTreeSet<NodeId>, now: Mono) -> bool {
         // Before there is a layout everybody may become a member.
         let max = if members.is_empty() { NODES_MAX } else { STRANGERS_MAX };
-        !is_stranger(&node) || self.peers.keys().filter(|node| is_stranger(node)).count() < max
+        let strangers = || self.peers.iter().filter(|(node, _)| !members.contains(node));
+        if members.contains(&node) || strangers().count() < max {
+            return true;
+        }
+        let silent = strangers().filter(|(_, peer)| !self.hears(peer, now));
+        let since = |peer: &Peer| peer.heard.unwrap_or(peer.met);
+        let longest = silent.min_by_key(|(_, peer)| since(peer)).map(|(&node, _)| node);
+        longest.is_some_and(|longest| self.peers.remove(&longest).is_some())
     }
 
     fn others(&self) -> Vec<Introduction> {
@@ -650,6 +658,38 @@ mod tests {
         assert_eq!(beat(&mut members, &mut world), (2, 0), "one is silent, so the other lacks it");
         members.add_seed(Address("elsewhere".to_owned()));
         assert_eq!(beat(&mut members, &mut world).0, 3, "and whoever is there");
+    }
+
+    #[test]
+    fn when_there_is_no_room_the_stranger_that_was_silent_for_longest_is_forgotten() {
+        let (mut members, mut world) = start();
+        let layout = || [ME, PEER].into_iter().collect();
+        let hear = |members: &mut Membership, world: &mut World, node| {
+            let gossip = crate::gossip::gossip(&config(node), &[node]);
+            members.on_gossip(gossip, layout, world);
+            members.peers().contains_key(&node)
+        };
+        assert!(hear(&mut members, &mut world, PEER));
+        let strangers: Vec<NodeId> =
+            (0..STRANGERS_MAX as u128).map(|at| NodeId(1_000 - at)).collect();
+        for &node in &strangers {
+            world.now = world.now.plus_ms(1);
+            assert!(hear(&mut members, &mut world, node));
+        }
+        let (late, later) = (NodeId(5), NodeId(6));
+        assert!(!hear(&mut members, &mut world, late), "those that are there all are heard");
+        world.now = world.now.plus_ms(members.dead_ms);
+        assert!(hear(&mut members, &mut world, strangers[0]), "it has not gone");
+        assert!(hear(&mut members, &mut world, late) && hear(&mut members, &mut world, later));
+        let gone: Vec<NodeId> =
+            strangers.iter().copied().filter(|node| !members.peers().contains_key(node)).collect();
+        assert_eq!(gone, strangers[1..3], "those that were silent for longest");
+        assert!(members.peers().contains_key(&PEER), "a member stays, however long it is silent");
+        let stay = members.peers().len();
+        members.forget_strangers(&layout(), world.now.plus_ms(STRANGER_MS));
+        assert_eq!(members.peers().len(), stay - (STRANGERS_MAX - 3), "only those heard now stay");
+        members.forget_strangers(&layout(), world.now.plus_ms(STRANGER_MS + 1));
+        assert_eq!(members.peers().keys().collect::<Vec<_>>(), [&PEER]);
     }
 
     #[test]
