@@ -13,8 +13,8 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 256;
 pub const REPLICAS_MAX: usize = 12;
 /// How many groups of keyspaces there may be.
 pub const GROUPS_MAX: usize = 16;
-/// How many layouts may be live at a time: one more is committed when the oldest has been dropped.
-pub const LAYOUTS_LIVE_MAX: usize = 4;
+/// How many layouts may be live at a time: one more is committed when the older has been dropped.
+pub const LAYOUTS_LIVE_MAX: usize = 2;
 /// The most siblings that one coordinator lets a key have; a write that would make more is refused as `Overloaded`. Those of all
 /// coordinators may come together.
 pub const SIBLINGS_MAX: usize = 64;

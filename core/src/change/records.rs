@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::config::LAYOUTS_LIVE_MAX;
 use crate::engine::{Batch, Change, Engine};
 use crate::error::Result;
 use crate::id::LayoutVersion;
@@ -12,7 +13,7 @@ use crate::wire::layout::decode_layout;
 
 /// The engine keys of the older layout and of the newer one, and of the records that say that they are live. All keys below 1 are
 /// the node's own (see `replica`).
-pub(super) const KEYS: [(&[u8], &[u8]); 2] =
+pub(super) const KEYS: [(&[u8], &[u8]); LAYOUTS_LIVE_MAX] =
     [(b"\0layout", b"\0layout-live"), (b"\0layout-next", b"\0layout-next-live")];
 
 /// The newest layout that a store says is live; version 0 when it says so of none. `record`: what it has under a key.

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::buggify;
-use crate::config::NodeConfig;
+use crate::config::{LAYOUTS_LIVE_MAX, NodeConfig};
 use crate::engine::{Batch, Engine};
 use crate::env::Mono;
 use crate::error::Result;
@@ -104,7 +104,7 @@ impl Rows {
 
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
-        assert!(self.rows.len() <= KEYS.len(), "one takes the place of one");
+        assert!(self.rows.len() <= LAYOUTS_LIVE_MAX, "one takes the place of one");
         if let [older, newer] = &self.rows[..] {
             assert!(older.live, "a layout follows one that is live");
             assert!(follows(&newer.of.layout, &older.of), "and no other");

@@ -102,6 +102,7 @@ mod tests {
         assert!(set(&[named(1, 5), named(1, 6)]).is_none(), "one version, two digests");
         let many: Vec<LayoutRef> = (0..=LAYOUTS_LIVE_MAX as u64).map(|v| named(v, 1)).collect();
         assert!(set(&many).is_none());
+        assert!(set(&[named(1, 1), named(2, 1), named(3, 1)]).is_none(), "a node has two rows");
         assert_eq!(LayoutSet::one(LayoutRef::default()), LayoutSet::default());
     }
 
