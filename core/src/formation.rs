@@ -5,7 +5,10 @@
 //! writes layout 1 and endorses it; what becomes of it is `change`'s business.
 //!
 //! Invariants: nobody forms a layout who has endorsed one, or hears somebody who has one
-//! (<https://github.com/basho/riak_core/issues/166>). A node with seeds never forms a layout alone.
+//! (<https://github.com/basho/riak_core/issues/166>). A node with seeds never forms a layout alone. One without listens first: its
+//! directory may have been emptied, and then the others of its cluster still tell its address that they live. Whoever hears of a live
+//! layout in that way has found its seeds, and forms none in this life, however silent they become.
+//! Left out: a cluster of which nobody runs while its first node is started on an empty directory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +17,7 @@ use crate::buggify;
 use crate::change::rows::Rows;
 use crate::change::staging::role;
 use crate::config::NodeConfig;
-use crate::env::Mono;
+use crate::env::{Address, Mono};
 use crate::id::NodeId;
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
@@ -23,6 +26,9 @@ use crate::sometimes;
 use crate::step::Env;
 use crate::wire::member::{Endorsement, Introduction};
 
+/// So many heartbeats a node listens before it forms a cluster alone: each of them may be lost.
+const LISTENS_BEATS: u64 = 5;
+
 /// What this node would form.
 #[derive(Debug)]
 pub struct Formation {
@@ -30,6 +36,11 @@ pub struct Formation {
     partitions: u16,
     wanted: Quorums,
     has_seeds: bool,
+    listens_ms: u64,
+    /// Until when it listens before it forms a cluster alone; `None` before the first tick.
+    listens_until: Option<Mono>,
+    /// It would have formed a cluster alone, and has heard a node with a live layout.
+    has_found: bool,
 }
 
 impl Formation {
@@ -41,17 +52,21 @@ impl Formation {
             partitions: config.partitions,
             wanted: Quorums { n: config.replicas, r: config.read_quorum, w: config.write_quorum },
             has_seeds: !config.seeds.is_empty(),
+            listens_ms: LISTENS_BEATS * config.heartbeat_ms,
+            listens_until: None,
+            has_found: false,
         }
     }
 
     /// The first layout, when it is time and this node is the one to write it.
     pub fn tick(
-        &self,
+        &mut self,
         rows: &Rows,
-        members: &Membership,
+        members: &mut Membership,
         env: &mut impl Env,
     ) -> Option<Arc<Layout>> {
         let now = env.mono();
+        self.listen(rows, members, env);
         if !self.may_form(rows, members, now) || buggify!(env, FormationPutOff) {
             return None;
         }
@@ -93,7 +108,15 @@ impl Formation {
             }
         }
         let alive = founders(members, now);
-        if self.has_seeds && expect == 1 {
+        if self.has_found {
+            why.push(
+                "it has heard a cluster that knows its address and is silent now: it founds none beside it".to_owned(),
+            );
+        } else if expect == 1 && !self.has_seeds {
+            why.push(
+                "listening whether a cluster knows its address, before it founds one".to_owned(),
+            );
+        } else if self.has_seeds && expect == 1 {
             why.push(
                 "a node with seeds never forms a cluster alone: set --bootstrap-expect to the number of \
                  nodes, or leave --seeds out"
@@ -110,13 +133,31 @@ impl Formation {
         why
     }
 
+    /// A node that would form a cluster alone meets those who know its address, and stays with them.
+    fn listen(&mut self, rows: &Rows, members: &mut Membership, env: &mut impl Env) {
+        let now = env.mono();
+        self.listens_until.get_or_insert(now.plus_ms(self.listens_ms));
+        if !rows.is_empty() || self.has_seeds || members.me().expect != 1 {
+            return;
+        }
+        let serves =
+            |peer: &&Peer| peer.endorsed.live && members.is_heard(peer.introduction.node, now);
+        let found = members.peers().values().filter(serves);
+        let found: Vec<Address> =
+            found.map(|peer| peer.introduction.peer_address.clone()).collect();
+        sometimes!(env, ClusterFound, !found.is_empty());
+        self.has_found |= !found.is_empty();
+        found.into_iter().for_each(|address| members.add_seed(address));
+    }
+
     fn may_form(&self, rows: &Rows, members: &Membership, now: Mono) -> bool {
         let expect = members.me().expect as usize;
         if !rows.is_empty() || hears_a_member(members, now) {
             return false;
         }
         if expect == 1 {
-            return !self.has_seeds;
+            let has_listened = self.listens_until.is_some_and(|until| now >= until);
+            return !self.has_seeds && !self.has_found && has_listened;
         }
         if !same_names(members, now).is_empty() {
             return false;

@@ -388,10 +388,13 @@ mod tests {
         assert_eq!(told[4..], [Message::Forward(ForwardMessage::Answer { op: op(), answer })]);
         assert_eq!(cluster.unheard.stale_layouts, 5);
 
-        // Alone it forms its layout at the first tick.
+        // Alone it forms its layout when it has listened for a moment.
         let facts = ShardFacts { oldest_under: None, oldest_began: None, is_whole: true };
-        assert!(!cluster.tick_layouts(facts, &mut world).expect("no disk fails"));
-        assert!(!cluster.tick_layouts(facts, &mut world).expect("no disk fails"));
+        for at_ms in [0, 499, 500, 600] {
+            world.now = Mono(0).plus_ms(at_ms);
+            assert!(!cluster.tick_layouts(facts, &mut world).expect("no disk fails"));
+            assert_eq!(cluster.rows.is_empty(), at_ms < 500, "at {at_ms} ms");
+        }
         assert!(cluster.rows.make_live(&mut world.engine).expect("no disk fails"));
         let live = cluster.rows.live().last().expect("a node that expects itself alone");
         let live = live.reference;

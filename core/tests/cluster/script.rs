@@ -419,7 +419,7 @@ fn live(
             let start = stage.directory(call.node(0)?, false, Actors::Fresh);
             kept.insert(call.word(1)?.to_owned(), start);
         }
-        // `start n1 [from=COPY] [beside=n4] [name=n2] [expect=] [seeds=none] [boot=] [session=] [place=] [actors=] [room=] [rot=]`: a process of n1 starts,
+        // `start n1 [from=COPY] [beside=n4] [at=n1] [name=n2] [expect=] [seeds=none] [boot=] [session=] [place=] [actors=] [room=] [rot=]`: a process of n1 starts,
         // where the one before it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
         "start" => {
             let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
@@ -459,6 +459,9 @@ fn live(
             let last = start.earlier.first().map_or(0, |life| life.0);
             let boot = call.take("boot")?.unwrap_or(last + 1);
             let session = call.take("session")?.unwrap_or(boot);
+            if let Some(old) = call.options.remove("at").map(self::node).transpose()? {
+                stage.reached_at.insert(old, node);
+            }
             stage.start(at.unwrap_or(node), node, (boot, session), &start);
         }
         _ => return Ok(false),

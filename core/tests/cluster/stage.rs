@@ -178,6 +178,8 @@ pub(crate) struct Stage {
     pub(crate) deaf: Vec<usize>,
     /// To whom no datagram comes, though its own leave.
     pub(crate) unreached: Vec<usize>,
+    /// What is sent to the address of a node that is gone comes to that one.
+    pub(crate) reached_at: BTreeMap<usize, usize>,
     /// What each node has been told last by each: the same again is not told twice.
     heard: BTreeMap<(usize, usize), String>,
     /// The latest message that has arrived on each link.
@@ -236,6 +238,7 @@ impl Stage {
             stalled: Vec::new(),
             deaf: Vec::new(),
             unreached: Vec::new(),
+            reached_at: BTreeMap::new(),
             heard: BTreeMap::new(),
             arrived: BTreeMap::new(),
             speaks: BTreeMap::new(),
@@ -582,6 +585,7 @@ impl Stage {
         while let Some((to, gossip)) = { self.shared.borrow_mut().gossip.pop_front() } {
             let number = |address: &str| address.strip_prefix('n').and_then(|n| n.parse().ok());
             let to: usize = number(&to).expect("an address");
+            let to = self.reached_at.get(&to).copied().unwrap_or(to);
             let from: usize = number(&gossip.me.peer_address.0).expect("an address");
             let is_heard = ![from, to].iter().any(|node| self.deaf.contains(node))
                 && !self.unreached.contains(&to);

@@ -56,7 +56,10 @@ pub fn banner(settings: &Settings, facts: &Facts<'_>) -> String {
     line("data", data(settings, facts.data_dir));
     if facts.is_new && settings.seeds.is_empty() && settings.bootstrap_expect == 1 {
         let how = "an empty directory and no --seeds; to join another give --seeds with one of its peer addresses";
-        line("alone", format!("it founds a cluster of its own: {how}"));
+        line(
+            "alone",
+            format!("it founds a cluster of its own, unless one knows its address: {how}"),
+        );
     }
     line("replicas", replicas(settings));
     line("try", format!("curl -X PUT {url}/v1/kv/default/hello -d world"));

@@ -57,7 +57,7 @@ const DENIED: &str =
     "its peers do not count this data directory any more, which is an older copy, or one of two";
 
 /// How long the banner waits for the node to be ready.
-const BANNER_PATIENCE: Duration = Duration::from_millis(400);
+const BANNER_PATIENCE: Duration = Duration::from_millis(1_000);
 
 /// How a node ended that did not fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -226,7 +226,7 @@ struct Running {
     may_begin_anew: bool,
 }
 
-/// A node that forms a cluster alone is ready in a moment: then what the banner says to try works at once.
+/// A node that forms a cluster alone is ready when it has listened for a moment: then what the banner says to try works at once.
 async fn wait_a_little(front: &Front) {
     let until = tokio::time::Instant::now() + BANNER_PATIENCE;
     while tokio::time::Instant::now() < until {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Answer, Node, eventually, run};
+use crate::harness::{Answer, Node, ask, eventually, free_port, run};
 
 /// How many keys there are before anything changes.
 const KEYS: usize = 2_000;
@@ -94,6 +94,45 @@ fn a_node_of_the_same_name_with_an_empty_directory_becomes_a_full_copy() {
         (is_settled(&third, 3) && has_it_all(&third)).then_some(())
     });
     has_all(&third, "all");
+}
+
+/// The first node of a cluster, with a peer port that it has at each start, and two more that have joined it.
+fn three_that_grew(dir: &Path, peer_port: u16) -> [Node; 3] {
+    let first = first_node(dir, peer_port);
+    first.wait_ready();
+    let second = joins(dir, "n2", &first, &[]);
+    let third = joins(dir, "n3", &first, &[]);
+    wait_settled(&[&first, &second, &third], 3);
+    (0..KEYS).for_each(|number| put(&second, number));
+    [first, second, third]
+}
+
+/// With the same flags each time, and no seeds.
+fn first_node(dir: &Path, peer_port: u16) -> Node {
+    Node::start(dir, "n1", &["--peer-port", &peer_port.to_string()])
+}
+
+fn becomes_a_full_copy(node: &Node) {
+    // While it starts again it does not answer.
+    let get = |path: &str| ask(node.port, &format!("GET {path}"), &[], b"").ok();
+    eventually("a full copy", || {
+        let cluster = get("/v1/cluster")?.json();
+        let is_settled = cluster["settled"] == true && cluster["layout"]["nodes"] == 3;
+        (is_settled && get("/v1/storage")?.json()["keys"] == KEYS).then_some(())
+    });
+    has_all(node, "all");
+}
+
+#[test]
+fn a_first_node_whose_directory_was_emptied_joins_its_cluster_with_the_same_command() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let peer_port = free_port();
+    let [first, second, _third] = three_that_grew(dir.path(), peer_port);
+    first.kill();
+    std::fs::remove_dir_all(dir.path().join("n1")).expect("its disk is lost");
+    let first = first_node(dir.path(), peer_port);
+    becomes_a_full_copy(&first);
+    wait_settled(&[&first, &second], 3);
 }
 
 #[test]
