@@ -2,10 +2,10 @@
 //! name, which takes everything from its peers before it counts.
 //!
 //! Three things bring it there: its start finds that acknowledged data is damaged or gone; its peers tell it that its directory is
-//! an older copy; a record that it keeps for itself cannot be read while it runs. It needs to know where its cluster is, so it needs
-//! `--seeds`; with `--recover manual`, and without seeds, it stays down as it is. Nothing is deleted (`data_dir::set_aside`), and its
-//! place in the layout is given to it as to any node that comes with the name of a dead one: not where W is 1, since then nobody
-//! else may have what it had.
+//! an older copy; a record that it keeps for itself cannot be read while it runs. It needs to know where its cluster is, by `--seeds`
+//! or by the addresses that it has kept (`peers`); without any, and with `--recover manual`, it stays down as it is. Nothing is deleted
+//! (`data_dir::set_aside`), and its place in the layout is given to it as to any node that comes with the name of a dead one: not where
+//! W is 1, since then nobody else may have what it had.
 //! Left out: taking only what is missing. All is taken again.
 
 use std::os::unix::process::CommandExt as _;
@@ -19,14 +19,21 @@ use rondo_engines::open::StoreError;
 use crate::failure::{Failure, Result};
 use crate::http::front::Front;
 use crate::settings::Settings;
+use crate::start::peers;
 
 /// How often a running node looks whether it counts.
 const EVERY: Duration = Duration::from_millis(500);
 
-/// Whether a node with these settings begins anew when it has to.
+/// Whether a node with these settings, in this directory, begins anew when it has to.
 #[must_use]
-pub fn may(settings: &Settings) -> bool {
-    settings.recovers && !settings.seeds.is_empty()
+pub fn may(settings: &Settings, dir: &Path) -> bool {
+    settings.recovers && !seeds(settings, dir).is_empty()
+}
+
+/// Where a node that begins anew looks for its cluster.
+#[must_use]
+pub fn seeds(settings: &Settings, dir: &Path) -> Vec<String> {
+    if settings.seeds.is_empty() { peers::kept(dir) } else { settings.seeds.clone() }
 }
 
 /// Whether a store was not opened because of what it has lost. Everything else is a mistake in the settings, or passes.
@@ -75,15 +82,17 @@ pub fn told(dir: &Path, why: &str, is_done: bool) -> Result<()> {
 
 /// What to do about a loss, for somebody whose node does not begin anew by itself.
 #[must_use]
-pub fn hint(settings: &Settings) -> String {
-    let how = match (settings.recovers, settings.seeds.is_empty()) {
-        (true, true) => "give --seeds with a node of its cluster",
-        (false, true) => "give --seeds with a node of its cluster and --recover auto",
-        (_, false) => "give --recover auto",
+pub fn hint(settings: &Settings, dir: &Path) -> String {
+    let how = match (settings.recovers, seeds(settings, dir).is_empty()) {
+        (true, true) => "--seeds HOST:PORT, the address of a living node of its cluster",
+        (false, true) => {
+            "--seeds HOST:PORT, the address of a living node of its cluster, and --recover auto"
+        }
+        (_, false) => "--recover auto",
     };
     format!(
-        "{how}: then this directory is set aside, and the node takes its data from its peers; or put back the very files that \
-         were here if somebody moved them away"
+        "start it again with {how}: then this directory is set aside, and the node takes its data from its peers; or put back the \
+         very files that were here if somebody moved them away"
     )
 }
 

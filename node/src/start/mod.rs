@@ -8,6 +8,8 @@ pub mod seeds;
 
 pub mod trial_disk;
 
+pub mod peers;
+
 pub mod anew;
 
 pub mod store;

@@ -30,6 +30,7 @@ use crate::settings::{Settings, join_port};
 use crate::start::anew;
 use crate::start::banner::{Facts, banner};
 use crate::start::descriptors;
+use crate::start::peers;
 use crate::start::preflight::{Preflight, cannot_listen, no_peer_port};
 use crate::start::readiness;
 use crate::start::replacing;
@@ -92,6 +93,11 @@ async fn run(settings: &Settings) -> Result<End> {
     found.try_peer_port(settings)?;
     let (inbox, reader) = Inbox::new(Memory::new(settings.memory_bytes_max));
     let store = store::open(settings, &inbox)?;
+    let mut settings = settings.clone();
+    if store.begun_anew {
+        settings.seeds = anew::seeds(&settings, &store.dir);
+    }
+    let settings = &settings;
     let network = start_network(settings, &found, &inbox, &store)?;
     let config = node_config(settings, &found.host, &store, http, network.address());
     let text = banner(settings, &facts(settings, &store, &config, http, network.address()));
@@ -123,7 +129,10 @@ async fn run(settings: &Settings) -> Result<End> {
         tokio::spawn(replacing::take_place(old, Arc::clone(&front)));
     }
     tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
-    let running = Running { node, http, stop, may_begin_anew: anew::may(settings) };
+    if closer.is_some() {
+        tokio::spawn(peers::keep(dir.clone(), Arc::clone(&front)));
+    }
+    let running = Running { node, http, stop, may_begin_anew: anew::may(settings, &dir) };
     let over = live(running, &front, &inbox, &mut signals).await?;
     links.stop().await;
     match (over, closer) {
@@ -291,7 +300,7 @@ fn end(
             let hint = match &error {
                 Error::Corrupt { .. } => {
                     "a record that the node keeps for itself cannot be read: put back the very bytes if you have them, or start it with \
-                     --seeds and --recover auto, and it takes its data from its peers"
+                     --seeds HOST:PORT, the address of a living node of its cluster, and --recover auto: it takes its data from its peers"
                 }
                 Error::UnknownVersion { .. } => "a newer rondo has written here: start that one",
                 _ => "check the disk, then start the node again; nothing acknowledged is lost",

@@ -1,8 +1,8 @@
 //! The store of a node: where it lies, its lock, and why it was not opened, in words.
 //!
 //! A node whose engine keeps nothing has no data directory, and is another node after each start.
-//! Besides what `DataDir` keeps there is one small file, `peer-port`: the port that was found free, so that a node that
-//! starts again is where its peers know it to be.
+//! Besides what `DataDir` keeps there are two small files: `peer-port`, the port that was found free, so that a node that
+//! starts again is where its peers know it to be; and `peers` (`start/peers.rs`).
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
@@ -182,7 +182,7 @@ pub fn open(settings: &Settings, inbox: &Inbox) -> Result<Store> {
     let disk = disk.map_err(|error| unusable(&dir, &error))?;
     lock(&disk, &dir)?;
     let disk = Arc::new(disk);
-    let store = match (open_trusted(&disk, &wanted), anew::may(settings)) {
+    let store = match (open_trusted(&disk, &wanted), anew::may(settings, &dir)) {
         (Ok(store), _) => store,
         (Err(Untrusted::Denied(store, _)), false) => *store,
         (Err(Untrusted::Refused(error)), may) if !may || !anew::is_loss(&error) => {
@@ -254,7 +254,7 @@ pub fn try_to_open(settings: &Settings) -> Result<()> {
     }
     let disk = TrialDisk::over(&dir).map_err(|error| unusable(&dir, &error))?;
     match open::open_dir(&Arc::new(disk), &wanted(settings, name)?) {
-        Err(error) if anew::may(settings) && anew::is_loss_of_dir(&error) => Ok(()),
+        Err(error) if anew::may(settings, &dir) && anew::is_loss_of_dir(&error) => Ok(()),
         opened => opened.map(drop).map_err(|error| refused_dir(settings, &dir, &error)),
     }
 }
@@ -298,7 +298,7 @@ fn refused(settings: &Settings, dir: &Path, error: &StoreError) -> Failure {
             }
             Failure::failed(
                 format!("acknowledged data in {} is damaged", dir.display()),
-                format!("the log names the places; {}", anew::hint(settings)),
+                format!("the log names the places; {}", anew::hint(settings, dir)),
             )
         }
     }
@@ -329,7 +329,7 @@ fn refused_dir(settings: &Settings, dir: &Path, error: &DataDirError) -> Failure
         DataDirError::Disk(error) => unusable(dir, error),
         loss if anew::is_loss_of_dir(loss) => Failure::failed(
             format!("the data directory {shown} is not opened: {loss}"),
-            anew::hint(settings),
+            anew::hint(settings, dir),
         ),
         other => Failure::failed(
             format!("the data directory {shown} is not opened: {other}"),

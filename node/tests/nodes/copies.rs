@@ -139,7 +139,7 @@ fn a_node_whose_data_files_are_gone_does_not_start() {
     fs::rename(&data, &aside).expect("renamed");
     let ended = Node::start_at(dir.path(), "alpha", port, &[]).err().expect("it does not start");
     assert!(ended.contains("acknowledged data is gone: data/"), "{ended}");
-    assert!(ended.contains("give --seeds with a node of its cluster"), "{ended}");
+    assert!(ended.contains("start it again with --seeds HOST:PORT"), "{ended}");
     fs::rename(&aside, &data).expect("renamed");
     let node = Node::start(dir.path(), "alpha", &[]);
     node.wait_ready();

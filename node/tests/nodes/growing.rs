@@ -136,6 +136,26 @@ fn a_first_node_whose_directory_was_emptied_joins_its_cluster_with_the_same_comm
 }
 
 #[test]
+fn a_first_node_whose_data_is_gone_begins_anew_without_seeds() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let peer_port = free_port();
+    let [first, second, _third] = three_that_grew(dir.path(), peer_port);
+    let home = dir.path().join("n1");
+    eventually("it has kept where the others are", || {
+        let kept = std::fs::read_to_string(home.join("peers")).ok()?;
+        (kept.lines().count() == 2).then_some(())
+    });
+    first.kill();
+    for entry in std::fs::read_dir(home.join("data")).expect("the engine's directory") {
+        std::fs::remove_file(entry.expect("an entry").path()).expect("removed");
+    }
+    let first = first_node(dir.path(), peer_port);
+    becomes_a_full_copy(&first);
+    assert!(home.join("set-aside/identity").exists(), "nothing else was deleted");
+    wait_settled(&[&first, &second], 3);
+}
+
+#[test]
 fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = Node::start(dir.path(), "n1", &[]);

@@ -435,7 +435,7 @@ fn a_store_that_cannot_name_what_is_damaged_is_not_served() {
     let port = damaged(dir.path(), key);
     let ended = Node::start_at(dir.path(), "alpha", port, &[]).err().expect("it does not start");
     assert!(ended.contains("is damaged"), "{ended}");
-    assert!(ended.contains("give --seeds with a node of its cluster"), "{ended}");
+    assert!(ended.contains("start it again with --seeds HOST:PORT"), "{ended}");
 }
 
 #[test]
