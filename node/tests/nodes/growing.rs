@@ -156,6 +156,52 @@ fn a_first_node_whose_data_is_gone_begins_anew_without_seeds() {
 }
 
 #[test]
+fn a_node_that_has_left_comes_back_under_its_name_with_an_empty_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let [first, second, third] = three_that_grew(dir.path(), free_port());
+    let at = servers(&[&first, &second]);
+    let left = run(&["cluster", "leave", "n3", "--commit", "--wait", "-s", &at]);
+    assert_eq!(left.code, Some(0), "{}", left.stderr);
+    wait_settled(&[&first, &second], 2);
+    third.signal("-TERM");
+    third.wait();
+    std::fs::remove_dir_all(dir.path().join("n3")).expect("removed");
+    let third = joins(dir.path(), "n3", &first, &[]);
+    becomes_a_full_copy(&third);
+    wait_settled(&[&first, &second, &third], 3);
+}
+
+#[test]
+fn two_clusters_that_were_founded_apart_stay_two_when_they_meet() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let peer_port = free_port();
+    let first = first_node(dir.path(), peer_port);
+    let second = Node::start(dir.path(), "n2", &[]);
+    for (node, value) in [(&first, "one"), (&second, "two")] {
+        node.wait_ready();
+        assert_eq!(node.put("/v1/kv/default/k", value.as_bytes()).status, 204);
+    }
+    second.signal("-TERM");
+    second.wait();
+    let seed = format!("127.0.0.1:{peer_port}");
+    let second = Node::start(dir.path(), "n2", &["--seeds", &seed]);
+    for (node, other) in [(&first, "n2"), (&second, "n1")] {
+        eventually("both say it", || {
+            let status = node.get("/v1/status").text();
+            let met = "serves another layout: two clusters have met";
+            (status.contains(met) && status.contains(other)).then_some(())
+        });
+    }
+    let join = run(&["cluster", "join", "n2", "--commit", "-s", &servers(&[&first])]);
+    assert_ne!(join.code, Some(0), "{}", join.stdout);
+    assert!(join.stderr.contains("serves another cluster's layout"), "{}", join.stderr);
+    for (node, value) in [(&first, "one"), (&second, "two")] {
+        assert!(is_settled(node, 1), "{}", node.get("/v1/cluster").text());
+        assert_eq!(node.get("/v1/kv/default/k").text(), value, "each goes on with its own");
+    }
+}
+
+#[test]
 fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = Node::start(dir.path(), "n1", &[]);
