@@ -151,10 +151,16 @@ impl Progress {
 
     /// Who is waited for, and for what: in words, for people.
     #[must_use]
-    pub fn waits_for(&self, rows: &Rows, staged: &Staged, members: &Membership) -> Option<String> {
+    pub fn waits_for(
+        &self,
+        rows: &Rows,
+        staged: &Staged,
+        members: &Membership,
+        name: impl Fn(NodeId) -> String,
+    ) -> Option<String> {
         let (_, newer) = rows.change()?;
         let (what, nodes) = self.behind(rows, staged, members)?;
-        let names: Vec<String> = nodes.into_iter().map(|node| members.name(node)).collect();
+        let names: Vec<String> = nodes.into_iter().map(name).collect();
         let newest = newer.reference.version;
         Some(format!("layout {} waits for {} {what}", newest.0, names.join(", ")))
     }

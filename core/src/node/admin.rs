@@ -3,6 +3,8 @@
 //! What is staged goes to all nodes; whoever is asked to commit makes the next layout, endorses it and offers it to the others. It is
 //! in force when more than half of the nodes have endorsed it.
 
+use std::collections::BTreeSet;
+
 use super::Node;
 use super::cluster::Cluster;
 use crate::admin::{
@@ -140,14 +142,7 @@ impl Node {
         let version = coming.map(|coming| coming.reference.version);
         let staged = self.cluster.staging.staged();
         let nodes = version.into_iter().flat_map(|version| staged.given_up(version));
-        nodes.map(|node| self.name_of(node)).collect()
-    }
-
-    /// What people call a node, whether or not this one has met it.
-    pub(super) fn name_of(&self, node: NodeId) -> String {
-        let roles = self.cluster.rows.live().iter().flat_map(|live| live.layout.roles());
-        let mut same = roles.filter(|role| role.node == node).map(|role| role.name.clone());
-        same.next().unwrap_or_else(|| self.cluster.members.name(node))
+        nodes.map(|node| self.cluster.name_of(node)).collect()
     }
 
     /// What is staged and not in the newest live layout.
@@ -262,7 +257,7 @@ impl Node {
         accepts_loss: bool,
         now: Mono,
     ) -> Result<(Subject, Wish), Refused> {
-        let node = self.named(node)?;
+        let node = self.silent(node, now)?;
         let rows = &self.cluster.rows;
         let coming = rows.proposed().or(rows.change().map(|(_, newer)| newer));
         let Some(coming) = coming else {
@@ -275,7 +270,7 @@ impl Node {
         if self.cluster.members.is_heard(node, now) {
             return Err(Refused::new(
                 Why::Conflict,
-                format!("{} is not dead: it is heard", self.cluster.members.name(node)),
+                format!("{} is not dead: it is heard", self.cluster.name_of(node)),
                 "look at what it waits for itself",
             ));
         }
@@ -321,40 +316,31 @@ impl Node {
     /// The node that people mean, by its name or by the beginning of its id: of all that are known. Of several of one name it is the
     /// member: the other one was replaced, or stays outside because of its name.
     fn named(&self, text: &str) -> Result<NodeId, Refused> {
-        let members = &self.cluster.members;
-        let roles = self.cluster.rows.live().iter().flat_map(|live| live.layout.roles());
-        let roles = roles.map(|role| (role.node, role.name.as_str()));
-        let peers = members.peers().values().map(|peer| &peer.introduction).chain([members.me()]);
-        let all: Vec<(NodeId, &str)> =
-            roles.chain(peers.map(|of| (of.node, of.name.as_str()))).collect();
-        let meant = |is_it: &dyn Fn(&(NodeId, &str)) -> bool| {
-            let mut nodes: Vec<NodeId> =
-                all.iter().filter(|one| is_it(one)).map(|(node, _)| *node).collect();
-            nodes.sort_unstable();
-            nodes.dedup();
-            nodes
-        };
-        let mut nodes = meant(&|(_, name)| *name == text);
         let newest = self.cluster.rows.newest();
-        let is_member = |node: &NodeId| newest.is_some_and(|layout| layout.has(*node));
-        if nodes.iter().any(is_member) {
-            nodes.retain(is_member);
-        }
+        let is_member = |node: NodeId| newest.is_some_and(|layout| layout.has(node));
+        the_one(text, rather(self.meant(text), is_member))
+    }
+
+    /// The node that is not heard, of those that people may mean: of several the one that has a role in a live layout.
+    fn silent(&self, text: &str, now: Mono) -> Result<NodeId, Refused> {
+        let live = self.cluster.rows.live();
+        let is_silent = |node| !self.cluster.members.is_heard(node, now);
+        let has_role = |node| live.iter().any(|live| live.layout.has(node));
+        the_one(text, rather(rather(self.meant(text), is_silent), has_role))
+    }
+
+    /// The nodes that have this name, of all that are known; where none has it, those whose id begins so.
+    fn meant(&self, text: &str) -> Vec<NodeId> {
+        let all = |is_it: &dyn Fn(NodeId, &str) -> bool| {
+            let found = self.cluster.known().filter(|&(node, name)| is_it(node, name));
+            let nodes: BTreeSet<NodeId> = found.map(|(node, _)| node).collect();
+            nodes.into_iter().collect::<Vec<_>>()
+        };
+        let nodes = all(&|_, name| name == text);
         if nodes.is_empty() && text.len() >= 4 {
-            nodes = meant(&|(node, _)| node.to_string().starts_with(text));
+            return all(&|node, _| node.to_string().starts_with(text));
         }
-        match nodes[..] {
-            [node] => Ok(node),
-            [] => Err(unknown(text)),
-            _ => {
-                let ids: Vec<String> = nodes.iter().map(|node| node.short()).collect();
-                Err(Refused::new(
-                    Why::Conflict,
-                    format!("{text} means several nodes: {}", ids.join(", ")),
-                    "name the one by the beginning of its id",
-                ))
-            }
-        }
+        nodes
     }
 
     /// A node of the layout. Of two with one name it is the one that has the role.
@@ -381,6 +367,29 @@ impl Node {
             staged: self.changes(),
             given_up: self.given_up(),
             keyspaces: live.last().map_or(Vec::new(), |newest| keyspaces(&newest.layout)),
+        }
+    }
+}
+
+/// Those for whom this is so; all of them where it is so for none.
+fn rather(mut nodes: Vec<NodeId>, is_so: impl Fn(NodeId) -> bool) -> Vec<NodeId> {
+    if nodes.iter().any(|&node| is_so(node)) {
+        nodes.retain(|&node| is_so(node));
+    }
+    nodes
+}
+
+fn the_one(text: &str, nodes: Vec<NodeId>) -> Result<NodeId, Refused> {
+    match nodes[..] {
+        [node] => Ok(node),
+        [] => Err(unknown(text)),
+        _ => {
+            let ids: Vec<String> = nodes.iter().map(|node| node.short()).collect();
+            Err(Refused::new(
+                Why::Conflict,
+                format!("{text} means several nodes: {}", ids.join(", ")),
+                "name the one by the beginning of its id",
+            ))
         }
     }
 }

@@ -279,7 +279,34 @@ impl Cluster {
 
     /// Whom the change of layouts that is under way waits for.
     pub(super) fn waits_for_others(&self) -> Option<String> {
-        self.progress.waits_for(&self.rows, self.staging.staged(), &self.members)
+        let name = |node| self.name_of(node);
+        self.progress.waits_for(&self.rows, self.staging.staged(), &self.members, name)
+    }
+
+    /// All nodes that are met or have a role, and their names; one may be there twice.
+    pub(super) fn known(&self) -> impl Iterator<Item = (NodeId, &str)> {
+        let roles = self.rows.live().iter().flat_map(|live| live.layout.roles());
+        let roles = roles.map(|role| (role.node, role.name.as_str()));
+        let met = self.members.peers().values().map(|peer| &peer.introduction);
+        roles.chain(met.chain([self.members.me()]).map(|of| (of.node, of.name.as_str())))
+    }
+
+    /// What people call a node, whether or not this one has met it: its name, and its id where another one has that name.
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        let (name, word) = (self.called(node), self.word_of(node));
+        if name == word { word } else { format!("{name} ({word})") }
+    }
+
+    /// The word that means this node alone in a command.
+    pub(super) fn word_of(&self, node: NodeId) -> String {
+        let name = self.called(node);
+        let is_twice = self.known().any(|(other, same)| same == name && other != node);
+        if is_twice { node.short() } else { name }
+    }
+
+    fn called(&self, node: NodeId) -> String {
+        let name = self.known().find(|(one, _)| *one == node).map(|(_, name)| name.to_owned());
+        name.unwrap_or_else(|| node.short())
     }
 
     /// These nodes.

@@ -120,12 +120,16 @@ impl Node {
     fn out_of_reach(&self, now: Mono) -> Option<String> {
         let is_heard = |node| self.cluster.members.is_heard(node, now);
         let (units, nodes) = self.shard.out_of_reach(is_heard);
-        let names: Vec<String> = nodes.into_iter().map(|node| self.name_of(node)).collect();
+        let names: Vec<String> = nodes.iter().map(|&node| self.cluster.name_of(node)).collect();
+        let commands = nodes.iter().map(|&node| {
+            format!("`rondo cluster skip-dead {} --accept-loss`", self.cluster.word_of(node))
+        });
+        let commands: Vec<String> = commands.collect();
         (units > 0).then(|| {
             format!(
-                "{units} partitions wait for writes that only {} may have; start it, or `rondo cluster skip-dead --accept-loss` if \
-                 it will not come back",
-                names.join(", ")
+                "{units} partitions wait for writes that only {} may have; start it, or {} if it will not come back",
+                names.join(", "),
+                commands.join(" and ")
             )
         })
     }

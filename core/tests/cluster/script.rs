@@ -361,6 +361,9 @@ fn operate(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
     let named = || call.word(1).map(str::to_owned);
     let request = match call.name {
         "leave" => AdminRequest::Stage(Change::Leave { node: named()? }),
+        "replace" => {
+            AdminRequest::Apply(Change::Replace { old: named()?, new: call.word(2)?.to_owned() })
+        }
         "join" => AdminRequest::Stage(Change::Join { node: named()?, weight: None, zone: None }),
         "keyspace" => AdminRequest::Stage(Change::Keyspace { name: named()?, wanted }),
         "drop" => AdminRequest::Stage(Change::DropKeyspace { name: named()? }),
