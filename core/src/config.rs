@@ -118,6 +118,8 @@ pub const STOP_MS_MAX: u64 = 1_000;
 /// For so long after its start a node is not ready while any partition lacks a quorum among the nodes that it reaches, in
 /// milliseconds: it is still meeting the others.
 pub const MEETING_MS_MAX: u64 = 10_000;
+/// A node whose sync has been running for longer than this is not ready, in milliseconds: every write on it waits for that sync.
+pub const SLOW_SYNC_MS: u64 = 2_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 500;
 /// How far ahead the hybrid clock reserves readings, in milliseconds.

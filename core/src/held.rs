@@ -166,6 +166,12 @@ impl Held {
         self.waiting.is_empty()
     }
 
+    /// For how long a sync has been running, in milliseconds; `None` while none does.
+    #[must_use]
+    pub fn syncing_for_ms(&self, now: Mono) -> Option<u64> {
+        self.running.map(|_| now.ms_since(self.last_start))
+    }
+
     /// When `start` has something to do; `None` while a sync runs or nothing waits.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Mono> {

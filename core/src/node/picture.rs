@@ -49,6 +49,7 @@ impl Node {
             ));
         }
         waiting.extend(self.cluster.barred.clone());
+        waiting.extend(self.shard.stalls(now));
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Shard;
 use super::transferring::Transfers;
+use crate::config::SLOW_SYNC_MS;
 use crate::engine::{Engine, EngineStats};
 use crate::env::Mono;
 use crate::id::NodeId;
@@ -27,6 +28,14 @@ impl Shard {
             in_flight: self.coordinator.gauge(),
             ..MemoryStatus::default()
         }
+    }
+
+    /// Why it cannot serve now, for people: its device does not end a sync, or takes very long for it.
+    #[must_use]
+    pub fn stalls(&self, now: Mono) -> Option<String> {
+        let ms = self.held.syncing_for_ms(now).filter(|&ms| ms > SLOW_SYNC_MS)?;
+        let seconds = ms / 1_000;
+        Some(format!("a sync has been running for {seconds} s: the device is slow or hangs"))
     }
 
     /// Clients' keys here: those that have a value, and those that are deleted.
@@ -110,7 +119,8 @@ impl Shard {
         let mut troubles = Vec::new();
         if engine.is_nearly_full() {
             troubles.push(
-                "the disk is nearly full: values are refused, deletes and reads go on".to_owned(),
+                "the disk is nearly full: values are refused; deletes go on while they find room, and reads go on"
+                    .to_owned(),
             );
         }
         match self.rotten.len() {

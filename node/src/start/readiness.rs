@@ -36,14 +36,23 @@ enum Line {
     Bad(String),
 }
 
+/// What a node that has been ready is without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Lost {
+    /// The quorum of some partitions.
+    Quorum,
+    /// What it says itself that it waits for.
+    Readiness,
+}
+
 /// What was told last.
 #[derive(Debug, Default)]
 struct Said {
     /// Whether the node has been ready.
     was_ready: bool,
     waiting: Vec<String>,
-    /// Since when a quorum is missing.
-    lost: Option<Duration>,
+    /// Since when it is not ready, or partitions lack a quorum, and whether it is the one or the other.
+    lost: Option<(Duration, Lost)>,
 }
 
 impl Said {
@@ -56,17 +65,24 @@ impl Said {
         let missing = served.lacking();
         match (self.lost, missing > 0 || !status.ready) {
             (None, true) => {
-                self.lost = Some(now);
-                let part = match missing {
-                    0 => String::new(),
-                    _ => format!(" of {missing} of {} partitions", served.partitions),
+                let (lost, line) = match missing {
+                    0 => (Lost::Readiness, format!("not ready: {}", status.waiting.join("; "))),
+                    _ => {
+                        let part = format!("{missing} of {} partitions", served.partitions);
+                        (Lost::Quorum, format!("the quorum of {part} is lost{}", away(status)))
+                    }
                 };
-                Some(Line::Bad(format!("the quorum{part} is lost{}", away(status))))
+                self.lost = Some((now, lost));
+                Some(Line::Bad(line))
             }
-            (Some(since), false) => {
+            (Some((since, lost)), false) => {
                 self.lost = None;
                 let seconds = now.saturating_sub(since).as_secs_f64();
-                Some(Line::Good(format!("the quorum is back after {seconds:.1} s")))
+                let what = match lost {
+                    Lost::Quorum => "the quorum is back",
+                    Lost::Readiness => "ready again",
+                };
+                Some(Line::Good(format!("{what} after {seconds:.1} s")))
             }
             _ => None,
         }
@@ -167,8 +183,12 @@ mod tests {
             Status { ready: false, layout: None, waiting: vec!["b".to_owned()], ..whole.clone() };
         let part = status(&[("a", true), ("b", false)], 5);
         let gone = status(&[("a", false), ("b", false)], 0);
-        let story =
-            [&forming, &forming, &whole, &whole, &part, &gone, &gone, &part, &whole, &whole, &gone];
+        let waiting = vec!["a sync has been running for 2 s".to_owned()];
+        let stalled = Status { ready: false, waiting, ..whole.clone() };
+        let story = [
+            &forming, &forming, &whole, &whole, &part, &gone, &gone, &part, &whole, &whole,
+            &stalled, &stalled, &whole, &gone,
+        ];
         let mut said = Said::default();
         let lines: Vec<_> = (0..)
             .zip(story)
@@ -183,6 +203,8 @@ mod tests {
                 good("ready: layout 1 of 0 nodes, N=3 R=2 W=2"),
                 bad("the quorum of 3 of 8 partitions is lost: not reached: b"),
                 good("the quorum is back after 4.0 s"),
+                bad("not ready: a sync has been running for 2 s"),
+                good("ready again after 2.0 s"),
                 bad("the quorum of 8 of 8 partitions is lost: not reached: a, b"),
             ]
         );
