@@ -281,8 +281,9 @@ impl Identity {
         let refuse = |code, text| Err(Refusal::new(code, text));
         if hello.from == self.node {
             let text = format!(
-                "node {} called itself, or its data directory was copied: every node needs its own",
-                self.node
+                "node {} is not here: its address is that of node {}, which called itself there; the other was replaced, has moved, \
+                 or advertises a wrong address",
+                hello.to, self.node
             );
             return refuse(RefusalCode::Myself, text);
         }

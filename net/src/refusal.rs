@@ -27,7 +27,7 @@ pub enum RefusalCode {
     Cluster,
     /// The node that was called does not live here.
     WrongNode,
-    /// The node called itself, or its data directory was copied.
+    /// The node called itself: it has the address that the other one had.
     Myself,
     /// The proof of the cluster secret failed.
     Secret,

@@ -188,9 +188,9 @@ fn a_node_that_moved_away_is_not_mistaken_for_who_lives_there_now() {
 fn a_node_that_calls_itself_notices() {
     insta::assert_snapshot!(transcript(identity(A), B, identity(A)), @r#"
     dialler: Hello v1, 106 bytes
-    acceptor: Goodbye 5: node aaaaaaaa000000000000000000000001 called itself, or its data directory was copied: every node needs its own
+    acceptor: Goodbye 5: node bbbbbbbb000000000000000000000002 is not here: its address is that of node aaaaaaaa000000000000000000000001, which called itself there; the other was replaced, has moved, or advertises a wrong address
       acceptor refuses Myself
-      dialler is refused Myself: node aaaaaaaa000000000000000000000001 called itself, or its data directory was copied: every node needs its own
+      dialler is refused Myself: node bbbbbbbb000000000000000000000002 is not here: its address is that of node aaaaaaaa000000000000000000000001, which called itself there; the other was replaced, has moved, or advertises a wrong address
     "#);
 }
 

@@ -166,8 +166,9 @@ impl Notes {
             let founding = peer.endorsed.founding;
             if founding != 0 && mine.is_some_and(|mine| founding != mine) {
                 lines.push(format!(
-                    "{} at {at_address} serves another layout: two clusters have met; give one of them another --cluster-name, or \
-                     take its nodes out of --seeds",
+                    "{} at {at_address} serves another layout: two clusters have met, and stay two; to part them stop all nodes of \
+                     both, then start each with --seeds of its own cluster only; or do so with one of them, with another --peer-port \
+                     for each of its nodes",
                     theirs.name
                 ));
             }
