@@ -189,7 +189,9 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
         || !(1..=n).contains(&r)
         || !(1..=n).contains(&w)
     {
-        return Err(format!("keyspace {name}: n={n}, R={r}, W={w} is not possible"));
+        return Err(format!(
+            "keyspace {name}: n={n}, R={r}, W={w} is not possible: n is 1 to {REPLICAS_MAX}, R and W are 1 to n"
+        ));
     }
     if let Some(at) = parts.keyspaces.iter().position(|keyspace| keyspace.name == name) {
         let group = parts.keyspaces[at].group;

@@ -76,8 +76,8 @@ pub async fn act(
     let request = match admin {
         Admin::Layout => AdminRequest::Layout,
         Admin::Stage if method == Method::DELETE => AdminRequest::Unstage,
-        Admin::Stage if commits => AdminRequest::Apply(body(sent, STAGE)?),
-        Admin::Stage => AdminRequest::Stage(body(sent, STAGE)?),
+        Admin::Stage if commits => AdminRequest::Apply(staged(sent)?),
+        Admin::Stage => AdminRequest::Stage(staged(sent)?),
         Admin::StageOf(kind) if commits => AdminRequest::Apply(change(kind, sent)?),
         Admin::StageOf(kind) => AdminRequest::Stage(change(kind, sent)?),
         Admin::Plan => AdminRequest::Plan,
@@ -155,6 +155,14 @@ fn body<T: DeserializeOwned>(sent: &[u8], hint: &str) -> Result<T, Problem> {
         .map_err(|error| Problem::bad(format!("the body does not say what to do: {error}"), hint))
 }
 
+/// A change of any kind.
+fn staged(sent: &[u8]) -> Result<Change, Problem> {
+    Ok(match body(sent, STAGE)? {
+        Change::Keyspace { name, wanted } => Change::Keyspace { name: new_name(name)?, wanted },
+        change => change,
+    })
+}
+
 fn change(kind: &str, sent: &[u8]) -> Result<Change, Problem> {
     let hint = if kind == "replace" { REPLACE } else { NODE };
     let mut fields: serde_json::Map<String, serde_json::Value> = body(sent, hint)?;
@@ -181,6 +189,9 @@ async fn leave(front: &Front, sent: &[u8]) -> Result<Change, Problem> {
 /// The keyspaces of the newest live layout.
 async fn live_keyspaces(front: &Front) -> Result<Vec<KeyspaceStatus>, Problem> {
     match ask(front, AdminRequest::Layout).await? {
+        Done::Layouts(layouts) if layouts.live.is_empty() => {
+            front.knows_the_layout().await.map(|()| layouts.keyspaces)
+        }
         Done::Layouts(layouts) => Ok(layouts.keyspaces),
         Done::Plan(_) | Done::Proposed { .. } => unreachable!("the layout was asked for"),
     }
@@ -194,7 +205,7 @@ async fn keyspace(
 ) -> Result<Answer, Problem> {
     let name = named(name)?;
     let change = match *method {
-        Method::PUT => Change::Keyspace { name, wanted: wanted(sent)? },
+        Method::PUT => Change::Keyspace { name: new_name(name)?, wanted: wanted(sent)? },
         Method::DELETE => Change::DropKeyspace { name },
         _ => return shown(front, &name).await,
     };
@@ -242,4 +253,15 @@ fn named(piece: &str) -> Result<String, Problem> {
         format!("`{piece}` is no name of a keyspace"),
         format!("up to {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`"),
     ))
+}
+
+/// A name that a new keyspace may have.
+fn new_name(name: String) -> Result<String, Problem> {
+    // In a path these two mean the directory and the one above, and clients take them out.
+    if matches!(&*name, "." | "..") {
+        let hint =
+            "clients take it out of paths, so nobody could reach its keys: give another name";
+        return Err(Problem::bad(format!("`{name}` cannot be the name of a keyspace"), hint));
+    }
+    named(&name)
 }

@@ -3,8 +3,8 @@
 //! Every question goes through the node's inbox with a sink that is called once. A sink that is dropped without a call
 //! means that the node stopped: of a write nobody knows whether it happened.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rondo_core::admin::{AdminReply, AdminRequest, Done};
 use rondo_core::budget::Budget;
@@ -30,6 +30,7 @@ pub struct Front {
     default_keyspace: Arc<str>,
     keyspaces: Keyspaces,
     cors_origin: Option<String>,
+    note: Mutex<Option<String>>,
 }
 
 /// An inbox without a picture of its own.
@@ -55,7 +56,13 @@ impl Front {
             default_keyspace: keyspace::DEFAULT.into(),
             keyspaces: Keyspaces::default(),
             cors_origin,
+            note: Mutex::default(),
         }
+    }
+
+    /// What people are told beside what the node itself says, until something else is set.
+    pub fn set_note(&self, note: Option<String>) {
+        *self.note.lock().expect("no panic while locked") = note;
     }
 
     /// The budget of the bytes that clients make the node hold.
@@ -77,7 +84,8 @@ impl Front {
             let _ = sink.send(status);
         }));
         self.inbox.0.ask(ask);
-        let status = outcome.await.map_err(|_| dropped())?;
+        let mut status = outcome.await.map_err(|_| dropped())?;
+        status.notes.extend(self.note.lock().expect("no panic while locked").clone());
         if status.ready {
             self.was_ready.store(true, Ordering::Relaxed);
         }
@@ -158,15 +166,30 @@ impl Front {
         if let Ok(Done::Layouts(layouts)) = self.admin(AdminRequest::Layout).await? {
             self.keyspaces.learn(layouts.keyspaces.into_iter());
         }
-        self.keyspaces.kept(name).ok_or_else(|| {
-            Problem::new(
-                hyper::StatusCode::NOT_FOUND,
-                format!("there is no keyspace `{name}`"),
-                format!(
-                    "`rondo keyspace list` shows them, `rondo keyspace create {name}` makes it"
-                ),
-            )
-        })
+        if let Some(found) = self.keyspaces.kept(name) {
+            return Ok(found);
+        }
+        self.knows_the_layout().await?;
+        Err(Problem::new(
+            hyper::StatusCode::NOT_FOUND,
+            format!("there is no keyspace `{name}`"),
+            format!("`rondo keyspace list` shows them, `rondo keyspace create {name}` makes it"),
+        ))
+    }
+
+    /// That this node can say what there is not. One without a live layout, or that must not serve, cannot: the others may have it.
+    pub async fn knows_the_layout(&self) -> Result<(), Problem> {
+        let status = self.status().await?;
+        let passes = status.barred.is_none();
+        let why = match (status.barred, status.layout) {
+            (Some(why), _) => why,
+            (None, Some(_)) => return Ok(()),
+            (None, None) => {
+                "the cluster has no live layout yet; see /ready for what is missing".to_owned()
+            }
+        };
+        let unavailable = hyper::StatusCode::SERVICE_UNAVAILABLE;
+        Err(Problem { passes, ..Problem::new(unavailable, why, "ask another node, or try again") })
     }
 
     /// A keyspace that the node did not know: it may have been dropped since it was asked.

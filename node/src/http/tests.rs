@@ -642,6 +642,9 @@ async fn what_an_operator_cannot_mean_is_refused_with_a_hint() {
     session.say("POST /v1/cluster/commit", &[], r#"{"expected":2}"#).await;
     session.get("/v1/keyspaces/nowhere").await;
     session.get("/v1/keyspaces/a%2Fb").await;
+    session.say("PUT /v1/keyspaces/..", &[], "").await;
+    session.say(stage, &[], r#"{"change":"keyspace","name":"."}"#).await;
+    session.say(stage, &[], r#"{"change":"keyspace","name":"a/b"}"#).await;
     session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":300}"#).await;
     session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":3,"ttl":60}"#).await;
     session.say("PUT /v1/keyspaces/carts", &[], r#"{"engine":"lsm"}"#).await;

@@ -221,3 +221,25 @@ fn help_and_version_are_answers() {
         assert!(help.stdout.contains(word), "{word}: {}", help.stdout);
     }
 }
+
+#[test]
+fn a_node_without_a_layout_calls_no_keyspace_absent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let node = Node::start(dir.path(), "alpha", &["--seeds", &nobody]);
+    for line in [
+        "GET /v1/kv/carts/mine",
+        "PUT /v1/kv/carts/mine",
+        "DELETE /v1/kv/carts/mine",
+        "GET /v1/kv/default/mine",
+        "GET /v1/keyspaces/carts",
+        "PUT /v1/keyspaces/carts",
+        "DELETE /v1/keyspaces/carts",
+        "GET /v1/keyspaces",
+    ] {
+        let answer = node.ask(line, &[], b"");
+        assert_eq!(answer.status, 503, "{line}: {}", answer.text());
+        assert!(answer.text().contains("layout"), "{line}: {}", answer.text());
+        assert_eq!(answer.header("retry-after"), Some("1"), "{line}: {}", answer.head);
+    }
+}
