@@ -126,7 +126,7 @@ async fn run(settings: &Settings) -> Result<End> {
     tokio::spawn(seeds::look_behind_http(seeds, settings.ip, inbox.clone(), Arc::clone(&front)));
     tokio::spawn(readiness::watch(Arc::clone(&front)));
     if let Some(old) = settings.replaces.clone() {
-        tokio::spawn(replacing::take_place(old, Arc::clone(&front)));
+        tokio::spawn(replacing::take_place(old, settings.joins, Arc::clone(&front)));
     }
     tokio::spawn(watch_notes(settings.clone(), Arc::clone(&front)));
     if closer.is_some() {
