@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::cli::silence;
 use crate::cli::table::{table, text};
 use crate::cli::watch::Watch;
 use crate::cli::{Client, Output, duration, print};
@@ -142,9 +143,11 @@ pub async fn run(command: Cluster) -> Result<()> {
             common.stage("/v1/cluster/join", &change, &now).await
         }
         Cluster::Leave(Leave { node, now, common }) => {
+            common.gone(std::slice::from_ref(&node), &now).await?;
             common.stage("/v1/cluster/leave", &json!({ "node": node }), &now).await
         }
         Cluster::Replace(Replace { old, new, now, common }) => {
+            common.gone(std::slice::from_ref(&old), &now).await?;
             common.stage("/v1/cluster/replace", &json!({ "old": old, "new": new }), &now).await
         }
         Cluster::Unstage(common) => {
@@ -184,6 +187,14 @@ fn skipped(node: &str, accept_loss: bool) -> String {
 }
 
 impl Common {
+    /// Before these go at once: whether they run.
+    async fn gone(&self, nodes: &[String], now: &Now) -> Result<()> {
+        if now.commit {
+            silence::known(&self.client.servers()?, nodes).await;
+        }
+        Ok(())
+    }
+
     async fn stage(&self, target: &str, change: &Value, now: &Now) -> Result<()> {
         let servers = self.client.servers()?;
         if now.commit {
@@ -231,9 +242,16 @@ impl Common {
 
 async fn commit(command: &Commit) -> Result<()> {
     let servers = command.common.client.servers()?;
+    let plan = servers.send(Method::POST, "/v1/cluster/plan", None).await?;
+    let goes = list(&plan["changes"]).filter_map(|change| match change["change"].as_str()? {
+        "leave" => change["node"].as_str(),
+        "replace" => change["old"].as_str(),
+        _ => None,
+    });
+    silence::known(&servers, &goes.map(str::to_owned).collect::<Vec<_>>()).await;
     let version = match command.version {
         Some(version) => json!(version),
-        None => servers.send(Method::POST, "/v1/cluster/plan", None).await?["version"].clone(),
+        None => plan["version"].clone(),
     };
     let body = json!({ "version": version });
     let proposed = servers.send(Method::POST, "/v1/cluster/commit", Some(&body)).await?;

@@ -13,6 +13,8 @@ pub mod ring;
 
 pub mod watch;
 
+pub mod silence;
+
 pub mod cluster;
 
 pub mod keyspace;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Answer, Node, ask, eventually, free_port, run};
+use crate::harness::{Answer, Node, ask, cluster, eventually, free_port, run};
 
 /// How many keys there are before anything changes.
 const KEYS: usize = 2_000;
@@ -198,6 +198,47 @@ fn two_clusters_that_were_founded_apart_stay_two_when_they_meet() {
     for (node, value) in [(&first, "one"), (&second, "two")] {
         assert!(is_settled(node, 1), "{}", node.get("/v1/cluster").text());
         assert_eq!(node.get("/v1/kv/default/k").text(), value, "each goes on with its own");
+    }
+}
+
+#[test]
+fn a_member_that_was_killed_a_moment_ago_leaves_and_nobody_waits_for_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut nodes = cluster(dir.path(), &["n1", "n2", "n3", "n4"], &[]);
+    nodes.pop().expect("four").kill();
+    let at = servers(&[&nodes[0]]);
+    let left = run(&["cluster", "leave", "n4", "--commit", "--wait", "20s", "-s", &at]);
+    assert_eq!(left.code, Some(0), "{}", left.stderr);
+    wait_settled(&nodes.iter().collect::<Vec<_>>(), 3);
+}
+
+#[test]
+fn a_flag_to_replace_a_node_that_names_nobody_is_told_and_one_that_is_left_over_does_no_harm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = Node::start(dir.path(), "n1", &[]);
+    first.wait_ready();
+    let second = joins(dir.path(), "n2", &first, &[]);
+    wait_settled(&[&first, &second], 2);
+    let third = joins(dir.path(), "n3", &first, &["--replace", "node2"]);
+    eventually("it says that it waits", || {
+        let why = "--replace node2: the layout has no node of that name";
+        let is_told = third.get("/ready").text().contains(why) && third.log().contains(why);
+        is_told.then_some(())
+    });
+    let status = run(&["status", "-s", &servers(&[&first])]);
+    assert!(status.stdout.contains("Note: n3: --replace node2"), "{}", status.stdout);
+    third.kill();
+    std::fs::remove_dir_all(dir.path().join("n3")).expect("it was outside");
+
+    let third = joins(dir.path(), "n3", &first, &[]);
+    wait_settled(&[&first, &second, &third], 3);
+    third.kill();
+    // The name that the flag says was another node's, long ago.
+    for name in ["n4", "n3"] {
+        std::fs::remove_dir_all(dir.path().join("n3")).expect("its disk is lost");
+        let third = joins(dir.path(), "n3", &first, &["--replace", name]);
+        wait_settled(&[&first, &second, &third], 3);
+        third.kill();
     }
 }
 
