@@ -179,7 +179,13 @@ fn a_development_cluster_goes_on_detached_until_it_is_stopped() {
     assert!(TcpStream::connect(&first).is_err());
     let twice = run_in(dir.path(), &["dev-cluster", "stop"]);
     assert_eq!(twice.code, Some(1));
-    assert!(twice.stderr.contains("no cluster was started"), "{}", twice.stderr);
+    assert!(twice.stderr.contains("was stopped before"), "{}", twice.stderr);
+
+    // It is the same cluster, with the same nodes, whatever number is asked for.
+    let again = run_in(dir.path(), &["dev-cluster", "--nodes", "2", "--detach"]);
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    assert!(again.stdout.contains("A cluster of 3 nodes is ready."), "{}", again.stdout);
+    assert_eq!(run(&["kv", "get", "k", "--server", &last]).stdout, "v");
 }
 
 #[test]
@@ -223,8 +229,11 @@ fn a_node_of_a_development_cluster_that_was_killed_is_brought_back_and_ends_with
     assert!(killed.expect("kill is there").success());
     let end = eventually("the end of the cluster", || cluster.try_wait().expect("a child"));
     assert_eq!(end.code(), Some(0), "{}", said());
-    assert!(!dir.path().join("rondo-data/dev-cluster.json").exists());
-    assert!(command(&["dev-cluster", "restart"]).stderr.contains("no cluster was started"));
+    assert_eq!(command(&["kv", "get", "k"]).code, Some(1), "all of them have ended");
+    assert_eq!(command(&["dev-cluster", "restart"]).stdout, "started 2 nodes\n");
+    assert_eq!(command(&["status", "--wait"]).code, Some(0));
+    assert_eq!(command(&["kv", "get", "k"]).stdout, "v");
+    assert_eq!(command(&["dev-cluster", "stop"]).stdout, "stopped 2 nodes\n");
 }
 
 /// Stops a detached cluster whatever became of the test.

@@ -142,7 +142,10 @@ fn the_block_of_a_cluster_to_try_works_when_it_is_pasted_whole() {
 
 #[test]
 fn the_block_of_growing_and_shrinking_works_when_it_is_pasted_whole() {
-    let printed = pasted(&block("Growing and shrinking").replace("20s", "5s"), || {
+    // Twice in one directory: the second time the cluster of four is there.
+    let script = block("Growing and shrinking").replace("20s", "5s");
+    let second = script.replace("remove node-4", "remove node-6");
+    let printed = pasted(&format!("{script}\n{second}"), || {
         // The fifth node has a port behind the four that are free together.
         let [http, _, peer, _] = [(); 4].map(|()| free_port());
         [http, peer]
@@ -153,6 +156,9 @@ fn the_block_of_growing_and_shrinking_works_when_it_is_pasted_whole() {
         "removed node-4; the others have its data",
         "worldHealth: 4 nodes, 4 alive, 0 dead (100.0% availability)",
         "stopped 4 nodes",
+        "A cluster of 4 nodes is ready.",
+        "added node-6 and node-7; all data is where it belongs\nHealth: 6 nodes, 6 alive, 0 dead",
+        "stopped 5 nodes",
     ] {
         assert!(printed.contains(said), "{said}: {printed}");
     }

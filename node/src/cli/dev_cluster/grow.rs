@@ -11,6 +11,7 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::cli::cluster::settled;
+use crate::cli::silence;
 use crate::cli::{duration, print};
 use crate::client::Servers;
 use crate::failure::{Failure, Result};
@@ -98,6 +99,7 @@ pub(super) async fn remove(command: &Remove) -> Result<()> {
         ));
     }
     let servers = servers(&running)?;
+    silence::known(&servers, std::slice::from_ref(&leaving.name)).await;
     let change = json!({ "node": leaving.name });
     servers.send(Method::POST, "/v1/cluster/leave?commit=true", Some(&change)).await?;
     newest_layout(&servers, command.wait, |there| !there.contains(&leaving.name)).await?;
@@ -174,17 +176,17 @@ fn planned(
     let mut arguments = arguments(&name, (port, peer_port), seeds, 1, &own);
     arguments.extend(flags.iter().cloned());
     let (http, directory) = (format!("127.0.0.1:{port}"), first.directory.clone());
-    Ok(Started { name, pid: 0, http, data_dir: own, directory, arguments })
+    Ok(Started { name, pid: 0, http, data_dir: own, directory, arguments, stopped: false })
 }
 
 /// What a node was given for a port.
-fn port_of(node: &Started, flag: &str) -> Option<u16> {
+pub(super) fn port_of(node: &Started, flag: &str) -> Option<u16> {
     let at = node.arguments.iter().position(|argument| argument == flag)?;
     node.arguments.get(at + 1)?.parse().ok()
 }
 
 /// The number in a node's name.
-fn number_of(node: &Started) -> Option<u16> {
+pub(super) fn number_of(node: &Started) -> Option<u16> {
     node.name.strip_prefix("node-")?.parse().ok()
 }
 
@@ -203,6 +205,7 @@ mod tests {
             data_dir: dir.path().join("node-2"),
             directory: PathBuf::new(),
             arguments: given,
+            stopped: false,
         };
         std::fs::create_dir(dir.path().join("node-4")).expect("a directory");
         let nodes = std::slice::from_ref(&first);

@@ -8,6 +8,8 @@ mod record;
 
 mod grow;
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::IsTerminal as _;
@@ -34,6 +36,18 @@ const READY_PATIENCE: Duration = Duration::from_secs(30);
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
 /// Where the nodes keep their data, each below its name.
 const DATA_DIR: &str = "rondo-data";
+/// The first port for clients of a new cluster, and the first for peers.
+const PORTS: (u16, u16) = (8081, 7947);
+/// The flags that every node is given; what people give comes behind them.
+const FIXED: [&str; 7] = [
+    "--node-id",
+    "--address",
+    "--port",
+    "--peer-port",
+    "--bootstrap-expect",
+    "--data-dir",
+    "--seeds",
+];
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -41,18 +55,18 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct DevCluster {
-    /// How many nodes
+    /// How many nodes a new cluster has; one that was stopped has those that it had
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     nodes: u16,
     /// Where the nodes keep their data, each below its name
     #[arg(long, default_value = DATA_DIR, value_name = "DIR")]
     data_dir: PathBuf,
-    /// The first node's HTTP port; the others follow
-    #[arg(long, default_value_t = 8081)]
-    port: u16,
-    /// The first node's peer port; the others follow
-    #[arg(long, default_value_t = 7947)]
-    peer_port: u16,
+    /// The first node's HTTP port; the others follow [default: 8081, or as before]
+    #[arg(long)]
+    port: Option<u16>,
+    /// The first node's peer port; the others follow [default: 7947, or as before]
+    #[arg(long)]
+    peer_port: Option<u16>,
     /// The first node's Redis port; the others follow
     #[arg(long, default_value_t = 6381)]
     resp_port: u16,
@@ -109,15 +123,17 @@ pub fn nearby() -> Vec<String> {
 }
 
 async fn start(command: &DevCluster) -> Result<()> {
+    let (port, peer_port) = command.ports();
     for (flag, first) in
-        [("port", command.port), ("peer-port", command.peer_port), ("resp-port", command.resp_port)]
+        [("port", port), ("peer-port", peer_port), ("resp-port", command.resp_port)]
     {
         if first == 0 || first.checked_add(command.nodes - 1).is_none() {
             let message = format!("--{flag} {first}: there are not enough ports behind it");
             return Err(Failure::usage(message, format!("give another --{flag}")));
         }
     }
-    if record::read(&command.data_dir)?.iter().any(Started::is_running) {
+    let before = record::read(&command.data_dir)?;
+    if before.iter().any(Started::is_running) {
         return Err(Failure::failed(
             format!("a cluster is running in {}", command.data_dir.display()),
             "stop it with `rondo dev-cluster stop`, or give another --data-dir",
@@ -127,12 +143,24 @@ async fn start(command: &DevCluster) -> Result<()> {
         .map_err(|error| cannot_write(&command.data_dir, &error))?;
     let data_dir = fs::canonicalize(&command.data_dir);
     let data_dir = data_dir.map_err(|error| cannot_write(&command.data_dir, &error))?;
+    let again = again::nodes(command, before)?;
+    let is_new = again.is_none();
+    let mut started = match again {
+        Some(nodes) => {
+            eprintln!(
+                "the cluster in {} was stopped: starting its {} again; another --data-dir makes a new cluster",
+                command.data_dir.display(),
+                said(&nodes)
+            );
+            nodes
+        }
+        None => (0..command.nodes)
+            .map(|number| founder(command, &data_dir, number))
+            .collect::<Result<Vec<_>>>()?,
+    };
     let mut children = Vec::new();
-    let mut started = Vec::new();
-    for number in 0..command.nodes {
-        let (child, node) = spawn(command, &data_dir, number)?;
-        children.push(child);
-        started.push(node);
+    for node in &mut started {
+        children.push(spawn(node, !command.detach)?);
     }
     record::write(&data_dir, &started)?;
     let outcome = wait_ready(&started, &mut children).await;
@@ -150,29 +178,48 @@ async fn start(command: &DevCluster) -> Result<()> {
         eprintln!("\nstopping {} nodes", started.len());
     }
     // Others than the first processes, when nodes were started again.
-    let now = record::read(&data_dir)?;
+    let mut now = record::read(&data_dir)?;
     stop_all(&now, &mut children).await?;
-    record::remove(&data_dir)?;
+    // With other ports the next attempt may do.
+    if is_new && outcome.is_err() {
+        record::remove(&data_dir)?;
+        return outcome;
+    }
+    now.iter_mut().for_each(|node| node.stopped = true);
+    record::write(&data_dir, &now)?;
     outcome
 }
 
-fn spawn(command: &DevCluster, data_dir: &Path, number: u16) -> Result<(Child, Started)> {
+impl DevCluster {
+    /// Where a new cluster begins: for clients, and for peers.
+    fn ports(&self) -> (u16, u16) {
+        (self.port.unwrap_or(PORTS.0), self.peer_port.unwrap_or(PORTS.1))
+    }
+}
+
+/// A node of a new cluster.
+fn founder(command: &DevCluster, data_dir: &Path, number: u16) -> Result<Started> {
+    let (port, peer_port) = command.ports();
     let name = format!("node-{}", number + 1);
     let seeds: Vec<_> = (0..command.nodes)
         .filter(|other| *other != number)
-        .map(|other| format!("127.0.0.1:{}", command.peer_port + other))
+        .map(|other| format!("127.0.0.1:{}", peer_port + other))
         .collect();
     let own = data_dir.join(&name);
-    let ports = (command.port + number, command.peer_port + number);
+    let ports = (port + number, peer_port + number);
     let mut arguments = arguments(&name, ports, &seeds, command.nodes, &own);
     arguments.extend(command.flags.iter().cloned());
     let directory = std::env::current_dir().map_err(|error| cannot_write(data_dir, &error))?;
-    let http = format!("127.0.0.1:{}", command.port + number);
-    let mut node = Started { name, pid: 0, http, data_dir: own, directory, arguments };
-    let child = Command::from(node.command()?).kill_on_drop(!command.detach).spawn();
-    let child = child.map_err(|error| cannot_start(&node, &error))?;
+    let http = format!("127.0.0.1:{}", port + number);
+    Ok(Started { name, pid: 0, http, data_dir: own, directory, arguments, stopped: false })
+}
+
+fn spawn(node: &mut Started, ends_with_us: bool) -> Result<Child> {
+    let child = Command::from(node.command()?).kill_on_drop(ends_with_us).spawn();
+    let child = child.map_err(|error| cannot_start(node, &error))?;
     node.pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
-    Ok((child, node))
+    node.stopped = false;
+    Ok(child)
 }
 
 /// The flags of a node.
@@ -207,8 +254,8 @@ fn cannot_start(node: &Started, error: &std::io::Error) -> Failure {
 
 fn banner(command: &DevCluster, started: &[Started]) -> String {
     let mut lines = vec![format!("A cluster of {} nodes is ready.\n", started.len())];
-    for (number, node) in (0u16..).zip(started) {
-        let peer = command.peer_port + number;
+    for node in started {
+        let peer = grow::port_of(node, "--peer-port").unwrap_or_default();
         lines.push(format!("  {:<8} http://{}   peers 127.0.0.1:{peer}", node.name, node.http));
     }
     let log = command.data_dir.join("node-*.log");
@@ -306,7 +353,7 @@ async fn wait_for_end(children: &mut [Child], started: &[Started], data_dir: &Pa
         // What has ended must be waited for, or the system keeps its number.
         children.iter_mut().for_each(|child| drop(child.try_wait()));
         let now = record::read(data_dir)?;
-        if now.is_empty() {
+        if now.iter().all(|node| node.stopped) {
             eprintln!("the cluster was stopped by another command");
             return Ok(());
         }
@@ -384,13 +431,18 @@ fn chosen(name: Option<&str>, data_dir: &Path) -> Result<(Vec<Started>, Vec<usiz
 }
 
 async fn stop(which: &Which) -> Result<()> {
-    let (nodes, meant) = chosen(which.node.as_deref(), &which.data_dir)?;
+    let (mut nodes, meant) = chosen(which.node.as_deref(), &which.data_dir)?;
+    if meant.iter().all(|&at| nodes[at].stopped && !nodes[at].is_running()) {
+        return Err(Failure::failed(
+            format!("{} was stopped before", which.node.as_deref().unwrap_or("the cluster")),
+            "rondo dev-cluster restart starts it again",
+        ));
+    }
     let running: Vec<Started> =
         meant.iter().map(|&at| nodes[at].clone()).filter(Started::is_running).collect();
     stop_all(&running, &mut []).await?;
-    if which.node.is_none() {
-        record::remove(&which.data_dir)?;
-    }
+    meant.iter().for_each(|&at| nodes[at].stopped = true);
+    record::write(&which.data_dir, &nodes)?;
     print(&format!("stopped {}", said(&running)))
 }
 
@@ -411,11 +463,13 @@ async fn restart(which: &Which) -> Result<()> {
         meant.into_iter().filter(|&at| which.node.is_some() || !nodes[at].is_running()).collect();
     let before: Vec<Started> = meant.iter().map(|&at| nodes[at].clone()).collect();
     stop_all(&before, &mut []).await?;
+    again::seed(&mut nodes);
     let mut children = Vec::new();
     for &at in &meant {
         let child = nodes[at].command()?.spawn();
         let child = child.map_err(|error| cannot_start(&nodes[at], &error))?;
         nodes[at].pid = i32::try_from(child.id()).unwrap_or_default();
+        nodes[at].stopped = false;
         children.push(child);
     }
     record::write(&which.data_dir, &nodes)?;

@@ -23,6 +23,9 @@ pub(super) struct Started {
     /// Where relative paths of the arguments start.
     pub(super) directory: PathBuf,
     pub(super) arguments: Vec<String>,
+    /// It was told to stop, and did.
+    #[serde(default)]
+    pub(super) stopped: bool,
 }
 
 impl Started {
@@ -114,7 +117,7 @@ pub(super) fn write(data_dir: &Path, started: &[Started]) -> Result<()> {
     written.map_err(|error| cannot_write(&path, &error))
 }
 
-/// The cluster is gone.
+/// There never was a cluster.
 pub(super) fn remove(data_dir: &Path) -> Result<()> {
     let path = path(data_dir);
     match fs::remove_file(&path) {
