@@ -1,5 +1,6 @@
 //! `rondo status`: health first, then the nodes, then what they do.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -12,6 +13,9 @@ use crate::cli::{Client, Output, duration, print};
 use crate::client::{Ask, Servers};
 use crate::failure::{Failure, Kind, Result};
 
+/// When a member has been silent for longer than this, a new node of its name has taken its place or needs somebody's word, in
+/// milliseconds.
+const TAKEN_BY_ITSELF_MS: u64 = 20_000;
 /// How often to look whether a server is ready.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -162,8 +166,9 @@ fn show(all: &Value) -> String {
         ">STORAGE",
     ]);
     for node in nodes {
-        who.add_row(who_row(node));
-        what.add_row(what_row(&node["member"], &node["status"]));
+        let name = called(&node["member"], nodes).0;
+        who.add_row(who_row(&name, node));
+        what.add_row(what_row(&name, &node["status"]));
     }
     let mut notes = notes(all, nodes).join("\n");
     if !notes.is_empty() {
@@ -186,8 +191,17 @@ fn health(all: &Value, nodes: &[Value]) -> String {
         0 if is_too_early(number("partitions"), nodes) => "availability not known yet".to_owned(),
         _ => format!("{share:.1}% availability"),
     };
-    let dead = members.len() - alive;
-    format!("Health: {}, {alive} alive, {dead} dead ({known})", count(members.len(), "node"))
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    for state in members.iter().filter_map(|member| member["state"].as_str()) {
+        *others.entry(state).or_default() += 1;
+    }
+    let dead = others.remove("dead").unwrap_or_default();
+    let others = others.into_iter().filter(|(state, _)| *state != "alive");
+    let others: String = others.map(|(state, number)| format!(", {number} {state}")).collect();
+    format!(
+        "Health: {}, {alive} alive, {dead} dead{others} ({known})",
+        count(members.len(), "node")
+    )
 }
 
 /// Whether nobody can say yet what is served: there is no ring, or those that answer have just started.
@@ -291,11 +305,15 @@ fn namesakes(nodes: &[Value]) -> Vec<String> {
             .find(|one| one["name"] == *name && one["role"] == "member" && one["state"] == "dead")
     };
     let lines = outside.filter_map(|new| {
-        let old = called(dead(&new["name"])?, nodes);
-        let new = called(new, nodes);
+        let dead = dead(&new["name"])?;
+        let is_long = dead["last_heard_ms"].as_u64().is_none_or(|ms| ms > TAKEN_BY_ITSELF_MS);
+        let how = match is_long {
+            true => "it does not take its place by itself where W is 1, with `--join manual`, and while half of the nodes are away:",
+            false => "it takes its place in some seconds; if it does not,",
+        };
+        let (old, new) = (called(dead, nodes), called(new, nodes));
         Some(format!(
-            "Waiting: {} has the name of {}, which is dead; unless it takes its place in some seconds (where W is 1, or with \
-             `--join manual`, it does not), `rondo cluster replace {} {}` and then `rondo cluster commit`",
+            "Waiting: {} has the name of {}, which is dead; {how} `rondo cluster replace {} {}` and then `rondo cluster commit`",
             new.0, old.0, old.1, new.1
         ))
     });
@@ -346,7 +364,7 @@ fn text_of(value: &Value) -> String {
     value.as_str().unwrap_or("?").to_owned()
 }
 
-fn who_row(node: &Value) -> [String; 7] {
+fn who_row(name: &str, node: &Value) -> [String; 7] {
     let (member, status) = (&node["member"], &node["status"]);
     let seen = match (member["me"].as_bool(), member["last_heard_ms"].as_u64()) {
         (Some(true), _) => "now".to_owned(),
@@ -365,7 +383,7 @@ fn who_row(node: &Value) -> [String; 7] {
         _ => text_of(&member["state"]),
     };
     [
-        text_of(&member["name"]),
+        name.to_owned(),
         state,
         seen,
         reached.to_owned(),
@@ -384,8 +402,8 @@ fn role(member: &Value) -> String {
     }
 }
 
-fn what_row(member: &Value, status: &Value) -> Vec<String> {
-    let mut row = vec![text_of(&member["name"])];
+fn what_row(name: &str, status: &Value) -> Vec<String> {
+    let mut row = vec![name.to_owned()];
     if status.is_null() {
         row.resize(10, "-".to_owned());
         return row;
@@ -551,6 +569,12 @@ mod tests {
         let nodes = [twin("1111111122", "dead", "member"), twin("3333333344", "alive", "outside")];
         let said = namesakes(&nodes);
         assert!(said[0].contains("`rondo cluster replace 11111111 33333333`"), "{said:?}");
+        assert!(said[0].contains("in some seconds"), "{said:?}");
+        let mut later = nodes.clone();
+        later[0]["member"]["last_heard_ms"] = json!(180_000);
+        assert!(!namesakes(&later)[0].contains("seconds"), "it is minutes");
+        let table = show(&json!({ "nodes": nodes }));
+        assert!(table.contains(" n2 (11111111)") && table.contains(" n2 (33333333)"), "{table}");
         assert!(namesakes(&nodes[..1]).is_empty() && namesakes(&nodes[1..]).is_empty());
     }
 
