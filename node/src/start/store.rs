@@ -27,6 +27,8 @@ use crate::start::trial_disk::TrialDisk;
 
 /// The file that a process locks to have the directory for itself.
 const LOCK: &str = "lock";
+/// The files that a start reads or makes besides the data.
+const FILES: [&str; 5] = [IDENTITY_FILE, "boot", "clean", "held", LOCK];
 /// The file of the peer port.
 const PEER_PORT: &str = "peer-port";
 
@@ -261,6 +263,13 @@ pub fn try_to_open(settings: &Settings) -> Result<()> {
 
 /// Why nothing can be kept in a directory.
 pub(crate) fn unusable(dir: &Path, error: &dyn Display) -> Failure {
+    let is_directory = |name: &&&str| dir.join(name).is_dir();
+    if let Some(path) = FILES.iter().find(is_directory).map(|name| dir.join(name)) {
+        return Failure::failed(
+            format!("{} is a directory, where a file of this node belongs", path.display()),
+            "put it aside, and put the file back that was there, if there was one; then start again",
+        );
+    }
     let hint = "give a --data-dir that this user may write to, on a disk with room";
     Failure::failed(format!("data directory {}: {error}", dir.display()), hint)
 }
@@ -330,6 +339,12 @@ fn refused_dir(settings: &Settings, dir: &Path, error: &DataDirError) -> Failure
         loss if anew::is_loss_of_dir(loss) => Failure::failed(
             format!("the data directory {shown} is not opened: {loss}"),
             anew::hint(settings, dir),
+        ),
+        DataDirError::Unreadable { file: IDENTITY_FILE, .. } => Failure::failed(
+            format!("the data directory {shown} is not opened: {error}"),
+            "put the file back if there is a copy of it; otherwise put this directory aside, and start the node with the same \
+             --node-id, an empty directory and --seeds: it takes its place and its data from its peers, and what only this disk had \
+             is lost",
         ),
         other => Failure::failed(
             format!("the data directory {shown} is not opened: {other}"),

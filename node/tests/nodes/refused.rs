@@ -247,6 +247,33 @@ fn a_data_directory_that_is_a_file_or_cannot_be_written_is_named() {
 }
 
 #[test]
+fn a_directory_in_the_place_of_a_file_and_a_broken_identity_are_named_with_the_way_out() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |name: &str| {
+        let ended = Node::start_at(dir.path(), name, free_port(), &[]).err();
+        ended.expect("it does not start")
+    };
+    for file in ["identity", "held", "lock"] {
+        let node = Node::start(dir.path(), file, &[]);
+        node.wait_ready();
+        node.kill();
+        let path = dir.path().join(file).join(file);
+        // It is there in a life that has ended without a word.
+        fs::remove_file(&path).unwrap_or_else(|error| panic!("{file}: {error}"));
+        fs::create_dir(&path).expect("made");
+        let said = refused(file);
+        assert!(said.contains(&format!("{file} is a directory")), "{said}");
+        assert!(said.contains("put it aside") && !said.contains("--data-dir"), "{said}");
+    }
+    let identity = dir.path().join("identity/identity");
+    fs::remove_dir(&identity).expect("removed");
+    fs::write(&identity, "ron").expect("written");
+    let said = refused("identity");
+    assert!(said.contains("identity") && said.contains("--seeds"), "{said}");
+    assert!(said.contains("what only this disk had is lost"), "{said}");
+}
+
+#[test]
 fn a_secret_that_is_missing_or_short_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     fs::write(dir.path().join("short"), "12345\n").expect("written");
