@@ -27,7 +27,7 @@ use crate::error::Result;
 use crate::id::{ClientTag, Life, Lsn, NodeId};
 use crate::inbox::{Arrival, Ask, InboxReader, ReplySink};
 use crate::node::Node;
-use crate::probe::{Buggify, Probe, Sometimes};
+use crate::probe::{Buggify, Probe, Sight, Sometimes};
 use crate::sometimes;
 use crate::step::{Env, Input};
 use crate::wire::client::Reply;
@@ -265,6 +265,10 @@ impl<N: Network> Probe for World<N> {
 
     fn met(&self, site: Sometimes) {
         self.network.met(site);
+    }
+
+    fn sees(&self, sight: Sight) {
+        self.network.sees(sight);
     }
 }
 

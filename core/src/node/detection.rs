@@ -12,12 +12,13 @@ use crate::config::{NodeConfig, SWIM_PROBE_MS};
 use crate::env::{Address, Mono};
 use crate::id::{LayoutVersion, Life, NodeId};
 use crate::member::membership::Membership;
+use crate::probe::Sight;
 use crate::sometimes;
 use crate::step::Env;
 use crate::swim::machine::{Begin, Swim};
 use crate::swim::outside::Outside;
 use crate::wire::message::{Envelope, Message};
-use crate::wire::swim::{Claim, Datagram, Exchange, Facts, Standing};
+use crate::wire::swim::{Claim, Datagram, Exchange, Facts, Incarnation, Standing};
 
 /// The failure detector of a node.
 #[derive(Debug)]
@@ -59,7 +60,12 @@ impl<E: Env> Outside for Around<'_, E> {
         self.env.send(to, Envelope { life: self.life, durable, message })
     }
 
-    fn changed(&mut self, _: NodeId, claim: Claim) {
+    fn changed(&mut self, node: NodeId, claim: Claim) {
+        if self.env.probed() {
+            let Incarnation { boot, count } = claim.incarnation;
+            let standing = claim.standing.word();
+            self.env.sees(Sight { node, boot, count, standing });
+        }
         sometimes!(self.env, PeerSuspected, claim.standing == Standing::Suspect);
         sometimes!(self.env, PeerConvicted, claim.standing == Standing::Dead);
     }

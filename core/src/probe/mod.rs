@@ -13,6 +13,7 @@
 mod sites;
 
 pub use self::sites::{Buggify, Sometimes};
+use crate::id::{BootEpoch, NodeId};
 
 /// What a site of the table says about itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,19 @@ pub struct Site {
     pub percent: u8,
     /// Which path it takes, or which state it proves.
     pub why: &'static str,
+}
+
+/// What the failure detector of a node makes of another one, from some moment on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sight {
+    /// The other node.
+    pub node: NodeId,
+    /// The life of it that this is about.
+    pub boot: BootEpoch,
+    /// How often it had spoken up in that life.
+    pub count: u64,
+    /// What it is taken for, in a word.
+    pub standing: &'static str,
 }
 
 /// Whoever decides and counts: the simulator.
@@ -45,6 +59,9 @@ pub trait Probe {
 
     /// See `Watch::met`; told only where `PROBED`.
     fn met(&self, _: Sometimes) {}
+
+    /// What a failure detector makes of a node is something else from now on; told only where `PROBED`.
+    fn sees(&self, _: Sight) {}
 
     /// `PROBED`, for macros, which know the door and not its type.
     #[inline(always)]

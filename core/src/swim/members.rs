@@ -60,6 +60,18 @@ impl Standing {
         matches!(self, Standing::Alive | Standing::Suspect | Standing::Restarting)
     }
 
+    /// How the node is, in a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Standing::Alive => "alive",
+            Standing::Suspect => "suspect",
+            Standing::Restarting => "restarting",
+            Standing::Dead => "dead",
+            Standing::Left => "left",
+        }
+    }
+
     /// Whether the node is to be probed.
     #[must_use]
     pub const fn is_probed(self) -> bool {

@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 pub use nodes::{
-    Alone, Boot, Breach, Carried, FarAhead, Final, Kept, LayoutView, Lives, Place, Promise,
-    Reshaping, Served, Sighting, Spell, StoodIn, Survivors,
+    Agreement, Alone, Boot, Breach, Carried, FarAhead, Final, Kept, LayoutView, Lives, Place,
+    Promise, Reshaping, Served, Sight, Sighting, Spell, StoodIn, Survivors,
 };
 pub use op::{Answer, Attempt, End, Fate, Op, Seen, other_context, value};
 use rondo_core::layout::Quorums;

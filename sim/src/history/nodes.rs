@@ -25,8 +25,48 @@ pub struct Lives {
     pub has_rotted: bool,
     /// Writes at `one` that were acknowledged with a time far ahead of all clocks but one, in order of time.
     pub far_ahead: Vec<FarAhead>,
+    /// What the failure detectors of nodes made of others, in order of time.
+    pub sights: Vec<Sight>,
+    /// The nodes that are gone for good, and since when.
+    pub gone: BTreeMap<u32, Time>,
+    /// Whether all nodes saw the same soon after the heal; `None` where the run did not come so far.
+    pub agreement: Option<Agreement>,
+    /// What they say otherwise of those that are gone, when that took too long.
+    pub unburied: Option<Agreement>,
     /// How the cluster was reshaped, where it was.
     pub reshaping: Option<Reshaping>,
+}
+
+/// The failure detector of a node takes another one for something else than before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sight {
+    /// Whose failure detector.
+    pub node: u32,
+    /// The other one.
+    pub of: u32,
+    /// The life of it that this is about, and how often it had spoken up in that.
+    pub incarnation: (u64, u64),
+    /// What it is taken for.
+    pub standing: &'static str,
+    /// When.
+    pub at: Time,
+    /// The event.
+    pub stamp: Stamp,
+    /// Whether the other one runs then, and has not been asked to stop.
+    pub runs: bool,
+}
+
+/// Whether all nodes that are there saw the same soon after the last fault was healed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    /// When that was.
+    pub since: Time,
+    /// When they did; `None` when it took too long.
+    pub at: Option<Time>,
+    /// How long it may take, in milliseconds.
+    pub within_ms: u64,
+    /// In what they differed then.
+    pub differ: Vec<String>,
 }
 
 /// A write at `one` was acknowledged whose time no clock but one has come near.
@@ -191,6 +231,16 @@ pub struct Alone {
 }
 
 impl Reshaping {
+    /// The nodes that had a place in a layout and have none in the newest one, as it was seen up to then: they have left, and no failure
+    /// detector of those who stay hears them again.
+    #[must_use]
+    pub fn left(&self, until: Stamp) -> BTreeSet<u32> {
+        let seen = || self.seen.iter().filter(|(stamp, _)| *stamp <= until).map(|(_, of)| of);
+        let stay = seen().max_by_key(|of| of.version);
+        let has_left = |node: &u32| stay.is_some_and(|stay| !stay.zones.contains_key(node));
+        seen().flat_map(|of| of.zones.keys().copied()).filter(has_left).collect()
+    }
+
     /// The owners of a key in a layout, as far as they are nodes of this world.
     #[must_use]
     pub fn owners(&self, of: &LayoutView, key: u32) -> BTreeSet<u32> {

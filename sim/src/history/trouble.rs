@@ -53,8 +53,6 @@ pub enum Stuck {
     NotReady(Vec<(u32, Option<Vec<String>>)>),
     /// The layouts do not come to rest: for each node the versions of those that are live there.
     Reshapes(Vec<(u32, Vec<u64>)>),
-    /// Some nodes do not see each other: who whom, and what it takes it for.
-    Views(Vec<(u32, u32, String)>),
     /// A node was asked to stop and did not.
     Runs(u32),
     /// Some operation never ended.
@@ -105,12 +103,6 @@ impl fmt::Display for Stuck {
                 let told = nodes.iter().map(|(node, live)| format!("n{node} has {live:?}"));
                 let told = told.collect::<Vec<_>>().join(", ");
                 write!(f, "the layouts did not come to rest: {told}")
-            }
-            Stuck::Views(views) => {
-                let told =
-                    views.iter().map(|(node, other, is)| format!("n{node} has n{other} {is}"));
-                let told = told.collect::<Vec<_>>().join(", ");
-                write!(f, "not every node sees all others: {told}")
             }
             Stuck::Runs(node) => write!(f, "n{node} was asked to stop and did not"),
             Stuck::Operation => f.write_str("some operation never ended"),

@@ -42,8 +42,8 @@ use crate::scenario::Cluster;
 use crate::watch::tap::Tap;
 use crate::world::calls;
 use crate::world::copies;
-use crate::world::witness;
 use crate::world::{Event, Part, SECRET, Shared, World};
+use crate::world::{views, witness};
 
 /// For how long the calls of one turn may keep a node's thread where its disk is slow, in microseconds, beside the changes of
 /// files that its own writes ask for.
@@ -110,6 +110,10 @@ async fn life(shared: Shared, node: u32) {
     match ended {
         // The rest of the power loss strikes now: it ends what else it names and says when all come back.
         Ok(_) if lost_power.is_some() => {
+            // What it has answered in the turn in which its power went, it has answered without power.
+            let (place, from) = (history::Place::Node(node), rt::now());
+            let spell = history::Spell { place, from, until: from.plus_ms(1) };
+            world.history.lives.spells.push(spell);
             let strikes = lost_power.map(Event::Strike);
             strikes.into_iter().for_each(|strike| world.agenda.push(rt::now(), strike));
         }
@@ -270,6 +274,7 @@ fn boot(shared: &Shared, node: u32, executor: &Executor) -> Result<Booted, Endin
     if !is_seen {
         store::look_again(world, node, draws);
     }
+    views::begins(world, node);
     let machine = &mut world.nodes[node as usize];
     let (id, boot) = (directory.node, directory.life.boot);
     let tap = Tap::new(engine, witness::observer(shared, node));

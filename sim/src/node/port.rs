@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::env::{Address, Class, Network, Outbound, PROTOCOL_NEWEST};
 use rondo_core::id::{Life, NodeId};
-use rondo_core::probe::{Buggify, Probe, Sometimes, Watch};
+use rondo_core::probe::{Buggify, Probe, Sight, Sometimes, Watch};
 use rondo_net::links::Links;
 
 use crate::carry::net::Sent;
@@ -15,8 +15,8 @@ use crate::fault::{Said, Trigger};
 use crate::node::wire::{self, WireRuntime};
 use crate::rt;
 use crate::watch::describe;
-use crate::world::witness;
 use crate::world::{Event, Shared, World};
+use crate::world::{views, witness};
 
 /// One life's way out.
 pub struct Port {
@@ -41,6 +41,13 @@ impl Probe for Port {
 
     fn met(&self, site: Sometimes) {
         self.watch.met(site);
+    }
+
+    fn sees(&self, sight: Sight) {
+        let mut world = self.shared.lock();
+        if self.lives(&world) {
+            views::sees(&mut world, self.node, sight);
+        }
     }
 }
 

@@ -78,6 +78,8 @@ mod resumes;
 
 mod lives;
 
+pub mod views;
+
 mod far_ahead;
 
 mod transport;
@@ -105,7 +107,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 34] = [
+pub const ALL: [Oracle; 35] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -139,6 +141,7 @@ pub const ALL: [Oracle; 34] = [
     ("retries", retries::check),
     ("resumes", resumes::check),
     ("lives", lives::check),
+    ("views", views::check),
     ("far-ahead", far_ahead::check),
 ];
 

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 
 use rondo_core::layout::keyspace::Level;
 
-use crate::history::{Answer, History, Op, Served};
+use crate::history::{Agreement, Answer, History, Op, Served};
 use crate::oracle;
+use crate::oracle::views::{self, Judged};
 use crate::report::staleness::Staleness;
 use crate::run::Outcome;
 use crate::scenario::{Action, Cluster, Links, Outside, Scenario};
@@ -49,6 +50,7 @@ pub fn text(scenario: &Scenario, outcome: &Outcome) -> String {
         line("staleness", format!("{name:<6} {}", behind(&stale, level)));
     }
     line("siblings", siblings(history));
+    line("views", seen(history));
     line("coverage", outcome.coverage.summary().replace("coverage ", ""));
     line("finale", format!("the final checks took {} simulated ms", outcome.finale_ms));
     for (name, _) in oracle::ALL {
@@ -196,6 +198,22 @@ fn behind(stale: &[Staleness], level: Level) -> String {
     let writes = spread(of(|read| read.missing), |n| format!("{n} writes"));
     let time = spread(of(|read| read.behind_us), ms);
     writes.zip(time).map_or_else(|| "none".to_owned(), |(writes, time)| format!("{writes}; {time}"))
+}
+
+/// What nodes took each other for, and whether they agreed at last.
+fn seen(history: &History) -> String {
+    let Judged { convictions, of_running, echoes, seen_again } = views::judged(history);
+    let agreed = match &history.lives.agreement {
+        None => "not asked whether all see the same".to_owned(),
+        Some(Agreement { since, at: Some(at), .. }) => {
+            format!("all saw the same {} ms after the heal", at.ms() - since.ms())
+        }
+        Some(_) => "not all saw the same after the heal".to_owned(),
+    };
+    format!(
+        "{convictions} convicted, {of_running} of them while they ran, which {echoes} more believed; {seen_again} times a pair saw each \
+         other again; {agreed}"
+    )
 }
 
 /// How many values a read showed that found any.

@@ -7,21 +7,24 @@
 
 use rondo_core::layout::keyspace::Level;
 
-use crate::history::{Final, Stuck, Trouble};
+use crate::history::{Agreement, Final, Stuck, Trouble};
+use crate::oracle::views::sees_ms;
 use crate::rt;
+use crate::run::drive::pump;
 use crate::run::inquiry::{owners, place, settled, states, submit, until};
 use crate::run::rest;
 use crate::run::survivors;
 use crate::run::{heal, orders};
 use crate::scenario::Action;
 use crate::world::client;
-use crate::world::witness;
 use crate::world::{Event, Node, Shared, World};
+use crate::world::{views, witness};
 
 /// How long the healed cluster may take to become ready, in milliseconds.
 const READY_MS: u64 = 30_000;
-/// How long it may take then until each node sees all others, in milliseconds.
-const VIEWS_MS: u64 = 10_000;
+/// How long until they agree about those that are gone, in milliseconds: a suspicion that nobody confirms lasts 24 s, and before it a
+/// probe has to fail.
+const GONE_MS: u64 = 30_000;
 /// How long the layouts may take to come to rest, and their transfers, in milliseconds.
 const RESHAPE_MS: u64 = 120_000;
 /// How often operators clear up, and how long they wait each time, in milliseconds.
@@ -43,18 +46,16 @@ pub async fn finish(shared: &Shared) {
         survivors::go_on(shared, &outside).await;
         heal::reunite(shared, &outside);
     }
+    agree(shared).await;
     clear_up(shared).await;
     if !until(shared, READY_MS, all_ready).await {
         let waits = what_is_missing(&shared.lock());
         return stuck(shared, waits);
     }
-    if !until(shared, VIEWS_MS, |world| unseen(world).is_empty()).await {
-        let views = unseen(&shared.lock());
-        return stuck(shared, Stuck::Views(views));
-    }
     if !settled(shared).await {
         return stuck(shared, Stuck::Operation);
     }
+    bury(shared).await;
     outwait_what_was_held(shared).await;
     if shared.lock().history.lives.reshaping.is_some() && !reshaped(shared).await {
         let waits = live_layouts(&shared.lock());
@@ -100,25 +101,32 @@ fn what_is_missing(world: &World) -> Stuck {
     Stuck::NotReady(world.there().map(|n| (n, waits(&world.nodes[n as usize]))).collect())
 }
 
-/// Who of those that are there does not take which other one for alive, and what for.
-fn unseen(world: &World) -> Vec<(u32, u32, String)> {
-    let id = |node: u32| world.nodes[node as usize].data.id.map(|id| id.to_string());
-    let all: Vec<(u32, Option<String>)> = world.there().map(|node| (node, id(node))).collect();
-    let seen = |node: u32, other: &str| {
-        let status = world.nodes[node as usize].process.status.as_ref()?;
-        status.members.iter().find(|member| member.node == other).map(|member| member.state)
-    };
-    let mut unseen = Vec::new();
-    for &(node, _) in &all {
-        for (other, id) in all.iter().filter(|(other, _)| *other != node) {
-            let Some(id) = id else { continue };
-            let state = seen(node, id).unwrap_or("unknown");
-            if state != "alive" {
-                unseen.push((node, *other, state.to_owned()));
-            }
-        }
+/// Waits until all nodes see the same, and notes whether that took too long. Nothing ends for it: `views` judges that.
+async fn agree(shared: &Shared) {
+    let since = rt::now();
+    let agrees = |world: &World| views::differences(world).next().is_none();
+    let within_ms = sees_ms(shared.lock().there().count());
+    let at = until(shared, within_ms, agrees).await.then(rt::now);
+    let mut guard = shared.lock();
+    let world = &mut *guard;
+    if !world.is_over() {
+        let differ = if at.is_none() { views::differences(world).collect() } else { Vec::new() };
+        world.history.lives.agreement = Some(Agreement { since, at, within_ms, differ });
     }
-    unseen
+}
+
+/// Waits until all nodes say the same of those that are gone for good, and notes when they do not.
+async fn bury(shared: &Shared) {
+    let since = shared.lock().history.lives.agreement.as_ref().map(|agreement| agreement.since);
+    let since = since.unwrap_or_default();
+    let until = since.plus_ms(GONE_MS).max(rt::now());
+    let agrees = pump(shared, until, |world| views::gone(world).next().is_none()).await;
+    let world = &mut *shared.lock();
+    if !agrees && !world.is_over() {
+        let differ = views::gone(world).collect();
+        world.history.lives.unburied =
+            Some(Agreement { since, at: None, within_ms: GONE_MS, differ });
+    }
 }
 
 /// Reads each (key, node) until it has been read.

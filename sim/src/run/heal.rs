@@ -110,6 +110,7 @@ pub fn come(world: &mut World, node: u32) -> bool {
 /// A node ends, and never starts again.
 pub fn go_for_good(world: &mut World, node: u32) {
     kill(world, node);
+    world.history.lives.gone.entry(node).or_insert(rt::now());
     world.nodes[node as usize].part = Part::Gone;
     witness::ends_alone(world, node);
     world.faults.layouts.remove(&node);

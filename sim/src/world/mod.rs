@@ -14,6 +14,8 @@ mod machine;
 
 pub mod witness;
 
+pub mod views;
+
 pub mod fullness;
 
 pub mod calls;
@@ -148,6 +150,8 @@ pub struct AtWork {
     pub orders: BTreeSet<(usize, Wanted)>,
     /// What each node last said of its layouts, where the cluster is reshaped.
     pub layouts: BTreeMap<u32, Layouts>,
+    /// What each node's failure detector takes each other one for, in this life.
+    pub views: BTreeMap<u32, BTreeMap<u32, &'static str>>,
     /// Whether the heal has come.
     pub healed: bool,
     /// Unsynced disk operations that power losses took.
