@@ -8,6 +8,9 @@ use super::trigger::Trigger;
 use crate::fault::{Kind, Stage, Trouble};
 use crate::rng::Rng;
 
+/// The name of a split that lasts longer than it takes to be convicted.
+pub const LONG_SPLIT: &str = "long split";
+
 /// What this family draws.
 pub const FAMILY: Family = Family { entries: ENTRIES, draw };
 
@@ -19,6 +22,7 @@ const ENTRIES: &[Entry] = &[
     entry("lasting one-way", "messages pass one way only, for as long as the run lasts").apart(6),
     entry("ring", "each node reaches only its two neighbours").nodes(4),
     entry("random links", "any set of directed links carries nothing"),
+    entry(LONG_SPLIT, "one or two nodes, fewer than half, reach no other for 10 to 60 s").by_load(),
 ];
 
 const fn entry(name: &'static str, what: &'static str) -> Entry {
@@ -29,7 +33,8 @@ const fn entry(name: &'static str, what: &'static str) -> Entry {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cut {
-    /// What people call this cut: isolate, split, bridge, one-way, lasting one-way, ring, random links.
+    /// What people call this cut: isolate, split, bridge, one-way, lasting one-way, ring, random links, long
+    /// split.
     pub name: String,
     /// (from, to).
     pub links: Vec<(u32, u32)>,
@@ -50,16 +55,22 @@ impl Trouble for Cut {
     fn undo(&self, stage: &mut dyn Stage) {
         stage.mend(&self.links);
     }
+
+    fn needs(&self) -> Option<u64> {
+        (self.name == LONG_SPLIT).then_some(self.for_ms)
+    }
 }
 
 fn draw(rng: &mut Rng, room: &Room, name: &str, _: u32) -> Kind {
     let Usual { for_ms, .. } = Usual::of_many(rng);
-    let (shape, is_lasting) = match name {
-        "lasting one-way" => ("one-way", true),
-        name => (name, false),
-    };
+    let shape = if name == "lasting one-way" { "one-way" } else { name };
     let links = cut(rng, shape, room.nodes);
-    let for_ms = if is_lasting { rng.between(5_000, 20_000) } else { for_ms };
+    let for_ms = match name {
+        "lasting one-way" => rng.between(5_000, 20_000),
+        // Longer than it takes to be convicted: a probe that fails, and a suspicion of 4 to 24 s.
+        LONG_SPLIT => rng.log(10_000, 60_000),
+        _ => for_ms,
+    };
     Cut { name: name.to_owned(), links, for_ms }.into()
 }
 
@@ -92,6 +103,10 @@ fn cut(rng: &mut Rng, name: &str, nodes: u32) -> Vec<(u32, u32)> {
             places.filter(|&(a, b)| far(a, b)).map(|(a, b)| (order[a], order[b])).collect()
         }
         "random links" => links::some(rng, nodes),
+        LONG_SPLIT => {
+            let few = rng.between(1, u64::from(nodes.saturating_sub(1) / 2).clamp(1, 2));
+            both_ways(&order[..few as usize], &order[few as usize..])
+        }
         _ => {
             let (left, right) = order.split_at(order.len() / 2);
             both_ways(left, right)

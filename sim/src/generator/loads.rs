@@ -6,7 +6,7 @@
 use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
-use crate::generator::{outside, reshaped};
+use crate::generator::{outside, reshaped, split};
 use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 
@@ -14,7 +14,7 @@ use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 11] = [
+const LOADS: [(&str, Load); 12] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -26,6 +26,7 @@ const LOADS: [(&str, Load); 11] = [
     ("impatient clients", (8, impatient)),
     ("reshaped clusters", (12, reshaped::reshaped)),
     ("reshaped in peace", (4, reshaped::in_peace)),
+    ("long splits", (6, split::long)),
 ];
 
 /// Puts on a scenario what its seed gives it.

@@ -10,6 +10,8 @@ mod faults;
 
 mod reshaped;
 
+mod split;
+
 mod loads;
 
 mod mutation;

@@ -1,7 +1,8 @@
 //! Clusters that change their shape: nodes that come, go and take the place of others, while everything else goes on.
 //!
-//! Other faults stay as far as they leave disks and directories whole: what a cluster promises of a node that is gone for good it does
-//! not promise of a second one at the same time.
+//! Other faults stay as far as what was synced stays too: power that goes, and disks that fail, are slow or full. Damage of what was
+//! durable, and other directories, do not: what a cluster promises of a node that is gone for good it does not promise of a second one
+//! at the same time.
 
 use std::ops::Range;
 
@@ -15,7 +16,10 @@ const LONGER_MS: u64 = 8_000;
 /// When a cluster that changes in peace begins to do so at the earliest, in milliseconds: it has formed, and has been well for a while.
 const PEACE_FROM_MS: u64 = 8_000;
 /// The families whose faults stay.
-const STAY: [&str; 4] = ["partition", "link", "process", "clock"];
+const STAY: [&str; 6] = ["partition", "link", "process", "power", "disk", "clock"];
+/// Those of them that do not: they take what was durable.
+const DAMAGE: [&str; 5] =
+    ["bit rot", "lasting rot", "rot in maintenance", "misdirected write", "misdirected read"];
 
 /// Makes of a scenario one whose cluster changes.
 pub(super) fn reshaped(rng: &mut Rng, made: &mut Scenario) {
@@ -91,6 +95,13 @@ pub(super) fn in_peace(rng: &mut Rng, made: &mut Scenario) {
     }
 }
 
+/// An operator asks for one change more, in this time.
+pub(super) fn ask(rng: &mut Rng, made: &mut Scenario, window_ms: &Range<u64>) {
+    let founders = made.cluster.founders();
+    let what = if rng.percent(70) { leave(rng, founders) } else { two_at_once(rng, founders) };
+    made.faults.push(Fault { when: some_time(rng, window_ms), what });
+}
+
 /// Leaves out of a scenario whose cluster changes what would ask too much of it: more than what changes it and what stays beside that.
 pub(super) fn keep_to_promises(made: &mut Scenario) {
     made.outside = None;
@@ -108,7 +119,8 @@ pub(super) fn keep_to_promises(made: &mut Scenario) {
 
 fn stays(fault: &Fault) -> bool {
     let is_it = |entry: &&Entry| entry.name == fault.name();
-    fault::entries().find(is_it).is_some_and(|entry| STAY.contains(&entry.family))
+    let stays = |entry: &Entry| STAY.contains(&entry.family) && !DAMAGE.contains(&entry.name);
+    fault::entries().find(is_it).is_some_and(stays)
 }
 
 fn some_time(rng: &mut Rng, window_ms: &Range<u64>) -> Trigger {
@@ -184,6 +196,7 @@ mod tests {
         }
         let kinds = ["join", "leave", "replace", "name reuse", "two changes at once"];
         assert!(kinds.iter().all(|kind| names.contains(*kind)), "{names:?}");
-        assert!(!names.contains("power loss"), "{names:?}");
+        assert!(["power loss", "sync error", "slow disk"].iter().all(|name| names.contains(*name)));
+        assert!(!names.contains("bit rot") && !names.contains("old copy"), "{names:?}");
     }
 }
