@@ -21,6 +21,7 @@ use crate::env::{Address, Mono};
 use crate::id::NodeId;
 use crate::layout::keyspace::Keyspace;
 use crate::layout::{Layout, LayoutRef, Quorums, Role};
+use crate::member::choice::Choice;
 use crate::member::membership::{Membership, Peer};
 use crate::sometimes;
 use crate::step::Env;
@@ -41,6 +42,8 @@ pub struct Formation {
     listens_until: Option<Mono>,
     /// It would have formed a cluster alone, and has heard a node with a live layout.
     has_found: bool,
+    /// Which cluster is this node's own, when it has no layout.
+    choice: Choice,
 }
 
 impl Formation {
@@ -55,6 +58,7 @@ impl Formation {
             listens_ms: LISTENS_BEATS * config.heartbeat_ms,
             listens_until: None,
             has_found: false,
+            choice: Choice::new(config.heartbeat_ms),
         }
     }
 
@@ -67,12 +71,25 @@ impl Formation {
     ) -> Option<Arc<Layout>> {
         let now = env.mono();
         self.listen(rows, members, env);
+        if rows.founding() == 0 {
+            let endorsed = rows.proposed().map(|one| one.layout.founding(one.reference));
+            self.choice.look(endorsed, members, env);
+        }
         if !self.may_form(rows, members, now) || buggify!(env, FormationPutOff) {
             return None;
         }
         sometimes!(env, LayoutFormed);
         let (roles, keyspaces) = (roles(members, now), vec![Keyspace::default_keyspace()]);
         Some(Arc::new(Layout::first(self.partitions, self.wanted, roles, keyspaces)))
+    }
+
+    /// The digest of the first layout of this node's cluster: of the one that it serves, or else has chosen. 0 while it knows none.
+    #[must_use]
+    pub fn founding(&self, rows: &Rows) -> u128 {
+        match rows.founding() {
+            0 => self.choice.founding(),
+            founding => founding,
+        }
     }
 
     /// Why no layout is live, for people. Empty when one is.
@@ -88,6 +105,10 @@ impl Formation {
             return vec![format!("waiting for {} to endorse layout 1", names.join(", "))];
         }
         let mut why = same_names(members, now);
+        if let Some(waits) = self.choice.waiting(members, now) {
+            why.push(waits);
+            return why;
+        }
         let has_layout = |peer: &Endorsement| peer.layout != LayoutRef::default();
         if members.peers().values().any(|peer| has_layout(&peer.endorsed)) {
             why.push("the layout of the cluster that it hears has not come yet".to_owned());

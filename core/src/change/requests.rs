@@ -43,16 +43,19 @@ impl Rows {
     }
 
     /// Asks those that have a later layout, or another one of the same version, for what they have.
-    pub(super) fn ask_for_newer(&self, members: &Membership, env: &mut impl Env) {
+    pub(super) fn ask_for_newer(
+        &self,
+        (members, founding): (&Membership, u128),
+        env: &mut impl Env,
+    ) {
         let mine = self.rows.last().map(|row| row.of.reference).unwrap_or_default();
         let is_live = self.rows.last().is_none_or(|row| row.live);
-        let ours = self.founding();
         for (&node, peer) in members.peers() {
             let theirs = peer.endorsed;
             let is_newer = theirs.layout.version > mine.version
                 || (!is_live && theirs.live && theirs.layout.version == mine.version);
-            let is_ours = ours == 0 || theirs.founding == ours;
-            if is_newer && is_ours && theirs.founding != 0 && members.is_heard(node, env.mono()) {
+            let is_ours = members.belongs_to(node, founding);
+            if is_newer && is_ours && members.is_heard(node, env.mono()) {
                 let message = Message::Layout(LayoutMessage::Request);
                 env.send(node, Envelope { life: self.life, durable: Lsn(0), message });
             }

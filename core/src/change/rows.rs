@@ -378,7 +378,7 @@ impl Rows {
     /// Counts the endorsements that members have told, and offers what is to be endorsed to those who have not.
     pub fn tick(
         &mut self,
-        members: &Membership,
+        (members, founding): (&Membership, u128),
         staged: &Staged,
         env: &mut impl Env,
     ) -> Result<()> {
@@ -393,7 +393,7 @@ impl Rows {
             let pause_ms = if buggify!(env, LayoutOfferRepeated) { 0 } else { OFFER_MS };
             self.next_offer = now.plus_ms(pause_ms);
             self.offer_to_others(members, env);
-            self.ask_for_newer(members, env);
+            self.ask_for_newer((members, founding), env);
         }
         Ok(())
     }

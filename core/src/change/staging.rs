@@ -136,6 +136,7 @@ impl Staging {
             self.next_spread = now.plus_ms(SPREAD_MS);
             self.tell_one(members, env);
         }
+        self.pass_over_replaced(rows, members, env)?;
         let durable = env.engine().durable();
         let Some(last) = rows.last(durable).cloned() else {
             self.asked_since = None;
@@ -153,9 +154,8 @@ impl Staging {
         }
         // Who has asked may be gone since, or may have found another cluster: its layout would wait for it.
         let founding = last.layout.founding(last.reference);
-        let is_there = |node| {
-            last.layout.has(node) || is_heard(node) && !members.is_of_another(node, founding)
-        };
+        let is_there =
+            |node| last.layout.has(node) || is_heard(node) && members.belongs_to(node, founding);
         let by_themselves = self.staged.by_themselves(is_there);
         let made = last.layout.after(last.reference, &by_themselves, |node| !is_heard(node));
         let Ok(Some(layout)) = made else {
@@ -178,7 +178,9 @@ impl Staging {
         members: &Membership,
         now: Mono,
     ) -> Result<Option<Layout>, String> {
-        last.layout.after(last.reference, &self.staged, |node| !members.is_heard(node, now))
+        let founding = last.layout.founding(last.reference);
+        let staged = self.staged.but_for(|node| members.is_of_another(node, founding));
+        last.layout.after(last.reference, &staged, |node| !members.is_heard(node, now))
     }
 
     /// The layout of a single change.
@@ -194,33 +196,95 @@ impl Staging {
         last.layout.after(last.reference, &one, |node| !members.is_heard(node, now))
     }
 
-    /// Who is heard, has no role, and wants one: with the dead node of the same name, if there is one, whose place it takes.
-    fn asked(&self, last: &LiveLayout, members: &Membership, now: Mono) -> Vec<(Subject, Wish)> {
-        let layout = &*last.layout;
-        let founding = layout.founding(last.reference);
-        let wants = |of: &&Introduction| {
+    /// While two layouts are live: nobody waits for a dead node that another one of its name is there to replace. The replacement itself
+    /// is the next change, which could not come as long as the dead one is waited for.
+    fn pass_over_replaced(
+        &mut self,
+        rows: &Rows,
+        members: &Membership,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let now = env.mono();
+        let Some((older, newer)) = rows.change() else {
+            return Ok(());
+        };
+        let mut roles = newer.layout.roles().iter();
+        if roles.find(|role| members.is_heard(role.node, now)).map(|role| role.node)
+            != Some(self.me)
+        {
+            return Ok(());
+        }
+        let awaited = rows.awaited(&self.staged);
+        let newcomers: Vec<&Introduction> = self.newcomers(newer, members, now).collect();
+        let roles = older.layout.roles().iter().chain(newer.layout.roles());
+        let replaced = roles.filter(|role| {
+            awaited.contains(&role.node)
+                && newcomers.iter().any(|of| of.name == role.name)
+                && kept_by(role, &newer.layout, members, now).is_none()
+        });
+        let wish = Wish::Skipped(newer.reference.version);
+        let mut wishes: Vec<(Subject, Wish)> =
+            replaced.map(|role| (Subject::Wait(role.node), wish.clone())).collect();
+        wishes.dedup();
+        if !wishes.is_empty() {
+            sometimes!(env, ReplacedPassedOver);
+            self.stage(wishes, (Some(&newer.layout), members), env)?;
+        }
+        Ok(())
+    }
+
+    /// Who is heard, has no role in a layout, and wants one.
+    fn newcomers<'a>(
+        &'a self,
+        live: &'a LiveLayout,
+        members: &'a Membership,
+        now: Mono,
+    ) -> impl Iterator<Item = &'a Introduction> {
+        let layout = &*live.layout;
+        let founding = layout.founding(live.reference);
+        members.peers().values().map(|peer| &peer.introduction).filter(move |of| {
             of.joins
                 && members.is_heard(of.node, now)
-                && !members.is_of_another(of.node, founding)
+                && members.belongs_to(of.node, founding)
                 && !layout.has(of.node)
                 && !layout.parts().removed.contains(&of.node)
-                && !matches!(
-                    self.staged.wish(&Subject::Node(of.node)),
-                    Some(Wish::Role { .. } | Wish::Removed)
-                )
+        })
+    }
+
+    /// Newcomers with the name of a dead node whose place they do not take by themselves, and what to do, for people.
+    #[must_use]
+    pub fn undecided(&self, live: &LiveLayout, members: &Membership, now: Mono) -> Vec<String> {
+        let mut said = Vec::new();
+        for of in self.newcomers(live, members, now) {
+            let role = live.layout.roles().iter().find(|role| role.name == of.name);
+            let Some(role) = role.filter(|role| members.is_dead(role.node, now)) else {
+                continue;
+            };
+            if let Some(why) = kept_by(role, &live.layout, members, now) {
+                let (name, old, new) = (&role.name, role.node.short(), of.node.short());
+                said.push(format!(
+                    "{name} ({new}) does not take the place of the dead {name} ({old}) by itself: {why}; if {old} is lost for good, \
+                     `rondo cluster replace {old} {new}`, `rondo cluster commit`, and `rondo cluster skip-dead {old} --accept-loss` \
+                     if that waits"
+                ));
+            }
+        }
+        said
+    }
+
+    /// Who gets a role by itself: with the dead node of the same name, if there is one, whose place it takes.
+    fn asked(&self, last: &LiveLayout, members: &Membership, now: Mono) -> Vec<(Subject, Wish)> {
+        let layout = &*last.layout;
+        let is_open = |of: &&Introduction| {
+            !matches!(
+                self.staged.wish(&Subject::Node(of.node)),
+                Some(Wish::Role { .. } | Wish::Removed)
+            )
         };
         let mut asked: Vec<(Subject, Wish)> = Vec::new();
-        for of in members.peers().values().map(|peer| &peer.introduction).filter(wants) {
+        for of in self.newcomers(last, members, now).filter(is_open) {
             let same = layout.roles().iter().find(|role| role.name == of.name);
-            // Two that live have one name: people are told, and the second stays outside. And where W is 1 the dead one may have the
-            // only copy of what was acknowledged: nobody takes its place unless an operator says so.
-            // A group whose keyspaces were all dropped has nothing to be kept.
-            let mut used = layout.keyspaces().iter().filter_map(|one| layout.group(one.group));
-            let keeps = used.all(|group| quorum::others_make_good(group.quorums));
-            let may_go = |role: &Role| {
-                keeps && members.is_dead(role.node, now) && reaches_most(layout, members, now)
-            };
-            if same.is_some_and(|role| !may_go(role)) {
+            if same.is_some_and(|role| kept_by(role, layout, members, now).is_some()) {
                 continue;
             }
             let is_taken = asked
@@ -274,6 +338,22 @@ fn make_room(staged: &mut Staged, newest: Option<&Layout>) {
     let is_past =
         |subject: &Subject, wish: &Wish| newest.is_some_and(|layout| layout.is_past(subject, wish));
     staged.forget(WISHES_KEPT, is_past);
+}
+
+/// Why nobody takes the place of a node by itself, in words; `None` when a node of its name may. Two that live have one name: people are
+/// told, and the second stays outside.
+fn kept_by(role: &Role, layout: &Layout, members: &Membership, now: Mono) -> Option<&'static str> {
+    // A group whose keyspaces were all dropped has nothing to be kept.
+    let mut used = layout.keyspaces().iter().filter_map(|one| layout.group(one.group));
+    if !members.is_dead(role.node, now) {
+        Some("it is not dead")
+    } else if !used.all(|group| quorum::others_make_good(group.quorums)) {
+        Some("where W is 1 that one may have had the only copy of what was acknowledged")
+    } else if !reaches_most(layout, members, now) {
+        Some("not more than half of the nodes are reached, so that one may be alive elsewhere")
+    } else {
+        None
+    }
 }
 
 /// Whether this node speaks with more than half of the nodes of a layout, itself included, in both directions.

@@ -193,6 +193,17 @@ impl Staged {
         }
     }
 
+    /// All but the roles of these nodes.
+    #[must_use]
+    pub fn but_for(&self, nodes: impl Fn(NodeId) -> bool) -> Staged {
+        let is_role_of_one = |subject: &Subject, wish: &Wish| match (subject, wish) {
+            (Subject::Node(node), Wish::Role { .. }) => nodes(*node),
+            _ => false,
+        };
+        let wishes = self.wishes.iter().filter(|(of, what)| !is_role_of_one(of, &what.wish));
+        Staged { wishes: wishes.map(|(of, what)| (of.clone(), what.clone())).collect() }
+    }
+
     /// Whether nobody waits for a node while this layout comes.
     #[must_use]
     pub fn skips(&self, node: NodeId, version: LayoutVersion) -> bool {

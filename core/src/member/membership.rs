@@ -25,6 +25,7 @@ use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
 use crate::id::{BootEpoch, NodeId};
 use crate::member::lives::Lives;
+use crate::member::seeds::Seeds;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::member::{Counted, Endorsement, Gossip, Introduction};
@@ -70,6 +71,17 @@ pub struct Peer {
     pub endorsed: Endorsement,
     /// What its clock showed when it was heard last.
     pub wall: Wall,
+    /// Whether it is one of those that answer at this node's seeds.
+    pub answers: Answers,
+}
+
+/// How it is known who answers at the addresses of seeds, which may be names of hosts, or stand for several nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answers {
+    /// It advertises the address of a seed, or it has heard this node, which had told only seeds that it lives.
+    pub is_at_seed: bool,
+    /// When it was told that at the address which it advertises.
+    told: Option<Mono>,
 }
 
 impl Peer {
@@ -83,7 +95,7 @@ impl Peer {
 pub struct Membership {
     me: Introduction,
     cluster: String,
-    seeds: Vec<Address>,
+    seeds: Seeds,
     heartbeat_ms: u64,
     dead_ms: u64,
     peers: BTreeMap<NodeId, Peer>,
@@ -126,7 +138,7 @@ impl Membership {
         Membership {
             me,
             cluster: config.cluster.clone(),
-            seeds: config.seeds.clone(),
+            seeds: Seeds::new(config),
             heartbeat_ms: config.heartbeat_ms,
             dead_ms: config.dead_ms,
             peers: BTreeMap::new(),
@@ -216,7 +228,14 @@ impl Membership {
     #[must_use]
     pub fn is_of_another(&self, node: NodeId, founding: u128) -> bool {
         let theirs = self.peers.get(&node).map_or(0, |peer| peer.endorsed.founding);
-        founding != 0 && theirs != 0 && theirs != founding
+        differ(theirs, founding)
+    }
+
+    /// Whether a node belongs to this cluster: it serves a layout of it, or has chosen it to be let in.
+    #[must_use]
+    pub fn belongs_to(&self, node: NodeId, founding: u128) -> bool {
+        let theirs = self.peers.get(&node).map(|peer| peer.endorsed.founding);
+        founding != 0 && theirs == Some(founding)
     }
 
     /// Whether a node is gone as far as anybody can tell, so that another one may have its place: it is silent, and the failure
@@ -333,14 +352,17 @@ impl Membership {
         let told = lives.told(env.engine().durable());
         let told = turn(&told, self.beats, OTHERS_MAX).copied().collect();
         let mut gossip = self.gossip(lives, told, env);
+        let is_told = |peer: &&Peer| !self.keeps_from(peer, &endorsed);
+        let told: Vec<&Peer> = self.peers.values().filter(is_told).collect();
+        let told_nodes: Vec<NodeId> = told.iter().map(|peer| peer.introduction.node).collect();
         // Introductions would be most of a heartbeat, and nobody takes one on of a node that it hears: who hears all is sent none.
         let (hearing, lacking): (Vec<&Peer>, Vec<&Peer>) =
-            self.peers.values().partition(|peer| self.hears_all(peer, &others, now));
+            told.into_iter().partition(|peer| self.hears_all(peer, &others, now));
         let hearing: Vec<&Address> = hearing.into_iter().map(Peer::address).collect();
         let mut lacking: Vec<&Address> = lacking.into_iter().map(Peer::address).collect();
         // A seed is an address, not a node: after a restart somebody else may live there.
         let is_new = |seed: &&Address| !hearing.contains(seed) && !lacking.contains(seed);
-        let seeds: Vec<&Address> = self.seeds.iter().filter(is_new).collect();
+        let seeds: Vec<&Address> = self.seeds.addresses.iter().filter(is_new).collect();
         lacking.extend(seeds);
         if !hearing.is_empty() {
             env.datagrams(&hearing, &gossip);
@@ -349,6 +371,24 @@ impl Membership {
             gossip.others = others;
             env.datagrams(&lacking, &gossip);
         }
+        for node in told_nodes {
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.answers.told = Some(now);
+            }
+        }
+    }
+
+    /// Whether people have named seeds other than this node itself.
+    #[must_use]
+    pub const fn has_seeds(&self) -> bool {
+        self.seeds.given
+    }
+
+    /// Whether a peer is not told that this node lives. Before it knows which cluster is its own a node that has seeds tells only those,
+    /// so that no other cluster lets it in, and whoever has heard it answers at a seed.
+    fn keeps_from(&self, peer: &Peer, mine: &Endorsement) -> bool {
+        let serves = peer.endorsed.founding != 0;
+        self.seeds.given && mine.founding == 0 && serves && !peer.answers.is_at_seed
     }
 
     /// Whether a peer hears each of these nodes, as it has said lately. A life that may have ended says nothing of the next one.
@@ -404,14 +444,25 @@ impl Membership {
     ) {
         let Gossip { me: sender, wall, endorsed, hears, leaves, others, .. } = gossip;
         let (node, boot) = (sender.node, sender.life.boot);
-        self.hear_of(others, &members, env);
+        // Who may be of another cluster introduces nobody to a node that has not found its own.
+        let is_foreign = self.seeds.given && self.said.founding == 0 && endorsed.founding != 0;
+        let is_foreign = is_foreign && !self.peers.get(&node).is_some_and(|p| p.answers.is_at_seed);
+        if !is_foreign && !differ(self.said.founding, endorsed.founding) {
+            self.hear_of(others, &members, env);
+        }
         self.meet(sender, &members, env);
+        let at_seed = |address: &Address| self.seeds.addresses.contains(address);
+        let at_seed = self.peers.get(&node).is_some_and(|peer| at_seed(peer.address()));
+        let forgets_ms = 2 * self.dead_ms + self.heartbeat_ms;
         if let Some(peer) = self.peers.get_mut(&node) {
             let silent_ms = peer.heard.map(|heard| env.mono().ms_since(heard));
             sometimes!(env, PeerCameBack, silent_ms.is_some_and(|ms| ms > self.dead_ms));
             peer.heard = Some(env.mono());
             let deaf_since = peer.deaf_since.or(Some(env.mono()));
             peer.deaf_since = deaf_since.filter(|_| !hears.contains(&self.me.node));
+            let told = peer.answers.told.map(|told| env.mono().ms_since(told));
+            let hears_by_seed = peer.deaf_since.is_none() && told.is_none_or(|ms| ms > forgets_ms);
+            peer.answers.is_at_seed |= at_seed || hears_by_seed;
             peer.hears = hears;
             peer.endorsed = endorsed;
             if leaves && peer.introduction.life.boot == boot {
@@ -447,9 +498,7 @@ impl Membership {
 
     /// Adds one more address to meet nodes at.
     pub fn add_seed(&mut self, seed: Address) {
-        if !self.seeds.contains(&seed) && self.seeds.len() < NODES_MAX {
-            self.seeds.push(seed);
-        }
+        self.seeds.add(seed);
     }
 
     fn meet(
@@ -490,6 +539,7 @@ impl Membership {
                     left: None,
                     endorsed: Endorsement::default(),
                     wall: Wall(0),
+                    answers: Answers::default(),
                 };
                 self.peers.insert(node, peer);
             }
@@ -513,9 +563,16 @@ impl Membership {
     }
 
     fn others(&self) -> Vec<Introduction> {
-        let peers: Vec<&Peer> = self.peers.values().collect();
+        // A node of another cluster is introduced to nobody.
+        let is_ours = |peer: &&Peer| !differ(peer.endorsed.founding, self.said.founding);
+        let peers: Vec<&Peer> = self.peers.values().filter(is_ours).collect();
         turn(&peers, self.beats, OTHERS_MAX).map(|peer| peer.introduction.clone()).collect()
     }
+}
+
+/// Whether two foundings are known, and are not of one cluster.
+const fn differ(one: u128, other: u128) -> bool {
+    one != 0 && other != 0 && one != other
 }
 
 /// What a clock that showed `wall` at `at` shows now, in milliseconds.

@@ -3,7 +3,11 @@
 
 pub mod lives;
 
+pub mod seeds;
+
 pub mod membership;
+
+pub mod choice;
 
 pub mod notes;
 

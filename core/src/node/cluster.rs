@@ -198,7 +198,7 @@ impl Cluster {
         let durable = env.engine().durable();
         env.send(to, Envelope { life: self.life, durable, message });
         if let Some(layouts) = asked_under
-            && !self.members.is_of_another(to, self.rows.founding())
+            && !self.members.is_of_another(to, self.founding())
         {
             self.rows.ask_who_names(layouts, to, env);
         }
@@ -218,6 +218,9 @@ impl Cluster {
                 Ok(())
             }
             LayoutMessage::Offer { layout } => self.rows.on_offer(layout, env.engine()),
+            LayoutMessage::Live { .. } | LayoutMessage::Staged { .. } if self.is_unknown(from) => {
+                Ok(())
+            }
             LayoutMessage::Live { layout } => {
                 let peer = self.members.peers().get(&from);
                 let oldest = peer.map_or_else(Default::default, |peer| peer.endorsed.oldest);
@@ -225,11 +228,6 @@ impl Cluster {
             }
             LayoutMessage::Request => {
                 self.rows.on_request(from, env);
-                Ok(())
-            }
-            LayoutMessage::Staged { .. }
-                if self.members.is_of_another(from, self.rows.founding()) =>
-            {
                 Ok(())
             }
             LayoutMessage::Staged { staged } => {
@@ -260,7 +258,7 @@ impl Cluster {
         if let Some(layout) = formation.tick(rows, members, env) {
             rows.found(layout, env.engine())?;
         }
-        rows.tick(members, staging.staged(), env)?;
+        rows.tick((members, formation.founding(rows)), staging.staged(), env)?;
         if let Some(layout) = staging.tick(rows, members, env)? {
             rows.endorse(layout, env.engine())?;
         }
@@ -322,12 +320,23 @@ impl Cluster {
         nodes.filter(|&node| !self.members.is_heard(node, now)).collect()
     }
 
+    /// The digest of the first layout of this node's cluster; 0 while it knows none.
+    fn founding(&self) -> u128 {
+        self.formation.founding(&self.rows)
+    }
+
+    /// Whether a peer serves a layout of a cluster that is not this node's own, or of which this node does not know that it is.
+    fn is_unknown(&self, peer: NodeId) -> bool {
+        let theirs = self.members.peers().get(&peer).map_or(0, |peer| peer.endorsed.founding);
+        theirs != 0 && theirs != self.founding()
+    }
+
     /// What this node tells of its layouts.
     fn endorsement(&self, durable: Lsn) -> Endorsement {
         let (layout, live) = self.rows.endorsement(durable);
         let oldest =
             self.rows.live().first().map_or_else(Default::default, |one| one.reference.version);
-        let (founding, trackers) = (self.rows.founding(), self.progress.mine());
+        let (founding, trackers) = (self.founding(), self.progress.mine());
         Endorsement { layout, live, oldest, founding, trackers }
     }
 

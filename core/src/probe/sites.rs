@@ -167,6 +167,8 @@ sites! {
     LayoutSaidToBeLive, "layout-said-to-be-live", 0, "a node learnt from another that its layout is live";
     LayoutUnsyncedAtHeartbeat, "layout-unsynced-at-heartbeat", 0, "a layout was endorsed and not yet durable when a heartbeat was due";
     NoRoomToHold, "no-room-to-hold", 0, "an answer was refused because too many bytes wait for the disk";
+    ReplacedPassedOver, "replaced-passed-over", 0, "nobody waits for a dead node any more whose successor is there while layouts change";
+    ClusterChosen, "cluster-chosen", 0, "a node without a layout hears several clusters, and knows which is its own";
     ClusterFound, "cluster-found", 0, "a node that would have formed a cluster alone hears one that runs";
     PeerLeft, "peer-left", 0, "a peer said goodbye";
     PeerCameBack, "peer-came-back", 0, "a peer that was taken for dead was heard again";

@@ -422,7 +422,7 @@ fn live(
             let start = stage.directory(call.node(0)?, false, Actors::Fresh);
             kept.insert(call.word(1)?.to_owned(), start);
         }
-        // `start n1 [from=COPY] [beside=n4] [at=n1] [name=n2] [expect=] [seeds=none] [boot=] [session=] [place=] [actors=] [room=] [rot=]`: a process of n1 starts,
+        // `start n1 [from=COPY] [beside=n4] [at=n1] [name=n2] [expect=] [seeds=none|n1] [boot=] [session=] [place=] [actors=] [room=] [rot=]`: a process of n1 starts,
         // where the one before it ran or as the fourth, on what lies there or on a copy; on `nothing` when its directory is lost.
         "start" => {
             let (node, at) = (call.node(0)?, call.options.remove("beside").map(node).transpose()?);
@@ -440,7 +440,8 @@ fn live(
             let name = call.options.remove("name").map(str::to_owned);
             start.unlike.name = name.or(start.unlike.name);
             start.unlike.expect = call.take("expect")?.or(start.unlike.expect);
-            start.unlike.seedless |= call.options.remove("seeds") == Some("none");
+            let seeds = call.options.remove("seeds").map(str::to_owned);
+            start.unlike.seeds = seeds.or(start.unlike.seeds);
             start.actors = match call.options.remove("actors") {
                 None => start.actors,
                 Some("continue") => Actors::Continue,

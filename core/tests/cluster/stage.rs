@@ -54,8 +54,8 @@ pub(crate) struct Unlike {
     pub(crate) name: Option<String>,
     /// How many nodes it expects to found a cluster with.
     pub(crate) expect: Option<usize>,
-    /// It knows no address to meet anybody at.
-    pub(crate) seedless: bool,
+    /// Where it meets others: `none`, or the address of this node.
+    pub(crate) seeds: Option<String>,
 }
 
 #[derive(Default)]
@@ -261,10 +261,11 @@ impl Stage {
             name: start.unlike.name.clone().unwrap_or(format!("n{of}")),
             bootstrap_expect: start.unlike.expect.unwrap_or(self.base.bootstrap_expect),
             // Who starts beside one node that was alone joins it.
-            seeds: match of {
-                _ if start.unlike.seedless => Vec::new(),
-                1 => self.base.seeds.clone(),
-                _ => vec![Address("n1".to_owned())],
+            seeds: match (of, start.unlike.seeds.as_deref()) {
+                (_, Some("none")) => Vec::new(),
+                (_, Some(seed)) => vec![Address(seed.to_owned())],
+                (1, None) => self.base.seeds.clone(),
+                (_, None) => vec![Address("n1".to_owned())],
             },
             ..named(&self.base, of - 1)
         };

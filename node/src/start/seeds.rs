@@ -29,6 +29,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(700);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// How long a seed may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// So many addresses of one seed are looked at.
+const ADDRESSES_MAX: usize = 16;
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
@@ -58,6 +60,12 @@ pub async fn look_behind_http(seeds: Vec<String>, ip: IpAddr, inbox: Inbox, fron
                 inbox.seed(Address(peer));
             }
         }
+        // Who answers there is known by its address, which it may advertise in another way than it is named here.
+        for Address(seed) in peer_addresses(&seeds) {
+            for found in resolved(&seed).await.unwrap_or_default() {
+                inbox.seed(Address(found.to_string()));
+            }
+        }
         // Nodes that start together have a moment to meet, and others a moment more to say why they do not.
         let nobody = round > 0 && nobody_is_met(&status);
         let unheard = nobody.then(|| (my_peer_address(&status), round > 1));
@@ -83,13 +91,17 @@ fn my_peer_address(status: &Status) -> &str {
     me.map_or("", |member| member.peer_address.as_str())
 }
 
+/// The addresses of a seed; `None` when it does not resolve.
+async fn resolved(seed: &str) -> Option<Vec<SocketAddr>> {
+    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(seed)).await;
+    Some(found.ok()?.ok()?.take(ADDRESSES_MAX).collect())
+}
+
 /// What is wrong with a seed; `unheard`, when nobody is heard: this node's own address, and whether that lasts.
 async fn trouble(seed: &str, ip: IpAddr, unheard: Option<(&str, bool)>) -> Option<String> {
-    let found = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(seed)).await;
-    let Ok(Ok(found)) = found else {
+    let Some(found) = resolved(seed).await else {
         return Some("does not resolve: look at its name in --seeds".to_owned());
     };
-    let found: Vec<SocketAddr> = found.collect();
     if !found.iter().any(|to| reaches(ip, to.ip())) {
         let family = if ip.is_ipv4() { "IPv4" } else { "IPv6" };
         return Some(format!(

@@ -243,6 +243,36 @@ fn a_flag_to_replace_a_node_that_names_nobody_is_told_and_one_that_is_left_over_
 }
 
 #[test]
+fn a_wiped_node_goes_back_to_the_cluster_of_its_seed_though_another_one_knows_its_address() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (peer_port, third_port) = (free_port(), free_port().to_string());
+    let first = first_node(dir.path(), peer_port);
+    first.wait_ready();
+    let second = joins(dir.path(), "n2", &first, &[]);
+    let at = ["--peer-port", third_port.as_str()];
+    let third = joins(dir.path(), "n3", &first, &at);
+    wait_settled(&[&first, &second, &third], 3);
+    (0..KEYS).for_each(|number| put(&second, number));
+    let other = Node::start(dir.path(), "b1", &[]);
+    other.wait_ready();
+    other.signal("-TERM");
+    other.wait();
+    let other = joins(dir.path(), "b1", &first, &[]);
+    eventually("the other cluster hears n3", || {
+        other.get("/v1/status").text().contains("n3 at ").then_some(())
+    });
+    third.kill();
+    std::fs::remove_dir_all(dir.path().join("n3")).expect("its disk is lost");
+    let third = joins(dir.path(), "n3", &first, &at);
+    becomes_a_full_copy(&third);
+    wait_settled(&[&first, &second, &third], 3);
+    has_all(&third, "all");
+    assert!(is_settled(&other, 1), "{}", other.get("/v1/cluster").text());
+    let staged = other.get("/v1/cluster/layout").json();
+    assert_eq!(staged["staged"].as_array().map(Vec::len), Some(0), "{staged}");
+}
+
+#[test]
 fn a_node_that_joins_by_hand_waits_for_it_and_keyspaces_come_and_go() {
     let dir = tempfile::tempdir().expect("a directory");
     let first = Node::start(dir.path(), "n1", &[]);
