@@ -414,10 +414,11 @@ impl Rows {
                 .get(node)
                 .is_some_and(|peer| peer.endorsed.layout == reference && peer.endorsed.live)
         });
-        let skipped = |node: &NodeId| staged.skips(*node, reference.version);
+        // Who is only waited for no longer may be alive and cut off, and vote for another one: that it is lost is an operator's word.
+        let is_lost = |node: &NodeId| staged.given_up(reference.version).any(|lost| lost == *node);
         let voters = before.as_ref().unwrap_or(&row.of.layout).roles().iter();
         let voters: Vec<NodeId> =
-            voters.map(|role| role.node).filter(|node| !skipped(node)).collect();
+            voters.map(|role| role.node).filter(|node| !is_lost(node)).collect();
         let votes = voters.iter().filter(|node| row.endorsers.contains(node)).count();
         let is_enough = match before {
             None => votes == voters.len(),

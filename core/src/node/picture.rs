@@ -42,12 +42,7 @@ impl Node {
         troubles.extend(self.cluster.waits_for_others().filter(|_| lasts));
         troubles.extend(self.out_of_reach(now).filter(|_| lasts));
         let change = self.change_status();
-        if !change.given_up.is_empty() {
-            let names = change.given_up.join(", ");
-            troubles.push(format!(
-                "what only {names} had is given up: an operator has accepted its loss"
-            ));
-        }
+        troubles.extend(self.for_operators(&change.given_up, now));
         waiting.extend(self.cluster.barred.clone());
         waiting.extend(self.shard.stalls(now));
         if self.stop_by.is_some() {
@@ -133,6 +128,52 @@ impl Node {
                 commands.join(" and ")
             )
         })
+    }
+
+    /// What operators have decided, and what is left for them to decide, for people.
+    fn for_operators(&self, given_up: &[String], now: Mono) -> Vec<String> {
+        let mut said = self.taken_out(now);
+        if !given_up.is_empty() {
+            let names = given_up.join(", ");
+            said.push(format!(
+                "what only {names} had is given up: an operator has accepted its loss"
+            ));
+        }
+        let last = self.cluster.rows.live().last();
+        let undecided =
+            last.map(|last| self.cluster.staging.undecided(last, &self.cluster.members, now));
+        said.extend(undecided.unwrap_or_default());
+        said
+    }
+
+    /// That nodes have lost their roles as dead ones and run, this one or others, for people.
+    fn taken_out(&self, now: Mono) -> Vec<String> {
+        let Some(layout) = self.cluster.rows.newest() else {
+            return Vec::new();
+        };
+        let is_out = |node: &&NodeId| !layout.has(**node);
+        let out: Vec<NodeId> = layout.parts().gone.iter().filter(is_out).copied().collect();
+        let version = layout.version().0;
+        let mut said = Vec::new();
+        if out.contains(&self.cluster.me) {
+            said.push(format!(
+                "layout {version} is live, and this node was taken out of it as dead: it passes requests on, and what it acknowledged \
+                 since without the others is not part of the cluster; to join again start it with an empty --data-dir, and keep the \
+                 old one if you need those writes"
+            ));
+        }
+        let runs =
+            |node: &NodeId| *node != self.cluster.me && self.cluster.members.is_heard(*node, now);
+        let names: Vec<String> =
+            out.into_iter().filter(runs).map(|one| self.cluster.name_of(one)).collect();
+        if !names.is_empty() {
+            said.push(format!(
+                "{} was taken out in layout {version} as dead, and runs: what was acknowledged there since is not part of the cluster; to \
+                 have it back start it with an empty --data-dir",
+                names.join(", ")
+            ));
+        }
+        said
     }
 
     fn member_statuses(&self, now: Mono) -> Vec<MemberStatus> {

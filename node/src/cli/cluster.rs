@@ -122,7 +122,8 @@ pub struct Commit {
 pub struct SkipDead {
     /// The member's name
     node: String,
-    /// Nor wait for what its disk alone may have had: those writes are lost
+    /// Only for a node that is destroyed: nor wait for its vote, or for what its disk alone may have had: those writes are lost. If it
+    /// still runs, cut off from here, it is outside of the cluster afterwards, and what it acknowledges meanwhile is no part of it
     #[arg(long)]
     accept_loss: bool,
     #[command(flatten)]
@@ -177,11 +178,12 @@ fn skipped(node: &str, accept_loss: bool) -> String {
     match accept_loss {
         true => format!(
             "{waits}. Acknowledged writes that only {node} had are lost, and nothing tells which: a key shows what the \
-             others have"
+             others have. This is for a node that is destroyed: should {node} run, cut off from here, it is outside of the cluster \
+             from now on, and what it acknowledges is no part of it: stop it"
         ),
         false => format!(
             "{waits}. Where `rondo status` says that partitions wait for writes that only {node} may have, start it, or \
-             give them up with `--accept-loss`"
+             give them up with `--accept-loss`. A layout that is proposed needs more than half of the nodes all the same"
         ),
     }
 }
@@ -287,7 +289,7 @@ pub async fn live(servers: &Servers, proposed: &Value) -> Result<()> {
                     LIVE_PATIENCE.as_secs()
                 ),
                 hint: "it becomes live by itself when more than half of the nodes are up; `rondo status` shows who is away, \
-                       and `rondo cluster skip-dead` is for one that never comes back"
+                       and `rondo cluster skip-dead --accept-loss` is for one that is destroyed"
                     .to_owned(),
             });
         }
