@@ -257,7 +257,9 @@ fn a_wiped_node_goes_back_to_the_cluster_of_its_seed_though_another_one_knows_it
     other.wait_ready();
     other.signal("-TERM");
     other.wait();
-    let other = joins(dir.path(), "b1", &first, &[]);
+    // Nobody of the one cluster introduces its nodes to the other: it is told both addresses.
+    let seeds = format!("127.0.0.1:{peer_port},127.0.0.1:{third_port}");
+    let other = Node::start(dir.path(), "b1", &["--seeds", &seeds]);
     eventually("the other cluster hears n3", || {
         other.get("/v1/status").text().contains("n3 at ").then_some(())
     });
