@@ -31,6 +31,8 @@ pub struct Shares {
     pub parked: usize,
     /// What the requests in flight are working with: their values, and states that replicas told.
     pub in_flight: usize,
+    /// Which writes are owed to whom, while nobody knows yet who lacks them.
+    pub owed: usize,
 }
 
 impl Shares {
@@ -46,18 +48,20 @@ impl Shares {
             held: whole / 8,
             parked: whole / 16,
             in_flight: whole / 8,
+            owed: whole / 64,
         }
     }
 
     /// All of them together.
     #[must_use]
     pub const fn sum(&self) -> usize {
-        self.clients + self.arriving + self.leaving + self.held + self.parked + self.in_flight
+        let passing = self.clients + self.arriving + self.leaving;
+        passing + self.held + self.parked + self.in_flight + self.owed
     }
 }
 
 const LEAST: Shares = Shares::of(MEMORY_BYTES_MIN);
-const _: () = assert!(LEAST.sum() <= MEMORY_BYTES_MIN / 16 * 13, "the rest is for fixed costs");
+const _: () = assert!(LEAST.sum() <= MEMORY_BYTES_MIN / 64 * 53, "the rest is for fixed costs");
 const _: () = assert!(LEAST.arriving > MESSAGE_BYTES_MAX && LEAST.leaving > MESSAGE_BYTES_MAX);
 const _: () = assert!(LEAST.held >= BODY_BYTES_MAX && LEAST.in_flight >= BODY_BYTES_MAX);
 
@@ -277,7 +281,7 @@ mod tests {
     fn shares_leave_room_for_fixed_costs() {
         for max in [0, MEMORY_BYTES_MIN, 512 << 20, 7 << 30] {
             let whole = max.max(MEMORY_BYTES_MIN);
-            assert!(Shares::of(max).sum() <= whole / 16 * 13 + 6);
+            assert!(Shares::of(max).sum() <= whole / 64 * 53 + 7);
         }
     }
 }

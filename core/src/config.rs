@@ -74,6 +74,26 @@ pub const TRANSFER_BYTES_PER_S: u64 = 32 << 20;
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 64 << 10;
 /// The most.
 pub const TRANSFER_BYTES_PER_S_MAX: u64 = 1 << 40;
+/// Writes that have ended and of which it is not known yet who lacks them; what more there are leaves no hints.
+pub const OWED_MAX: usize = 16 << 10;
+/// How long a primary may take to acknowledge a write after its end before that becomes a hint, in milliseconds.
+pub const OWED_MS: u64 = 300;
+/// Such writes of which one batch makes hints.
+pub const HINTS_A_BATCH: usize = 64;
+/// What the hints for one target may take in the store when nobody says otherwise, in bytes.
+pub const HINT_BYTES_MAX: u64 = 64 << 20;
+/// What a hint takes in the store beside its key, in bytes, about.
+pub const HINT_BYTES: u64 = 64;
+/// When the oldest hint for a target is older than this, in milliseconds, it gets no new ones: comparing all is cheaper then.
+pub const HINT_AGE_MS_MAX: u64 = 3 * 3_600_000;
+/// Hints that a start looks at in one step.
+pub const HINTS_A_LOOK: usize = 512;
+/// Hints that are being handed over at a time, and those of one target.
+pub const HANDED_MAX: usize = 64;
+/// As above, of one target.
+pub const HANDED_A_TARGET_MAX: usize = 16;
+/// Hints that cannot be read and are told apart; what more there are counts as stored.
+pub const HINTS_UNREADABLE_MAX: usize = 4096;
 /// The last changes that the memory engine can tell once more; Bitcask has what it has on its disk.
 pub const MEMORY_LOG_CHANGES_MAX: usize = 4096;
 /// The longest causal context token, encoded, in bytes.
@@ -299,4 +319,6 @@ pub struct NodeConfig {
     /// What it takes from others of units that it does not have all of, in bytes per second: `TRANSFER_BYTES_PER_S_MIN` to
     /// `TRANSFER_BYTES_PER_S_MAX`.
     pub transfer_bytes_per_s: u64,
+    /// What its hints for one target may take in the store, in bytes; 0: it stores none.
+    pub hint_bytes_max: u64,
 }

@@ -52,6 +52,8 @@ pub mod repair;
 
 pub mod transfer;
 
+pub mod handoff;
+
 pub mod request;
 
 pub mod shard;

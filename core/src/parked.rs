@@ -24,6 +24,8 @@ pub enum Parked {
     Issue(OpId),
     /// A state that is to be brought to the owners of its unit, by an operation of `transfer::leaving`.
     Leave(Unit, OpId),
+    /// A state that is owed to another node, by an operation of `handoff::handing`.
+    Hand(Unit, OpId),
 }
 
 /// A cold read and what waits for it.
@@ -114,7 +116,7 @@ impl Parked {
         size_of::<Parked>()
             + match self {
                 Parked::Ask(_, ask) => ask.weight(),
-                Parked::Issue(_) | Parked::Leave(..) => 0,
+                Parked::Issue(_) | Parked::Leave(..) | Parked::Hand(..) => 0,
             }
     }
 }

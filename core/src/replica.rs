@@ -29,7 +29,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use self::actors::OwnActors;
-use self::keys::{CLOCK_KEY, DELETED_KEY, OWN_KIND, data_key, number, own_number};
+use self::keys::{CLOCK_KEY, DELETED_KEY, HINTS, OWN_KIND, data_key, number, own_number};
 use self::queried::Queried;
 use self::read::Trouble;
 use crate::config::{BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, PARTITIONS_MAX};
@@ -70,9 +70,11 @@ impl Replica {
         let mut deleted = None;
         let mut changes = SmallVec::new();
         let mut from = Bytes::from_static(&[OWN_KIND]);
+        // Hints stand behind them, and may be many.
+        let is_read = |key: &Bytes| key[0] == OWN_KIND && !key.starts_with(HINTS);
         loop {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
-            for (key, record) in page.records.iter().take_while(|(key, _)| key[0] == OWN_KIND) {
+            for (key, record) in page.records.iter().take_while(|(key, _)| is_read(key)) {
                 if key == CLOCK_KEY {
                     reservation = keys::reservation(&record.head)?;
                 } else if key == DELETED_KEY {
@@ -81,8 +83,8 @@ impl Replica {
                     changes.extend(actors.load(key, &record.head)?);
                 }
             }
-            let past = page.records.last().is_some_and(|(key, _)| key[0] != OWN_KIND);
-            match page.next.filter(|_| !past) {
+            let past = page.records.last().is_some_and(|(key, _)| !is_read(key));
+            match page.next.filter(|next| !past && is_read(next)) {
                 Some(next) => from = next,
                 None => break,
             }
@@ -155,6 +157,12 @@ impl Replica {
     /// a life that ends before it goes on above every number of this one.
     pub fn renounce(&mut self, unit: Unit) {
         self.unwritten.extend(self.actors.give_up(unit));
+    }
+
+    /// The latest reading of the hybrid clock, in milliseconds.
+    #[must_use]
+    pub const fn latest_ms(&self) -> u64 {
+        self.clock.last().wall_ms()
     }
 
     /// The clock's reservation is on disk.

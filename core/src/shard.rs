@@ -19,11 +19,14 @@ mod serve;
 
 mod transferring;
 
+mod handing;
+
 mod picture;
 
 use std::collections::VecDeque;
 use std::io;
 
+use self::handing::Handoff;
 use self::maintenance::Maintenance;
 use self::transferring::Transfers;
 use crate::budget::Shares;
@@ -47,7 +50,7 @@ use crate::status::Counters;
 use crate::step::Env;
 use crate::wire::client::{Reply, Request};
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
-use crate::wire::key::{Ask, KeyMessage, KeyRef};
+use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef};
 use crate::wire::message::{Envelope, Message};
 
 /// One shard.
@@ -58,14 +61,21 @@ pub struct Shard {
     transfers: Transfers,
     held: Held,
     coordinator: Coordinator,
-    forwards: Forwards,
+    begun: Begun,
     /// Messages to send, to this node itself too, so that a coordinator treats all replicas alike.
     out: VecDeque<(NodeId, Message)>,
-    put_off: PutOff,
     cold_reads: ColdReads,
     rotten: Rotten,
+    handoff: Handoff,
     maintenance: Maintenance,
     counters: Counters,
+}
+
+/// Requests that were taken on here, and those of them whose dots wait.
+#[derive(Debug, Default)]
+struct Begun {
+    forwards: Forwards,
+    put_off: PutOff,
 }
 
 /// Dots that cannot be issued before their key's record has been read.
@@ -87,11 +97,11 @@ impl Shard {
             transfers: Transfers::load(config, engine)?,
             held: Held::new(shares.held),
             coordinator: Coordinator::new(config),
-            forwards: Forwards::default(),
+            begun: Begun::default(),
             out: VecDeque::new(),
-            put_off: PutOff::default(),
             cold_reads: ColdReads::new(shares.parked),
             rotten: Rotten::new(config.id, config.life),
+            handoff: Handoff::new(config, shares.owed),
             maintenance: Maintenance::new(now),
             counters: Counters::default(),
         })
@@ -100,7 +110,8 @@ impl Shard {
     /// When it has something to do.
     #[must_use]
     pub fn next_deadline(&self) -> Mono {
-        let timers = [self.coordinator.next_deadline(), self.held.next_deadline()];
+        let hints = self.handoff.next_deadline();
+        let timers = [self.coordinator.next_deadline(), self.held.next_deadline(), hints];
         let always = self.maintenance.next.min(self.transfers.next_deadline());
         timers.into_iter().flatten().fold(always, Mono::min)
     }
@@ -118,8 +129,10 @@ impl Shard {
         self.transfers.invariants();
         self.held.invariants();
         self.coordinator.invariants();
+        self.handoff.invariants();
         self.cold_reads.invariants();
-        for gauge in [self.cold_reads.gauge(), self.held.gauge(), self.coordinator.gauge()] {
+        let (parked, owed) = (self.cold_reads.gauge(), self.handoff.debts.gauge());
+        for gauge in [parked, owed, self.held.gauge(), self.coordinator.gauge()] {
             assert!(gauge.used <= gauge.max + MESSAGE_BYTES_MAX, "a budget is kept: {gauge:?}");
         }
     }
@@ -152,6 +165,15 @@ impl Shard {
             KeyMessage::Answer { op, layouts, answer } if self.transfers.asked(op) => {
                 self.on_taken(from, (op, layouts, answer), view, env)
             }
+            KeyMessage::Answer { op, layouts, answer } if self.handoff.handing.asked(op) => {
+                self.on_handed(from, (op, &layouts, answer), env);
+                Ok(())
+            }
+            // Of a write that has ended: its last primaries acknowledge it now.
+            KeyMessage::Answer { op, answer: Answer::MergeAck, .. } if self.settles(from, op) => {
+                sometimes!(env, OwedSettled);
+                Ok(())
+            }
             KeyMessage::Answer { op, layouts, answer } => {
                 let (coordinator, mut around) = self.split(view);
                 coordinator.on_answer(from, (op, &layouts, answer), &mut around, env)
@@ -161,7 +183,7 @@ impl Shard {
 
     /// Whether a request that is passed on arrives for the first time: it is taken on once.
     pub fn takes_on(&mut self, from: NodeId, op: OpId, env: &impl Env) -> bool {
-        let is_new = self.forwards.take_on(from, op);
+        let is_new = self.begun.forwards.take_on(from, op);
         sometimes!(env, ForwardRepeated, !is_new);
         is_new
     }
@@ -196,6 +218,7 @@ impl Shard {
     /// Ends the requests that are late, asks again where nobody answered, and takes units that are partial.
     pub fn tick_requests(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         self.tick_transfers(view, env)?;
+        self.tick_hints(view, env)?;
         let (coordinator, mut around) = self.split(view);
         coordinator.tick(&mut around, env)
     }
@@ -251,13 +274,14 @@ impl Shard {
 
     /// The last thing before the store is closed. `Err`: it must not be marked as closed cleanly.
     pub fn settle_store(&mut self, engine: &mut dyn Engine) -> Result<()> {
+        self.settle_hints(engine)?;
         self.replica.settle(engine)
     }
 
     /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.
     pub fn settle(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         loop {
-            for (key, ticket, op) in std::mem::take(&mut self.put_off.cold) {
+            for (key, ticket, op) in std::mem::take(&mut self.begun.put_off.cold) {
                 sometimes!(env, ColdIssue);
                 self.park(key, ticket, Parked::Issue(op), env)?;
             }
@@ -314,8 +338,9 @@ impl Shard {
             units: &self.transfers.units,
             held: &mut self.held,
             out: &mut self.out,
-            cold: &mut self.put_off.cold,
-            unreadable: &mut self.put_off.unreadable,
+            cold: &mut self.begun.put_off.cold,
+            unreadable: &mut self.begun.put_off.unreadable,
+            debts: &mut self.handoff.debts,
             counters: &mut self.counters,
         };
         (&mut self.coordinator, around)

@@ -43,6 +43,8 @@ pub struct Status {
     pub change: ChangeStatus,
     /// What it takes from others, and what goes to them.
     pub transfers: TransferStatus,
+    /// What it owes to other nodes.
+    pub hints: HintStatus,
     /// Every node known, this one included, sorted by name.
     pub members: Vec<MemberStatus>,
     /// Which partitions can be served, of those of the live layout.
@@ -137,6 +139,68 @@ pub struct TakingStatus {
     pub trouble: Option<&'static str>,
 }
 
+/// The most targets of hints that are told one by one.
+pub const HINT_TARGETS_SHOWN_MAX: usize = 64;
+
+/// What a node owes to others: writes that they have not acknowledged.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct HintStatus {
+    /// To whom, at most `HINT_TARGETS_SHOWN_MAX` of them.
+    pub targets: Vec<HintTarget>,
+    /// Hints in the store, for all of them.
+    pub stored: u64,
+    /// What they take there, in bytes, about.
+    pub bytes: u64,
+    /// Hints that cannot be read; they are kept.
+    pub unreadable: u64,
+    /// Whether those of earlier lives are still being counted; nothing is handed over before that.
+    pub counting: bool,
+    /// Writes that have ended a moment ago, of which it is not known yet who lacks them.
+    pub owed: u64,
+    /// Hints that are being handed over.
+    pub in_flight: u64,
+    /// Units of which somebody may lack something that no hint tells of.
+    pub behind: u64,
+    /// What became of them since it started.
+    pub counters: HintCounters,
+}
+
+/// The hints for one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HintTarget {
+    /// 32 hex digits.
+    pub node: String,
+    /// Its label.
+    pub name: String,
+    /// How things stand with it, as in `members`.
+    pub state: &'static str,
+    /// How many hints there are for it.
+    pub hints: u64,
+    /// What they take, in bytes, about.
+    pub bytes: u64,
+    /// None is older than this, in milliseconds.
+    pub oldest_ms: u64,
+}
+
+/// What became of hints since the start. Those found and written are stored, unreadable, delivered, moved or given up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct HintCounters {
+    /// Those that the start has found.
+    pub found: u64,
+    /// Those that were written.
+    pub written: u64,
+    /// Writes of keys that were owed to the same target already.
+    pub merged: u64,
+    /// Copies that left no hint, because there is no room for one.
+    pub refused: u64,
+    /// Those whose targets hold durably what they lacked.
+    pub delivered: u64,
+    /// Those whose targets own their keys no more, and that have become hints for those who do.
+    pub moved: u64,
+    /// Those of keyspaces that are gone, and of keys that are.
+    pub given_up: u64,
+}
+
 /// The newest live layout.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayoutStatus {
@@ -194,6 +258,8 @@ pub struct MemoryStatus {
     pub parked: Gauge,
     /// What the requests in flight work with.
     pub in_flight: Gauge,
+    /// Which writes are owed to whom.
+    pub owed: Gauge,
 }
 
 impl MemoryStatus {

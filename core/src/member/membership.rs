@@ -322,6 +322,12 @@ impl Membership {
         self.looked = (env.wall(), env.mono());
     }
 
+    /// What this node's own clock shows now, in milliseconds, from when it was looked at last.
+    #[must_use]
+    pub fn own_ms(&self, now: Mono) -> u64 {
+        shows(self.looked.0, self.looked.1, now).max(0).cast_unsigned()
+    }
+
     /// When `tick` has something to do.
     #[must_use]
     pub const fn next_deadline(&self) -> Mono {

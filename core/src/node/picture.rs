@@ -75,6 +75,7 @@ impl Node {
                 .map(|live| LayoutStatus::new(&live.layout, live.reference)),
             change,
             transfers: self.shard.transfers(self.cluster.view(), now),
+            hints: self.shard.hints(self.cluster.view(), now),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,

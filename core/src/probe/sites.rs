@@ -53,6 +53,7 @@ sites! {
     StaleLayoutSaid, "stale-layout-said", 5, "a replica says that it has another layout";
     NotCountedSaid, "not-counted-said", 5, "a replica says that it does not have all of a key yet";
     PageOfOne, "page-of-one", 25, "a replica tells of one key at a time what it has of a unit";
+    HintStoreFull, "hint-store-full", 5, "what a primary has not acknowledged leaves no hint";
     ForwardRefused, "forward-refused", 10, "a primary refuses what was passed on to it";
     StateInsteadOfDigest, "state-instead-of-digest", 25, "a replica tells its whole state where a digest was asked for";
     SyncPutOff, "sync-put-off", 25, "a sync starts a tick later, and covers more";
@@ -92,6 +93,17 @@ sites! {
 
     BatchEndedFull, "batch-ended-full", 0, "as many inputs as a batch holds were waiting";
     AlarmRangWithNothingDue, "alarm-rang-with-nothing-due", 0, "the alarm rang and nothing was due";
+    OwedSettled, "owed-settled", 0, "a primary acknowledged a write after it had ended";
+    HintStored, "hint-stored", 0, "a primary did not acknowledge a write, and a hint was stored for it";
+    HintMerged, "hint-merged", 0, "a key was owed to a node already";
+    HintRefused, "hint-refused", 0, "there was no room for a hint";
+    HintRenewed, "hint-renewed", 0, "a key became owed to a node once more while it was handed over";
+    HintLacked, "hint-lacked", 0, "the target of a hint lacked what it was asked for";
+    HintDelivered, "hint-delivered", 0, "the target of a hint holds what it lacked";
+    HintMoved, "hint-moved", 0, "a hint became one for the new owners of its key";
+    HintGivenUp, "hint-given-up", 0, "nothing was owed any more";
+    HintsFound, "hints-found", 0, "a start found hints of an earlier life";
+    HintUnreadable, "hint-unreadable", 0, "a hint could not be read";
     ReadHedged, "read-hedged", 0, "a read asked the other replicas too";
     ReadRepaired, "read-repaired", 0, "a read found replicas different and made them equal";
     ReadSawSiblings, "read-saw-siblings", 0, "a read answered several values";

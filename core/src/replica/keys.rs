@@ -1,14 +1,16 @@
 //! The engine keys of a replica's records, and those of its records that are plain numbers.
 //!
 //! `0 | name` is a record of the node's own, `1 | group u16 | token u64 | keyspace u32 | key` a client's key (integers big endian),
-//! so that a partition is one contiguous range.
+//! so that a partition is one contiguous range. `0 | ~ | target u128 |` and what follows the 1 in a client's key is a hint: that
+//! this key is owed to that node. Hints stand behind the other records of the node's own, all of one target together.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::config::{ENGINE_KEY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::engine::Change;
 use crate::error::{Error, Result};
-use crate::id::{GroupId, KeyspaceId, PartitionId, Token, Unit};
+use crate::id::{GroupId, KeyspaceId, NodeId, PartitionId, Token, Unit};
 use crate::version::hlc::Hlc;
 use crate::wire::key::KeyRef;
 
@@ -17,6 +19,10 @@ const DATA_KIND: u8 = 1;
 /// Where the records of clients' keys begin.
 pub const DATA_START: &[u8] = &[DATA_KIND];
 const DATA_PREFIX_BYTES: usize = 1 + 2 + 8 + 4;
+/// What the engine keys of hints begin with.
+pub const HINTS: &[u8] = b"\0~";
+const HINT_PREFIX_BYTES: usize = HINTS.len() + 16 + DATA_PREFIX_BYTES - 1;
+const _: () = assert!(HINT_PREFIX_BYTES + KEY_BYTES_MAX <= ENGINE_KEY_BYTES_MAX);
 /// The engine key of the time up to which the node has reserved readings for its hybrid clock; see `reservation`.
 pub const CLOCK_KEY: &[u8] = b"\0clock";
 /// How many keys show nothing because all their versions are deletions. In the batch of the write that changes it, so
@@ -64,6 +70,43 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
     Some(KeyRef::new(KeyspaceId(keyspace), bytes.slice(DATA_PREFIX_BYTES..)))
 }
 
+/// The engine key of a hint: a key that is owed to a node.
+#[must_use]
+pub fn hint_key(target: NodeId, group: GroupId, key: &KeyRef) -> Bytes {
+    let data = data_key(group, key);
+    [HINTS, &target.0.to_be_bytes(), &data[1..]].concat().into()
+}
+
+/// What a hint is about: the target, the group of the key's keyspace, and the key; `None` for anything else.
+#[must_use]
+pub fn parse_hint_key(bytes: &Bytes) -> Option<(NodeId, GroupId, KeyRef)> {
+    let target = bytes.strip_prefix(HINTS)?.first_chunk::<16>()?;
+    if bytes.len() < HINT_PREFIX_BYTES {
+        return None;
+    }
+    let at = HINTS.len() + 16;
+    let group = bytes[at..at + 2].try_into().map(u16::from_be_bytes).ok()?;
+    let keyspace = bytes[at + 10..at + 14].try_into().map(u32::from_be_bytes).ok()?;
+    // A copy: what keeps it for long does not keep a page of a scan.
+    let key = Bytes::copy_from_slice(&bytes[HINT_PREFIX_BYTES..]);
+    Some((
+        NodeId(u128::from_be_bytes(*target)),
+        GroupId(group),
+        KeyRef::new(KeyspaceId(keyspace), key),
+    ))
+}
+
+/// The engine keys of a target's hints: from the first one up to the second, which is not among them.
+#[must_use]
+pub fn hints_of(target: NodeId) -> (Bytes, Bytes) {
+    let begin = |target: NodeId| Bytes::from([HINTS, &target.0.to_be_bytes()].concat());
+    let end = match target.0.checked_add(1) {
+        Some(next) => begin(NodeId(next)),
+        None => Bytes::from_static(b"\0\x7f"),
+    };
+    (begin(target), end)
+}
+
 pub(super) fn number(key: &'static [u8], number: u64) -> Change {
     let head = Bytes::copy_from_slice(&number.to_be_bytes());
     Change::Put { key: Bytes::from_static(key), head, body: SmallVec::new(), delta: 0 }
@@ -83,6 +126,27 @@ pub(super) fn own_number(head: &Bytes) -> Result<u64> {
 mod tests {
     use super::*;
     use crate::layout::keyspace::partition;
+
+    #[test]
+    fn a_hint_says_what_is_owed_to_whom_and_lies_in_the_range_of_its_target_alone() {
+        let targets = [0, 1, 7, u128::MAX - 1, u128::MAX].map(NodeId);
+        for target in targets {
+            for name in ["", "k", "a longer key"] {
+                let key = KeyRef::new(KeyspaceId(3), name.into());
+                let stored = hint_key(target, GroupId(9), &key);
+                assert_eq!(parse_hint_key(&stored), Some((target, GroupId(9), key)));
+                assert!(parse_hint_key(&stored.slice(..HINT_PREFIX_BYTES - 1)).is_none());
+                let within = |of: &NodeId| {
+                    let (from, to) = hints_of(*of);
+                    from <= stored && stored < to
+                };
+                let found: Vec<NodeId> = targets.into_iter().filter(within).collect();
+                assert_eq!(found, [target]);
+            }
+        }
+        assert!(CLOCK_KEY < HINTS && DELETED_KEY < HINTS && &b"\0unit/"[..] < HINTS);
+        assert!(parse_hint_key(&Bytes::from_static(CLOCK_KEY)).is_none());
+    }
 
     #[test]
     fn a_key_lies_in_the_range_of_its_unit_and_in_no_other() {

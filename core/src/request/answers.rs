@@ -9,6 +9,7 @@ use crate::engine::ReadTicket;
 use crate::held::Held;
 use crate::id::{NodeId, OpId};
 use crate::member::view::View;
+use crate::repair::owed::Debts;
 use crate::replica::Replica;
 use crate::request::operation::Asker;
 use crate::sometimes;
@@ -36,6 +37,8 @@ pub struct Surroundings<'a> {
     pub cold: &'a mut Vec<(KeyRef, ReadTicket, OpId)>,
     /// Dots to be issued once a record that cannot be read has been replaced.
     pub unreadable: &'a mut Vec<(KeyRef, OpId)>,
+    /// What writes owe when they end.
+    pub debts: &'a mut Debts,
     /// What was done.
     pub counters: &'a mut Counters,
 }

@@ -13,7 +13,6 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, NodeId, OpId};
 use crate::layout::live::{LayoutSet, is_owner};
-use crate::repair::owed::owe;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, is_overtaken, send_on};
@@ -317,7 +316,9 @@ impl Coordinator {
             }
             Phase::Put(round) => {
                 if let Some(owed) = round.owes(&facts) {
-                    owe(&owed, around.counters);
+                    around.counters.owed_copies += owed.silent.len() as u64;
+                    let members = around.view.members;
+                    around.debts.owe(id.seq, owed, |node| members.is_alive(node, now), now);
                 }
                 around.counters.puts += 1;
                 around.counters.put_us += micros;

@@ -104,16 +104,16 @@ impl PutRound {
         }
     }
 
-    /// What was issued, with the primaries that have not said that they hold it; `None` before it is.
+    /// What was issued, and the primaries that have not said that they hold it; `None` before it is.
     #[must_use]
-    pub fn owes<'a>(&'a self, facts: &'a Facts) -> Option<Owed<'a>> {
+    pub fn owes(&self, facts: &Facts) -> Option<Owed> {
         let PutRound::Write(write) = self else {
             return None;
         };
         let nodes = facts.primaries.nodes().iter().enumerate();
         let silent = nodes.filter(|&(at, _)| !write.spread.holders().has(at));
         let silent = silent.map(|(_, &node)| node).collect();
-        Some(Owed { key: &facts.key, unit: facts.unit, state: write.spread.state(), silent })
+        Some(Owed { key: facts.key.clone(), unit: facts.unit, silent })
     }
 
     /// A primary told what it knows.

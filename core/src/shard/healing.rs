@@ -22,7 +22,7 @@ impl Shard {
 
     /// Dots that cannot be issued before a rotten record has been replaced.
     pub(super) fn put_off_dots(&mut self, view: View<'_>, env: &mut impl Env) {
-        for (key, op) in std::mem::take(&mut self.put_off.unreadable) {
+        for (key, op) in std::mem::take(&mut self.begun.put_off.unreadable) {
             if !self.rotten.wait(&key, op, env.mono()) {
                 let (coordinator, mut around) = self.split(view);
                 coordinator.refuse_issue(op, &mut around, env);
@@ -41,9 +41,10 @@ impl Shard {
         for parked in parked {
             match parked {
                 Parked::Ask(from, ask) => self.tell(from, ask.op, Answer::Failed, view),
-                Parked::Issue(op) => self.put_off.unreadable.push((key.clone(), op)),
+                Parked::Issue(op) => self.begun.put_off.unreadable.push((key.clone(), op)),
                 // It stays here, and is looked at again.
                 Parked::Leave(..) => {}
+                Parked::Hand(_, op) => self.handoff.handing.give_back(op, env.mono()),
             }
         }
         self.put_off_dots(view, env);

@@ -76,6 +76,7 @@ impl Shard {
                     coordinator.resume(op, &mut around, env)?;
                 }
                 Parked::Leave(unit, op) => self.bring(unit, &key, op, env)?,
+                Parked::Hand(unit, op) => self.hand_over(unit, &key, op, env)?,
             }
         }
         self.replica.cool_down();

@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::Shard;
+use super::handing::Handoff;
 use super::transferring::Transfers;
 use crate::config::SLOW_SYNC_MS;
 use crate::engine::{Engine, EngineStats};
 use crate::env::Mono;
 use crate::id::NodeId;
 use crate::member::view::View;
-use crate::status::{Counters, MemoryStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus};
+use crate::status::{
+    Counters, HINT_TARGETS_SHOWN_MAX, HintStatus, HintTarget, MemoryStatus, TAKING_SHOWN_MAX,
+    TakingStatus, TransferStatus,
+};
 use crate::transfer::patience::Trouble;
 
 impl Shard {
@@ -26,6 +30,7 @@ impl Shard {
             held: self.held.gauge(),
             parked: self.cold_reads.gauge(),
             in_flight: self.coordinator.gauge(),
+            owed: self.handoff.debts.gauge(),
             ..MemoryStatus::default()
         }
     }
@@ -97,6 +102,33 @@ impl Shard {
         }
     }
 
+    /// What it owes to other nodes.
+    #[must_use]
+    pub fn hints(&self, view: View<'_>, now: Mono) -> HintStatus {
+        let Handoff { debts, hints, handing, .. } = &self.handoff;
+        let stored = hints.targets();
+        let now_ms = view.members.own_ms(now).max(self.replica.latest_ms());
+        let targets = stored.iter().take(HINT_TARGETS_SHOWN_MAX).map(|(&node, of)| HintTarget {
+            node: node.to_string(),
+            name: view.members.name(node),
+            state: view.members.state(node, now),
+            hints: of.hints,
+            bytes: of.bytes,
+            oldest_ms: now_ms.saturating_sub(of.oldest_ms),
+        });
+        HintStatus {
+            targets: targets.collect(),
+            stored: stored.values().map(|of| of.hints).sum(),
+            bytes: stored.values().map(|of| of.bytes).sum(),
+            unreadable: hints.unreadable(),
+            counting: hints.is_counting(),
+            owed: debts.len() as u64,
+            in_flight: handing.in_flight() as u64,
+            behind: hints.behind().len() as u64,
+            counters: hints.totals(),
+        }
+    }
+
     /// Keys whose records cannot be read, as far as they have been met.
     #[must_use]
     pub fn damaged_keys(&self) -> u64 {
@@ -127,6 +159,11 @@ impl Shard {
             0 => {}
             1 => troubles.push("1 record cannot be read, and is being replaced".to_owned()),
             n => troubles.push(format!("{n} records cannot be read, and are being replaced")),
+        }
+        match self.handoff.hints.unreadable() {
+            0 => {}
+            1 => troubles.push("1 hint cannot be read, and is kept".to_owned()),
+            n => troubles.push(format!("{n} hints cannot be read, and are kept")),
         }
         if self.rotten.lack_copies() {
             troubles.push(

@@ -121,7 +121,9 @@ impl Shard {
             Told::Lacked(unit, key) => self.bring(unit, &key, op, env),
             Told::Held(unit, listed) => {
                 let is_owned = is_owner(view.layouts, self.me, unit);
-                let is_gone = !is_owned && self.erase(unit, &listed, env)?;
+                // What is owed to anybody is handed over first.
+                let is_owed = self.handoff.has(unit, &listed.key, env.engine());
+                let is_gone = !is_owned && !is_owed && self.erase(unit, &listed, env)?;
                 self.transfers.leaving.erased(is_gone, env.mono());
                 Ok(())
             }

@@ -63,6 +63,8 @@ struct Batch {
     primaries: Primaries,
     layouts: LayoutSet,
     keys: BTreeMap<u64, Parting>,
+    /// Whether any of them was deleted.
+    goes_on: bool,
     until: Mono,
 }
 
@@ -274,7 +276,8 @@ impl Leaving {
         let holders = Needs::at(Level::Quorum, &primaries, view.reads_at).holders();
         let layouts = view.layout_set.clone();
         let until = now.plus_ms(WAIT_MS);
-        let mut batch = Batch { unit, primaries, layouts, keys: BTreeMap::new(), until };
+        let mut batch =
+            Batch { unit, primaries, layouts, keys: BTreeMap::new(), goes_on: false, until };
         for listed in keys {
             self.sequence += 1;
             let op = OpId { life: self.life, seq: self.sequence | LEAVING };
@@ -346,11 +349,17 @@ impl Leaving {
         }
     }
 
-    /// A key has been deleted here, or had changed; when it was the last of its batch the next one may begin.
+    /// A key has been deleted here, or had changed, or is owed to somebody; when it was the last of its batch the next one may begin:
+    /// at once, if any of the batch is gone.
     pub fn erased(&mut self, is_gone: bool, now: Mono) {
         self.progress.keys += u64::from(is_gone);
-        if self.batch.as_ref().is_some_and(|batch| batch.keys.is_empty()) {
-            self.end_batch(now, true);
+        let Some(batch) = &mut self.batch else {
+            return;
+        };
+        batch.goes_on |= is_gone;
+        if batch.keys.is_empty() {
+            let goes_on = batch.goes_on;
+            self.end_batch(now, goes_on);
         }
     }
 

@@ -34,6 +34,12 @@ impl KeyRef {
         KeyRef { keyspace, key, token }
     }
 
+    /// The same key in memory of its own: one that was told is a part of a message, which may have a value with it.
+    #[must_use]
+    pub fn detached(&self) -> KeyRef {
+        KeyRef { key: Bytes::copy_from_slice(&self.key), ..*self }
+    }
+
     /// Where it lies.
     #[must_use]
     pub const fn token(&self) -> Token {

@@ -10,9 +10,10 @@ use rondo_core::engine::{
 };
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, ReadId, SyncId};
-use rondo_core::replica::keys::parse_data_key;
+use rondo_core::replica::keys::{HINTS, parse_data_key, parse_hint_key};
 use rondo_core::wire::frame::Generation;
 use rondo_core::wire::state::{decode_state, encode_state_in};
+use smallvec::SmallVec;
 
 use crate::words;
 
@@ -73,6 +74,15 @@ impl SlowEngine {
     fn of(inner: MemoryEngine, written: Lsn) -> SlowEngine {
         let on_disk = inner.clone();
         SlowEngine { inner, on_disk, written, durable: written, ..SlowEngine::default() }
+    }
+
+    /// The hints that are here cannot be made out any more.
+    pub(crate) fn rot_hints(&mut self) {
+        let page = self.inner.scan_from(HINTS, 1024, 1 << 20).expect("memory");
+        let hints = page.records.into_iter().filter(|(key, _)| parse_hint_key(key).is_some());
+        let rotten = |(key, _)| Change::put(key, Bytes::from_static(b"?"), SmallVec::new());
+        let changes = hints.map(rotten).collect();
+        self.written = self.inner.write(&Batch { changes }).expect("memory");
     }
 
     /// What a client's key has here, whether it can be read or not.

@@ -14,6 +14,7 @@ use rondo_core::id::{GroupId, KeyspaceId, LayoutVersion, RequestId};
 use rondo_core::layout::LayoutRef;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::replica::keys::data_key;
+use rondo_core::status::HintCounters;
 use rondo_core::step::Input;
 use rondo_core::version::context::Context;
 use rondo_core::wire::client::{Action, Reply, Request};
@@ -126,7 +127,7 @@ impl Scene for Cluster {
     }
 }
 
-/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead=]`: so many nodes that have formed a cluster; `nodes` that have not.
+/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead= hints=]`: so many nodes that have formed a cluster; `nodes` that have not.
 fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     let mut base = usual(nodes);
     base.bootstrap_expect = call.take("expect")?.unwrap_or(nodes);
@@ -138,6 +139,7 @@ fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     base.hedge_ms = call.take("hedge")?.unwrap_or(base.hedge_ms);
     base.resend_ms = call.take("resend")?.unwrap_or(base.resend_ms);
     base.dead_ms = call.take("dead")?.unwrap_or(base.dead_ms);
+    base.hint_bytes_max = call.take("hints")?.unwrap_or(base.hint_bytes_max);
     Ok(base)
 }
 
@@ -287,6 +289,7 @@ fn spoil(stage: &mut Stage, call: &Call) -> Result<bool, String> {
                 None => engine.cold = true,
             }
         }
+        "rot-hints" => stage.engine(call.node(0)?).rot_hints(),
         "rot" => stage.engine(call.node(0)?).rotten = true,
         "mend" => stage.engine(call.node(0)?).rotten = false,
         "room" => stage.engine(call.node(0)?).room = room(call.word(1)?)?,
@@ -310,6 +313,8 @@ fn look(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
                 stage.tell(&format!("{} is {}", member.name, member.state));
             }
         }
+        // What a node owes, and what became of its hints.
+        "hints" => tell_hints(stage, call.node(0)?),
         // The primaries of the one partition, in order of preference.
         "owners" => {
             let layout = stage.status(1).layout.ok_or("there is no layout")?;
@@ -348,6 +353,33 @@ fn look(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+fn tell_hints(stage: &mut Stage, node: usize) {
+    let hints = stage.status(node).hints;
+    for of in &hints.targets {
+        stage.tell(&format!("{} for {}, {} ms old", of.hints, of.name, of.oldest_ms));
+    }
+    let HintCounters { found, written, merged, refused, delivered, moved, given_up } =
+        hints.counters;
+    let counted = [
+        (found, "found"),
+        (written, "written"),
+        (merged, "merged"),
+        (refused, "refused"),
+        (delivered, "delivered"),
+        (moved, "moved"),
+        (given_up, "given up"),
+        (hints.unreadable, "unreadable"),
+        (hints.behind, "units behind"),
+        (hints.owed, "owed"),
+    ];
+    let told = counted.iter().filter(|(count, _)| *count > 0);
+    let told: Vec<String> = told.map(|(count, what)| format!("{count} {what}")).collect();
+    stage.tell(if told.is_empty() { "no hints" } else { "hints:" });
+    if !told.is_empty() {
+        stage.tell(&format!("  {}", told.join(", ")));
+    }
 }
 
 /// What operators ask: at the first node, about the second.
@@ -507,6 +539,7 @@ areas!(
     forwarding,
     full,
     hedges,
+    hints,
     layouts,
     lives,
     readiness,

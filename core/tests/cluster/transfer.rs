@@ -401,6 +401,8 @@ fn a_tombstone_travels_and_so_does_what_one_source_alone_has() {
     trio.put(2, "dead", "v", Level::Quorum, &[]);
     trio.write(2, "dead", Action::Delete { context: None }, Level::Quorum, &[1]);
     trio.put(3, "alone", "w", Level::One, &[1, 2]);
+    // Before it could note to whom it owes that.
+    trio.restart(3);
     trio.wipe(1);
     trio.recover(1);
     trio.pass(3_000);

@@ -50,6 +50,7 @@ const VIEWS: &[(&str, View)] = &[
     ("/v1/cluster", View::Cluster),
     ("/v1/cluster/members", View::Members),
     ("/v1/transfers", View::Transfers),
+    ("/v1/hints", View::Hints),
     ("/v1/ring", View::Ring),
     ("/v1/storage", View::Storage),
     ("/api/v1/status", View::Status),

@@ -31,6 +31,8 @@ pub enum View {
     Members,
     /// `/v1/transfers`.
     Transfers,
+    /// `/v1/hints`.
+    Hints,
     /// `/v1/ring`.
     Ring,
     /// `/v1/storage`.
@@ -81,6 +83,11 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
             "name": status.name,
             "change": status.change,
             "transfers": status.transfers,
+        }),
+        View::Hints => json!({
+            "node": status.node,
+            "name": status.name,
+            "hints": status.hints,
         }),
         View::Members => json!({ "members": status.members }),
         View::Ring => return ring::show(status.layout),
@@ -210,6 +217,7 @@ fn whole(front: &Front, status: &Status) -> Value {
         "troubles": status.troubles,
         "layout": status.layout.as_ref().map(layout),
         "change": status.change,
+        "hints": status.hints,
         "served": status.served,
         "members": status.members,
         "keys": status.keys,

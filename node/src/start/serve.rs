@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rondo_core::budget::Memory;
-use rondo_core::config::NodeConfig;
+use rondo_core::config::{HINT_BYTES_MAX, NodeConfig};
 use rondo_core::env::Address;
 use rondo_core::error::Error;
 use rondo_core::host::{self, Ended, Parts};
@@ -204,6 +204,7 @@ fn node_config(
         dead_ms: DEAD_MS,
         memory_bytes_max: settings.memory_bytes_max,
         transfer_bytes_per_s: settings.transfer_bytes_per_s,
+        hint_bytes_max: HINT_BYTES_MAX,
     }
 }
 

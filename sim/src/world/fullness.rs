@@ -43,14 +43,15 @@ pub fn look(shared: &Shared, node: u32) {
 
 /// What is too full: a source beyond its own budget and what it may take without asking, or all of them beyond the ceiling.
 fn too_full(memory: &MemoryStatus) -> Option<String> {
-    let MemoryStatus { max, clients, arriving, leaving, held, parked, in_flight } = *memory;
-    let sources: [(&str, Gauge, usize); 6] = [
+    let MemoryStatus { max, clients, arriving, leaving, held, parked, in_flight, owed } = *memory;
+    let sources: [(&str, Gauge, usize); 7] = [
         ("clients", clients, 1),
         ("arriving", arriving, ANSWERS),
         ("leaving", leaving, 1),
         ("held", held, 1),
         ("parked", parked, 1),
         ("in flight", in_flight, 1),
+        ("owed", owed, 0),
     ];
     for (name, gauge, forced) in sources {
         if gauge.peak > gauge.max + forced * MESSAGE_BYTES_MAX {
@@ -79,6 +80,7 @@ mod tests {
             held: gauge(shares.held),
             parked: gauge(shares.parked),
             in_flight: gauge(shares.in_flight),
+            owed: gauge(shares.owed),
         }
     }
 
