@@ -104,14 +104,15 @@ impl PutRound {
         }
     }
 
-    /// What was issued, and the primaries that have not said that they hold it; `None` before it is.
+    /// What was issued, and the other primaries that have not said that they hold it; `None` before it is.
     #[must_use]
     pub fn owes(&self, facts: &Facts) -> Option<Owed> {
         let PutRound::Write(write) = self else {
             return None;
         };
         let nodes = facts.primaries.nodes().iter().enumerate();
-        let silent = nodes.filter(|&(at, _)| !write.spread.holders().has(at));
+        // Nobody owes anything to itself: the write is here, and durable before anybody is answered by it.
+        let silent = nodes.filter(|&(at, _)| at != write.me && !write.spread.holders().has(at));
         let silent = silent.map(|(_, &node)| node).collect();
         Some(Owed { key: facts.key.clone(), unit: facts.unit, silent })
     }

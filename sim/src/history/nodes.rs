@@ -272,6 +272,8 @@ pub enum Promise {
     ClockBound,
     /// What it knows of a key never shrinks.
     Memory,
+    /// It deletes no hint before its target holds what it lacked.
+    Hints,
     /// Nothing that it keeps grows without end.
     Bounds,
     /// A token opens for the key that it was made for, and for no other.

@@ -57,6 +57,8 @@ pub enum Stuck {
     Runs(u32),
     /// Some operation never ended.
     Operation,
+    /// Some nodes still owe others something: how many hints they have.
+    Owes(Vec<(u32, u64)>),
     /// A key cannot be read.
     Unread {
         /// The key.
@@ -106,6 +108,10 @@ impl fmt::Display for Stuck {
             }
             Stuck::Runs(node) => write!(f, "n{node} was asked to stop and did not"),
             Stuck::Operation => f.write_str("some operation never ended"),
+            Stuck::Owes(nodes) => {
+                let told = nodes.iter().map(|(node, hints)| format!("n{node} has {hints}"));
+                write!(f, "not all hints were handed over: {}", told.collect::<Vec<_>>().join(", "))
+            }
             Stuck::Unread { key, level, node } => {
                 write!(f, "k{key} cannot be read at {level} through n{node}")
             }

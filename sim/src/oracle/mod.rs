@@ -57,6 +57,8 @@ mod clock_bound;
 
 mod memory;
 
+mod hints;
+
 mod bounds;
 
 mod ceiling;
@@ -131,6 +133,7 @@ pub const ALL: [Oracle; 35] = [
     ("convergence", convergence::check),
     ("clock-bound", clock_bound::check),
     ("memory", memory::check),
+    ("hints", hints::check),
     ("bounds", bounds::check),
     ("ceiling", ceiling::check),
     ("waits", waits::check),

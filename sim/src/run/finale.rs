@@ -1,7 +1,7 @@
 //! The end of every run: everything is healed, then the cluster must serve, and all replicas must become equal.
 //!
 //! In some runs a part of it has to go on alone first (`survivors`). Then every node has to become ready and whatever is in
-//! flight has to end; then every key is read at `all`, which merges and writes back (there is no other repair yet), then at
+//! flight has to end; then every key is read at `all`, which merges and writes back, then at
 //! `quorum` through every node; then all have to come to rest (`rest`), and the states of all primaries are taken from their
 //! engines. What does not come to pass in time is a `Stuck`.
 
@@ -30,6 +30,9 @@ const RESHAPE_MS: u64 = 120_000;
 /// How often operators clear up, and how long they wait each time, in milliseconds.
 const CLEAR_UP_TIMES: u64 = RESHAPE_MS / CLEAR_UP_MS;
 const CLEAR_UP_MS: u64 = 2_000;
+/// How long nodes may take until they have handed over what they owe, in milliseconds: a target that has failed often is left alone for
+/// half a minute.
+const HINTS_MS: u64 = 90_000;
 /// Between two tries of a read, in milliseconds.
 const PAUSE_MS: u64 = 100;
 /// How long one read of every key may take, repetitions included, in milliseconds.
@@ -60,6 +63,10 @@ pub async fn finish(shared: &Shared) {
     if shared.lock().history.lives.reshaping.is_some() && !reshaped(shared).await {
         let waits = live_layouts(&shared.lock());
         return stuck(shared, Stuck::Reshapes(waits));
+    }
+    if !until(shared, HINTS_MS, |world| owing(world).is_empty()).await {
+        let owing = owing(&shared.lock());
+        return stuck(shared, Stuck::Owes(owing));
     }
     let (nodes, keys) = {
         let world = shared.lock();
@@ -127,6 +134,17 @@ async fn bury(shared: &Shared) {
         world.history.lives.unburied =
             Some(Agreement { since, at: None, within_ms: GONE_MS, differ });
     }
+}
+
+/// Who still owes something to others, and how many hints it has.
+fn owing(world: &World) -> Vec<(u32, u64)> {
+    let owes = |node: u32| {
+        let hints =
+            world.nodes[node as usize].process.status.as_ref().map(|status| &status.hints)?;
+        let is_done = !hints.counting && hints.stored + hints.owed + hints.in_flight == 0;
+        (!is_done).then_some((node, hints.stored + hints.owed))
+    };
+    world.there().filter_map(owes).collect()
 }
 
 /// Reads each (key, node) until it has been read.

@@ -8,6 +8,7 @@ use rondo_core::env::Address;
 use rondo_core::id::{Life, NodeId};
 use rondo_core::inbox::Inbox;
 use rondo_core::status::Status;
+use rondo_core::version::dvv::VersionVector;
 use rondo_engines::mem_disk::MemDisk;
 
 use crate::device::clock::SkewedClock;
@@ -119,6 +120,8 @@ pub struct Data {
     pub lacks: Option<Lack>,
     /// The lives of others that counted when the store was opened last, as the store has them.
     pub lives_found: Option<Bytes>,
+    /// What it knew of a key when it wrote the last hint that a node lacks it.
+    pub owed: BTreeMap<(NodeId, u32), VersionVector>,
     /// The lives of others that it has answered, by their nodes.
     pub has_answered: BTreeSet<(u32, Life)>,
 }

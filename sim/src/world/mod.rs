@@ -16,6 +16,8 @@ pub mod witness;
 
 pub mod views;
 
+pub mod hinted;
+
 pub mod fullness;
 
 pub mod calls;

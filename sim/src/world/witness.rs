@@ -27,6 +27,7 @@ use crate::watch::describe;
 use crate::watch::shadow::{self, Known};
 use crate::watch::tap::{Observer, Seen};
 use crate::world::client;
+use crate::world::hinted;
 use crate::world::{Node, Part, Shared, World};
 
 /// What is told of a node's engine goes into the history.
@@ -69,6 +70,8 @@ pub fn look(world: &mut World, node: u32, engine: &mut dyn Engine) {
     let live = noted_live(|key| content.get(key).map(|(head, _)| head.clone()));
     machine.data.shadow.holds_mark(mark);
     machine.data.shadow.knows(known);
+    hinted::opened(world, node, &content);
+    let machine = &mut world.nodes[node as usize];
     if let Err(what) = machine.data.shadow.opened(&content) {
         breach(world, node, Promise::Prefix, what);
     }
@@ -120,6 +123,7 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
     }
     world.nodes[node as usize].device.written_bytes +=
         batch.changes.iter().map(bytes_of).sum::<u64>();
+    hinted::writes(world, node, batch);
     let shrunk = world.nodes[node as usize].data.shadow.writes(batch, known);
     // What takes the place of a rotten record is what the others know.
     let failing = &world.nodes[node as usize].device.failing;

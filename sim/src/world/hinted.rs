@@ -1,0 +1,86 @@
+//! Who watches hints: a hint is deleted when its target has held durably, at some time, all that its node knew of the key as the hint
+//! was written last, or when those who own the key now have hints instead of it.
+//!
+//! Looked at as each node writes its batches. Left out: targets that are gone, records that rotted here, and nodes that have no state of the key any
+//! more: then nothing is owed.
+
+use bytes::Bytes;
+use rondo_core::engine::{Batch, Change};
+use rondo_core::id::NodeId;
+use rondo_core::replica::keys::parse_hint_key;
+use rondo_core::version::dvv::VersionVector;
+
+use crate::history::Promise;
+use crate::watch::shadow::Content;
+use crate::world::World;
+use crate::world::client;
+use crate::world::witness::breach;
+
+/// The target and the number of the key of a hint.
+fn hint(key: &Bytes) -> Option<(NodeId, u32)> {
+    let (target, _, of) = parse_hint_key(key)?;
+    Some((target, client::key_number(&of.key)?))
+}
+
+/// A node writes this next.
+pub fn writes(world: &mut World, node: u32, batch: &Batch) {
+    let mut deleted = Vec::new();
+    let mut moved = Vec::new();
+    for change in &batch.changes {
+        let Some((target, key)) = hint(change.key()) else {
+            continue;
+        };
+        let data = &mut world.nodes[node as usize].data;
+        match change {
+            Change::Put { .. } => {
+                let knows = data.shadow.clocks().get(&key).cloned().unwrap_or_default();
+                data.owed.insert((target, key), knows);
+                moved.push(key);
+            }
+            Change::Delete { .. } => {
+                let owed = data.owed.remove(&(target, key));
+                deleted.extend(owed.map(|owed| (target, key, owed)));
+            }
+        }
+    }
+    deleted.retain(|(_, key, _)| !moved.contains(key));
+    for (target, key, owed) in deleted {
+        if let Some(what) = lost(world, node, target, key, &owed) {
+            breach(world, node, Promise::Hints, what);
+        }
+    }
+}
+
+/// What is lost when the hint is deleted.
+fn lost(
+    world: &World,
+    node: u32,
+    target: NodeId,
+    key: u32,
+    owed: &VersionVector,
+) -> Option<String> {
+    let machine = &world.nodes[node as usize];
+    let is_rotten = machine.device.failing.is_rotten() || machine.device.failing.was_misled();
+    let to = world.nodes.iter().position(|other| other.data.id == Some(target))? as u32;
+    let is_known = machine.data.shadow.clocks().contains_key(&key);
+    if is_rotten || !is_known || world.teller(node) != node || world.teller(to) != to {
+        return None;
+    }
+    let held = |kept: &crate::history::Kept| (kept.key, kept.node) == (key, to);
+    let kept = world.history.kept.iter().filter(|kept| held(kept));
+    let mut knows = VersionVector::default();
+    kept.for_each(|kept| knows.join(&kept.clock));
+    (!knows.dominates(owed))
+        .then(|| format!("it deletes the hint that n{to} lacks k{key}, which n{to} has never held"))
+}
+
+/// A store that is opened again holds these hints.
+pub fn opened(world: &mut World, node: u32, content: &Content) {
+    let data = &mut world.nodes[node as usize].data;
+    let clocks = data.shadow.clocks();
+    let owed = content.keys().filter_map(hint).map(|(target, key)| {
+        let knows = clocks.get(&key).cloned().unwrap_or_default();
+        ((target, key), knows)
+    });
+    data.owed = owed.collect();
+}
