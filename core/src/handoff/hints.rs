@@ -307,7 +307,10 @@ impl Hints {
             written => drop(written?),
         }
         for (key, done) in keys {
-            self.take(key);
+            // It may have rotted on its way.
+            if !self.unreadable.remove(key) {
+                self.take(key);
+            }
             *self.total(*done) += 1;
         }
         Ok(true)
@@ -413,4 +416,138 @@ fn parse(head: &Bytes) -> Option<u64> {
 
 fn weight(key: &Bytes) -> u64 {
     key.len() as u64 + HINT_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemoryEngine;
+    use crate::id::KeyspaceId;
+    use crate::node_config::node_config;
+
+    fn key(n: u64) -> KeyRef {
+        KeyRef::new(KeyspaceId(1), n.to_string().into())
+    }
+
+    fn owed(n: u64, targets: &[u128]) -> Owed {
+        let silent = targets.iter().copied().map(NodeId).collect();
+        Owed { key: key(n), unit: Unit::default(), silent }
+    }
+
+    fn name(n: u64, target: u128) -> Bytes {
+        hint_key(NodeId(target), Unit::default().group, &key(n))
+    }
+
+    /// A node whose start has counted what is there.
+    fn counted(engine: &mut MemoryEngine) -> Hints {
+        let mut hints = Hints::new(&node_config());
+        while hints.is_counting() {
+            hints.count(engine).expect("memory");
+            hints.invariants();
+        }
+        hints
+    }
+
+    fn rot(key: &Bytes, engine: &mut MemoryEngine) {
+        let change = Change::put(key.clone(), Bytes::from_static(b"?"), SmallVec::new());
+        engine.write(&Batch { changes: [change].into_iter().collect() }).expect("memory");
+    }
+
+    /// Its target acknowledges it all the same.
+    #[test]
+    fn a_hint_that_rots_on_its_way_is_counted_once() {
+        let mut engine = MemoryEngine::new();
+        let mut hints = counted(&mut engine);
+        hints.store(&[owed(1, &[2]), owed(2, &[2])], 5, &mut engine).expect("memory");
+        rot(&name(1, 2), &mut engine);
+        hints.quarantine(&name(1, 2));
+        assert_eq!((hints.unreadable(), hints.targets()[&NodeId(2)].hints), (1, 1));
+        let done = [(name(1, 2), Done::Delivered)];
+        assert!(hints.delete(&done, &mut engine).expect("memory"));
+        hints.invariants();
+        assert_eq!((hints.unreadable(), hints.targets()[&NodeId(2)].hints), (0, 1));
+    }
+
+    #[test]
+    fn whatever_happens_hints_are_conserved_and_a_start_finds_those_that_are_stored() {
+        let mut engine = MemoryEngine::new();
+        let mut hints = counted(&mut engine);
+        let mut dice = 1_u64;
+        let mut draw = |below: u64| {
+            dice = dice
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (dice >> 33) % below
+        };
+        for at in 0..4_000 {
+            let (n, target) = (draw(30), u128::from(2 + draw(3)));
+            let name = name(n, target);
+            let is_there = !matches!(engine.get(&name).expect("memory"), Lookup::Miss);
+            match draw(8) {
+                0..=3 => {
+                    let due = [owed(n, &[target]), owed(n + 1, &[2, 3, 4])];
+                    hints.store(&due, at, &mut engine).expect("memory");
+                }
+                4 if is_there => {
+                    rot(&name, &mut engine);
+                    hints.quarantine(&name);
+                }
+                5 if is_there => {
+                    let how = if draw(2) == 0 { Done::Delivered } else { Done::GivenUp };
+                    assert!(hints.delete(&[(name, how)], &mut engine).expect("memory"));
+                }
+                6 if is_there && !hints.unreadable.contains(&name) => {
+                    let owners: Vec<NodeId> =
+                        (2..6).map(NodeId).filter(|one| one.0 != target).collect();
+                    hints.move_to((&name, at), &owners, &mut engine).expect("memory");
+                }
+                7 if draw(20) == 0 => {
+                    let before = (hints.targets.clone(), hints.unreadable.clone());
+                    hints = counted(&mut engine);
+                    let count = |of: &BTreeMap<NodeId, Stored>| -> Vec<(NodeId, u64, u64)> {
+                        of.iter().map(|(&node, of)| (node, of.hints, of.bytes)).collect()
+                    };
+                    assert_eq!(count(&hints.targets), count(&before.0), "what a start finds");
+                    assert_eq!(hints.unreadable, before.1);
+                }
+                _ => {}
+            }
+            hints.invariants();
+        }
+        assert!(hints.totals().found > 0 && hints.totals().merged > 0);
+    }
+
+    /// What is written behind the place where the start has come to is found by it, and what is written before it is counted at once.
+    #[test]
+    fn what_is_owed_while_a_start_still_counts_is_counted_once() {
+        let mut engine = MemoryEngine::new();
+        let mut hints = counted(&mut engine);
+        for n in 0..2 * HINTS_A_LOOK as u64 {
+            hints.store(&[owed(n, &[5])], 1, &mut engine).expect("memory");
+        }
+        let mut hints = Hints::new(&node_config());
+        hints.count(&mut engine).expect("memory");
+        assert!(hints.is_counting());
+        hints.store(&[owed(9_999, &[2, 9]), owed(0, &[5])], 2, &mut engine).expect("memory");
+        while hints.is_counting() {
+            hints.count(&mut engine).expect("memory");
+            hints.invariants();
+        }
+        let stored: u64 = hints.targets().values().map(|of| of.hints).sum();
+        assert_eq!(stored, 2 * HINTS_A_LOOK as u64 + 2);
+    }
+
+    #[test]
+    fn a_target_whose_oldest_hint_is_too_old_gets_no_new_ones() {
+        let mut engine = MemoryEngine::new();
+        let mut hints = counted(&mut engine);
+        hints.store(&[owed(1, &[2])], 5, &mut engine).expect("memory");
+        let late = 5 + HINT_AGE_MS_MAX + 1;
+        hints.store(&[owed(2, &[2, 3]), owed(1, &[2])], late, &mut engine).expect("memory");
+        let HintCounters { written, merged, refused, .. } = hints.totals();
+        assert_eq!((written, merged, refused), (2, 1, 1));
+        assert_eq!(hints.behind().len(), 1);
+        hints.compared(Unit::default());
+        assert!(hints.behind().is_empty());
+    }
 }

@@ -21,6 +21,8 @@ pub mod keyspace;
 
 pub mod transfers;
 
+pub mod hints;
+
 pub mod config;
 
 pub mod bench;
@@ -71,6 +73,8 @@ enum Command {
     Cluster(cluster::Cluster),
     /// Show which data moves, and how far it is
     Transfers(transfers::Transfers),
+    /// Show which nodes have missed writes that others keep for them
+    Hints(hints::Hints),
     /// Make, list and drop keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
@@ -161,6 +165,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Ring(command)) => block_on(ring::run(command)),
         Some(Command::Cluster(command)) => block_on(cluster::run(command)),
         Some(Command::Transfers(command)) => block_on(transfers::run(command)),
+        Some(Command::Hints(command)) => block_on(hints::run(command)),
         Some(Command::Keyspace(command)) => block_on(keyspace::run(command)),
         Some(Command::Bench(command)) => block_on(bench::run(command)),
         Some(Command::Config(command)) => config::run(command),

@@ -19,8 +19,8 @@ use rondo_core::inbox::{Arrival, Ask, Inbox, InboxReader};
 use rondo_core::layout::keyspace::{Level, Policy};
 use rondo_core::layout::{Quorums, Role};
 use rondo_core::status::{
-    ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, Status, TakingStatus,
-    TransferStatus,
+    ChangeStatus, Counters, HintCounters, HintStatus, HintTarget, LayoutStatus, MemberStatus,
+    MemoryStatus, Served, Status, TakingStatus, TransferStatus,
 };
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Stamp, VersionVector};
@@ -151,6 +151,23 @@ fn member(name: &str, number: u16, state: &'static str) -> MemberStatus {
     }
 }
 
+fn fake_hints() -> HintStatus {
+    HintStatus {
+        targets: vec![HintTarget {
+            node: NodeId(2).to_string(),
+            name: "beta".to_owned(),
+            state: "dead",
+            hints: 3,
+            bytes: 300,
+            oldest_ms: 61_000,
+        }],
+        stored: 3,
+        bytes: 300,
+        counters: HintCounters { written: 4, delivered: 1, ..HintCounters::default() },
+        ..HintStatus::default()
+    }
+}
+
 fn fake_status() -> Status {
     let role = |number: u128, name: &str| Role {
         node: NodeId(number),
@@ -198,6 +215,7 @@ fn fake_status() -> Status {
             taken_bytes: 900,
             ..TransferStatus::default()
         },
+        hints: fake_hints(),
         members: vec![member("alpha", 1, "alive"), member("beta", 2, "dead")],
         served: Some(Served { partitions: 4, quorum: 0, whole: 0 }),
         keys: 7,
@@ -614,6 +632,7 @@ async fn operators_stage_plan_and_commit() {
     session.say("POST /v1/cluster/layout/skip-dead", &[], accepts).await;
     session.get("/v1/cluster/members").await;
     session.get("/v1/transfers").await;
+    session.get("/v1/hints").await;
     session.get("/v1/keyspaces").await;
     session.get("/v1/keyspaces/default").await;
     session.say("PUT /v1/keyspaces/carts", &[], r#"{"n":3,"r":2,"w":2,"level":"all"}"#).await;

@@ -61,6 +61,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "given-away-before-the-dot",
     "half-a-log",
     "handed-over-under-an-older-layout",
+    "hint-rots-on-its-way",
     "id-used-again",
     "identity-lost",
     "impatient-second-attempt",

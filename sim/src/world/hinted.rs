@@ -1,8 +1,8 @@
 //! Who watches hints: a hint is deleted when its target has held durably, at some time, all that its node knew of the key as the hint
 //! was written last, or when those who own the key now have hints instead of it.
 //!
-//! Looked at as each node writes its batches. Left out: targets that are gone, records that rotted here, and nodes that have no state of the key any
-//! more: then nothing is owed.
+//! Looked at as each node writes its batches. Left out: targets that are gone, records that rotted here, and nodes that have no state
+//! of the key any more: then nothing is owed.
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change};
@@ -10,11 +10,10 @@ use rondo_core::id::NodeId;
 use rondo_core::replica::keys::parse_hint_key;
 use rondo_core::version::dvv::VersionVector;
 
-use crate::history::Promise;
+use crate::history::Kept;
 use crate::watch::shadow::Content;
 use crate::world::World;
 use crate::world::client;
-use crate::world::witness::breach;
 
 /// The target and the number of the key of a hint.
 fn hint(key: &Bytes) -> Option<(NodeId, u32)> {
@@ -22,8 +21,8 @@ fn hint(key: &Bytes) -> Option<(NodeId, u32)> {
     Some((target, client::key_number(&of.key)?))
 }
 
-/// A node writes this next.
-pub fn writes(world: &mut World, node: u32, batch: &Batch) {
+/// A node writes this next. What is wrong with it.
+pub fn writes(world: &mut World, node: u32, batch: &Batch) -> Vec<String> {
     let mut deleted = Vec::new();
     let mut moved = Vec::new();
     for change in &batch.changes {
@@ -44,11 +43,8 @@ pub fn writes(world: &mut World, node: u32, batch: &Batch) {
         }
     }
     deleted.retain(|(_, key, _)| !moved.contains(key));
-    for (target, key, owed) in deleted {
-        if let Some(what) = lost(world, node, target, key, &owed) {
-            breach(world, node, Promise::Hints, what);
-        }
-    }
+    let lost = |(target, key, owed)| lost(world, node, target, key, &owed);
+    deleted.into_iter().filter_map(lost).collect()
 }
 
 /// What is lost when the hint is deleted.
@@ -66,7 +62,7 @@ fn lost(
     if is_rotten || !is_known || world.teller(node) != node || world.teller(to) != to {
         return None;
     }
-    let held = |kept: &crate::history::Kept| (kept.key, kept.node) == (key, to);
+    let held = |kept: &Kept| (kept.key, kept.node) == (key, to);
     let kept = world.history.kept.iter().filter(|kept| held(kept));
     let mut knows = VersionVector::default();
     kept.for_each(|kept| knows.join(&kept.clock));

@@ -12,11 +12,11 @@ pub mod stand_in;
 
 mod machine;
 
+pub mod hinted;
+
 pub mod witness;
 
 pub mod views;
-
-pub mod hinted;
 
 pub mod fullness;
 

@@ -123,7 +123,9 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
     }
     world.nodes[node as usize].device.written_bytes +=
         batch.changes.iter().map(bytes_of).sum::<u64>();
-    hinted::writes(world, node, batch);
+    for what in hinted::writes(world, node, batch) {
+        breach(world, node, Promise::Hints, what);
+    }
     let shrunk = world.nodes[node as usize].data.shadow.writes(batch, known);
     // What takes the place of a rotten record is what the others know.
     let failing = &world.nodes[node as usize].device.failing;
