@@ -120,7 +120,8 @@ mod tests {
     use rondo_core::engine::EngineStats;
     use rondo_core::layout::Quorums;
     use rondo_core::status::{
-        ChangeStatus, Counters, LayoutStatus, MemberStatus, MemoryStatus, Served, TransferStatus,
+        ChangeStatus, Counters, HintStatus, LayoutStatus, MemberStatus, MemoryStatus, Served,
+        TransferStatus,
     };
 
     use super::*;
@@ -164,6 +165,7 @@ mod tests {
             }),
             change: ChangeStatus::default(),
             transfers: TransferStatus::default(),
+            hints: HintStatus::default(),
             members: alive.iter().map(member).collect(),
             served: Some(Served { partitions: 8, quorum, whole: 0 }),
             keys: 0,

@@ -1,8 +1,8 @@
 //! Who watches hints: a hint is deleted when its target has held durably, at some time, all that its node knew of the key as the hint
 //! was written last, or when those who own the key now have hints instead of it.
 //!
-//! Looked at as each node writes its batches. Left out: targets that are gone, records that rotted here, and nodes that have no state
-//! of the key any more: then nothing is owed.
+//! Looked at as each node writes its batches. Left out: clusters of one node, targets that are gone, records that rotted here, and nodes
+//! that have no state of the key any more: then nothing is owed.
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change};
@@ -58,6 +58,11 @@ fn lost(
     let machine = &world.nodes[node as usize];
     let is_rotten = machine.device.failing.is_rotten() || machine.device.failing.was_misled();
     let to = world.nodes.iter().position(|other| other.data.id == Some(target))? as u32;
+    let layout = machine.process.status.as_ref().and_then(|status| status.layout.as_ref());
+    if layout.is_some_and(|layout| layout.quorums.n == 1 && layout.roles.len() == 1) {
+        // Whoever is left owes nothing to anybody.
+        return None;
+    }
     let is_known = machine.data.shadow.clocks().contains_key(&key);
     if is_rotten || !is_known || world.teller(node) != node || world.teller(to) != to {
         return None;
