@@ -97,14 +97,14 @@ impl Shard {
     fn store_hints(&mut self, due: &[Owed], env: &mut impl Env) -> Result<()> {
         let Handoff { hints, handing, .. } = &mut self.handoff;
         let before = hints.totals();
-        let Some(lsn) = hints.store(due, self.replica.latest_ms(), env.engine())? else {
-            sometimes!(env, HintRefused, hints.totals().refused > before.refused);
+        let stored = hints.store(due, self.replica.latest_ms(), env.engine())?;
+        let after = hints.totals();
+        sometimes!(env, HintRefused, after.refused > before.refused);
+        let Some(lsn) = stored else {
             return Ok(());
         };
-        let after = hints.totals();
         sometimes!(env, HintStored, after.written > before.written);
         sometimes!(env, HintMerged, after.merged > before.merged);
-        sometimes!(env, HintRefused, after.refused > before.refused);
         for owed in due {
             for &target in &owed.silent {
                 let hint = hint_key(target, owed.unit.group, &owed.key);
