@@ -427,7 +427,13 @@ impl Rows {
                     true => Some(reference),
                     false => Some(peers.get(node)?.endorsed.layout),
                 };
-                is_majority(votes, voters.len()) || wins(reference, voters.iter().map(vote))
+                let vote = |node: &NodeId| vote(node).filter(|of| of.version == reference.version);
+                let is_out = |node: &NodeId| staged.skips(*node, reference.version);
+                let known: Vec<LayoutRef> = voters.iter().filter_map(vote).collect();
+                // An operator's word takes the place of a vote that is not known where the known ones are most of all.
+                let mut unknown = voters.iter().filter(|node| vote(node).is_none());
+                let is_known = unknown.all(is_out) && is_majority(known.len(), voters.len());
+                is_majority(votes, voters.len()) || is_known && wins(reference, &known)
             }
         };
         if (is_enough || said_live) && !buggify!(env, LayoutLiveLate) {
@@ -499,13 +505,10 @@ fn follows(layout: &Layout, last: &LiveLayout) -> bool {
         && layout.parts().founding == last.layout.founding(last.reference)
 }
 
-/// Whether all have endorsed some layout of this version, and most of them this one; of equals the smaller digest wins.
-fn wins(one: LayoutRef, votes: impl Iterator<Item = Option<LayoutRef>>) -> bool {
+/// Whether most of these votes are for this layout; of equals the smaller digest wins.
+fn wins(one: LayoutRef, votes: &[LayoutRef]) -> bool {
     let mut counts: BTreeMap<u128, usize> = BTreeMap::new();
     for vote in votes {
-        let Some(vote) = vote.filter(|vote| vote.version == one.version) else {
-            return false;
-        };
         *counts.entry(vote.digest).or_default() += 1;
     }
     let most = counts.into_iter().max_by_key(|&(digest, count)| (count, std::cmp::Reverse(digest)));

@@ -183,7 +183,10 @@ fn a_node_that_is_in_no_layout_is_no_node_of_the_cluster() {
     let row = table.lines().find(|line| line.starts_with("late")).expect("it is shown");
     assert!(row.trim_end().ends_with("outside"), "{row}");
     late.wait_ready();
-    assert_eq!(late.put("/v1/kv/default/k", b"passed on").status, 204);
+    // On a busy machine no primary may be reached for a moment.
+    eventually("it passes a write on", || {
+        (late.put("/v1/kv/default/k", b"passed on").status == 204).then_some(())
+    });
     drop(late);
     eventually("it is away", || {
         let table = run(&["status", "--server", &server]).stdout;
