@@ -25,6 +25,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "a-delete-without-what-it-deleted",
     "a-get-over-a-change-of-layouts",
     "a-get-while-two-of-three-owners-are-new",
+    "a-hint-where-there-is-none",
     "a-jump-is-not-kept",
     "a-misdirected-read-of-the-file-of-boots",
     "a-newcomer-is-told-the-newer-layout",
