@@ -11,7 +11,7 @@
 
 use rondo_core::layout::keyspace::Level;
 
-use crate::history::{Attempt, Op};
+use crate::history::{Attempt, End, Op};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
 use crate::oracle::verdict::Verdict;
@@ -78,9 +78,18 @@ impl Judge<'_> {
         let here = wrong.is_well(attempt.node);
         let is_whole = well.iter().all(|&a| well.iter().all(|&b| wrong.are_linked(a, b)));
         match primaries.contains(&attempt.node) {
-            true => here && well.len() >= needed,
+            // A node that needs nobody else has learned from others that there is a layout.
+            true => here && well.len() >= needed && (well.len() > 1 || self.has_served(attempt)),
             false => here && !primaries.is_empty() && well.len() == primaries.len() && is_whole,
         }
+    }
+
+    /// Whether the node of an attempt had served a request before.
+    fn has_served(&self, of: &Attempt) -> bool {
+        let attempts = self.well.history().ops.iter().flat_map(|op| &op.attempts);
+        let is_earlier = |end: &End| end.at < of.called_at && is_success(&end.answer);
+        let mut here = attempts.filter(|attempt| attempt.node == of.node);
+        here.any(|attempt| attempt.end.as_ref().is_some_and(is_earlier))
     }
 }
 
@@ -129,6 +138,24 @@ mod tests {
     fn one_primary_may_be_gone_and_two_may_not() {
         let gone = |node| (Place::Node(node), 8_000, 12_000);
         assert_eq!((with(&[gone(1)]), with(&[gone(1), gone(2)]), with(&[gone(0)])), (1, 0, 0));
+    }
+
+    /// With N = 1 n0 needs nobody; n1 has shown that the cluster is there.
+    #[test]
+    fn who_needs_nobody_is_judged_from_its_first_answer_on() {
+        let refused = |first| {
+            let mut made = Made::default();
+            made.put(0, 3_000, Some(3_010));
+            made.put(0, 9_000, Some(9_001)).refused();
+            made.ends(0, 0, &[(0, 7, 1)]);
+            let mut history = made.history();
+            history.ops[0].attempts[0].node = first;
+            history.terms.quorums = Some(Quorums { n: 1, r: 1, w: 1 });
+            history.healed = crate::history::Stamp(20_000);
+            history.terms.plain_deadline_ms = Some(1_000);
+            check(&Index::of(&history)).len()
+        };
+        assert_eq!((refused(0), refused(1)), (1, 0), "n0 may never have heard of a layout");
     }
 
     #[test]
