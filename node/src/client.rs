@@ -214,6 +214,22 @@ impl Servers {
         read(&self.ask(&Ask::new(Method::GET, target)).await?, target)
     }
 
+    /// What every member of a cluster answers, by `/v1/cluster` of one of them: null of one that is dead, has left or does not answer.
+    pub async fn each_node<'a>(&self, cluster: &'a Value, target: &str) -> Vec<(&'a Value, Value)> {
+        let mut all = Vec::new();
+        for member in cluster["members"].as_array().into_iter().flatten() {
+            let address = member["client_address"].as_str().unwrap_or_default();
+            let says = match Servers::parse(address, self.timeout()) {
+                Ok(server) if !matches!(member["state"].as_str(), Some("dead" | "left")) => {
+                    server.json(target).await.unwrap_or_default()
+                }
+                _ => Value::Null,
+            };
+            all.push((member, says));
+        }
+        all
+    }
+
     /// Sends JSON, or nothing, and reads JSON. What is sent may arrive twice, at two servers.
     pub async fn send(&self, method: Method, target: &str, body: Option<&Value>) -> Result<Value> {
         let mut ask = Ask::new(method, target);

@@ -30,18 +30,9 @@ pub async fn run(command: Hints) -> Result<()> {
 /// What every node says that can be reached.
 async fn look(servers: &Servers) -> Result<Value> {
     let cluster = servers.json("/v1/cluster").await?;
-    let mut nodes = Vec::new();
-    for member in cluster["members"].as_array().into_iter().flatten() {
-        let address = member["client_address"].as_str().unwrap_or_default();
-        let says = match Servers::parse(address, servers.timeout()) {
-            Ok(server) if !matches!(member["state"].as_str(), Some("dead" | "left")) => {
-                server.json("/v1/hints").await.unwrap_or_default()
-            }
-            _ => Value::Null,
-        };
-        nodes.push(json!({ "name": member["name"], "hints": says["hints"] }));
-    }
-    Ok(json!({ "nodes": nodes }))
+    let all = servers.each_node(&cluster, "/v1/hints").await.into_iter();
+    let nodes = all.map(|(member, says)| json!({ "name": member["name"], "hints": says["hints"] }));
+    Ok(json!({ "nodes": nodes.collect::<Vec<_>>() }))
 }
 
 fn show(all: &Value) -> String {

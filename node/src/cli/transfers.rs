@@ -66,18 +66,11 @@ async fn watch(servers: &Servers, all: &mut Value) -> Result<()> {
 /// What every node says that can be reached.
 async fn look(servers: &Servers) -> Result<Value> {
     let cluster = servers.json("/v1/cluster").await?;
-    let mut nodes = Vec::new();
-    for member in cluster["members"].as_array().into_iter().flatten() {
-        let address = member["client_address"].as_str().unwrap_or_default();
-        let says = match Servers::parse(address, servers.timeout()) {
-            Ok(server) if !matches!(member["state"].as_str(), Some("dead" | "left")) => {
-                server.json("/v1/transfers").await.unwrap_or_default()
-            }
-            _ => Value::Null,
-        };
-        nodes.push(json!({ "name": member["name"], "role": member["role"], "says": says }));
-    }
-    Ok(json!({ "change": cluster["change"], "nodes": nodes }))
+    let all = servers.each_node(&cluster, "/v1/transfers").await.into_iter();
+    let nodes = all.map(
+        |(member, says)| json!({ "name": member["name"], "role": member["role"], "says": says }),
+    );
+    Ok(json!({ "change": cluster["change"], "nodes": nodes.collect::<Vec<_>>() }))
 }
 
 fn nodes(all: &Value) -> impl Iterator<Item = &Value> {

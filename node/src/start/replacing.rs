@@ -138,14 +138,12 @@ mod tests {
 
     use super::*;
 
+    fn role(number: u128, name: &str) -> Role {
+        Role { node: NodeId(number), name: name.to_owned(), weight: 1, zone: String::new() }
+    }
+
     #[test]
     fn the_place_of_a_member_is_asked_for_when_it_has_been_silent_for_a_while() {
-        let role = |number: u128, name: &str| Role {
-            node: NodeId(number),
-            name: name.to_owned(),
-            weight: 1,
-            zone: String::new(),
-        };
         let id = |number: u128| NodeId(number).to_string();
         let before = [role(1, "alpha"), role(2, "beta")];
         let now = |uptime_ms, roles, old, alive: bool| {
@@ -163,12 +161,6 @@ mod tests {
 
     #[test]
     fn who_can_replace_nobody_takes_the_place_of_a_dead_member_of_its_own_name() {
-        let role = |number: u128, name: &str| Role {
-            node: NodeId(number),
-            name: name.to_owned(),
-            weight: 1,
-            zone: String::new(),
-        };
         let id = |number: u128| NodeId(number).to_string();
         let roles = [role(1, "alpha"), role(2, "beta"), role(3, "gamma")];
         let now = |old, dead: u128| {
