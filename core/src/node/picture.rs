@@ -169,8 +169,8 @@ impl Node {
             out.into_iter().filter(runs).map(|one| self.cluster.name_of(one)).collect();
         if !names.is_empty() {
             said.push(format!(
-                "{} was taken out in layout {version} as dead, and runs: what was acknowledged there since is not part of the cluster; to \
-                 have it back start it with an empty --data-dir",
+                "taken out in layout {version} as dead, and running: {}; what was acknowledged there since is not part of the cluster; \
+                 whoever is to come back starts with an empty --data-dir",
                 names.join(", ")
             ));
         }
