@@ -2,7 +2,7 @@
 //!
 //! A server that cannot be reached is passed over. When a connection breaks after a write was sent, nobody knows whether
 //! it happened: the next server is asked with the same request id and the next attempt, so that it is never applied
-//! twice.
+//! twice. A server that says itself that it does not know is asked again in the same way, a few times.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,13 +17,18 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::failure::{Failure, Kind, Result};
-use crate::http::answer::{ATTEMPT, CONTEXT, REQUEST_ID};
+use crate::http::answer::{ATTEMPT, CONTEXT, OUTCOME, REQUEST_ID};
 use crate::settings::{HTTP_PORT, join_port, split_port};
 
 /// The longest answer that a command reads, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// How much longer than the server the client waits.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How often a write is asked for, of which a server does not know whether it happened.
+const ATTEMPTS_MAX: u32 = 4;
+/// How long the client waits before it asks for it again.
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 
 /// What is asked of a server.
 #[derive(Clone, Debug)]
@@ -179,16 +184,11 @@ impl Servers {
         let mut last = None;
         let mut undecided = false;
         for server in &self.list {
-            match tokio::time::timeout(self.timeout + GRACE, one(server, &ask)).await {
+            match self.decided(server, &mut ask).await {
                 // Such a server is alone or overloaded, and has done nothing.
-                Ok(Ok(answer)) if is_for_another(&answer) => last = Some(answer),
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(broken)) => {
-                    troubles.push(format!("{server}: {broken}"));
-                    undecided |= next_attempt(&mut ask, &broken);
-                }
-                Err(_) => {
-                    let broken = Broken::Sent("no answer in time".to_owned());
+                Ok(answer) if is_for_another(&answer) => last = Some(answer),
+                Ok(answer) => return Ok(answer),
+                Err(broken) => {
                     troubles.push(format!("{server}: {broken}"));
                     undecided |= next_attempt(&mut ask, &broken);
                 }
@@ -207,6 +207,28 @@ impl Servers {
                 "start one with `rondo`, or name others with --server a,b",
             )
         })
+    }
+
+    /// Asks a server; once more for a write of which it does not know whether it happened: a slow sync may have ended meanwhile.
+    async fn decided(&self, server: &str, ask: &mut Ask) -> Result<Answer, Broken> {
+        loop {
+            let answer = self.one(server, ask).await?;
+            match &mut ask.attempt {
+                Some((_, attempt)) if is_undecided(&answer) && *attempt < ATTEMPTS_MAX => {
+                    *attempt += 1;
+                }
+                _ => return Ok(answer),
+            }
+            tokio::time::sleep(ATTEMPT_PAUSE).await;
+        }
+    }
+
+    async fn one(&self, server: &str, ask: &Ask) -> Result<Answer, Broken> {
+        let asked = async { Connection::open(server).await?.ask(ask, ANSWER_BYTES_MAX).await };
+        match tokio::time::timeout(self.timeout + GRACE, asked).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Broken::Sent("no answer in time".to_owned())),
+        }
     }
 
     /// Asks for JSON.
@@ -260,12 +282,12 @@ pub fn said(value: &Value) -> String {
     value.as_str().unwrap_or("?").to_owned()
 }
 
-async fn one(server: &str, ask: &Ask) -> Result<Answer, Broken> {
-    Connection::open(server).await?.ask(ask, ANSWER_BYTES_MAX).await
-}
-
 fn is_for_another(answer: &Answer) -> bool {
     matches!(answer.status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+}
+
+fn is_undecided(answer: &Answer) -> bool {
+    answer.headers.get(&OUTCOME).is_some_and(|outcome| outcome == "indeterminate")
 }
 
 /// Counts the attempt when something was sent; says whether a write is undecided now.

@@ -1,7 +1,9 @@
 //! The commands against real nodes: what they print, and the code they end with.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
 
 use serde_json::Value;
 
@@ -49,6 +51,38 @@ fn a_cluster_without_a_quorum_is_exit_code_3_and_no_server_is_1() {
     assert!(ended.stderr.contains("no server answers"), "{}", ended.stderr);
     assert!(ended.stderr.contains("try:"), "{}", ended.stderr);
     assert_eq!(run(&["status", "--server", "a b"]).code, Some(2));
+}
+
+/// A server that does not know twice whether a write happened, and the attempts that it was asked for.
+#[test]
+fn a_write_that_may_have_happened_is_asked_for_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let server = thread::spawn(move || {
+        let mut asked = Vec::new();
+        for answer in 0..3 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let head = BufReader::new(stream.try_clone().expect("the same")).lines();
+            let head = head.map(|line| line.expect("text").to_lowercase());
+            let head = head.take_while(|line| !line.is_empty());
+            asked.push(head.filter(|line| line.starts_with("x-rondo-")).collect::<Vec<_>>());
+            let status = match answer {
+                2 => "204 No Content\r\netag: \"1\"",
+                _ => "504 Gateway Timeout\r\nx-rondo-outcome: indeterminate\r\ncontent-length: 0",
+            };
+            write!(stream, "HTTP/1.1 {status}\r\n\r\n").expect("it is there");
+        }
+        asked
+    });
+    let address = format!("127.0.0.1:{port}");
+    let put = run(&["kv", "put", "cart", "apples", "--server", &address]);
+    assert_eq!((put.code, &put.stdout[..]), (Some(0), "OK\n"), "{}", put.stderr);
+    let asked = server.join().expect("it has answered");
+    for (at, headers) in asked.iter().enumerate() {
+        assert!(headers.contains(&format!("x-rondo-attempt: {}", at + 1)), "{asked:?}");
+        let id = |headers: &[String]| headers.iter().find(|line| line.contains("-id:")).cloned();
+        assert!(id(headers).is_some() && id(headers) == id(&asked[0]), "{asked:?}");
+    }
 }
 
 #[test]
