@@ -142,6 +142,8 @@ pub const MEETING_MS_MAX: u64 = 10_000;
 pub const SLOW_SYNC_MS: u64 = 2_000;
 /// A remote time further ahead than this is not adopted into a node's clock, in milliseconds.
 pub const DRIFT_MS_MAX: u64 = 500;
+/// The longest that a value may be told to stay, in milliseconds: a hundred years. A value that is told nothing stays for ever.
+pub const TTL_MS_MAX: u64 = 100 * 366 * 24 * 3_600_000;
 /// How far ahead the hybrid clock reserves readings, in milliseconds.
 pub const HLC_RESERVE_MS: u64 = DRIFT_MS_MAX / 4;
 /// How far a hybrid clock may be ahead of the peers' clocks without anything being wrong, in milliseconds: its own wall is trusted up to

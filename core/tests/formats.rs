@@ -72,18 +72,22 @@ fn request(action: Action) -> Request {
     Request { named: true, attempt: 2, level, deadline_ms, ..plain::request(action) }
 }
 
-fn replies() -> Vec<Reply> {
-    let stamp = Stamp { hlc: Hlc(0x2_0000), actor: ActorId(3), step: 0 };
-    let sibling = Sibling {
+fn sibling() -> Sibling {
+    Sibling {
         version: Stamp { hlc: Hlc(0x1_0000), actor: ActorId(3), step: 0 },
         digest: 5,
         content_type: "t".into(),
+        expires: None,
         value: "value".into(),
-    };
+    }
+}
+
+fn replies() -> Vec<Reply> {
+    let stamp = Stamp { hlc: Hlc(0x2_0000), actor: ActorId(3), step: 0 };
     vec![
         Reply::Stored { context: context(), version: stamp },
-        Reply::Found { siblings: vec![sibling.clone()], context: context() },
-        Reply::NotFound { siblings: vec![sibling], context: context() },
+        Reply::Found { siblings: vec![sibling()], context: context() },
+        Reply::NotFound { siblings: vec![sibling()], context: context() },
         Reply::Indeterminate { acks: 1, needed: 2 },
         Reply::unavailable("why"),
         Reply::overloaded("why").lasting(),
@@ -116,7 +120,12 @@ fn messages() -> Vec<Message> {
     ];
     let answers = answers.map(|answer| KeyMessage::Answer { op: OP, layouts: under(), answer });
     let actions = [
-        Action::Put { value: "value".into(), content_type: "t".into(), context: Some(context()) },
+        Action::Put {
+            value: "value".into(),
+            content_type: "t".into(),
+            context: Some(context()),
+            ttl_ms: None,
+        },
         Action::Delete { context: None },
         Action::Get,
     ];
@@ -160,6 +169,19 @@ fn new_messages() -> Vec<Message> {
         TransferMessage::Answer { op: OP, layouts, listing }
     });
     let transfers = [ask].into_iter().chain(answers).map(Message::Transfer);
+    let put = Action::Put {
+        value: "value".into(),
+        content_type: "t".into(),
+        context: None,
+        ttl_ms: Some(60_000),
+    };
+    let fixed = Fixed { keyspace: KeyspaceId(1), at: Hlc(0x3_0000) };
+    let put =
+        ForwardMessage::Ask { op: OP, layouts: layouts.clone(), fixed, request: request(put) };
+    let sibling = Sibling { expires: Some(Hlc(0x4_0000)), ..sibling() };
+    let found = Reply::Found { siblings: vec![sibling], context: context() };
+    let found = ForwardMessage::Answer { op: OP, answer: ForwardAnswer::Done { reply: found } };
+    let expiring = [put, found].map(Message::Forward);
     let known = Known {
         node: NodeId(3),
         claim: Claim {
@@ -175,7 +197,7 @@ fn new_messages() -> Vec<Message> {
     };
     let exchanges =
         [Exchange::Digest { digest: 7 }, Exchange::All { known: vec![known], answer: true }];
-    transfers.chain(exchanges.map(Message::Swim)).collect()
+    transfers.chain(exchanges.map(Message::Swim)).chain(expiring).collect()
 }
 
 fn swim() -> Datagram {

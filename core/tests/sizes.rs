@@ -79,6 +79,7 @@ fn what_all_coordinators_accepted_fits_together() {
             version: version.stamp(ActorId(1)),
             digest: version.digest,
             content_type: version.content_type.clone(),
+            expires: version.expires,
             value: version.value.clone(),
         });
         let context = Context { clock: merged.clock(), highest: merged.highest_hlc() };

@@ -209,7 +209,12 @@ fn level(u: &mut Unstructured<'_>) -> Result<Level> {
 
 fn request(u: &mut Unstructured<'_>) -> Result<Request> {
     let action = match u.int_in_range(0..=2)? {
-        0 => Action::Put { value: bytes(u)?, content_type: bytes(u)?, context: maybe_context(u)? },
+        0 => Action::Put {
+            value: bytes(u)?,
+            content_type: bytes(u)?,
+            context: maybe_context(u)?,
+            ttl_ms: u.arbitrary()?,
+        },
         1 => Action::Delete { context: maybe_context(u)? },
         _ => Action::Get,
     };
@@ -244,6 +249,7 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
             version: stamp(u)?,
             digest: u.arbitrary()?,
             content_type: bytes(u)?,
+            expires: u.arbitrary::<Option<u64>>()?.map(Hlc),
             value: bytes(u)?,
         })
     };

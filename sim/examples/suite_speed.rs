@@ -163,6 +163,7 @@ fn asked(plan: &Plan) -> Op {
         request: RequestId(mixed(plan.id as u128 | 1 << 90)),
         first_attempt: 1,
         value: Bytes::new(),
+        ttl_ms: 0,
         sent: None,
         attempts: vec![attempt],
     }

@@ -39,6 +39,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
         attempt: 1,
         retries: Vec::new(),
         bytes: 600,
+        ttl_ms: 0,
         vanishes_ms: 0,
     });
     Scenario {

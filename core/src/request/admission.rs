@@ -6,7 +6,7 @@
 use crate::budget::Gauge;
 use crate::config::{
     CONTENT_TYPE_BYTES_MAX, DEADLINE_MS_MAX, DRIFT_MS_MAX, HLC_AHEAD_MS_MAX, KEY_BYTES_MAX,
-    REQUESTS_IN_FLIGHT_MAX, VALUE_BYTES_MAX,
+    REQUESTS_IN_FLIGHT_MAX, TTL_MS_MAX, VALUE_BYTES_MAX,
 };
 use crate::env::Mono;
 use crate::layout::Layout;
@@ -92,7 +92,10 @@ fn sizes(request: &Request) -> Result<(), Reply> {
     if request.key.is_empty() || request.key.len() > KEY_BYTES_MAX {
         return bad(format!("a key has 1 to {KEY_BYTES_MAX} bytes, not {}", request.key.len()));
     }
-    if let Action::Put { value, content_type, .. } = &request.action {
+    if let Action::Put { value, content_type, ttl_ms, .. } = &request.action {
+        if ttl_ms.is_some_and(|ttl_ms| ttl_ms > TTL_MS_MAX) {
+            return bad(format!("a value stays at most {} days", TTL_MS_MAX / (24 * 3_600_000)));
+        }
         if value.len() > VALUE_BYTES_MAX {
             return bad(format!(
                 "a value has at most {VALUE_BYTES_MAX} bytes, not {}",

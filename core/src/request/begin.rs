@@ -295,7 +295,7 @@ fn source(asker: Asker, request: &Request) -> u64 {
 }
 
 fn names_another() -> Reply {
-    let reason = "the request id already names another request: one with another key, action, value, content type, \
+    let reason = "the request id already names another request: one with another key, action, value, content type, ttl, \
                   context or level; a new request needs a new id"
         .to_owned();
     Reply::BadRequest { reason }

@@ -50,7 +50,12 @@ mod tests {
     use crate::wire::client::Action;
 
     fn put(value: &'static str, content_type: &'static str, context: Option<Context>) -> Request {
-        request(Action::Put { value: value.into(), content_type: content_type.into(), context })
+        request(Action::Put {
+            value: value.into(),
+            content_type: content_type.into(),
+            context,
+            ttl_ms: None,
+        })
     }
 
     fn seen(n: u64, highest: u64) -> Option<Context> {

@@ -290,12 +290,13 @@ impl ReadRound {
 
 fn answer(state: &VersionSet, facts: &Facts) -> Reply {
     let context = Context { clock: state.clock(), highest: state.highest_hlc() };
-    let mut values: Vec<_> = state.versions().filter(|(_, v)| !v.tombstone).collect();
+    let is_there = |version: &Version| version.is_there_at(facts.at);
+    let mut values: Vec<_> = state.versions().filter(|(_, version)| is_there(version)).collect();
     let stamp = |(dot, version): &(Dot, &Version)| (version.stamp(dot.actor), dot.n);
     values.sort_by_key(|value| std::cmp::Reverse(stamp(value)));
     let siblings: Vec<Sibling> =
         values.iter().map(|&(dot, version)| sibling(dot, version)).collect();
-    let deleted = state.winner().is_none_or(|(_, winner)| winner.tombstone);
+    let deleted = state.winner().is_none_or(|(_, winner)| !is_there(winner));
     // The context covers all of them, so all of them are told, also those beside a delete that has won.
     if siblings.is_empty() || (deleted && facts.policy == Policy::Newest) {
         return Reply::NotFound { siblings, context };
@@ -308,6 +309,7 @@ fn sibling(dot: Dot, version: &Version) -> Sibling {
         version: version.stamp(dot.actor),
         digest: version.digest,
         content_type: version.content_type.clone(),
+        expires: version.expires,
         value: version.value.clone(),
     }
 }
@@ -320,7 +322,7 @@ const fn read(digest_only: bool) -> Question {
 /// knew when it wrote, and its own dot.
 fn outcome(state: &VersionSet, sought: Option<Written>, facts: &Facts) -> (Reply, Option<Written>) {
     let id = facts.request.id;
-    let wrote = put::version(&facts.request, Hlc(0));
+    let wrote = put::version(facts, Hlc(0));
     let same = |version: &Version| {
         version.request == id
             && version.tombstone == wrote.tombstone

@@ -11,6 +11,7 @@
 //! Before step 2 nothing has happened, and the outcome of failing is `Unavailable`; after it, `Indeterminate`.
 
 use crate::buggify;
+use crate::config::TTL_MS_MAX;
 use crate::error::Error;
 use crate::held::{Held, Release};
 use crate::id::NodeId;
@@ -268,7 +269,7 @@ impl PutRound {
         if query.waits {
             return Ok(Next::Wait);
         }
-        let version = |hlc| version(&facts.request, hlc);
+        let version = |hlc| version(facts, hlc);
         let issued = replica.issue(&facts.key, facts.unit, covers, &heard, version, env)?;
         let mut spread = Spread::new(issued.state, facts.needs.holders());
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
@@ -301,12 +302,17 @@ impl PutRound {
     }
 }
 
-/// What a write stores.
+/// What a write stores. It expires so long after its request came as its client, or else its keyspace, says, by the clock of the node that
+/// was asked: the time of its dot may be far ahead, above what a wrong clock has written, and every attempt has the same end.
 #[must_use]
-pub fn version(request: &Request, hlc: Hlc) -> Version {
+pub fn version(facts: &Facts, hlc: Hlc) -> Version {
+    let request = &facts.request;
     match &request.action {
-        Action::Put { value, content_type, .. } => {
-            Version::value(hlc, request.id, content_type.clone(), value.clone())
+        Action::Put { value, content_type, ttl_ms, .. } => {
+            let ttl_ms = ttl_ms.unwrap_or(0).min(TTL_MS_MAX);
+            let expires = (ttl_ms > 0).then(|| facts.at.plus_ms(ttl_ms));
+            let value = Version::value(hlc, request.id, content_type.clone(), value.clone());
+            Version { expires, ..value }
         }
         Action::Delete { .. } | Action::Get => Version::tombstone(hlc, request.id),
     }

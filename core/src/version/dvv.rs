@@ -97,6 +97,12 @@ impl Version {
         Stamp { hlc: self.hlc, actor, step }
     }
 
+    /// Whether it is a value, and has not expired at this time.
+    #[must_use]
+    pub fn is_there_at(&self, at: Hlc) -> bool {
+        !self.tombstone && self.expires.is_none_or(|expires| at < expires)
+    }
+
     /// A version that stores a value.
     #[must_use]
     pub fn value(hlc: Hlc, request: RequestId, content_type: Bytes, value: Bytes) -> Version {

@@ -33,6 +33,12 @@ impl Hlc {
         self.0 >> 16
     }
 
+    /// So many milliseconds later, or the last point there is.
+    #[must_use]
+    pub const fn plus_ms(self, ms: u64) -> Hlc {
+        Hlc(self.0.saturating_add(ms.saturating_mul(1 << 16)))
+    }
+
     /// The next point.
     #[must_use]
     pub const fn next(self) -> Hlc {

@@ -9,7 +9,8 @@ use crate::id::RequestId;
 use crate::layout::keyspace::Level;
 use crate::version::context::Context;
 use crate::version::dvv::Stamp;
-use crate::wire::frame::{Reader, Values, Wire, Writer, table};
+use crate::version::hlc::Hlc;
+use crate::wire::frame::{Generation, Reader, Values, Wire, Writer, table};
 
 /// What a client asks about one key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,7 +40,7 @@ impl Request {
     #[must_use]
     pub fn weight(&self) -> usize {
         let (value, context) = match &self.action {
-            Action::Put { value, content_type, context } => {
+            Action::Put { value, content_type, context, .. } => {
                 (value.len() + content_type.len(), context.as_ref())
             }
             Action::Delete { context } => (0, context.as_ref()),
@@ -81,6 +82,9 @@ pub enum Action {
         content_type: Bytes,
         /// What the client has seen and means to overwrite; blind when absent.
         context: Option<Context>,
+        /// How long it stays, in milliseconds from when the request came, at most `TTL_MS_MAX`; 0 for ever, absent as its keyspace
+        /// says.
+        ttl_ms: Option<u64>,
     },
     /// Deletes: stores a tombstone.
     Delete {
@@ -192,6 +196,8 @@ pub struct Sibling {
     pub digest: u64,
     /// Its media type; may be empty.
     pub content_type: Bytes,
+    /// From when on it counts as deleted; `None` when it stays.
+    pub expires: Option<Hlc>,
     /// The value.
     pub value: Bytes,
 }
@@ -220,11 +226,15 @@ table!(enum Reply {
 impl Wire for Action {
     fn put(&self, to: &mut Writer) {
         match self {
-            Action::Put { value, content_type, context } => {
+            Action::Put { value, content_type, context, ttl_ms } => {
                 1u8.put(to);
                 to.value(value);
                 content_type.put(to);
                 context.put(to);
+                match to.generation() {
+                    Generation::First => to.leave_out(ttl_ms.is_none()),
+                    Generation::Second => ttl_ms.put(to),
+                }
             }
             Action::Delete { context } => {
                 2u8.put(to);
@@ -238,8 +248,12 @@ impl Wire for Action {
         match u8::take(from)? {
             1 => {
                 let value = from.value()?;
-                let content_type = Wire::take(from)?;
-                Ok(Action::Put { value, content_type, context: Wire::take(from)? })
+                let (content_type, context) = (Wire::take(from)?, Wire::take(from)?);
+                let ttl_ms = match from.generation() {
+                    Generation::First => None,
+                    Generation::Second => Wire::take(from)?,
+                };
+                Ok(Action::Put { value, content_type, context, ttl_ms })
             }
             2 => Ok(Action::Delete { context: Wire::take(from)? }),
             3 => Ok(Action::Get),
@@ -253,14 +267,21 @@ impl Wire for Sibling {
         self.version.put(to);
         self.digest.put(to);
         self.content_type.put(to);
+        match to.generation() {
+            Generation::First => to.leave_out(self.expires.is_none()),
+            Generation::Second => self.expires.put(to),
+        }
         to.value(&self.value);
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
-        let version = Wire::take(from)?;
-        let digest = Wire::take(from)?;
+        let (version, digest) = (Wire::take(from)?, Wire::take(from)?);
         let content_type = Wire::take(from)?;
+        let expires = match from.generation() {
+            Generation::First => None,
+            Generation::Second => Wire::take(from)?,
+        };
         let value = from.value()?;
-        Ok(Sibling { version, digest, content_type, value })
+        Ok(Sibling { version, digest, content_type, expires, value })
     }
 }

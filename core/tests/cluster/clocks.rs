@@ -100,7 +100,8 @@ fn a_version_that_only_a_peer_kept_outlives_the_closing_of_gaps() {
     stage.gossip_off = true;
     let only = Context::default();
     let value = bytes::Bytes::from_static(b"sibling");
-    let action = Action::Put { value, content_type: bytes::Bytes::new(), context: Some(only) };
+    let action =
+        Action::Put { value, content_type: bytes::Bytes::new(), context: Some(only), ttl_ms: None };
     let knows = stage.stored(1, Request { level: Some(Level::All), ..request(action) }).clock;
     let (actor, runs) = &kept.clock.entries()[0];
     let dot = rondo_core::version::dvv::Dot { actor: *actor, n: runs.highest() };

@@ -145,7 +145,7 @@ fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
 
 /// `put n1 VALUE`, `delete n1`, `get n1`: a client asks. Options: `key`, `keyspace`, `level`, `within` (its deadline in
 /// milliseconds), `id` and `attempt` (it names its request), `over` (`nothing`, or `c1`: what client 1 was told), `bytes`
-/// (so long is the value), `from` (the number of the client's address).
+/// (so long is the value), `ttl` (so many milliseconds it stays), `from` (the number of the client's address).
 fn ask(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
     let over = call.options.remove("over").map(|over| context(stage, over)).transpose();
     let action = match call.name {
@@ -155,7 +155,8 @@ fn ask(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
             let value = Bytes::copy_from_slice(call.word(1)?.as_bytes());
             let bytes = call.take::<usize>("bytes")?;
             let value = bytes.map_or(value.clone(), |bytes| value.repeat(bytes).into());
-            Action::Put { value, content_type: Bytes::new(), context: over? }
+            let ttl_ms = call.take("ttl")?;
+            Action::Put { value, content_type: Bytes::new(), context: over?, ttl_ms }
         }
         _ => return Ok(false),
     };
@@ -534,6 +535,7 @@ areas!(
     clocks,
     cold,
     detection,
+    expiry,
     fence,
     formation,
     forwarding,

@@ -125,7 +125,7 @@ fn outcome(shard: &mut Shard, action: Action, view: View<'_>, world: &mut World)
 }
 
 fn put() -> Action {
-    Action::Put { value: "v".into(), content_type: Bytes::new(), context: None }
+    Action::Put { value: "v".into(), content_type: Bytes::new(), context: None, ttl_ms: None }
 }
 
 #[test]

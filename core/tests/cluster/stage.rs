@@ -650,6 +650,7 @@ pub(crate) fn put(value: &'static str) -> Request {
         value: Bytes::from_static(value.as_bytes()),
         content_type: Bytes::new(),
         context: None,
+        ttl_ms: None,
     })
 }
 

@@ -227,7 +227,13 @@ impl Trio {
 
     fn put(&mut self, at: usize, key: &str, value: &str, level: Level, cut: &[usize]) {
         let (value, content_type) = (Bytes::copy_from_slice(value.as_bytes()), Bytes::new());
-        self.write(at, key, Action::Put { value, content_type, context: None }, level, cut);
+        self.write(
+            at,
+            key,
+            Action::Put { value, content_type, context: None, ttl_ms: None },
+            level,
+            cut,
+        );
     }
 
     /// What a node has lost is to be taken from the others.

@@ -115,8 +115,9 @@ pub(crate) fn request(request: &Request) -> String {
     let how = |is_blind: bool| if is_blind { "blind" } else { "with context" };
     let key = text(&request.key);
     match &request.action {
-        Action::Put { value, context, .. } => {
-            format!("put {} {} {key}", text(value), how(context.is_none()))
+        Action::Put { value, context, ttl_ms, .. } => {
+            let stays = ttl_ms.map(|ms| format!(" for {ms} ms")).unwrap_or_default();
+            format!("put {} {} {key}{stays}", text(value), how(context.is_none()))
         }
         Action::Delete { context } => format!("delete {} {key}", how(context.is_none())),
         Action::Get => format!("get {key}"),

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::cli::{Client, Output, print, print_bytes};
 use crate::client::{Answer, Ask, problem};
 use crate::failure::{Failure, Result};
-use crate::http::answer::{CONTEXT, SIBLINGS};
+use crate::http::answer::{CONTEXT, EXPIRES, SIBLINGS};
 use crate::start::store;
 
 /// One key.
@@ -66,6 +66,9 @@ pub struct Put {
     /// What kind of value it is
     #[arg(long, default_value = "text/plain; charset=utf-8")]
     content_type: String,
+    /// How long it stays: 60s, 15m, 12h, 30d; 0 for ever, also where the keyspace says otherwise
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<String>,
     /// What has been seen of the key, as a get or put printed it with `-o json`
     #[arg(long, value_name = "TOKEN")]
     context: Option<String>,
@@ -113,6 +116,9 @@ async fn get(command: &Get) -> Result<()> {
         "siblings": siblings.parse::<u64>().unwrap_or(1),
         "context": header(&answer, CONTEXT.as_str()),
     });
+    if let Some(expires) = header(&answer, EXPIRES.as_str()) {
+        view["expires"] = expires.into();
+    }
     match text {
         Ok(text) => view["value"] = text.into(),
         Err(_) => view["base64"] = STANDARD.encode(&answer.body).into(),
@@ -126,12 +132,13 @@ async fn put(command: &Put) -> Result<()> {
         "-" => standard_input()?,
         value => value.to_owned().into(),
     };
+    let ttl = command.ttl.as_ref().map(|ttl| format!("&ttl={}", encode(ttl))).unwrap_or_default();
     let ask = Ask {
         body,
         content_type: Some(command.content_type.clone()),
         context: command.context.clone(),
         attempt: Some((store::random()?, 1)),
-        ..Ask::new(Method::PUT, common.target())
+        ..Ask::new(Method::PUT, common.target() + &ttl)
     };
     common.print_write(&common.ask(&ask).await?)
 }

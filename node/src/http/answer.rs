@@ -17,6 +17,8 @@ pub type Answer = Response<Body>;
 pub static CONTEXT: HeaderName = HeaderName::from_static("x-rondo-context");
 /// How many siblings there are.
 pub static SIBLINGS: HeaderName = HeaderName::from_static("x-rondo-siblings");
+/// When the value expires.
+pub static EXPIRES: HeaderName = HeaderName::from_static("x-rondo-expires");
 /// `indeterminate` where a write may or may not have happened.
 pub static OUTCOME: HeaderName = HeaderName::from_static("x-rondo-outcome");
 /// The client's name for a request.

@@ -157,6 +157,7 @@ fn found(
     let mut answer = answer::json(StatusCode::OK, &shown);
     let headers = answer.headers_mut();
     headers.extend(native::etag(newest.version));
+    headers.extend(native::expires(newest.expires));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
     native::insert_context(headers, front, target, context)?;
     Ok(answer)

@@ -150,7 +150,9 @@ impl Fields<'_> {
                 }
                 "context" => options.context = text(name, field)?.or(options.context.take()),
                 "ttl" => {
-                    return Err(Problem::not_built("`ttl`", "leave it out; delete the key later"));
+                    let ttl = text(name, field)?;
+                    options.ttl_ms =
+                        ttl.map(|ttl| kv::ttl_ms(&ttl)).transpose()?.or(options.ttl_ms);
                 }
                 other => return Err(unknown(other, has_value)),
             }

@@ -2,14 +2,14 @@
 //!
 //! `Options` reads what may stand in headers and query; `Request`s are made and `Reply`s judged here alone, so that
 //! every dialect has the same levels, limits and status codes. An option that is not built yet is refused by its name,
-//! never passed over: a client that asks for a TTL and gets none would keep data for ever.
+//! never passed over: a client that asks for a condition and gets none would overwrite what it never meant to.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::header::{CONTENT_RANGE, HeaderMap, IF_MATCH, IF_NONE_MATCH, IF_UNMODIFIED_SINCE};
 use hyper::{Method, StatusCode};
-use rondo_core::config::{DEADLINE_MS_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use rondo_core::config::{DEADLINE_MS_MAX, KEY_BYTES_MAX, TTL_MS_MAX, VALUE_BYTES_MAX};
 use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
@@ -34,6 +34,8 @@ pub struct Options {
     pub siblings: bool,
     /// How long it may take, in milliseconds.
     pub deadline_ms: Option<u64>,
+    /// How long what is put stays, in milliseconds; 0 for ever.
+    pub ttl_ms: Option<u64>,
     /// The client's name for it.
     pub id: Option<RequestId>,
     /// Which attempt it is.
@@ -57,6 +59,8 @@ impl Options {
         options.headers(&head.headers)?;
         if matches!(head.method, Method::PUT | Method::POST) {
             is_whole(&head.headers)?;
+        } else if options.ttl_ms.is_some() {
+            return Err(Problem::bad("only a value that is put has a `ttl`", "leave it out"));
         }
         Ok(options)
     }
@@ -66,9 +70,7 @@ impl Options {
             "consistency" => self.level = Some(level(value)?),
             "timeout" => self.deadline_ms = Some(duration_ms(value)?),
             "siblings" => self.siblings = switch(name, value)?,
-            "ttl" => {
-                return Err(Problem::not_built("`ttl`", "leave it out; delete the key later"));
-            }
+            "ttl" => self.ttl_ms = Some(ttl_ms(value)?),
             _ => {
                 if switch(name, value)? {
                     return Err(Problem::not_built("`explain`", "leave it out"));
@@ -154,6 +156,23 @@ fn duration_ms(text: &str) -> Result<u64, Problem> {
     })
 }
 
+/// `500ms`, `60s`, `15m`, `12h`, `30d`, or `0`: it stays for ever.
+pub fn ttl_ms(text: &str) -> Result<u64, Problem> {
+    const UNITS: [(&str, u64); 5] =
+        [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 24 * 3_600_000)];
+    let times = |(unit, ms): &(&str, u64)| {
+        let number = text.strip_suffix(unit)?.parse::<u64>().ok().filter(|&number| number > 0);
+        number?.checked_mul(*ms)
+    };
+    let ms = if text == "0" { Some(0) } else { UNITS.iter().find_map(times) };
+    ms.filter(|&ms| ms <= TTL_MS_MAX).ok_or_else(|| {
+        Problem::bad(
+            format!("`ttl` is `{text}`"),
+            "a time with its unit, such as 500ms, 60s, 15m, 12h or 30d, at most 100 years; 0 for a value that stays",
+        )
+    })
+}
+
 /// 32 hexadecimal digits are the id itself; any other token is hashed.
 fn request_id(text: &[u8]) -> Result<RequestId, Problem> {
     if !(1..=128).contains(&text.len()) {
@@ -224,7 +243,13 @@ pub async fn put(
     }
     let content_type = media.to_kept()?;
     let context = seen(visit, target, options)?;
-    act(visit, target, options, Action::Put { value, content_type, context }).await
+    act(
+        visit,
+        target,
+        options,
+        Action::Put { value, content_type, context, ttl_ms: options.ttl_ms },
+    )
+    .await
 }
 
 /// Deletes.

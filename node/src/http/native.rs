@@ -1,5 +1,7 @@
 //! The native routes of a key: values are raw bytes, everything about them is in headers.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -8,10 +10,11 @@ use hyper::{Method, Response, StatusCode};
 use rondo_core::id::ActorId;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Stamp;
+use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::client::Sibling;
 use serde::Serialize;
 
-use crate::http::answer::{self, Answer, CONTEXT, Problem, SIBLINGS};
+use crate::http::answer::{self, Answer, CONTEXT, EXPIRES, Problem, SIBLINGS};
 use crate::http::front::Front;
 use crate::http::head::Head;
 use crate::http::kv::{self, Options, Outcome, Target};
@@ -68,6 +71,7 @@ pub fn found(
     let headers = answer.headers_mut();
     Media::kept(&newest.content_type).insert_into(headers);
     headers.extend(etag(newest.version));
+    headers.extend(expires(newest.expires));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
     insert_context(headers, front, target, context)?;
     Ok(answer)
@@ -105,6 +109,19 @@ pub fn etag(version: Stamp) -> Option<(HeaderName, HeaderValue)> {
     Some((ETAG, tag))
 }
 
+/// When a value expires, as an HTTP date (RFC 9110, 5.6.7), which has whole seconds; none where it stays.
+#[must_use]
+pub fn expires(expires: Option<Hlc>) -> Option<(HeaderName, HeaderValue)> {
+    let date = date(expires?);
+    Some((EXPIRES.clone(), HeaderValue::try_from(date).expect("a date is visible ASCII")))
+}
+
+fn date(time: Hlc) -> String {
+    // What a broken clock has written may lie beyond the years that have a date: the last second of 9999.
+    let latest = Duration::from_secs(253_402_300_799);
+    httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(time.wall_ms()).min(latest))
+}
+
 /// Adds the context token.
 pub fn insert_context(
     headers: &mut HeaderMap,
@@ -128,6 +145,8 @@ struct SiblingView<'a> {
     #[serde(skip_serializing_if = "String::is_empty")]
     content_encoding: String,
     etag: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -155,6 +174,7 @@ fn all_siblings(
             content_type: String::from_utf8_lossy(media.kind).into_owned(),
             content_encoding: String::from_utf8_lossy(media.encoding).into_owned(),
             etag: sibling.version.to_string(),
+            expires: sibling.expires.map(date),
         }
     });
     let view = SiblingsView {

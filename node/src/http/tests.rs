@@ -37,7 +37,7 @@ use crate::http::seats::{Seats, Taken};
 use crate::http::visit::Visit;
 
 /// A key's count of writes, and its value with the content type.
-type Map = BTreeMap<Bytes, (u64, Option<(Bytes, Bytes)>)>;
+type Map = BTreeMap<Bytes, (u64, Option<(Bytes, Bytes, Option<u64>)>)>;
 
 /// A node that keeps values in a map, counts versions up, and fails on the keys whose name says so.
 async fn fake_node(mut reader: InboxReader) {
@@ -72,7 +72,7 @@ fn version(n: u64) -> Stamp {
 }
 
 fn sibling(n: u64, value: Bytes, content_type: Bytes) -> Sibling {
-    Sibling { version: version(n), digest: n, content_type, value }
+    Sibling { version: version(n), digest: n, content_type, expires: None, value }
 }
 
 fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
@@ -115,11 +115,11 @@ fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
     }
     let slot = map.entry(request.key.clone()).or_default();
     match &request.action {
-        Action::Put { value, content_type, context: seen } => {
+        Action::Put { value, content_type, context: seen, ttl_ms } => {
             if seen.as_ref().is_some_and(|seen| *seen != context(slot.0)) {
                 return Reply::BadRequest { reason: "the fake node knows a newer context".into() };
             }
-            *slot = (slot.0 + 1, Some((value.clone(), content_type.clone())));
+            *slot = (slot.0 + 1, Some((value.clone(), content_type.clone(), *ttl_ms)));
             Reply::Stored { context: context(slot.0), version: version(slot.0) }
         }
         Action::Delete { .. } => {
@@ -127,10 +127,12 @@ fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
             Reply::Stored { context: context(slot.0), version: version(slot.0) }
         }
         Action::Get => match slot {
-            (n, Some((value, kind))) => Reply::Found {
-                siblings: vec![sibling(*n, value.clone(), kind.clone())],
-                context: context(*n),
-            },
+            (n, Some((value, kind, ttl_ms))) => {
+                let found = sibling(*n, value.clone(), kind.clone());
+                let expires = ttl_ms.map(|ms| found.version.hlc.plus_ms(ms));
+                let siblings = vec![Sibling { expires, ..found }];
+                Reply::Found { siblings, context: context(*n) }
+            }
             (n, None) => Reply::NotFound { siblings: Vec::new(), context: context(*n) },
         },
     }
@@ -445,7 +447,11 @@ async fn what_makes_no_sense_is_refused_with_a_hint() {
         ("GET /v1/kv/default/k?timeout=1h", ("a", "b")),
         ("GET /v1/kv/default/k?timeout=31s", ("a", "b")),
         ("GET /v1/kv/default/k?siblings=maybe", ("a", "b")),
-        ("PUT /v1/kv/default/k?ttl=60s", ("a", "b")),
+        ("PUT /v1/kv/default/k?ttl=60", ("a", "b")),
+        ("PUT /v1/kv/default/k?ttl=0s", ("a", "b")),
+        ("PUT /v1/kv/default/k?ttl=40000d", ("a", "b")),
+        ("GET /v1/kv/default/k?ttl=60s", ("a", "b")),
+        ("DELETE /v1/kv/default/k?ttl=60s", ("a", "b")),
         ("GET /v1/kv/default/k?explain=true", ("a", "b")),
         ("PUT /v1/kv/default/k", ("if-match", "\"1\"")),
         ("PUT /v1/kv/default/k", ("if-none-match", "*")),
@@ -570,6 +576,21 @@ async fn dialect_c() {
     session.get("/api/v1/kv/user:1").await;
     session.get("/api/v1/cluster/status").await;
     session.get("/api/v1/cluster/nodes").await;
+    insta::assert_snapshot!(session.transcript);
+}
+
+#[tokio::test]
+async fn a_value_that_expires_says_when() {
+    let mut session = Session::start();
+    let json = [("content-type", "application/json")];
+    session.say("PUT /v1/kv/default/k?ttl=90s", &[], "x").await;
+    session.get("/v1/kv/default/k").await;
+    session.say("PUT /v1/kv/default/k?ttl=100h", &[], "x").await;
+    session.get("/v1/kv/default/k").await;
+    session.say("PUT /v1/kv/default/k", &[], "x").await;
+    session.get("/v1/kv/default/k").await;
+    session.say("PUT /kv/k", &json, r#"{"value":"x","ttl":"15m"}"#).await;
+    session.get("/kv/k").await;
     insta::assert_snapshot!(session.transcript);
 }
 

@@ -6,6 +6,7 @@
 use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
+use crate::fault::Kind;
 use crate::generator::{outside, reshaped, split};
 use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
@@ -14,7 +15,7 @@ use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 12] = [
+const LOADS: [(&str, Load); 13] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -27,6 +28,7 @@ const LOADS: [(&str, Load); 12] = [
     ("reshaped clusters", (12, reshaped::reshaped)),
     ("reshaped in peace", (4, reshaped::in_peace)),
     ("long splits", (6, split::long)),
+    ("expiry", (10, expiry)),
 ];
 
 /// Puts on a scenario what its seed gives it.
@@ -180,6 +182,49 @@ fn many_siblings(rng: &mut Rng, made: &mut Scenario) {
     made.operations.push(read);
 }
 
+/// Values that stay for some seconds, on a key of their own and among those that stay; in most of these scenarios clocks are apart, but not
+/// set meanwhile, so that it is known when a value may have ended.
+fn expiry(rng: &mut Rng, made: &mut Scenario) {
+    if rng.percent(80) {
+        made.faults.retain(|fault| {
+            !matches!(fault.what, Kind::Jump(_) | Kind::Steps(_) | Kind::Freeze(_) | Kind::Drift(_))
+        });
+        for clock in &mut made.clocks {
+            clock.offset_ms = clock.offset_ms.clamp(-400, 400);
+        }
+    }
+    if rng.percent(30) {
+        for operation in made.operations.iter_mut().filter(|op| is_put(op)) {
+            if rng.percent(15) {
+                operation.ttl_ms = rng.log(200, 8_000) as u32;
+            }
+        }
+    }
+    let (client, key, from_us) = (made.clients() + 1, made.keys(), first_us(made));
+    let until_us = (made.heal_at_ms * 1_000).max(from_us + 1);
+    for _ in 0..rng.between(10, 40) {
+        let over = if rng.percent(60) { Over::Blind } else { Over::Last };
+        let action = match rng.below(100) {
+            0..45 => Action::Get,
+            45..90 => Action::Put { over },
+            _ => Action::Delete { over },
+        };
+        let who = (client + rng.below(3) as u32, key);
+        let mut operation = {
+            let at_us = rng.between(from_us, until_us);
+            another(rng, made, at_us, who, action)
+        };
+        if is_put(&operation) && rng.percent(75) {
+            operation.ttl_ms = rng.log(200, 8_000) as u32;
+        }
+        made.operations.push(operation);
+    }
+}
+
+const fn is_put(operation: &Operation) -> bool {
+    matches!(operation.action, Action::Put { .. })
+}
+
 /// Some clients send a request again before its first attempt has ended, as one does whose own patience is shorter than the
 /// node's. Both attempts may be in flight at one coordinator, each with a deadline of its own.
 fn impatient(rng: &mut Rng, made: &mut Scenario) {
@@ -224,6 +269,7 @@ fn another(
         attempt: 1,
         retries: Vec::new(),
         bytes: 0,
+        ttl_ms: 0,
         vanishes_ms: 0,
     }
 }

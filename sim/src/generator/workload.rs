@@ -137,6 +137,7 @@ fn operation(
         attempt: 1,
         retries,
         bytes: 0,
+        ttl_ms: 0,
         vanishes_ms: 0,
     }
 }

@@ -80,6 +80,9 @@ pub struct Terms {
     pub plain_deadline_ms: Option<u64>,
     /// The same where the cluster changes its shape and a deadline leaves time for some heartbeats.
     pub reshaped_deadline_ms: Option<u64>,
+    /// By how much the hybrid clock of any node may be off from the time of the run, in milliseconds; `None` where clocks are set or
+    /// stand still meanwhile, and nobody knows.
+    pub clocks_apart_ms: Option<u64>,
     /// How long the largest record takes to cross a slow link, in milliseconds; 0 where all messages take the same time.
     pub crossing_ms: u64,
 }

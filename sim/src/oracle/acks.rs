@@ -13,7 +13,8 @@ use rondo_core::version::runs::Runs;
 
 use crate::history::{History, Kept, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::index::{Index, Kind, OfKey};
+use crate::oracle::fact::Kind;
+use crate::oracle::index::{Index, OfKey};
 
 const NAME: &str = "acks";
 
@@ -61,7 +62,7 @@ fn never_stored(of: &OfKey) -> impl Iterator<Item = Violation> {
     })
 }
 
-fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::index::Fact)> {
+fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::fact::Fact)> {
     let acked = of.facts.iter().filter(|fact| fact.acked() < Stamp::NEVER);
     acked.filter_map(|fact| {
         let (slot, n) = fact.dot?;

@@ -8,6 +8,8 @@
 //! A write that was neither acknowledged nor ever shown, and that a kill of its coordinator may have lost, is covered by rights once
 //! no replica knows of it: a run of numbers goes over it then to those of a later life.
 //!
+//! A value that may have expired is covered as a delete is.
+//!
 //! Contexts are taken in order of time, and puts leave a list once they may have been overwritten, so that what is still in it
 //! below a context is either shown or wrong.
 
@@ -17,7 +19,8 @@ use rondo_core::config::LIFE_DOTS;
 
 use crate::history::{Fate, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, Kind, OfKey};
+use crate::oracle::fact::{Fact, Kind};
+use crate::oracle::index::{Index, OfKey};
 use crate::oracle::overwritten;
 
 const NAME: &str = "coverage";
@@ -41,10 +44,11 @@ fn hidden(of: &OfKey) -> Vec<Violation> {
             while let Some(&(n, place)) =
                 puts.dots[slot as usize].get(at).filter(|dot| dot.0 <= run.to)
             {
-                let Fact { id: other, fate, .. } = of.facts[place as usize];
+                let Fact { id: other, fate, expires, .. } = of.facts[place as usize];
+                let may_be_expired = expires.is_some_and(|from| told.time >= from);
                 let is_unheard_of = !matches!(fate, Fate::Acked(_)) && !ever_shown.contains(&other);
                 let may_be_lost = is_unheard_of && n / LIFE_DOTS < run.to / LIFE_DOTS;
-                if !may_be_lost && other != own && !shown.contains(&other) {
+                if !may_be_lost && !may_be_expired && other != own && !shown.contains(&other) {
                     let key = of.key;
                     let what = format!(
                         "k{key}: the context that op {own} was given covers op {other}, which it was \

@@ -11,7 +11,8 @@ use rondo_core::layout::keyspace::Level;
 use rondo_core::version::runs::{Run, Runs};
 
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, Kind, OfKey, Told};
+use crate::oracle::fact::{Fact, Kind, Told};
+use crate::oracle::index::{Index, OfKey};
 
 const NAME: &str = "freshness";
 

@@ -18,8 +18,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::Mixed;
 use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
+use crate::oracle::expiry;
+use crate::oracle::fact::{Fact, Kind, Span, Told};
 use crate::oracle::given_up::GivenUp;
 use crate::oracle::meets::Meets;
+use crate::rt::Time;
 use crate::scenario::Action;
 
 /// No operation, or a value that nobody wrote.
@@ -59,6 +62,8 @@ pub(super) struct OfKey {
     pub(super) deletes: Vec<(Hlc, (u32, u64), u32)>,
     /// Whether stores were watched: then what was never seen was never written.
     pub(super) is_watched: bool,
+    /// From when on a value of it may have expired; `None` where all stay.
+    expires_from: Option<Time>,
     /// The dots of writes that may be lost with a node; of these it is not known whether they took place.
     pub(super) given_up: Vec<(u32, u64)>,
     actors: Vec<ActorId>,
@@ -68,61 +73,6 @@ pub(super) struct OfKey {
     shown: Vec<u32>,
 }
 
-/// A part of a list of the key's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Span {
-    from: u32,
-    len: u32,
-}
-
-/// One operation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fact {
-    pub(super) id: u32,
-    pub(super) kind: Kind,
-    pub(super) level: Level,
-    pub(super) called: Stamp,
-    /// How it ended; of a read, that it `Acked` what it answered.
-    pub(super) fate: Fate,
-    /// The slot and the number of its version's dot, when that was ever seen.
-    pub(super) dot: Option<(u32, u64)>,
-    /// When its version was first stored, where stores were watched.
-    pub(super) seen: Stamp,
-    /// Its version's HLC, when that was ever seen.
-    pub(super) hlc: Hlc,
-    /// The clock that it sent, when it sent one.
-    pub(super) sent: Option<Span>,
-    /// The hash of what it wrote.
-    pub(super) digest: u64,
-    /// Where in `told` a read's answer is, or `NOBODY`.
-    pub(super) read: u32,
-}
-
-/// What an operation does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
-    Get,
-    Put,
-    Delete,
-}
-
-/// A context that was handed out.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
-    pub(super) at: Stamp,
-    /// When the attempt was called whose answer it is, as far as that can be known.
-    pub(super) began: Stamp,
-    pub(super) place: u32,
-    pub(super) clock: Span,
-    pub(super) highest: Hlc,
-    /// The operations whose values were shown with it.
-    pub(super) shown: Span,
-    /// Whether it is the answer of a read.
-    pub(super) is_read: bool,
-    /// Whether the first of the values is the answer. Otherwise there is none, and they stand beside a delete.
-    pub(super) is_found: bool,
-}
-
 impl<'a> Index<'a> {
     /// Sorts a history.
     #[must_use]
@@ -130,11 +80,17 @@ impl<'a> Index<'a> {
         let mut counts = vec![0; history.keys() as usize];
         history.ops.iter().for_each(|op| counts[op.key as usize] += 1);
         let mut keys: Vec<OfKey> = (0..).zip(counts).map(OfKey::with_capacity).collect();
+        let apart_ms = history.terms.clocks_apart_ms;
+        for op in history.ops.iter().filter(|op| op.ttl_ms > 0) {
+            let first = &mut keys[op.key as usize].expires_from;
+            let end = expiry::first_end(op, apart_ms);
+            *first = [*first, end].into_iter().flatten().min();
+        }
         let mut places = vec![NOBODY; history.ops.len()];
         for (id, op) in history.ops.iter().enumerate().filter(|(_, op)| !op.attempts.is_empty()) {
             let of = &mut keys[op.key as usize];
             places[id] = of.facts.len() as u32;
-            of.add(id as u32, op);
+            of.add(id as u32, op, apart_ms);
         }
         let writes = history.ops.iter().enumerate().filter(|(_, op)| op.writes());
         let mut requests = HashMap::default();
@@ -256,7 +212,7 @@ impl OfKey {
         }
     }
 
-    fn add(&mut self, id: u32, op: &Op) {
+    fn add(&mut self, id: u32, op: &Op, clocks_apart_ms: Option<u64>) {
         let place = self.facts.len() as u32;
         let mut has_answer = false;
         for (at, attempt) in op.attempts.iter().enumerate() {
@@ -279,7 +235,9 @@ impl OfKey {
             let began = later.map_or(attempt.called, |other| other.called);
             let told = self.told(end.stamp, place, context, values);
             let is_found = matches!(end.answer, Answer::Found { .. });
-            self.told.push(Told { began, is_read, is_found, ..told });
+            let may_be_expired = !is_found && self.expires_from.is_some_and(|from| end.at >= from);
+            let time = end.at;
+            self.told.push(Told { time, began, is_read, may_be_expired, is_found, ..told });
         }
         let (kind, digest) = match op.action {
             Action::Get => (Kind::Get, 0),
@@ -293,7 +251,21 @@ impl OfKey {
         let sent = op.sent.as_ref().map(|context| self.keep(&context.clock));
         let (called, level) = (op.called(), op.level);
         let (dot, seen, hlc, read) = (None, Stamp::NEVER, Hlc(0), NOBODY);
-        self.facts.push(Fact { id, kind, level, called, fate, dot, seen, hlc, sent, digest, read });
+        let expires = expiry::first_end(op, clocks_apart_ms);
+        self.facts.push(Fact {
+            id,
+            kind,
+            level,
+            called,
+            fate,
+            dot,
+            seen,
+            hlc,
+            sent,
+            digest,
+            expires,
+            read,
+        });
     }
 
     /// What was lost with a node as it may be is a write whose outcome nobody knows.
@@ -316,8 +288,19 @@ impl OfKey {
         let op = |seen: &Seen| seen.op.map_or(NOBODY, |id| id as u32);
         self.shown.extend(values.iter().map(op));
         let highest = context.highest;
-        let (is_read, is_found) = (false, false);
-        Told { at, began: at, place, clock, highest, shown, is_read, is_found }
+        let (time, is_read, may_be_expired, is_found) = (Time(0), false, false, false);
+        Told {
+            at,
+            time,
+            began: at,
+            place,
+            clock,
+            highest,
+            shown,
+            is_read,
+            may_be_expired,
+            is_found,
+        }
     }
 
     fn keep(&mut self, clock: &VersionVector) -> Span {
@@ -344,7 +327,7 @@ impl OfKey {
     fn finish(&mut self) {
         self.told.sort_by_key(|told| told.at);
         for (at, told) in (0..).zip(&self.told) {
-            if told.is_read {
+            if told.is_read && !told.may_be_expired {
                 self.facts[told.place as usize].read = at;
             }
         }
@@ -397,21 +380,6 @@ impl OfKey {
     /// Whether all that was ever written was written at `quorum` or `all`.
     pub(super) fn is_strict(&self) -> bool {
         self.facts.iter().all(|fact| fact.kind == Kind::Get || fact.level != Level::One)
-    }
-}
-
-impl Fact {
-    /// Whether it is a write that may have taken place.
-    pub(super) fn happened(&self) -> bool {
-        self.kind != Kind::Get && self.fate != Fate::Refused
-    }
-
-    /// When it was acknowledged; `Stamp::NEVER` when it was not.
-    pub(super) const fn acked(&self) -> Stamp {
-        match self.fate {
-            Fate::Acked(at) => at,
-            Fate::Refused | Fate::Unknown => Stamp::NEVER,
-        }
     }
 }
 

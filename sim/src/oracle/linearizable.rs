@@ -10,7 +10,8 @@
 use crate::check::{self, Conflict, Event, NEVER, Value, What, Zones};
 use crate::history::Stamp;
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, Kind, NOBODY, OfKey, Told};
+use crate::oracle::fact::{Fact, Kind, Told};
+use crate::oracle::index::{Index, NOBODY, OfKey};
 use crate::oracle::verdict::Verdict;
 
 const NAME: &str = "linearizable";

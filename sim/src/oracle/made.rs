@@ -56,6 +56,11 @@ fn hlc(id: usize) -> Hlc {
 }
 
 impl Made {
+    /// Clocks may be off by so much.
+    pub(crate) fn clocks_apart(&mut self, ms: u64) {
+        self.history.terms.clocks_apart_ms = Some(ms);
+    }
+
     /// A blind put at `quorum`, acknowledged at `ended`; unknown without.
     pub(crate) fn put(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
         let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
@@ -146,6 +151,7 @@ impl Made {
             } else {
                 bytes::Bytes::new()
             },
+            ttl_ms: 0,
             sent: None,
             attempts: vec![attempt],
         });
@@ -168,6 +174,12 @@ impl Last<'_> {
     /// Its first attempt came with this change.
     pub(crate) fn changed(self, change: Change) -> Self {
         self.history.ops[self.id].attempts[0].change = Some(change);
+        self
+    }
+
+    /// Its value stays so long.
+    pub(crate) fn stays(self, ttl_ms: u32) -> Self {
+        self.history.ops[self.id].ttl_ms = ttl_ms;
         self
     }
 

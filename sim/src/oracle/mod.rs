@@ -11,6 +11,8 @@ mod given_up;
 
 pub mod index;
 
+mod fact;
+
 mod overwritten;
 
 mod nodes;
@@ -24,6 +26,8 @@ mod coverage;
 mod no_lost_write;
 
 mod linearizable;
+
+mod expiry;
 
 mod freshness;
 
@@ -109,7 +113,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 36] = [
+pub const ALL: [Oracle; 37] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -125,6 +129,7 @@ pub const ALL: [Oracle; 36] = [
     ("coverage", coverage::check),
     ("no-lost-write", no_lost_write::check),
     ("linearizable", linearizable::check),
+    ("expiry", expiry::check),
     ("freshness", freshness::check),
     ("siblings", siblings::check),
     ("resurrection", resurrection::check),

@@ -3,7 +3,8 @@
 
 use crate::history::{Fate, History, Op, Sighting, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, Kind, NOBODY, OfKey, Told};
+use crate::oracle::fact::{Fact, Kind, Told};
+use crate::oracle::index::{Index, NOBODY, OfKey};
 
 const NAME: &str = "no-invention";
 

@@ -8,7 +8,8 @@ use rondo_core::layout::keyspace::Level;
 
 use crate::history::Stamp;
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, Kind, OfKey};
+use crate::oracle::fact::{Fact, Kind};
+use crate::oracle::index::{Index, OfKey};
 
 const NAME: &str = "order";
 

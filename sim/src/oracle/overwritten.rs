@@ -17,7 +17,8 @@ use std::collections::BTreeSet;
 use rondo_core::layout::keyspace::Level;
 
 use crate::history::Stamp;
-use crate::oracle::index::{Fact, NOBODY, OfKey};
+use crate::oracle::fact::Fact;
+use crate::oracle::index::{NOBODY, OfKey};
 use crate::oracle::meets::Meets;
 
 /// The first overwriting of a write: when, and the place of who did it.

@@ -15,7 +15,8 @@ use rondo_core::version::dvv::Dot;
 
 use crate::history::{Final, LayoutView, Reshaping, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::index::{Fact, Index, Kind, OfKey};
+use crate::oracle::fact::{Fact, Kind};
+use crate::oracle::index::{Index, OfKey};
 use crate::oracle::layout::unsound;
 
 const NAME: &str = "reshaping";

@@ -12,7 +12,8 @@
 
 use crate::history::{Answer, End, Promise};
 use crate::oracle::Violation;
-use crate::oracle::index::{Index, Kind, OfKey};
+use crate::oracle::fact::Kind;
+use crate::oracle::index::{Index, OfKey};
 
 const NAME: &str = "tokens";
 

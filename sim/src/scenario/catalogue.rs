@@ -123,6 +123,9 @@ const OTHERS: &[(Entry, IsThere)] = &[
         ),
         |made| made.operations.iter().any(|op| op.attempt > 1),
     ),
+    (Entry::new("load", "expiry", "values that stay for some seconds only"), |made| {
+        made.operations.iter().any(|op| op.ttl_ms > 0)
+    }),
     (Entry::new("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)
     }),

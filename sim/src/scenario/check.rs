@@ -65,6 +65,8 @@ impl Scenario {
         for (at, op) in self.operations.iter().enumerate() {
             says(op.attempt >= 1, "attempts are numbered from 1")?;
             says(op.named || op.attempt == 1, "only a named request has a later attempt")?;
+            let is_put = matches!(op.action, Action::Put { .. });
+            says(is_put || op.ttl_ms == 0, "only what a put stores expires")?;
             if let Some(earlier) = op.same_id_as {
                 let first = self.operations.get(earlier).filter(|_| earlier < at);
                 let is_name =
@@ -74,7 +76,7 @@ impl Scenario {
                     op.named && op.attempt == 1,
                     "who uses an id again makes a new request of it",
                 )?;
-                says(matches!(op.action, Action::Put { .. }), "only a put may use an id again")?;
+                says(is_put, "only a put may use an id again")?;
             }
         }
         Ok(())

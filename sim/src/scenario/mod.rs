@@ -17,6 +17,7 @@ pub mod catalogue;
 
 pub use cluster::{Away, Cluster, MEMORY_MIB_USUAL, Outside};
 pub use operation::{Action, Change, Operation, Over, Retry};
+use rondo_core::config::HLC_AHEAD_MS_MAX;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ use crate::fault::{Fault, Kind};
 pub const VERSION: u32 = 1;
 /// The most nodes a scenario may have.
 pub const NODES_MAX: u32 = 7;
+/// How long a run goes on after the heal at most, about, in milliseconds.
+const AFTER_HEAL_MS: u64 = 120_000;
 /// The most operations or faults a scenario may have.
 pub const ITEMS_MAX: usize = 100_000;
 /// The longest value of an operation, in bytes: what the product takes.
@@ -164,6 +167,25 @@ impl Scenario {
     pub fn skew(&self, host: u32) -> Skew {
         let skew = self.clocks.get(host as usize).cloned();
         skew.unwrap_or(Skew { offset_ms: 0, drift_ppm: 0 })
+    }
+
+    /// By how much the hybrid clock of any node may be off from the time of the run, in milliseconds; `None` where a clock is set, stands
+    /// still or changes its rate meanwhile.
+    #[must_use]
+    pub fn clocks_apart_ms(&self) -> Option<u64> {
+        let is_set = |fault: &Fault| {
+            matches!(fault.what, Kind::Jump(_) | Kind::Steps(_) | Kind::Freeze(_) | Kind::Drift(_))
+        };
+        if self.faults.iter().any(is_set) {
+            return None;
+        }
+        let off = |clock: &Skew| {
+            let drifts =
+                u64::from(clock.drift_ppm.unsigned_abs()) * (self.heal_at_ms + AFTER_HEAL_MS);
+            clock.offset_ms.unsigned_abs() + drifts / 1_000_000
+        };
+        // A hybrid clock follows those of others within its bound.
+        Some(self.clocks.iter().map(off).max().unwrap_or(0) + HLC_AHEAD_MS_MAX)
     }
 
     /// Whether its values are so large that some budget of bytes may be full.

@@ -33,6 +33,9 @@ pub struct Operation {
     /// How long its value is at least, in bytes; 0 leaves it at the usual length.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u32,
+    /// How long its value stays, in milliseconds; 0 for ever.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ttl_ms: u32,
     /// After how many milliseconds the client vanishes: it learns no answer and never tries again. 0: it stays.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub vanishes_ms: u32,

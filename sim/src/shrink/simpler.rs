@@ -65,7 +65,7 @@ fn right_clocks(scenario: &Scenario) -> Vec<Scenario> {
     std::iter::once(right(&|_| true)).chain(each).collect()
 }
 
-/// No retries, no names of requests: for all operations, then for each.
+/// No retries, no names of requests, values that stay: for all operations, then for each.
 pub(super) fn simpler_operations(scenario: &Scenario) -> Vec<Scenario> {
     let mut simpler = Vec::new();
     let all = 0..scenario.operations.len();
@@ -76,8 +76,10 @@ pub(super) fn simpler_operations(scenario: &Scenario) -> Vec<Scenario> {
             (op.named, op.same_id_as, op.attempt) = (false, None, 1);
         }
         let mut once = scenario.clone();
-        once.operations[range].iter_mut().for_each(|op| op.retries.clear());
-        simpler.extend([nameless, once]);
+        once.operations[range.clone()].iter_mut().for_each(|op| op.retries.clear());
+        let mut stays = scenario.clone();
+        stays.operations[range].iter_mut().for_each(|op| op.ttl_ms = 0);
+        simpler.extend([nameless, once, stays]);
     }
     simpler.retain(|candidate| candidate != scenario);
     simpler

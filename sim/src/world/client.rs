@@ -64,7 +64,7 @@ impl Clients {
         earlier: Option<RequestId>,
         dice: &mut Dice,
     ) -> Op {
-        let Operation { client, key, level, action, bytes, attempt, .. } = *operation;
+        let Operation { client, key, level, action, bytes, ttl_ms, attempt, .. } = *operation;
         let mut draw = || u128::from(dice.next(Stream::Request, id as u32, 0).bits());
         let request = earlier.unwrap_or_else(|| RequestId(draw() << 64 | draw()));
         let value = match action {
@@ -73,7 +73,7 @@ impl Clients {
         };
         let sent = self.context(client, key, action);
         let (first_attempt, attempts) = (attempt, Vec::new());
-        Op { client, key, level, action, request, first_attempt, value, sent, attempts }
+        Op { client, key, level, action, request, first_attempt, value, ttl_ms, sent, attempts }
     }
 
     /// The request of one attempt, from 1.
@@ -84,7 +84,9 @@ impl Clients {
             Action::Get => wire::Action::Get,
             Action::Delete { .. } => wire::Action::Delete { context },
             Action::Put { .. } => {
-                wire::Action::Put { value: op.value.clone(), content_type: Bytes::new(), context }
+                let (value, content_type) = (op.value.clone(), Bytes::new());
+                let ttl_ms = (op.ttl_ms > 0).then_some(u64::from(op.ttl_ms));
+                wire::Action::Put { value, content_type, context, ttl_ms }
             }
         };
         Request {
@@ -106,7 +108,7 @@ impl Clients {
         let other = || Bytes::from(format!("another value under {}", request.id));
         let put = |context| {
             let (value, content_type) = (other(), Bytes::new());
-            wire::Action::Put { value, content_type, context }
+            wire::Action::Put { value, content_type, context, ttl_ms: None }
         };
         match (change, request.action.clone()) {
             (Change::Key(number), _) => request.key = key(number),
@@ -117,9 +119,9 @@ impl Clients {
             (Change::Action, wire::Action::Put { context, .. }) => {
                 request.action = wire::Action::Delete { context };
             }
-            (Change::Context, wire::Action::Put { value, content_type, context }) => {
+            (Change::Context, wire::Action::Put { value, content_type, context, ttl_ms }) => {
                 let context = history::other_context(context.as_ref());
-                request.action = wire::Action::Put { value, content_type, context };
+                request.action = wire::Action::Put { value, content_type, context, ttl_ms };
             }
             (Change::Context, wire::Action::Delete { context }) => {
                 let context = history::other_context(context.as_ref());
@@ -192,6 +194,7 @@ mod tests {
             attempt: 1,
             retries: Vec::new(),
             bytes: 0,
+            ttl_ms: 0,
             vanishes_ms: 0,
         }
     }

@@ -1,0 +1,83 @@
+//! What oracles ask of one operation, and of one context that was handed out.
+
+use rondo_core::layout::keyspace::Level;
+use rondo_core::version::hlc::Hlc;
+
+use crate::history::{Fate, Stamp};
+use crate::rt::Time;
+
+/// A part of a list of the key's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Span {
+    pub(super) from: u32,
+    pub(super) len: u32,
+}
+
+/// One operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fact {
+    pub(super) id: u32,
+    pub(super) kind: Kind,
+    pub(super) level: Level,
+    pub(super) called: Stamp,
+    /// How it ended; of a read, that it `Acked` what it answered.
+    pub(super) fate: Fate,
+    /// The slot and the number of its version's dot, when that was ever seen.
+    pub(super) dot: Option<(u32, u64)>,
+    /// When its version was first stored, where stores were watched.
+    pub(super) seen: Stamp,
+    /// Its version's HLC, when that was ever seen.
+    pub(super) hlc: Hlc,
+    /// The clock that it sent, when it sent one.
+    pub(super) sent: Option<Span>,
+    /// The hash of what it wrote.
+    pub(super) digest: u64,
+    /// From when on its value may have expired; `None` where it stays.
+    pub(super) expires: Option<Time>,
+    /// Where in `told` a read's answer is, or `NOBODY`.
+    pub(super) read: u32,
+}
+
+/// What an operation does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Get,
+    Put,
+    Delete,
+}
+
+/// A context that was handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) at: Stamp,
+    /// The same, in time.
+    pub(super) time: Time,
+    /// When the attempt was called whose answer it is, as far as that can be known.
+    pub(super) began: Stamp,
+    pub(super) place: u32,
+    pub(super) clock: Span,
+    pub(super) highest: Hlc,
+    /// The operations whose values were shown with it.
+    pub(super) shown: Span,
+    /// Whether it is the answer of a read.
+    pub(super) is_read: bool,
+    /// Whether it found nothing where a value may have expired: it says nothing of the order of writes.
+    pub(super) may_be_expired: bool,
+    /// Whether the first of the values is the answer. Otherwise there is none, and they stand beside a delete.
+    pub(super) is_found: bool,
+}
+
+impl Fact {
+    /// Whether it is a write that may have taken place.
+    pub(super) fn happened(&self) -> bool {
+        self.kind != Kind::Get && self.fate != Fate::Refused
+    }
+
+    /// When it was acknowledged; `Stamp::NEVER` when it was not.
+    pub(super) const fn acked(&self) -> Stamp {
+        match self.fate {
+            Fate::Acked(at) => at,
+            Fate::Refused | Fate::Unknown => Stamp::NEVER,
+        }
+    }
+}
