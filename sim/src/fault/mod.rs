@@ -229,6 +229,12 @@ impl Kind {
 }
 
 impl Fault {
+    /// Whether a clock is set by it, stands still or changes its rate.
+    #[must_use]
+    pub const fn is_of_a_clock(&self) -> bool {
+        matches!(self.what, Kind::Jump(_) | Kind::Steps(_) | Kind::Freeze(_) | Kind::Drift(_))
+    }
+
     /// A fault as an entry of the catalogue says.
     #[must_use]
     pub fn draw(rng: &mut Rng, room: &Room, entry: &Entry) -> Fault {

@@ -6,7 +6,7 @@
 use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
-use crate::fault::Kind;
+use crate::fault::Fault;
 use crate::generator::{outside, reshaped, split};
 use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
@@ -186,9 +186,9 @@ fn many_siblings(rng: &mut Rng, made: &mut Scenario) {
 /// set meanwhile, so that it is known when a value may have ended.
 fn expiry(rng: &mut Rng, made: &mut Scenario) {
     if rng.percent(80) {
-        made.faults.retain(|fault| {
-            !matches!(fault.what, Kind::Jump(_) | Kind::Steps(_) | Kind::Freeze(_) | Kind::Drift(_))
-        });
+        while let Some(at) = made.faults.iter().position(Fault::is_of_a_clock) {
+            made.remove_fault(at);
+        }
         for clock in &mut made.clocks {
             clock.offset_ms = clock.offset_ms.clamp(-400, 400);
         }
@@ -287,6 +287,7 @@ mod tests {
                 let mut made = generator::scenario(seed);
                 made.operations.clear();
                 change(&mut Rng::new(seed, 99), &mut made);
+                made.sort_operations();
                 made.check().unwrap_or_else(|error| panic!("{name}, seed {seed}: {error}"));
             }
         }

@@ -173,10 +173,7 @@ impl Scenario {
     /// still or changes its rate meanwhile.
     #[must_use]
     pub fn clocks_apart_ms(&self) -> Option<u64> {
-        let is_set = |fault: &Fault| {
-            matches!(fault.what, Kind::Jump(_) | Kind::Steps(_) | Kind::Freeze(_) | Kind::Drift(_))
-        };
-        if self.faults.iter().any(is_set) {
+        if self.faults.iter().any(Fault::is_of_a_clock) {
             return None;
         }
         let off = |clock: &Skew| {
