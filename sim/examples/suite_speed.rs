@@ -163,7 +163,6 @@ fn asked(plan: &Plan) -> Op {
         request: RequestId(mixed(plan.id as u128 | 1 << 90)),
         first_attempt: 1,
         value: Bytes::new(),
-        ttl_ms: 0,
         sent: None,
         attempts: vec![attempt],
     }
@@ -199,7 +198,7 @@ fn put(
     let (is_unknown, happens) = (luck.below(100) == 0, luck.below(2) == 0);
     let over = if is_blind { Over::Blind } else { Over::Last };
     let op = &mut history.ops[plan.id];
-    op.action = if deletes { Action::Delete { over } } else { Action::Put { over } };
+    op.action = if deletes { Action::Delete { over } } else { Action::put(over) };
     op.value = if deletes { Bytes::new() } else { value(plan.id, op.client, 16) };
     op.sent = (!is_blind).then(|| context.clone());
     if is_unknown && !happens {

@@ -33,13 +33,12 @@ fn world(faults: Vec<Fault>) -> Scenario {
         node: n / 2 % 2,
         key: n / 2 % 3,
         level: Level::Quorum,
-        action: if n % 2 == 0 { Action::Put { over: Over::Blind } } else { Action::Get },
+        action: if n % 2 == 0 { Action::put(Over::Blind) } else { Action::Get },
         named: false,
         same_id_as: None,
         attempt: 1,
         retries: Vec::new(),
         bytes: 600,
-        ttl_ms: 0,
         vanishes_ms: 0,
     });
     Scenario {

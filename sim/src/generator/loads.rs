@@ -135,7 +135,7 @@ fn chains(rng: &mut Rng, made: &mut Scenario) {
     let every_us = rng.log(2_000, 60_000);
     let from_us = first_us(made) + rng.below(500_000);
     for place in 0..length {
-        let action = Action::Put { over: Over::Own };
+        let action = Action::put(Over::Own);
         made.operations.push(another(rng, made, from_us + place * every_us, (client, key), action));
     }
 }
@@ -151,7 +151,7 @@ fn foreign_tokens(rng: &mut Rng, made: &mut Scenario) {
         let near = made.operations[at].clone();
         let key = (near.key + 1) % made.keys();
         let who = (near.client.min(client), key);
-        let action = Action::Put { over: Over::Foreign };
+        let action = Action::put(Over::Foreign);
         made.operations.push(another(rng, made, near.at_us + 1, who, action));
     }
 }
@@ -175,7 +175,7 @@ fn many_siblings(rng: &mut Rng, made: &mut Scenario) {
     let (from_us, every_us) = (first_us(made), rng.log(500, 20_000));
     for place in 0..rng.between(66, 80) {
         let over = if rng.percent(95) { Over::Nothing } else { Over::Last };
-        let action = if rng.percent(95) { Action::Put { over } } else { Action::Delete { over } };
+        let action = if rng.percent(95) { Action::put(over) } else { Action::Delete { over } };
         made.operations.push(another(rng, made, from_us + place * every_us, (client, key), action));
     }
     let read = another(rng, made, from_us + 90 * every_us, (client, key), Action::Get);
@@ -196,7 +196,7 @@ fn expiry(rng: &mut Rng, made: &mut Scenario) {
     if rng.percent(30) {
         for operation in made.operations.iter_mut().filter(|op| is_put(op)) {
             if rng.percent(15) {
-                operation.ttl_ms = rng.log(200, 8_000) as u32;
+                operation.action = operation.action.staying(rng.log(200, 8_000) as u32);
             }
         }
     }
@@ -206,7 +206,7 @@ fn expiry(rng: &mut Rng, made: &mut Scenario) {
         let over = if rng.percent(60) { Over::Blind } else { Over::Last };
         let action = match rng.below(100) {
             0..45 => Action::Get,
-            45..90 => Action::Put { over },
+            45..90 => Action::put(over),
             _ => Action::Delete { over },
         };
         let who = (client + rng.below(3) as u32, key);
@@ -215,7 +215,7 @@ fn expiry(rng: &mut Rng, made: &mut Scenario) {
             another(rng, made, at_us, who, action)
         };
         if is_put(&operation) && rng.percent(75) {
-            operation.ttl_ms = rng.log(200, 8_000) as u32;
+            operation.action = operation.action.staying(rng.log(200, 8_000) as u32);
         }
         made.operations.push(operation);
     }
@@ -269,7 +269,6 @@ fn another(
         attempt: 1,
         retries: Vec::new(),
         bytes: 0,
-        ttl_ms: 0,
         vanishes_ms: 0,
     }
 }

@@ -109,7 +109,7 @@ fn operation(
 ) -> Operation {
     let action = match rng.below(100) {
         0..45 => Action::Get,
-        45..90 => Action::Put { over: over(rng, kind) },
+        45..90 => Action::put(over(rng, kind)),
         _ => Action::Delete { over: over(rng, kind) },
     };
     let is_read = action == Action::Get;
@@ -137,7 +137,6 @@ fn operation(
         attempt: 1,
         retries,
         bytes: 0,
-        ttl_ms: 0,
         vanishes_ms: 0,
     }
 }

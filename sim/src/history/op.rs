@@ -27,8 +27,6 @@ pub struct Op {
     pub first_attempt: u32,
     /// The value it writes; empty when it writes none.
     pub value: Bytes,
-    /// How long the value stays, in milliseconds; 0 for ever.
-    pub ttl_ms: u32,
     /// The context it sent, when it sent one; see `sent_by`.
     pub sent: Option<Context>,
     /// The attempts, in order; none when the run ended before.

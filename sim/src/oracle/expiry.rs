@@ -8,7 +8,6 @@
 use crate::history::{Attempt, History, Op};
 use crate::oracle::Violation;
 use crate::oracle::index::{Index, OfKey};
-use crate::oracle::well::before;
 use crate::rt::Time;
 
 const NAME: &str = "expiry";
@@ -33,7 +32,8 @@ fn told_too_late(history: &History, of: &OfKey, apart_ms: u64) -> Vec<Violation>
                 continue;
             };
             if read_at > end.plus_ms(2 * apart_ms) {
-                let (key, ttl_ms) = (of.key, history.ops[old as usize].ttl_ms);
+                let (key, ttl_ms) =
+                    (of.key, history.ops[old as usize].action.ttl_ms().unwrap_or(0));
                 let (at, since) = (read_at.text(), end.text());
                 let what = format!(
                     "k{key}: op {reader}, called at {at}, is told of op {old}, which was to stay for {ttl_ms} ms and had ended at {since}"
@@ -50,14 +50,7 @@ fn last_end(op: &Op) -> Option<Time> {
     let taken_on = |attempt: &Attempt| Some(attempt.end.as_ref()?.at);
     let all: Option<Vec<Time>> = op.attempts.iter().map(taken_on).collect();
     let last = all?.into_iter().max()?;
-    (op.ttl_ms > 0).then(|| last.plus_ms(u64::from(op.ttl_ms)))
-}
-
-/// From when on its value may have ended, by some node's clock; `None` where it stays.
-pub(super) fn first_end(op: &Op, clocks_apart_ms: Option<u64>) -> Option<Time> {
-    let called = op.attempts.first().filter(|_| op.ttl_ms > 0)?.called_at;
-    let right = called.plus_ms(u64::from(op.ttl_ms));
-    Some(clocks_apart_ms.map_or(called, |ms| before(right, 2 * ms)))
+    Some(last.plus_ms(u64::from(op.action.ttl_ms()?)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::hlc::Hlc;
 
-use crate::history::{Fate, Stamp};
+use crate::history::{Fate, Op, Stamp};
 use crate::rt::Time;
 
 /// A part of a list of the key's.
@@ -80,4 +80,12 @@ impl Fact {
             Fate::Refused | Fate::Unknown => Stamp::NEVER,
         }
     }
+}
+
+/// From when on what an operation stores may have expired, by some node's clock; `None` where it stays.
+pub(super) fn expires_from(op: &Op, clocks_apart_ms: Option<u64>) -> Option<Time> {
+    let called = op.attempts.first()?.called_at;
+    let right = called.plus_ms(u64::from(op.action.ttl_ms()?));
+    let early = |ms: u64| Time(right.0.saturating_sub(Time::at_ms(2 * ms).0));
+    Some(clocks_apart_ms.map_or(called, early))
 }

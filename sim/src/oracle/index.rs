@@ -18,8 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::Mixed;
 use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
-use crate::oracle::expiry;
-use crate::oracle::fact::{Fact, Kind, Span, Told};
+use crate::oracle::fact::{Fact, Kind, Span, Told, expires_from};
 use crate::oracle::given_up::GivenUp;
 use crate::oracle::meets::Meets;
 use crate::rt::Time;
@@ -81,10 +80,9 @@ impl<'a> Index<'a> {
         history.ops.iter().for_each(|op| counts[op.key as usize] += 1);
         let mut keys: Vec<OfKey> = (0..).zip(counts).map(OfKey::with_capacity).collect();
         let apart_ms = history.terms.clocks_apart_ms;
-        for op in history.ops.iter().filter(|op| op.ttl_ms > 0) {
+        for op in &history.ops {
             let first = &mut keys[op.key as usize].expires_from;
-            let end = expiry::first_end(op, apart_ms);
-            *first = [*first, end].into_iter().flatten().min();
+            *first = [*first, expires_from(op, apart_ms)].into_iter().flatten().min();
         }
         let mut places = vec![NOBODY; history.ops.len()];
         for (id, op) in history.ops.iter().enumerate().filter(|(_, op)| !op.attempts.is_empty()) {
@@ -251,7 +249,7 @@ impl OfKey {
         let sent = op.sent.as_ref().map(|context| self.keep(&context.clock));
         let (called, level) = (op.called(), op.level);
         let (dot, seen, hlc, read) = (None, Stamp::NEVER, Hlc(0), NOBODY);
-        let expires = expiry::first_end(op, clocks_apart_ms);
+        let expires = expires_from(op, clocks_apart_ms);
         self.facts.push(Fact {
             id,
             kind,

@@ -64,7 +64,7 @@ impl Made {
     /// A blind put at `quorum`, acknowledged at `ended`; unknown without.
     pub(crate) fn put(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
         let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
-        self.add(key, Action::Put { over: Over::Blind }, called, ended, answer)
+        self.add(key, Action::put(Over::Blind), called, ended, answer)
     }
 
     /// A blind delete.
@@ -151,7 +151,6 @@ impl Made {
             } else {
                 bytes::Bytes::new()
             },
-            ttl_ms: 0,
             sent: None,
             attempts: vec![attempt],
         });
@@ -179,7 +178,8 @@ impl Last<'_> {
 
     /// Its value stays so long.
     pub(crate) fn stays(self, ttl_ms: u32) -> Self {
-        self.history.ops[self.id].ttl_ms = ttl_ms;
+        let op = &mut self.history.ops[self.id];
+        op.action = op.action.staying(ttl_ms);
         self
     }
 

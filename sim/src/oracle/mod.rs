@@ -9,9 +9,9 @@ mod meets;
 
 mod given_up;
 
-pub mod index;
-
 mod fact;
+
+pub mod index;
 
 mod overwritten;
 

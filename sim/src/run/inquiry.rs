@@ -52,7 +52,6 @@ pub fn submit(world: &mut World, level: Level, action: Action, key: u32, node: u
         attempt: 1,
         retries: Vec::new(),
         bytes: 0,
-        ttl_ms: 0,
         vanishes_ms: 0,
     });
     world.clients.calls_ahead += 1;

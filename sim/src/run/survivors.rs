@@ -62,7 +62,7 @@ pub async fn go_on(shared: &Shared, outside: &Outside) {
     let call = |action| move |(key, node)| Call { action, level: Level::Quorum, key, node };
     let gets = serve(shared, all.map(call(Action::Get)).collect()).await;
     let one = |key: u32| (key, nodes[key as usize % nodes.len()]);
-    let put = call(Action::Put { over: Over::Last });
+    let put = call(Action::put(Over::Last));
     let puts = match gets {
         true => serve(shared, (0..keys).map(one).map(put).collect()).await,
         false => false,

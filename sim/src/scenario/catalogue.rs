@@ -124,7 +124,7 @@ const OTHERS: &[(Entry, IsThere)] = &[
         |made| made.operations.iter().any(|op| op.attempt > 1),
     ),
     (Entry::new("load", "expiry", "values that stay for some seconds only"), |made| {
-        made.operations.iter().any(|op| op.ttl_ms > 0)
+        made.operations.iter().any(|op| op.action.ttl_ms().is_some())
     }),
     (Entry::new("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)

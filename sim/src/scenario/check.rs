@@ -66,7 +66,6 @@ impl Scenario {
             says(op.attempt >= 1, "attempts are numbered from 1")?;
             says(op.named || op.attempt == 1, "only a named request has a later attempt")?;
             let is_put = matches!(op.action, Action::Put { .. });
-            says(is_put || op.ttl_ms == 0, "only what a put stores expires")?;
             if let Some(earlier) = op.same_id_as {
                 let first = self.operations.get(earlier).filter(|_| earlier < at);
                 let is_name =

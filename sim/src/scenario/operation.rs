@@ -33,9 +33,6 @@ pub struct Operation {
     /// How long its value is at least, in bytes; 0 leaves it at the usual length.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub bytes: u32,
-    /// How long its value stays, in milliseconds; 0 for ever.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub ttl_ms: u32,
     /// After how many milliseconds the client vanishes: it learns no answer and never tries again. 0: it stays.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub vanishes_ms: u32,
@@ -93,6 +90,9 @@ pub enum Action {
     Put {
         /// What it overwrites.
         over: Over,
+        /// How long its value stays, in milliseconds; 0 for ever.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        ttl_ms: u32,
     },
     /// Deletes.
     Delete {
@@ -107,7 +107,31 @@ impl Action {
     pub const fn over(self) -> Option<Over> {
         match self {
             Action::Get => None,
-            Action::Put { over } | Action::Delete { over } => Some(over),
+            Action::Put { over, .. } | Action::Delete { over } => Some(over),
+        }
+    }
+
+    /// Stores a value that stays.
+    #[must_use]
+    pub const fn put(over: Over) -> Action {
+        Action::Put { over, ttl_ms: 0 }
+    }
+
+    /// How long what it stores stays, in milliseconds; `None` for what stays for ever, and for what is no put.
+    #[must_use]
+    pub const fn ttl_ms(self) -> Option<u32> {
+        match self {
+            Action::Put { ttl_ms, .. } if ttl_ms > 0 => Some(ttl_ms),
+            Action::Get | Action::Put { .. } | Action::Delete { .. } => None,
+        }
+    }
+
+    /// The same, but what a put stores stays so long.
+    #[must_use]
+    pub const fn staying(self, ttl_ms: u32) -> Action {
+        match self {
+            Action::Put { over, .. } => Action::Put { over, ttl_ms },
+            Action::Get | Action::Delete { .. } => self,
         }
     }
 }

@@ -78,7 +78,7 @@ pub(super) fn simpler_operations(scenario: &Scenario) -> Vec<Scenario> {
         let mut once = scenario.clone();
         once.operations[range.clone()].iter_mut().for_each(|op| op.retries.clear());
         let mut stays = scenario.clone();
-        stays.operations[range].iter_mut().for_each(|op| op.ttl_ms = 0);
+        stays.operations[range].iter_mut().for_each(|op| op.action = op.action.staying(0));
         simpler.extend([nameless, once, stays]);
     }
     simpler.retain(|candidate| candidate != scenario);

@@ -293,7 +293,12 @@ fn spelt(operation: &Operation) -> String {
     };
     match action {
         Action::Get => format!("c{client} gets k{key} at {level}"),
-        Action::Put { over: what } => format!("c{client} puts k{key} at {level} {}", over(what)),
+        Action::Put { over: what, ttl_ms: 0 } => {
+            format!("c{client} puts k{key} at {level} {}", over(what))
+        }
+        Action::Put { over: what, ttl_ms } => {
+            format!("c{client} puts k{key} for {ttl_ms} ms at {level} {}", over(what))
+        }
         Action::Delete { over: what } => {
             format!("c{client} deletes k{key} at {level} {}", over(what))
         }

@@ -64,7 +64,7 @@ impl Clients {
         earlier: Option<RequestId>,
         dice: &mut Dice,
     ) -> Op {
-        let Operation { client, key, level, action, bytes, ttl_ms, attempt, .. } = *operation;
+        let Operation { client, key, level, action, bytes, attempt, .. } = *operation;
         let mut draw = || u128::from(dice.next(Stream::Request, id as u32, 0).bits());
         let request = earlier.unwrap_or_else(|| RequestId(draw() << 64 | draw()));
         let value = match action {
@@ -73,7 +73,7 @@ impl Clients {
         };
         let sent = self.context(client, key, action);
         let (first_attempt, attempts) = (attempt, Vec::new());
-        Op { client, key, level, action, request, first_attempt, value, ttl_ms, sent, attempts }
+        Op { client, key, level, action, request, first_attempt, value, sent, attempts }
     }
 
     /// The request of one attempt, from 1.
@@ -85,7 +85,7 @@ impl Clients {
             Action::Delete { .. } => wire::Action::Delete { context },
             Action::Put { .. } => {
                 let (value, content_type) = (op.value.clone(), Bytes::new());
-                let ttl_ms = (op.ttl_ms > 0).then_some(u64::from(op.ttl_ms));
+                let ttl_ms = op.action.ttl_ms().map(u64::from);
                 wire::Action::Put { value, content_type, context, ttl_ms }
             }
         };
@@ -188,13 +188,12 @@ mod tests {
             node: 0,
             key: 5,
             level: Level::Quorum,
-            action: Action::Put { over },
+            action: Action::put(over),
             named: true,
             same_id_as: None,
             attempt: 1,
             retries: Vec::new(),
             bytes: 0,
-            ttl_ms: 0,
             vanishes_ms: 0,
         }
     }
