@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layout::Quorums;
 use crate::layout::keyspace::{Level, Policy};
+use crate::status::{MerkleStatus, RepairStatus};
 
 /// What an operator asks.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,6 +31,13 @@ pub enum AdminRequest {
     },
     /// Stages a change and proposes a layout with this one alone; what else is staged stays so.
     Apply(Change),
+    /// The hash trees of a partition at this node.
+    Merkle {
+        /// The partition.
+        partition: u16,
+    },
+    /// Compares copies with those of other owners now.
+    Repair,
     /// Waits no longer for a dead node, while one layout takes the place of another.
     SkipDead {
         /// The node.
@@ -49,6 +57,8 @@ impl AdminRequest {
             AdminRequest::Layout
             | AdminRequest::Unstage
             | AdminRequest::Plan
+            | AdminRequest::Merkle { .. }
+            | AdminRequest::Repair
             | AdminRequest::Commit { .. } => 0,
         }
     }
@@ -137,6 +147,10 @@ pub enum Done {
     Layouts(Layouts),
     /// The next layout.
     Plan(Plan),
+    /// The trees of a partition.
+    Merkle(MerkleStatus),
+    /// How comparing stands; a round with each other owner begins soon.
+    Repairs(RepairStatus),
     /// A layout was proposed, and is live when more than half of the nodes have endorsed it durably.
     Proposed {
         /// Its version.

@@ -94,6 +94,20 @@ pub const HANDED_MAX: usize = 64;
 pub const HANDED_A_TARGET_MAX: usize = 16;
 /// Hints that cannot be read and are told apart; what more there are counts as stored.
 pub const HINTS_UNREADABLE_MAX: usize = 4096;
+/// Units whose roots two nodes compare with one message.
+pub const REPAIR_ROOTS_MAX: usize = 512;
+/// Leaves of one unit that two nodes make equal in one round; what is left comes with the next one.
+pub const REPAIR_LEAVES_MAX: usize = 256;
+/// Keys whose heads are read at once, in one step of a node, to find those of some leaves.
+pub const REPAIR_SCAN_KEYS_MAX: usize = 512;
+/// Keys that are found to differ before they are made equal.
+pub const REPAIR_KEYS_MAX: usize = 256;
+/// Units that a node compares with others at a time, by its own doing.
+pub const REPAIRS_MAX: usize = 8;
+/// How often two nodes compare their copies when nothing happens, in milliseconds, when nobody says.
+pub const REPAIR_EVERY_MS: u64 = 600_000;
+/// What a node lets comparing and making equal take, in bytes per second, when nobody says.
+pub const REPAIR_BYTES_PER_S: u64 = 8 << 20;
 /// The last changes that the memory engine can tell once more; Bitcask has what it has on its disk.
 pub const MEMORY_LOG_CHANGES_MAX: usize = 4096;
 /// The longest causal context token, encoded, in bytes.
@@ -323,4 +337,9 @@ pub struct NodeConfig {
     pub transfer_bytes_per_s: u64,
     /// What its hints for one target may take in the store, in bytes; 0: it stores none.
     pub hint_bytes_max: u64,
+    /// How often it compares its copies with those of another owner when nothing happens, in milliseconds; 0: it
+    /// only answers those who compare.
+    pub repair_every_ms: u64,
+    /// What comparing copies and making them equal may take, in bytes per second; bounded as transfers are.
+    pub repair_bytes_per_s: u64,
 }

@@ -16,6 +16,8 @@ pub mod config;
 
 pub mod budget;
 
+pub mod pace;
+
 pub mod version;
 
 pub mod engine;
@@ -46,9 +48,9 @@ pub mod held;
 
 pub mod parked;
 
-pub mod replica;
-
 pub mod repair;
+
+pub mod replica;
 
 pub mod transfer;
 

@@ -15,6 +15,8 @@ mod detection;
 
 mod picture;
 
+mod comparing;
+
 mod admin;
 
 use self::cluster::Cluster;
@@ -205,6 +207,7 @@ impl Node {
                 }
                 shard.on_transfer(from, message, cluster.view(), env)
             }
+            Message::Repair(message) => shard.on_repair(from, message, cluster.view(), env),
             Message::Layout(message) => {
                 cluster.on_layout(from, message, env)?;
                 take_up_layouts(cluster, shard, env)

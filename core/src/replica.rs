@@ -5,7 +5,8 @@
 //! than are here (<https://github.com/basho/riak_kv/issues/679>); nothing is stored that could not be read; an unreadable
 //! record is an error, never "absent". Actors are random and belong to
 //! one partition of one node (<https://github.com/basho/riak_kv/issues/1865>).
-//! Left out: Merkle deltas, purge and its floors, counting while this node recovers.
+//! Each write tells the hash tree of its unit by how much its key's entry changes; what the key was before has been read anyway.
+//! Left out: purge and its floors, counting while this node recovers.
 
 pub mod actors;
 
@@ -14,6 +15,8 @@ pub mod keys;
 pub mod queried;
 
 pub mod listing;
+
+pub mod trees;
 
 pub mod read;
 
@@ -32,11 +35,13 @@ use self::actors::OwnActors;
 use self::keys::{CLOCK_KEY, DELETED_KEY, HINTS, OWN_KIND, data_key, number, own_number};
 use self::queried::Queried;
 use self::read::Trouble;
+use self::trees::Trees;
 use crate::config::{BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, PARTITIONS_MAX};
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::env::{Mono, Wall};
 use crate::error::{Error, Result};
 use crate::id::{Lsn, Unit};
+use crate::repair::merkle::entry;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
 use crate::version::hlc::{Hlc, HybridClock};
@@ -55,6 +60,7 @@ pub struct Replica {
     /// A record that a cold read brought, for the inputs that waited for it.
     warm: Option<(KeyRef, Lookup)>,
     queried: Queried,
+    trees: Trees,
     /// Dead actors that a full disk has not taken off yet; they go with the next write.
     unwritten: SmallVec<[Change; 2]>,
     actors_replaced: u64,
@@ -105,6 +111,7 @@ impl Replica {
             awaited: BTreeMap::new(),
             warm: None,
             queried: Queried::default(),
+            trees: Trees::default(),
             unwritten,
             actors_replaced: 0,
             deleted: deleted.unwrap_or(0),
@@ -114,6 +121,7 @@ impl Replica {
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
         assert!(self.warm.is_none(), "what a cold read brought is old after its step");
+        self.trees.invariants();
         let waits = self.unwritten.len();
         assert!(
             waits <= usize::from(PARTITIONS_MAX),
@@ -170,6 +178,17 @@ impl Replica {
         self.clock.reserved(reservation);
     }
 
+    /// The hash trees of the units.
+    #[must_use]
+    pub const fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// The same, to be grown.
+    pub const fn trees_mut(&mut self) -> &mut Trees {
+        &mut self.trees
+    }
+
     /// How many actors were replaced because a peer knew dots of them that were lost here.
     #[must_use]
     pub const fn actors_replaced(&self) -> u64 {
@@ -201,7 +220,7 @@ impl Replica {
 
     fn write(
         &mut self,
-        key: &KeyRef,
+        (unit, key): (Unit, &KeyRef),
         changes: SmallVec<[Change; 2]>,
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
@@ -213,11 +232,16 @@ impl Replica {
             // First, so that an actor that comes in their place stays.
             false => self.unwritten.iter().cloned().chain(changes).collect(),
         };
-        let lsn = env.engine().write(&Batch { changes }).map_err(|error| match error {
+        let batch = Batch { changes };
+        let lsn = env.engine().write(&batch).map_err(|error| match error {
             Error::Full(_) | Error::Busy(_) | Error::Corrupt { .. } => Trouble::Failed(error),
             error => Trouble::Fatal(error),
         })?;
         self.unwritten.clear();
+        // Only now: a write that was refused changes no tree.
+        for change in &batch.changes {
+            self.trees.change(unit, change.key(), key, change.delta());
+        }
         Ok(lsn)
     }
 
@@ -234,17 +258,21 @@ impl Replica {
 const NEARLY_FULL: Error =
     Error::Full("the disk is nearly full: nothing was written; delete something, or give it room");
 
-fn is_deleted(state: &VersionSet) -> bool {
+/// Whether all its versions are deletions, and there are any.
+#[must_use]
+pub fn is_deleted(state: &VersionSet) -> bool {
     let mut versions = state.versions().peekable();
     versions.peek().is_some() && versions.all(|(_, version)| version.tombstone)
 }
 
-fn store(key: &KeyRef, unit: Unit, state: &VersionSet) -> Result<Change> {
+/// The record of a key in this state, when its entry in the unit's hash tree has been `was`.
+fn store(key: &KeyRef, unit: Unit, was: u64, state: &VersionSet) -> Result<Change> {
     let (head, body) = encode_state(state);
     let body_bytes: usize = body.iter().map(Bytes::len).sum();
     // Never what could not be read back.
     if !state.fits() || head.len() > HEAD_BYTES_MAX || body_bytes > BODY_BYTES_MAX {
         return Err(Error::Full("the key's versions do not fit in one record"));
     }
-    Ok(Change::Put { key: data_key(unit.group, key), head, body, delta: 0 })
+    let delta = was ^ entry(key, state);
+    Ok(Change::Put { key: data_key(unit.group, key), head, body, delta })
 }

@@ -20,6 +20,7 @@ mod serve;
 mod transferring;
 
 mod handing;
+mod repairing;
 
 mod picture;
 
@@ -28,6 +29,7 @@ use std::io;
 
 use self::handing::Handoff;
 use self::maintenance::Maintenance;
+use self::repairing::Repairs;
 use self::transferring::Transfers;
 use crate::budget::Shares;
 use crate::buggify;
@@ -39,7 +41,6 @@ use crate::held::{Held, Release};
 use crate::id::{Lsn, NodeId, OpId, SyncId};
 use crate::member::view::View;
 use crate::parked::{ColdReads, Parked};
-use crate::repair::rotten::Rotten;
 use crate::replica::Replica;
 use crate::request::answers::Surroundings;
 use crate::request::coordinator::Coordinator;
@@ -65,8 +66,8 @@ pub struct Shard {
     /// Messages to send, to this node itself too, so that a coordinator treats all replicas alike.
     out: VecDeque<(NodeId, Message)>,
     cold_reads: ColdReads,
-    rotten: Rotten,
     handoff: Handoff,
+    repairs: Repairs,
     maintenance: Maintenance,
     counters: Counters,
 }
@@ -100,8 +101,8 @@ impl Shard {
             begun: Begun::default(),
             out: VecDeque::new(),
             cold_reads: ColdReads::new(shares.parked),
-            rotten: Rotten::new(config.id, config.life),
             handoff: Handoff::new(config, shares.owed),
+            repairs: Repairs::new(config),
             maintenance: Maintenance::new(now),
             counters: Counters::default(),
         })
@@ -113,6 +114,7 @@ impl Shard {
         let hints = self.handoff.next_deadline();
         let timers = [self.coordinator.next_deadline(), self.held.next_deadline(), hints];
         let always = self.maintenance.next.min(self.transfers.next_deadline());
+        let always = always.min(self.repairs_deadline());
         timers.into_iter().flatten().fold(always, Mono::min)
     }
 
@@ -127,6 +129,7 @@ impl Shard {
         assert!(self.out.is_empty(), "every message has been sent or served");
         self.replica.invariants();
         self.transfers.invariants();
+        self.repairs.rounds.invariants();
         self.held.invariants();
         self.coordinator.invariants();
         self.handoff.invariants();
@@ -159,7 +162,7 @@ impl Shard {
     ) -> Result<()> {
         match message {
             KeyMessage::Ask(ask) => self.serve(from, ask, view, env),
-            KeyMessage::Answer { op, answer, .. } if self.rotten.asked(op) => {
+            KeyMessage::Answer { op, answer, .. } if self.repairs.rotten.asked(op) => {
                 self.on_rotten_answer(from, op, &answer, view, env)
             }
             KeyMessage::Answer { op, layouts, answer } if self.transfers.asked(op) => {
@@ -168,6 +171,9 @@ impl Shard {
             KeyMessage::Answer { op, layouts, answer } if self.handoff.handing.asked(op) => {
                 self.on_handed(from, (op, &layouts, answer), env);
                 Ok(())
+            }
+            KeyMessage::Answer { op, layouts, answer } if self.repairs.rounds.asked(op) => {
+                self.on_repaired(from, (op, layouts, answer), view, env)
             }
             // Of a write that has ended: its last primaries acknowledge it now.
             KeyMessage::Answer { op, answer: Answer::MergeAck, .. } if self.settles(from, op) => {
@@ -215,10 +221,11 @@ impl Shard {
         }
     }
 
-    /// Ends the requests that are late, asks again where nobody answered, and takes units that are partial.
+    /// Ends the requests that are late, asks again where nobody answered, takes units that are partial, and compares others.
     pub fn tick_requests(&mut self, view: View<'_>, env: &mut impl Env) -> Result<()> {
         self.tick_transfers(view, env)?;
         self.tick_hints(view, env)?;
+        self.tick_repairs(view, env)?;
         let (coordinator, mut around) = self.split(view);
         coordinator.tick(&mut around, env)
     }
@@ -264,6 +271,7 @@ impl Shard {
     pub fn stop(&mut self, env: &impl Env) {
         sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
         self.coordinator.stop();
+        self.repairs.stop();
     }
 
     /// Answers whatever is in flight with what is known of it.
@@ -297,6 +305,7 @@ impl Shard {
                 Message::Key(message) => self.on_key(to, message, view, env)?,
                 Message::Forward(message) => self.on_forward(to, message, view, env)?,
                 Message::Transfer(message) => self.on_transfer(to, message, view, env)?,
+                Message::Repair(message) => self.on_repair(to, message, view, env)?,
                 Message::Layout(_) | Message::Swim(_) => {
                     unreachable!("a shard speaks of keys alone")
                 }
@@ -355,6 +364,7 @@ const fn asks(message: &Message) -> Option<OpId> {
         Message::Key(KeyMessage::Answer { .. })
         | Message::Forward(ForwardMessage::Answer { .. })
         | Message::Transfer(_)
+        | Message::Repair(_)
         | Message::Layout(_)
         | Message::Swim(_) => None,
     }

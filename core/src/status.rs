@@ -45,6 +45,8 @@ pub struct Status {
     pub transfers: TransferStatus,
     /// What it owes to other nodes.
     pub hints: HintStatus,
+    /// How its copies are compared with those of other owners.
+    pub repairs: RepairStatus,
     /// Every node known, this one included, sorted by name.
     pub members: Vec<MemberStatus>,
     /// Which partitions can be served, of those of the live layout.
@@ -120,6 +122,76 @@ pub struct TransferStatus {
     pub left_keys: u64,
     /// Keys of dropped keyspaces that were deleted here since then.
     pub dropped_keys: u64,
+}
+
+/// How a node's copies are compared with those of other owners, and made equal. Counts are since its start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct RepairStatus {
+    /// Units whose hash trees are not complete yet: they are compared with nobody.
+    pub growing_trees: u64,
+    /// Units that this node compares now.
+    pub exchanges: u64,
+    /// Units that it knows to differ and that wait for their turn.
+    pub waiting: u64,
+    /// Rounds that it has ended, each with one other node.
+    pub rounds: u64,
+    /// Those in which something was left out or did not come to an end.
+    pub failed_rounds: u64,
+    /// Keys that it has found to differ.
+    pub found_keys: u64,
+    /// States that others had and that were merged here.
+    pub taken_keys: u64,
+    /// States that were brought to others.
+    pub brought_keys: u64,
+    /// Trees that did not say what was stored, and were made anew.
+    pub wrong_trees: u64,
+    /// Bytes that all this took, about.
+    pub bytes: u64,
+    /// Partitions that differed, or could not be compared, when this node looked last; at most `TAKING_SHOWN_MAX` of them.
+    pub unequal: Vec<ComparedStatus>,
+}
+
+/// What came last of comparing a unit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ComparedStatus {
+    /// The group of keyspaces.
+    pub group: u16,
+    /// The partition.
+    pub partition: u16,
+    /// The other node.
+    pub with: String,
+    /// Milliseconds since then.
+    pub ago_ms: u64,
+    /// What came of it.
+    pub outcome: &'static str,
+}
+
+/// The hash trees of a partition at one node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct MerkleStatus {
+    /// The node's name.
+    pub name: String,
+    /// The partition.
+    pub partition: u16,
+    /// Which hashes they are made of: trees of different formats are not compared.
+    pub format: u8,
+    /// The tree of each group of which the node owns the partition.
+    pub trees: Vec<TreeStatus>,
+}
+
+/// One hash tree.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct TreeStatus {
+    /// The group of keyspaces.
+    pub group: u16,
+    /// Whether it says what is stored, and the node has all of it.
+    pub complete: bool,
+    /// The hash of all, 16 hex digits; empty when it is not complete.
+    pub root: String,
+    /// The hashes of the nodes below the root.
+    pub nodes: Vec<String>,
+    /// What came last of comparing it.
+    pub last: Option<ComparedStatus>,
 }
 
 /// A unit that a node takes.

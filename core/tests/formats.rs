@@ -29,6 +29,7 @@ use rondo_core::wire::member::{
     Counted, Endorsement, Gossip, Introduction, Key, decode_gossip, encode_gossip,
 };
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
+use rondo_core::wire::repair::{Compare, RepairMessage, Rooted, Told};
 use rondo_core::wire::state::{decode_state, encode_state};
 use rondo_core::wire::swim::{
     Claim, Datagram, Exchange, Facts, Incarnation, Known, Rumour, Speaker, Standing, Word,
@@ -197,7 +198,45 @@ fn new_messages() -> Vec<Message> {
     };
     let exchanges =
         [Exchange::Digest { digest: 7 }, Exchange::All { known: vec![known], answer: true }];
-    transfers.chain(exchanges.map(Message::Swim)).chain(expiring).collect()
+    let all = transfers.chain(exchanges.map(Message::Swim)).chain(expiring);
+    all.chain(comparisons().into_iter().map(Message::Repair)).collect()
+}
+
+/// What is said of hash trees.
+fn comparisons() -> Vec<RepairMessage> {
+    let layouts = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
+    let unit = Unit { group: GroupId(1), partition: PartitionId(2) };
+    let key = KeyRef::new(KeyspaceId(1), "k".into());
+    let questions = [
+        Compare::Roots { units: vec![unit] },
+        Compare::Inner { unit },
+        Compare::Leaves { unit, inner: 0x8000_0001 },
+        Compare::Keys { unit, leaves: vec![0, 1023], from: "f".into() },
+        Compare::Regrow { unit },
+        Compare::Begin,
+    ];
+    let told = [
+        Told::Roots { roots: vec![Rooted { unit, root: 9 }] },
+        Told::Hashes { hashes: vec![0, u64::MAX] },
+        Told::Keys { keys: vec![Digested { key, digest: 5, bytes: 6 }], next: Some("n".into()) },
+        Told::Keys { keys: Vec::new(), next: None },
+        Told::Done,
+        Told::Unreadable,
+        Told::StaleLayout,
+        Told::NotCounted,
+        Told::OtherFormat,
+        Told::Failed,
+    ];
+    let (of, format) = (layouts.clone(), 1);
+    let asks = questions.map(|question| {
+        let layouts = of.clone();
+        RepairMessage::Ask { op: OP, layouts, format, question }
+    });
+    let answers = told.map(|told| {
+        let layouts = layouts.clone();
+        RepairMessage::Answer { op: OP, layouts, format, told }
+    });
+    asks.into_iter().chain(answers).collect()
 }
 
 fn swim() -> Datagram {

@@ -5,6 +5,8 @@
 
 #![no_main]
 
+mod units;
+
 use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Result, Unstructured};
@@ -14,8 +16,8 @@ use rondo_core::config::{DOT_MAX, NAME_BYTES_MAX, SWIM_DATAGRAM_BYTES_MAX, SWIM_
 use rondo_core::config::LAYOUTS_LIVE_MAX;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{
-    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
-    RequestId, SessionId, Unit,
+    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId,
+    RequestId, SessionId,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::live::{LayoutSet, Trackers};
@@ -35,7 +37,6 @@ use rondo_core::wire::member::{
 };
 use rondo_core::wire::message::{Envelope, Message, decode, encode};
 use rondo_core::wire::state::{decode_state, encode_state};
-use rondo_core::wire::transfer::{Digested, Listing, TransferMessage};
 use rondo_core::wire::swim::{
     Claim, Datagram, Exchange, Facts, Incarnation, Known, Rumour, Speaker, Standing, Word,
     decode_datagram, encode_datagram, is_datagram,
@@ -310,35 +311,13 @@ fn forward_message(u: &mut Unstructured<'_>) -> Result<ForwardMessage> {
     Ok(ForwardMessage::Answer { op: op(u)?, answer })
 }
 
-fn transfer_message(u: &mut Unstructured<'_>) -> Result<TransferMessage> {
-    let (op, layouts) = (op(u)?, layouts(u)?);
-    if u.arbitrary()? {
-        let unit = Unit { group: GroupId(u.arbitrary()?), partition: PartitionId(u.arbitrary()?) };
-        return Ok(TransferMessage::Ask { op, layouts, unit, from: bytes(u)? });
-    }
-    let digested = |u: &mut Unstructured<'_>| {
-        Ok(Digested { key: key(u)?, digest: u.arbitrary()?, bytes: u.arbitrary()? })
-    };
-    let listing = match u.int_in_range(0..=5)? {
-        0 => {
-            let next = if u.arbitrary()? { Some(bytes(u)?) } else { None };
-            Listing::Keys { keys: several(u, 4, digested)?, next }
-        }
-        1 => Listing::NotYet,
-        2 => Listing::Unreadable,
-        3 => Listing::StaleLayout,
-        4 => Listing::NotCounted,
-        _ => Listing::Failed,
-    };
-    Ok(TransferMessage::Answer { op, layouts, listing })
-}
-
 fn envelope(u: &mut Unstructured<'_>) -> Result<Envelope> {
-    let message = match u.int_in_range(0..=4)? {
+    let message = match u.int_in_range(0..=5)? {
         0 => Message::Key(key_message(u)?),
         1 => Message::Forward(forward_message(u)?),
-        2 => Message::Transfer(transfer_message(u)?),
+        2 => Message::Transfer(units::transfer_message(u)?),
         3 => Message::Swim(exchange(u)?),
+        4 => Message::Repair(units::repair_message(u)?),
         _ => Message::Layout(match u.arbitrary()? {
             true => LayoutMessage::Offer { layout: Arc::new(layout(u)?) },
             false => LayoutMessage::Request,

@@ -141,7 +141,7 @@ fn history(operations: u64, keys: u64) -> History {
             answer.map(|answer| End { stamp: Stamp(plan.ended), at: Time(plan.ended), answer });
     }
     for (key, state) in (0..).zip(states) {
-        history.finals.extend((0..3).map(|node| Final { key, node, state: state.clone() }));
+        history.ends.read.extend((0..3).map(|node| Final { key, node, state: state.clone() }));
     }
     history
 }
@@ -259,7 +259,7 @@ fn stale_read(history: &mut History) {
 
 /// What a key holds at the end is gone, everywhere.
 fn lost_at_the_end(history: &mut History) {
-    for last in history.finals.iter_mut().filter(|last| last.key == 0) {
+    for last in history.ends.read.iter_mut().filter(|last| last.key == 0) {
         let clock = last.state.clock();
         last.state.discard(&clock);
     }

@@ -61,6 +61,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
             weights: Vec::new(),
             later: Vec::new(),
             memory_mib: 512,
+            repair_ms: 0,
         },
         links: Links {
             shape: Shape::Uniform,
@@ -312,7 +313,7 @@ fn those_that_are_left_go_on_alone_and_those_that_are_gone_come_back() {
         let from_2 = |line: &Line| line.kind == "message" && line.text.starts_with("from n2");
         assert!(!alone[gone..].iter().any(|line| has_2(line) || from_2(line)), "{how:?}");
         assert!(after.iter().any(from_2), "{how:?}");
-        assert_eq!(outcome.history.finals.len(), 9, "all replicas are there at the end");
+        assert_eq!(outcome.history.ends.read.len(), 9, "all replicas are there at the end");
     }
 }
 

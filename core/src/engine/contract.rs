@@ -102,6 +102,14 @@ impl Change {
         Change::Delete { key, delta: 0 }
     }
 
+    /// What a replay tells of it besides its key.
+    #[must_use]
+    pub const fn delta(&self) -> u64 {
+        match self {
+            Change::Put { delta, .. } | Change::Delete { delta, .. } => *delta,
+        }
+    }
+
     /// The key that it changes.
     #[must_use]
     pub const fn key(&self) -> &Bytes {

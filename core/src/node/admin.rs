@@ -54,6 +54,8 @@ impl Node {
                 Err(refused) => Ok(Err(refused)),
             },
             AdminRequest::Apply(change) => self.apply(&change, env),
+            AdminRequest::Merkle { partition } => Ok(self.merkle(partition, now)),
+            AdminRequest::Repair => Ok(self.compare_soon(now)),
             AdminRequest::SkipDead { node, accepts_loss } => {
                 match self.skipped(&node, accepts_loss, now) {
                     Ok(wish) => self.stage(vec![wish], env),

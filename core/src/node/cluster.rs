@@ -18,6 +18,7 @@ use crate::member::lives::Lives;
 use crate::member::membership::Membership;
 use crate::member::notes::Notes;
 use crate::member::view::View;
+use crate::repair::merkle::FORMAT;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::forward::{ForwardAnswer, ForwardMessage};
@@ -25,6 +26,7 @@ use crate::wire::key::{Answer, KeyMessage};
 use crate::wire::layout::LayoutMessage;
 use crate::wire::member::Endorsement;
 use crate::wire::message::{Envelope, Message};
+use crate::wire::repair::{RepairMessage, Told};
 use crate::wire::transfer::{Listing, TransferMessage};
 
 /// The node as a member of its cluster.
@@ -189,9 +191,18 @@ impl Cluster {
                 let layouts = self.rows.live_set().clone();
                 Message::Transfer(TransferMessage::Answer { op: *op, layouts, listing })
             }
+            Message::Repair(RepairMessage::Ask { op, .. }) => {
+                let told = match why {
+                    Refusal::StaleLayout => Told::StaleLayout,
+                    Refusal::Failed => Told::Failed,
+                };
+                let (layouts, format) = (self.rows.live_set().clone(), FORMAT);
+                Message::Repair(RepairMessage::Answer { op: *op, layouts, format, told })
+            }
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
             | Message::Transfer(TransferMessage::Answer { .. })
+            | Message::Repair(RepairMessage::Answer { .. })
             | Message::Layout(_)
             | Message::Swim(_) => return,
         };

@@ -76,6 +76,7 @@ impl Node {
             change,
             transfers: self.shard.transfers(self.cluster.view(), now),
             hints: self.shard.hints(self.cluster.view(), now),
+            repairs: self.shard.repair_status(self.cluster.view(), now),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,

@@ -53,6 +53,7 @@ sites! {
     StaleLayoutSaid, "stale-layout-said", 5, "a replica says that it has another layout";
     NotCountedSaid, "not-counted-said", 5, "a replica says that it does not have all of a key yet";
     PageOfOne, "page-of-one", 25, "a replica tells of one key at a time what it has of a unit";
+    RepairPageOfOne, "repair-page-of-one", 25, "an owner tells of one key at a time what it has in some leaves";
     HintStoreFull, "hint-store-full", 5, "what a primary has not acknowledged leaves no hint";
     ForwardRefused, "forward-refused", 10, "a primary refuses what was passed on to it";
     StateInsteadOfDigest, "state-instead-of-digest", 25, "a replica tells its whole state where a digest was asked for";
@@ -135,6 +136,11 @@ sites! {
     TransferMetDamage, "transfer-met-damage", 0, "a unit could not be taken from a replica that cannot read a record of it";
     LeavingStateBrought, "leaving-state-brought", 0, "a node had of a unit that it does not own any more what an owner lacked";
     LeavingKeyErased, "leaving-key-erased", 0, "a key of a unit that a node does not own any more was deleted there";
+    TreeMetDamage, "tree-met-damage", 0, "a hash tree could not be made because a record cannot be read";
+    RepairTook, "repair-took", 0, "comparing copies brought a node what it lacked";
+    RepairBrought, "repair-brought", 0, "comparing copies brought another node what it lacked";
+    RepairFailed, "repair-failed", 0, "copies were compared, and that did not come to an end";
+    RepairMetAWrongTree, "repair-met-a-wrong-tree", 0, "copies were equal and their hash trees were not";
     PartialAsked, "partial-asked", 0, "a replica was asked for what it does not have all of, and said so";
     PutByALaterPrimary, "put-by-a-later-primary", 0, "a write is coordinated by another than the first primary of its key";
     AttemptJoined, "attempt-joined", 0, "an attempt met an earlier one in flight";

@@ -16,9 +16,25 @@ use crate::config::RANGE_KEYS_MAX;
 use crate::engine::{Batch, Change, Compared, Engine};
 use crate::error::Error;
 use crate::id::Unit;
+use crate::repair::merkle::entry_of;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
 use crate::wire::key::KeyRef;
+
+/// A key that nobody can ask for any more.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gone {
+    /// Its engine key.
+    pub place: Bytes,
+    /// The client's key.
+    pub key: KeyRef,
+    /// The unit that it lies in.
+    pub unit: Unit,
+    /// Whether all its versions are deletions, as far as it can be read.
+    pub is_deleted: bool,
+    /// What it adds to its unit's hash tree; `None`: nobody can read that.
+    pub entry: Option<u64>,
+}
 
 impl Replica {
     /// Deletes a record, if it is still what was listed.
@@ -32,13 +48,15 @@ impl Replica {
         let nothing = VersionSet::default();
         let deleted = self.count_deleted(listed.is_deleted, &nothing, &mut changes);
         let (place, with) = (data_key(unit.group, &listed.key), Batch { changes });
-        let compared = env.engine().delete_if_equal(&place, &listed.head, 0, &with);
+        let delta = entry_of(&listed.key, listed.digest);
+        let compared = env.engine().delete_if_equal(&place, &listed.head, delta, &with);
         let compared = compared.map_err(|error| match error {
             Error::Full(_) | Error::Busy(_) | Error::Corrupt { .. } => Trouble::Failed(error),
             error => Trouble::Fatal(error),
         })?;
         if let Compared::Deleted(_) = compared {
             self.deleted = deleted;
+            self.trees.change(unit, &place, &listed.key, delta);
             // What its numbers were is gone with the record: whatever is issued here later has another actor.
             self.renounce(unit);
             self.awaited.remove(&listed.key);
@@ -49,18 +67,14 @@ impl Replica {
 
     /// Deletes keys, whatever they have, and the count of deleted ones with them. `false`: the disk took nothing. For keys that nobody
     /// can ask for any more.
-    pub fn erase_all(
-        &mut self,
-        keys: impl Iterator<Item = (Bytes, KeyRef, bool)>,
-        engine: &mut dyn Engine,
-    ) -> Result<bool, Error> {
-        let (mut deleted, mut names) = (self.deleted, Vec::new());
-        let mut changes: SmallVec<[Change; 2]> = SmallVec::new();
-        for (place, key, is_deleted) in keys {
-            deleted = deleted.saturating_sub(u64::from(is_deleted));
-            changes.push(Change::delete(place));
-            names.push(key);
-        }
+    pub fn erase_all(&mut self, keys: &[Gone], engine: &mut dyn Engine) -> Result<bool, Error> {
+        let deletions = keys.iter().filter(|one| one.is_deleted).count() as u64;
+        let deleted = self.deleted.saturating_sub(deletions);
+        let delete = |one: &Gone| {
+            let (key, delta) = (one.place.clone(), one.entry.unwrap_or_default());
+            Change::Delete { key, delta }
+        };
+        let mut changes: SmallVec<[Change; 2]> = keys.iter().map(delete).collect();
         if deleted != self.deleted {
             changes.push(number(DELETED_KEY, deleted));
         }
@@ -72,9 +86,13 @@ impl Replica {
             written => drop(written?),
         }
         self.deleted = deleted;
-        for key in names {
-            self.awaited.remove(&key);
-            self.queried.take(&key);
+        for Gone { place, key, unit, entry, .. } in keys {
+            match *entry {
+                Some(entry) => self.trees.change(*unit, place, key, entry),
+                None => self.trees.regrow(*unit),
+            }
+            self.awaited.remove(key);
+            self.queried.take(key);
         }
         Ok(true)
     }

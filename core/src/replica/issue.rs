@@ -13,6 +13,7 @@ use crate::buggify;
 use crate::config::{SIBLINGS_MAX, issue_runs_max, state_bytes_max};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, Lsn, Unit};
+use crate::repair::merkle::entry;
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::{Dot, Version, VersionSet, VersionVector};
@@ -81,7 +82,7 @@ impl Replica {
             known.learn(actor, &nowhere);
         }
         let wall = self.wall(env);
-        let was_deleted = is_deleted(&state);
+        let (was_deleted, was) = (is_deleted(&state), entry(key, &state));
         let hlc = self.clock.tick_above(heard.highest.max(state.highest_hlc()), wall);
         state.discard(&known);
         let dot = state.event(actor, own.base, version(hlc));
@@ -112,7 +113,7 @@ impl Replica {
             reservation
         };
         let mut changes = SmallVec::new();
-        changes.push(store(key, unit, &state)?);
+        changes.push(store(key, unit, was, &state)?);
         if fresh {
             changes.push(self.actors.record(unit, own));
         }
@@ -120,7 +121,7 @@ impl Replica {
             changes.push(number(CLOCK_KEY, reservation.0));
         }
         let deleted = self.count_deleted(was_deleted, &state, &mut changes);
-        let lsn = self.write(key, changes, env)?;
+        let lsn = self.write((unit, key), changes, env)?;
         self.deleted = deleted;
         self.actors.set(unit, own);
         let known = state.known_to_writer(&known, dot);

@@ -70,6 +70,13 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
     Some(KeyRef::new(KeyspaceId(keyspace), bytes.slice(DATA_PREFIX_BYTES..)))
 }
 
+/// The group of a client's key, by its engine key; `None` for the node's own records.
+#[must_use]
+pub fn group_of(bytes: &Bytes) -> Option<GroupId> {
+    let group = parse_data_key(bytes).and(bytes.get(1..3))?;
+    Some(GroupId(u16::from_be_bytes(group.try_into().ok()?)))
+}
+
 /// The engine key of a hint: a key that is owed to a node.
 #[must_use]
 pub fn hint_key(target: NodeId, group: GroupId, key: &KeyRef) -> Bytes {

@@ -79,12 +79,6 @@ pub fn list(
     Ok(part)
 }
 
-/// Whether a head says that all its key's versions are deletions; one that cannot be read says nothing.
-#[must_use]
-pub fn is_deleted_by_head(head: &Bytes) -> bool {
-    decode_head(head).is_ok_and(|(state, _)| is_deleted(&state))
-}
-
 fn damage(what: &str) -> Error {
     let what = format!("its versions are malformed: {what}");
     Error::Corrupt { file: "the key's record".to_owned(), offset: 0, what }

@@ -9,6 +9,7 @@ use super::read::{Loaded, Trouble};
 use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::engine::Change;
 use crate::id::{Lsn, Unit};
+use crate::repair::merkle::entry;
 use crate::sometimes;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
@@ -28,7 +29,7 @@ impl Replica {
             .actors
             .get(unit)
             .is_some_and(|own| incoming.highest(own.actor) > own.issued(&state));
-        let was_deleted = is_deleted(&state);
+        let (was_deleted, was) = (is_deleted(&state), entry(key, &state));
         self.clock.observe(incoming.highest_hlc(), self.wall(env));
         sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());
         if !state.merge(incoming) {
@@ -46,17 +47,17 @@ impl Replica {
         // What several coordinators accepted must come together: only a record's own bounds count here.
         let is_refused = env.engine().is_nearly_full() && has_values(incoming);
         sometimes!(env, MergeRefusedForRoom, is_refused);
-        let stored = if is_refused { Err(NEARLY_FULL) } else { store(key, unit, &state) };
+        let stored = if is_refused { Err(NEARLY_FULL) } else { store(key, unit, was, &state) };
         match stored {
             Ok(change) => changes.push(change),
             Err(error) if outrun => {
-                self.write(key, changes, env)?;
+                self.write((unit, key), changes, env)?;
                 return Err(error.into());
             }
             Err(error) => return Err(error.into()),
         }
         let deleted = self.count_deleted(was_deleted, &state, &mut changes);
-        let lsn = self.write(key, changes, env)?;
+        let lsn = self.write((unit, key), changes, env)?;
         self.deleted = deleted;
         Ok(lsn)
     }
@@ -83,9 +84,12 @@ impl Replica {
         }
         changes.push(match state.is_empty() {
             true => Change::Delete { key: data_key(unit.group, key), delta: 0 },
-            false => store(key, unit, state)?,
+            false => store(key, unit, 0, state)?,
         });
-        self.write(key, changes, env).map(drop)
+        self.write((unit, key), changes, env)?;
+        // What it was before nobody can read.
+        self.trees.regrow(unit);
+        Ok(())
     }
 }
 

@@ -16,14 +16,14 @@ impl Shard {
     pub(super) fn note_rotten(&mut self, key: &KeyRef, error: &Error, env: &impl Env) {
         if matches!(error, Error::Corrupt { .. } | Error::Disk(_)) {
             sometimes!(env, RottenRecordFound);
-            self.rotten.found(key, env.mono());
+            self.repairs.rotten.found(key, env.mono());
         }
     }
 
     /// Dots that cannot be issued before a rotten record has been replaced.
     pub(super) fn put_off_dots(&mut self, view: View<'_>, env: &mut impl Env) {
         for (key, op) in std::mem::take(&mut self.begun.put_off.unreadable) {
-            if !self.rotten.wait(&key, op, env.mono()) {
+            if !self.repairs.rotten.wait(&key, op, env.mono()) {
                 let (coordinator, mut around) = self.split(view);
                 coordinator.refuse_issue(op, &mut around, env);
             }
@@ -56,10 +56,10 @@ impl Shard {
         let now = env.mono();
         for key in env.engine().take_damaged() {
             if let Some(key) = parse_data_key(&key) {
-                self.rotten.found(&key, now);
+                self.repairs.rotten.found(&key, now);
             }
         }
-        self.rotten.tick(now, (view.layouts, view.layout_set), &mut self.out);
+        self.repairs.rotten.tick(now, (view.layouts, view.layout_set), &mut self.out);
     }
 
     /// A primary has answered a question of `tick_rotten`; this node itself, when the record can be read again.
@@ -73,7 +73,7 @@ impl Shard {
     ) -> Result<()> {
         let state = match answer {
             Answer::State { .. } | Answer::Digest { .. } if from == self.me => {
-                let waited = self.rotten.readable(op);
+                let waited = self.repairs.rotten.readable(op);
                 return self.resume_dots(waited, view, env);
             }
             Answer::State { state } => state,
@@ -86,7 +86,7 @@ impl Shard {
             | Answer::StaleLayout
             | Answer::NotCounted => return Ok(()),
         };
-        let Some(found) = self.rotten.on_state(from, op, state, view.layouts) else {
+        let Some(found) = self.repairs.rotten.on_state(from, op, state, view.layouts) else {
             return Ok(());
         };
         match self.replica.replace(&found.key, found.unit, &found.state, env) {
@@ -95,7 +95,7 @@ impl Shard {
             Err(Trouble::Failed(_) | Trouble::Cold(_)) => return Ok(()),
             Err(Trouble::Fatal(error)) => return Err(error),
         }
-        let waited = self.rotten.replaced(&found.key);
+        let waited = self.repairs.rotten.replaced(&found.key);
         self.resume_dots(waited, view, env)
     }
 

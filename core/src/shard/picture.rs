@@ -8,11 +8,14 @@ use super::transferring::Transfers;
 use crate::config::SLOW_SYNC_MS;
 use crate::engine::{Engine, EngineStats};
 use crate::env::Mono;
-use crate::id::NodeId;
+use crate::id::{NodeId, PartitionId, Unit};
+use crate::layout::Layout;
 use crate::member::view::View;
+use crate::repair::exchange::End;
+use crate::repair::mending::Why;
 use crate::status::{
-    Counters, HINT_TARGETS_SHOWN_MAX, HintStatus, HintTarget, MemoryStatus, TAKING_SHOWN_MAX,
-    TakingStatus, TransferStatus,
+    ComparedStatus, Counters, HINT_TARGETS_SHOWN_MAX, HintStatus, HintTarget, MemoryStatus,
+    RepairStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus, TreeStatus,
 };
 use crate::transfer::patience::Trouble;
 
@@ -129,10 +132,81 @@ impl Shard {
         }
     }
 
+    /// How copies are compared with those of other owners.
+    #[must_use]
+    pub fn repair_status(&self, view: View<'_>, now: Mono) -> RepairStatus {
+        let rounds = &self.repairs.rounds;
+        let (tally, (exchanges, waiting)) = (rounds.tally(), rounds.in_flight());
+        let (growing_trees, _) = self.replica.trees().growing();
+        let unequal = rounds.unequal().filter_map(|unit| self.compared(unit, view, now));
+        RepairStatus {
+            growing_trees,
+            exchanges,
+            waiting,
+            rounds: tally.rounds,
+            failed_rounds: tally.failed_rounds,
+            found_keys: tally.done.found,
+            taken_keys: tally.done.taken,
+            brought_keys: tally.done.brought,
+            wrong_trees: tally.wrong_trees,
+            bytes: tally.bytes,
+            unequal: unequal.take(TAKING_SHOWN_MAX).collect(),
+        }
+    }
+
+    fn compared(&self, unit: Unit, view: View<'_>, now: Mono) -> Option<ComparedStatus> {
+        let (at, with, end) = self.repairs.rounds.last(unit)?;
+        Some(ComparedStatus {
+            group: unit.group.0,
+            partition: unit.partition.0,
+            with: view.members.name(with),
+            ago_ms: now.ms_since(at),
+            outcome: ended(end),
+        })
+    }
+
+    /// The hash trees of a partition.
+    #[must_use]
+    pub fn trees_of(&self, partition: PartitionId, view: View<'_>, now: Mono) -> Vec<TreeStatus> {
+        let units = view.newest().into_iter().flat_map(Layout::units);
+        let of = units.filter(|&unit| {
+            let is_owned = view.newest().is_some_and(|layout| layout.is_primary(self.me, unit));
+            unit.partition == partition && is_owned
+        });
+        let tree = |unit: Unit| {
+            let counts = self.transfers.units.counts(unit);
+            let tree = self.replica.trees().complete(unit).filter(|_| counts);
+            let hex = |hash: u64| format!("{hash:016x}");
+            TreeStatus {
+                group: unit.group.0,
+                complete: tree.is_some(),
+                root: tree.map(|tree| hex(tree.root())).unwrap_or_default(),
+                nodes: tree.into_iter().flat_map(|tree| tree.inner().map(hex)).collect(),
+                last: self.compared(unit, view, now),
+            }
+        };
+        of.map(tree).collect()
+    }
+
+    /// Whether all its trees are complete, and nothing is being compared.
+    #[must_use]
+    pub fn is_compared(&self) -> bool {
+        let rounds = &self.repairs.rounds;
+        let trees = self.replica.trees();
+        !trees.is_growing()
+            && rounds.in_flight() == (0, 0)
+            && rounds.last(Unit::default()).is_some()
+    }
+
+    /// An operator wants copies to be compared now.
+    pub fn compare_soon(&mut self, now: Mono) {
+        self.repairs.rounds.begin_soon(now);
+    }
+
     /// Keys whose records cannot be read, as far as they have been met.
     #[must_use]
     pub fn damaged_keys(&self) -> u64 {
-        self.rotten.len() as u64
+        self.repairs.rotten.len() as u64
     }
 
     /// The counters, with those of the replica.
@@ -140,7 +214,7 @@ impl Shard {
     pub fn counters(&self) -> Counters {
         Counters {
             actors_replaced: self.replica.actors_replaced(),
-            records_healed: self.rotten.healed(),
+            records_healed: self.repairs.rotten.healed(),
             ..self.counters
         }
     }
@@ -155,7 +229,7 @@ impl Shard {
                     .to_owned(),
             );
         }
-        match self.rotten.len() {
+        match self.repairs.rotten.len() {
             0 => {}
             1 => troubles.push("1 record cannot be read, and is being replaced".to_owned()),
             n => troubles.push(format!("{n} records cannot be read, and are being replaced")),
@@ -165,13 +239,29 @@ impl Shard {
             1 => troubles.push("1 hint cannot be read, and is kept".to_owned()),
             n => troubles.push(format!("{n} hints cannot be read, and are kept")),
         }
-        if self.rotten.lack_copies() {
+        if self.repairs.rotten.lack_copies() {
             troubles.push(
                 "of some records that cannot be read too few good copies answer on other nodes"
                     .to_owned(),
             );
         }
         troubles
+    }
+}
+
+/// How comparing a unit ended.
+const fn ended(end: End) -> &'static str {
+    match end {
+        End::Equal => "equal",
+        End::More => "more than one comparison looks at: the next one goes on",
+        End::Regrow => "the copies are equal, and the trees are made anew",
+        End::Failed(Why::Silent) => "the other did not answer",
+        End::Failed(Why::Unreadable) => "a record cannot be read",
+        End::Failed(Why::NotCounted) => {
+            "one of the two has other layouts, or not all of the partition, or its tree is not complete"
+        }
+        End::Failed(Why::OtherFormat) => "the other makes its trees of other hashes",
+        End::Failed(Why::NotStored) => "what was brought could not be stored",
     }
 }
 

@@ -193,12 +193,10 @@ impl Shard {
         let Some(found) = self.transfers.dropped.tick(view, oldest, now, env.engine())? else {
             return Ok(());
         };
-        let keys =
-            found.keys.iter().map(|one| (one.place.clone(), one.key.clone(), one.is_deleted));
-        if !self.replica.erase_all(keys, env.engine())? {
+        if !self.replica.erase_all(&found.keys, env.engine())? {
             return Ok(());
         }
-        found.keys.iter().for_each(|one| self.rotten.forget(&one.key));
+        found.keys.iter().for_each(|one| self.repairs.rotten.forget(&one.key));
         self.transfers.dropped.gone(found, env.engine())
     }
 

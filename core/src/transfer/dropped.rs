@@ -19,12 +19,16 @@ use crate::config::{KEYSPACES_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
 use crate::engine::{Batch, Change, Engine, Page};
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{KeyspaceId, LayoutVersion};
+use crate::id::{KeyspaceId, LayoutVersion, Unit};
 use crate::layout::Layout;
+use crate::layout::keyspace::partition;
 use crate::member::view::View;
-use crate::replica::keys::{DATA_START, parse_data_key};
-use crate::replica::listing::is_deleted_by_head;
+use crate::repair::merkle::entry_of;
+use crate::replica::erase::Gone;
+use crate::replica::is_deleted;
+use crate::replica::keys::{DATA_START, group_of, parse_data_key};
 use crate::wire::key::KeyRef;
+use crate::wire::state::decode_head;
 
 /// The engine key of what the last whole walk has left. All keys below 1 are the node's own (see `replica`).
 const KEY: &[u8] = b"\0dropped";
@@ -45,17 +49,6 @@ struct Left {
 struct Walk {
     leaves: Left,
     place: Bytes,
-}
-
-/// A key of a dropped keyspace.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Gone {
-    /// Its engine key.
-    pub place: Bytes,
-    /// The client's key.
-    pub key: KeyRef,
-    /// Whether all its versions are deletions, as far as it can be read.
-    pub is_deleted: bool,
 }
 
 /// What one step of a walk has found, and where the next one begins; `None` at the end.
@@ -212,7 +205,7 @@ fn look(place: &Bytes, layout: &Layout, engine: &mut dyn Engine) -> Result<Found
     let page = match engine.scan_heads(place, PAGE_KEYS_MAX, PAGE_BYTES_MAX) {
         Err(Error::Corrupt { .. } | Error::Disk(_)) => {
             let key = parse_data_key(place).filter(is_dropped);
-            let gone = key.map(|key| Gone { place: place.clone(), key, is_deleted: false });
+            let gone = key.and_then(|key| gone(place.clone(), key, None, layout));
             let next = Some(Bytes::from([&place[..], &[0]].concat()));
             return Ok(Found { keys: gone.into_iter().collect(), next });
         }
@@ -221,11 +214,23 @@ fn look(place: &Bytes, layout: &Layout, engine: &mut dyn Engine) -> Result<Found
     let mut keys = Vec::new();
     for (place, record) in page.records {
         if let Some(key) = parse_data_key(&place).filter(is_dropped) {
-            let is_deleted = is_deleted_by_head(&record.head);
-            keys.push(Gone { place, key, is_deleted });
+            keys.extend(gone(place, key, Some(&record.head), layout));
         }
     }
     Ok(Found { keys, next: page.next })
+}
+
+/// A key and what is to be known of it when it is deleted; `head` is that of its record.
+fn gone(place: Bytes, key: KeyRef, head: Option<&Bytes>, layout: &Layout) -> Option<Gone> {
+    let state = head.and_then(|head| Some(decode_head(head).ok()?.0));
+    let partition = partition(key.token(), layout.partitions());
+    Some(Gone {
+        unit: Unit { group: group_of(&place)?, partition },
+        is_deleted: state.as_ref().is_some_and(is_deleted),
+        entry: state.map(|state| entry_of(&key, state.digest())),
+        place,
+        key,
+    })
 }
 
 #[cfg(test)]

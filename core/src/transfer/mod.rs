@@ -7,8 +7,6 @@ pub mod units;
 
 pub mod source;
 
-pub mod pace;
-
 pub mod patience;
 
 pub mod receiver;

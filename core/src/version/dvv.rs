@@ -22,7 +22,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{BODY_BYTES_MAX, DOT_MAX, REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::id::{ActorId, RequestId};
@@ -494,31 +494,32 @@ impl VersionSet {
     /// and of the current time. Equal states have equal digests.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let mut hash = Xxh3::new();
+        // In one piece: to set up a hash that takes pieces costs more than a small state.
+        let mut bytes = SmallVec::<[u8; 256]>::new();
         for entry in &self.entries {
-            hash.update(&entry.actor.0.to_le_bytes());
-            hash.update(&(entry.known.list().len() as u64).to_le_bytes());
+            bytes.extend_from_slice(&entry.actor.0.to_le_bytes());
+            bytes.extend_from_slice(&(entry.known.list().len() as u64).to_le_bytes());
             for run in entry.known.list() {
-                hash.update(&run.from.to_le_bytes());
-                hash.update(&run.to.to_le_bytes());
+                bytes.extend_from_slice(&run.from.to_le_bytes());
+                bytes.extend_from_slice(&run.to.to_le_bytes());
             }
-            hash.update(&(entry.versions.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(&(entry.versions.len() as u64).to_le_bytes());
             for (n, version) in &entry.versions {
-                hash.update(&n.to_le_bytes());
-                hash.update(&version.hlc.0.to_le_bytes());
-                hash.update(&version.request.0.to_le_bytes());
-                hash.update(&[version.flags()]);
+                bytes.extend_from_slice(&n.to_le_bytes());
+                bytes.extend_from_slice(&version.hlc.0.to_le_bytes());
+                bytes.extend_from_slice(&version.request.0.to_le_bytes());
+                bytes.extend_from_slice(&[version.flags()]);
                 if let Some(Behind { actor, step }) = version.behind {
-                    hash.update(&actor.0.to_le_bytes());
-                    hash.update(&step.to_le_bytes());
+                    bytes.extend_from_slice(&actor.0.to_le_bytes());
+                    bytes.extend_from_slice(&step.to_le_bytes());
                 }
                 if let Some(expires) = version.expires {
-                    hash.update(&expires.0.to_le_bytes());
+                    bytes.extend_from_slice(&expires.0.to_le_bytes());
                 }
-                hash.update(&version.digest.to_le_bytes());
+                bytes.extend_from_slice(&version.digest.to_le_bytes());
             }
         }
-        hash.digest()
+        xxh3_64(&bytes)
     }
 
     fn position(&self, actor: ActorId) -> Result<usize, usize> {

@@ -14,6 +14,7 @@ use crate::wire::forward::ForwardMessage;
 use crate::wire::frame::{Generation, Reader, Wire, Writer, read_of, table};
 use crate::wire::key::{Answer, Ask, KeyMessage};
 use crate::wire::layout::LayoutMessage;
+use crate::wire::repair::RepairMessage;
 use crate::wire::swim::Exchange;
 use crate::wire::transfer::TransferMessage;
 
@@ -43,6 +44,8 @@ pub enum Message {
     Layout(LayoutMessage),
     /// About a unit that one node takes from another.
     Transfer(TransferMessage),
+    /// About the hash trees of units that two nodes compare.
+    Repair(RepairMessage),
     /// What failure detectors know.
     Swim(Exchange),
 }
@@ -54,10 +57,12 @@ impl Message {
         match self {
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
-            | Message::Transfer(TransferMessage::Answer { .. }) => Class::Reply,
+            | Message::Transfer(TransferMessage::Answer { .. })
+            | Message::Repair(RepairMessage::Answer { .. }) => Class::Reply,
             Message::Key(KeyMessage::Ask(_))
             | Message::Forward(ForwardMessage::Ask { .. })
             | Message::Transfer(TransferMessage::Ask { .. })
+            | Message::Repair(RepairMessage::Ask { .. })
             | Message::Layout(_)
             | Message::Swim(_) => Class::Request,
         }
@@ -69,11 +74,13 @@ impl Message {
         match self {
             Message::Key(KeyMessage::Ask(Ask { layouts, .. }))
             | Message::Forward(ForwardMessage::Ask { layouts, .. })
-            | Message::Transfer(TransferMessage::Ask { layouts, .. }) => Some(layouts),
+            | Message::Transfer(TransferMessage::Ask { layouts, .. })
+            | Message::Repair(RepairMessage::Ask { layouts, .. }) => Some(layouts),
             // An answer belongs to an operation of its receiver. Whoever speaks of a layout may have another one.
             Message::Key(KeyMessage::Answer { .. })
             | Message::Forward(ForwardMessage::Answer { .. })
             | Message::Transfer(TransferMessage::Answer { .. })
+            | Message::Repair(RepairMessage::Answer { .. })
             | Message::Layout(_)
             | Message::Swim(_) => None,
         }
@@ -87,6 +94,7 @@ impl Message {
             Message::Forward(ForwardMessage::Answer { .. })
             | Message::Key(_)
             | Message::Transfer(_)
+            | Message::Repair(_)
             | Message::Layout(_)
             | Message::Swim(_) => None,
         }
@@ -100,6 +108,7 @@ impl Message {
             | Message::Forward(_)
             | Message::Layout(_)
             | Message::Transfer(_)
+            | Message::Repair(_)
             | Message::Swim(_) => self.asked_under(),
         }
     }
@@ -111,6 +120,7 @@ impl Message {
             Message::Key(message) => message.weight(),
             Message::Forward(message) => message.weight(),
             Message::Transfer(message) => message.weight(),
+            Message::Repair(message) => message.weight(),
             Message::Swim(exchange) => exchange.weight(),
             // Shared with whoever holds the layout.
             Message::Layout(_) => 0,
@@ -127,7 +137,7 @@ enum Said {
 }
 
 impl Message {
-    /// Nobody of the first generation takes or gives units, or compares what failure detectors know.
+    /// Nobody of the first generation takes or gives units or compares them, or compares what failure detectors know.
     fn in_the_first_generation(&self) -> Said {
         match self {
             Message::Key(KeyMessage::Ask(_)) | Message::Forward(_) | Message::Layout(_) => {
@@ -147,7 +157,7 @@ impl Message {
                 | Answer::Failed
                 | Answer::StaleLayout => Said::AsItIs,
             },
-            Message::Transfer(_) | Message::Swim(_) => Said::Never,
+            Message::Transfer(_) | Message::Repair(_) | Message::Swim(_) => Said::Never,
         }
     }
 }
@@ -212,5 +222,6 @@ impl Wire for Envelope {
 }
 
 table!(enum Message {
-    1 Key(message), 2 Forward(message), 3 Layout(message), 4 Transfer(message), 5 Swim(message)
+    1 Key(message), 2 Forward(message), 3 Layout(message), 4 Transfer(message), 5 Swim(message),
+    6 Repair(message),
 });

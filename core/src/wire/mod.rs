@@ -8,7 +8,7 @@
 //! layout    version u8 | header
 //! ```
 //! `frame` says how headers and values are written, and it alone names bincode. `state` has what a replica stores and sends of a
-//! key, `client` what clients ask and are told, `key`, `forward`, `layout` and `transfer` the families of messages, `member` the
+//! key, `client` what clients ask and are told, `key`, `forward`, `layout`, `transfer` and `repair` the families of messages, `member` the
 //! datagrams, `swim` those of the failure detector, and `message` puts one message and what its sender says of itself into an envelope.
 
 pub mod frame;
@@ -24,6 +24,8 @@ pub mod forward;
 pub mod layout;
 
 pub mod transfer;
+
+pub mod repair;
 
 pub mod member;
 

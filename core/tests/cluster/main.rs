@@ -31,4 +31,6 @@ mod shard;
 
 mod transfer;
 
+mod exchange;
+
 mod joining;

@@ -127,7 +127,7 @@ impl Scene for Cluster {
     }
 }
 
-/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead= hints=]`: so many nodes that have formed a cluster; `nodes` that have not.
+/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead= hints= repair=]`: so many nodes that have formed a cluster; `nodes` that have not.
 fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     let mut base = usual(nodes);
     base.bootstrap_expect = call.take("expect")?.unwrap_or(nodes);
@@ -140,6 +140,7 @@ fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     base.resend_ms = call.take("resend")?.unwrap_or(base.resend_ms);
     base.dead_ms = call.take("dead")?.unwrap_or(base.dead_ms);
     base.hint_bytes_max = call.take("hints")?.unwrap_or(base.hint_bytes_max);
+    base.repair_every_ms = call.take("repair")?.unwrap_or(base.repair_every_ms);
     Ok(base)
 }
 
@@ -426,6 +427,8 @@ fn operate(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
         Ok(Done::Proposed { proposed, .. }) => format!("proposed layout {proposed}"),
         Ok(Done::Layouts(layouts)) => format!("staged {}", layouts.staged.len()),
         Ok(Done::Plan(plan)) => format!("{} moves", plan.moves),
+        Ok(Done::Merkle(merkle)) => format!("{} trees", merkle.trees.len()),
+        Ok(Done::Repairs(repairs)) => format!("{} rounds", repairs.rounds),
         Err(refused) => format!("{:?}: {}", refused.why, refused.message),
     };
     stage.tell(&said);
@@ -535,6 +538,7 @@ areas!(
     clocks,
     cold,
     detection,
+    exchange,
     expiry,
     fence,
     formation,

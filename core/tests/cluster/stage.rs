@@ -26,6 +26,7 @@ use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Ask, KeyMessage};
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::{self, Envelope, Message};
+use rondo_core::wire::repair::RepairMessage;
 use rondo_core::wire::swim::Datagram;
 use rondo_core::wire::transfer::TransferMessage;
 
@@ -665,6 +666,9 @@ fn ask_under(message: &mut Message, other: LayoutSet) {
         | Message::Forward(ForwardMessage::Ask { layouts, .. })
         | Message::Transfer(
             TransferMessage::Ask { layouts, .. } | TransferMessage::Answer { layouts, .. },
+        )
+        | Message::Repair(
+            RepairMessage::Ask { layouts, .. } | RepairMessage::Answer { layouts, .. },
         ) => *layouts = other,
         Message::Key(KeyMessage::Answer { layouts, .. }) => *layouts = other,
         Message::Forward(ForwardMessage::Answer { .. }) | Message::Layout(_) | Message::Swim(_) => {

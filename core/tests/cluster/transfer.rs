@@ -31,30 +31,30 @@ use crate::gossip::gossip;
 use crate::node_config::node_config;
 use crate::request::request;
 
-type World = crate::world::World<SlowEngine>;
+pub(crate) type World = crate::world::World<SlowEngine>;
 
 /// One node: its shard, and what it is shown.
-struct Peer {
-    config: NodeConfig,
-    shard: Shard,
-    world: World,
+pub(crate) struct Peer {
+    pub(crate) config: NodeConfig,
+    pub(crate) shard: Shard,
+    pub(crate) world: World,
     members: Membership,
     lives: Lives,
-    is_gone: bool,
+    pub(crate) is_gone: bool,
 }
 
 /// A few shards under one layout, of which each owns every key.
-struct Trio {
-    peers: Vec<Peer>,
+pub(crate) struct Trio {
+    pub(crate) peers: Vec<Peer>,
     layouts: [LiveLayout; 1],
     set: LayoutSet,
-    now: Mono,
+    pub(crate) now: Mono,
     /// Who has told whom what, in words.
-    said: Vec<String>,
+    pub(crate) said: Vec<String>,
 }
 
 /// The layout that these nodes own every key under, and its name.
-fn live(ids: &[NodeId]) -> (LiveLayout, LayoutSet) {
+fn live(ids: &[NodeId], partitions: u16) -> (LiveLayout, LayoutSet) {
     let role = |&node: &NodeId| Role {
         node,
         name: format!("n{}", node.0),
@@ -63,7 +63,8 @@ fn live(ids: &[NodeId]) -> (LiveLayout, LayoutSet) {
     };
     let wanted = Quorums { n: ids.len() as u8, r: 2, w: 2 };
     let roles = ids.iter().map(role).collect();
-    let layout = Layout::first(1, wanted, roles, vec![Keyspace::default_keyspace()]);
+    let keyspaces = vec![Keyspace::default_keyspace()];
+    let layout = Layout::first(partitions, wanted, roles, keyspaces);
     let reference = layout.reference(&encode_layout(&layout));
     (LiveLayout { layout: Arc::new(layout), reference }, LayoutSet::one(reference))
 }
@@ -71,7 +72,7 @@ fn live(ids: &[NodeId]) -> (LiveLayout, LayoutSet) {
 impl Trio {
     /// From now on these nodes own every key.
     fn belongs_to(&mut self, ids: &[NodeId]) {
-        let (live, set) = live(ids);
+        let (live, set) = live(ids, 1);
         (self.layouts, self.set) = ([live], set);
         (1..=self.peers.len()).for_each(|at| self.restart(at));
     }
@@ -83,20 +84,31 @@ impl Trio {
     }
 
     /// So many nodes of N = 3, R = W = 2, or N = R = W = 2.
-    fn of(nodes: u128) -> Trio {
+    pub(crate) fn of(nodes: u128) -> Trio {
+        Trio::with(nodes, 1, &node_config(), SlowEngine::default)
+    }
+
+    /// The same with so many partitions, such settings and stores.
+    pub(crate) fn with(
+        nodes: u128,
+        partitions: u16,
+        base: &NodeConfig,
+        engine: impl Fn() -> SlowEngine,
+    ) -> Trio {
         let ids: Vec<NodeId> = (1..=nodes).map(NodeId).collect();
-        let (live, set) = live(&ids);
+        let (live, set) = live(&ids, partitions);
         let configs: Vec<NodeConfig> = ids
             .iter()
             .map(|&id| NodeConfig {
                 id,
                 name: format!("n{}", id.0),
                 dead_ms: 1 << 40,
-                ..node_config()
+                ..base.clone()
             })
             .collect();
         let peer = |config: &NodeConfig| {
-            let mut world = World { random: config.id.0 as u64 * 1000, ..World::default() };
+            let random = config.id.0 as u64 * 1000;
+            let mut world = World { random, engine: engine(), ..World::default() };
             let shard = Shard::load(config, &mut world.engine, Mono(0)).expect("an empty store");
             let mut lives = Lives::load(config, &mut world.engine).expect("an empty store");
             let mut members = Membership::new(config);
@@ -135,7 +147,7 @@ impl Trio {
     }
 
     /// Something happens to one of them, and what it says is on its way then.
-    fn step<T>(
+    pub(crate) fn step<T>(
         &mut self,
         at: usize,
         what: impl FnOnce(&mut Shard, View<'_>, &mut World) -> T,
@@ -167,7 +179,7 @@ impl Trio {
     }
 
     /// Delivers what is on its way, and what comes of it; what `is_lost` is not. At most `max` messages.
-    fn deliver(&mut self, max: usize, is_lost: impl Fn(usize, usize, &Message) -> bool) {
+    pub(crate) fn deliver(&mut self, max: usize, is_lost: impl Fn(usize, usize, &Message) -> bool) {
         let mut mail = VecDeque::new();
         let mut delivered = 0;
         loop {
@@ -189,6 +201,7 @@ impl Trio {
                 Message::Key(message) => shard.on_key(from, message, view, world),
                 Message::Forward(message) => shard.on_forward(from, message, view, world),
                 Message::Transfer(message) => shard.on_transfer(from, message, view, world),
+                Message::Repair(message) => shard.on_repair(from, message, view, world),
                 Message::Layout(_) | Message::Swim(_) => panic!("a shard speaks of keys alone"),
             })
             .expect("no disk fails");
@@ -196,7 +209,7 @@ impl Trio {
     }
 
     /// Time passes for everybody, in steps, with all that comes of it.
-    fn pass(&mut self, ms: u64) {
+    pub(crate) fn pass(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(50) {
             self.now = self.now.plus_ms(50);
             for at in 1..=self.peers.len() {
@@ -213,7 +226,14 @@ impl Trio {
     }
 
     /// A client writes at one of them and reaches only those that are not cut off.
-    fn write(&mut self, at: usize, key: &str, action: Action, level: Level, cut: &[usize]) {
+    pub(crate) fn write(
+        &mut self,
+        at: usize,
+        key: &str,
+        action: Action,
+        level: Level,
+        cut: &[usize],
+    ) {
         let key = Bytes::copy_from_slice(key.as_bytes());
         let (level, deadline_ms) = (Some(level), Some(1_000));
         let request = Request { key, level, deadline_ms, ..request(action) };
@@ -225,7 +245,7 @@ impl Trio {
         assert!(matches!(reply, Some(Reply::Stored { .. })), "{reply:?}");
     }
 
-    fn put(&mut self, at: usize, key: &str, value: &str, level: Level, cut: &[usize]) {
+    pub(crate) fn put(&mut self, at: usize, key: &str, value: &str, level: Level, cut: &[usize]) {
         let (value, content_type) = (Bytes::copy_from_slice(value.as_bytes()), Bytes::new());
         self.write(
             at,
@@ -237,7 +257,7 @@ impl Trio {
     }
 
     /// What a node has lost is to be taken from the others.
-    fn recover(&mut self, at: usize) {
+    pub(crate) fn recover(&mut self, at: usize) {
         let layout = self.layout();
         let recovers = |shard: &mut Shard, _: View<'_>, world: &mut World| {
             shard.recover(&layout, &mut world.engine)
@@ -246,7 +266,7 @@ impl Trio {
     }
 
     /// The process of a node ends, and the next one finds what it has written.
-    fn restart(&mut self, at: usize) {
+    pub(crate) fn restart(&mut self, at: usize) {
         let Peer { config, shard, world, .. } = &mut self.peers[at - 1];
         world.engine = world.engine.copy();
         let config = NodeConfig { actors: Actors::Fresh, ..config.clone() };
@@ -254,18 +274,18 @@ impl Trio {
     }
 
     /// All of its store is lost.
-    fn wipe(&mut self, at: usize) {
+    pub(crate) fn wipe(&mut self, at: usize) {
         let Peer { config, shard, world, .. } = &mut self.peers[at - 1];
         world.engine = SlowEngine::default();
         *shard = Shard::load(config, &mut world.engine, self.now).expect("an empty store");
     }
 
-    fn is_whole(&self, at: usize) -> bool {
+    pub(crate) fn is_whole(&self, at: usize) -> bool {
         self.peers[at - 1].shard.all_whole()
     }
 
     /// The state of a key in a store.
-    fn state(&mut self, at: usize, key: &str) -> VersionSet {
+    pub(crate) fn state(&mut self, at: usize, key: &str) -> VersionSet {
         let key = KeyRef::new(KeyspaceId(1), Bytes::copy_from_slice(key.as_bytes()));
         match self.peers[at - 1].world.engine.get(&data_key(GroupId(0), &key)).expect("readable") {
             Lookup::Hit(found) => decode_state(&found.head, &found.body).expect("sound"),
@@ -274,14 +294,14 @@ impl Trio {
         }
     }
 
-    fn values(&mut self, at: usize, key: &str) -> Vec<String> {
+    pub(crate) fn values(&mut self, at: usize, key: &str) -> Vec<String> {
         let state = self.state(at, key);
         let text = |value: &Bytes| String::from_utf8_lossy(value).into_owned();
         state.versions().map(|(_, version)| text(&version.value)).collect()
     }
 
     /// How many messages of one kind have been said since the last call.
-    fn count(&mut self, what: &str) -> usize {
+    pub(crate) fn count(&mut self, what: &str) -> usize {
         self.said.drain(..).filter(|line| line.contains(what)).count()
     }
 }

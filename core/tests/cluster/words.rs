@@ -12,6 +12,7 @@ use rondo_core::wire::key::{Answer, KeyMessage, Question, Room};
 use rondo_core::wire::layout::LayoutMessage;
 use rondo_core::wire::member::Gossip;
 use rondo_core::wire::message::Message;
+use rondo_core::wire::repair::{Compare, RepairMessage, Told};
 use rondo_core::wire::state::decode_state;
 use rondo_core::wire::swim::Exchange;
 use rondo_core::wire::transfer::{Listing, TransferMessage};
@@ -99,6 +100,7 @@ pub(crate) fn message(message: &Message) -> String {
             }
             other => format!("Listing {other:?}"),
         },
+        Message::Repair(message) => repair(message),
         Message::Layout(LayoutMessage::Offer { .. }) => "LayoutOffer".to_owned(),
         Message::Layout(LayoutMessage::Request) => "LayoutRequest".to_owned(),
         Message::Swim(Exchange::Digest { .. }) => "digest of members".to_owned(),
@@ -107,6 +109,39 @@ pub(crate) fn message(message: &Message) -> String {
             format!("LayoutLive {}", layout.version().0)
         }
         Message::Layout(LayoutMessage::Staged { .. }) => "Staged".to_owned(),
+    }
+}
+
+/// What nodes say that compare their copies.
+fn repair(message: &RepairMessage) -> String {
+    match message {
+        RepairMessage::Ask { question, .. } => match question {
+            Compare::Roots { units } => format!("Roots of {}", units.len()),
+            Compare::Inner { .. } => "Inner".to_owned(),
+            Compare::Leaves { inner, .. } => format!("Leaves below {}", inner.count_ones()),
+            Compare::Keys { leaves, from, .. } => {
+                let place = parse_data_key(from).map(|key| format!(" from {}", text(&key.key)));
+                format!("Keys of {} leaves{}", leaves.len(), place.unwrap_or_default())
+            }
+            Compare::Regrow { .. } => "Regrow".to_owned(),
+            Compare::Begin => "Begin".to_owned(),
+        },
+        RepairMessage::Answer { told, .. } => match told {
+            Told::Roots { roots } => format!("Roots {}", roots.len()),
+            Told::Hashes { hashes } => {
+                format!(
+                    "Hashes {}, {} not 0",
+                    hashes.len(),
+                    hashes.iter().filter(|h| **h != 0).count()
+                )
+            }
+            Told::Keys { keys, next } => {
+                let keys: Vec<String> = keys.iter().map(|one| text(&one.key.key)).collect();
+                let more = if next.is_some() { " and more" } else { "" };
+                format!("Keys [{}]{more}", keys.join(" "))
+            }
+            other => format!("{other:?}"),
+        },
     }
 }
 

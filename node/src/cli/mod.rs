@@ -22,6 +22,7 @@ pub mod keyspace;
 pub mod transfers;
 
 pub mod hints;
+pub mod repair;
 
 pub mod config;
 
@@ -75,6 +76,8 @@ enum Command {
     Transfers(transfers::Transfers),
     /// Show which nodes have missed writes that others keep for them
     Hints(hints::Hints),
+    /// Compare the copies of keys on all nodes now, and make them equal
+    Repair(repair::Repair),
     /// Make, list and drop keyspaces
     #[command(subcommand)]
     Keyspace(keyspace::Keyspace),
@@ -166,6 +169,7 @@ fn run(cli: Cli) -> Result<()> {
         Some(Command::Cluster(command)) => block_on(cluster::run(command)),
         Some(Command::Transfers(command)) => block_on(transfers::run(command)),
         Some(Command::Hints(command)) => block_on(hints::run(command)),
+        Some(Command::Repair(command)) => block_on(repair::run(command)),
         Some(Command::Keyspace(command)) => block_on(keyspace::run(command)),
         Some(Command::Bench(command)) => block_on(bench::run(command)),
         Some(Command::Config(command)) => config::run(command),

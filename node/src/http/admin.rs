@@ -9,6 +9,8 @@
 //! | `POST /v1/cluster/plan`, `/v1/cluster/layout/plan` | | shows the next layout |
 //! | `POST /v1/cluster/commit`, `/v1/cluster/layout/commit` | `{"version": n}` or none | proposes it |
 //! | `POST /v1/cluster/layout/skip-dead` | `{"node": …, "accept_loss": true}` | waits no longer for a dead node, or its data |
+//! | `GET /v1/merkle/{partition}` | | the hash trees of a partition at this node |
+//! | `POST /v1/repair` | | compares copies with those of other owners now |
 //! | `GET`, `PUT`, `DELETE /v1/keyspaces/{name}` | `{"n": …, "r": …, "w": …, "level": …, "policy": …}` | a keyspace |
 //!
 //! Dialects A and C join and leave with one request, which stages and commits that change alone: `POST /gossip/join`,
@@ -40,6 +42,10 @@ pub enum Admin<'a> {
     Commit,
     /// Waits no longer for a dead node.
     SkipDead,
+    /// The hash trees of a partition.
+    Merkle(&'a str),
+    /// Compares copies now.
+    Repair,
     /// All keyspaces.
     Keyspaces,
     /// One of them.
@@ -90,6 +96,13 @@ pub async fn act(
             let Skipped { node, accept_loss } = body(sent, NODE)?;
             AdminRequest::SkipDead { node, accepts_loss: accept_loss }
         }
+        Admin::Merkle(partition) => {
+            let partition = partition.parse().map_err(|_| {
+                Problem::bad(format!("`{partition}` is no partition"), "GET /v1/ring tells them")
+            })?;
+            AdminRequest::Merkle { partition }
+        }
+        Admin::Repair => AdminRequest::Repair,
         Admin::JoinNow => AdminRequest::Apply(change("join", sent)?),
         Admin::LeaveNow => AdminRequest::Apply(leave(front, sent).await?),
         Admin::Keyspaces => {
@@ -105,8 +118,8 @@ pub async fn act(
             answer::json(StatusCode::OK, &json!({ "status": "ok", "proposed": proposed }))
         }
         // It is on its way: more than half of the nodes endorse it.
-        Done::Proposed { .. } => answer::json(StatusCode::ACCEPTED, &done),
-        Done::Layouts(_) | Done::Plan(_) => answer::json(StatusCode::OK, &done),
+        Done::Proposed { .. } | Done::Repairs(_) => answer::json(StatusCode::ACCEPTED, &done),
+        Done::Layouts(_) | Done::Plan(_) | Done::Merkle(_) => answer::json(StatusCode::OK, &done),
     })
 }
 
@@ -193,7 +206,9 @@ async fn live_keyspaces(front: &Front) -> Result<Vec<KeyspaceStatus>, Problem> {
             front.knows_the_layout().await.map(|()| layouts.keyspaces)
         }
         Done::Layouts(layouts) => Ok(layouts.keyspaces),
-        Done::Plan(_) | Done::Proposed { .. } => unreachable!("the layout was asked for"),
+        Done::Plan(_) | Done::Proposed { .. } | Done::Merkle(_) | Done::Repairs(_) => {
+            unreachable!("the layout was asked for")
+        }
     }
 }
 

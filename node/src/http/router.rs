@@ -72,6 +72,7 @@ const ADMIN: &[(&str, Admin<'static>, &str)] = &[
     ("/v1/cluster/layout/plan", Admin::Plan, WRITE),
     ("/v1/cluster/layout/commit", Admin::Commit, WRITE),
     ("/v1/cluster/layout/skip-dead", Admin::SkipDead, WRITE),
+    ("/v1/repair", Admin::Repair, WRITE),
     ("/v1/cluster/join", Admin::StageOf("join"), WRITE),
     ("/v1/cluster/leave", Admin::StageOf("leave"), WRITE),
     ("/v1/cluster/replace", Admin::StageOf("replace"), WRITE),
@@ -96,11 +97,8 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("/api/v1/merkle-tree", "the Merkle tree view", READ),
 ];
 
-const NOT_BUILT_BELOW: &[(&str, &str, &str)] = &[
-    ("/v1/keys/", "the clock view", READ),
-    ("/v1/merkle/", "the Merkle tree view", READ),
-    ("/debug/pprof/", "profiling", READ),
-];
+const NOT_BUILT_BELOW: &[(&str, &str, &str)] =
+    &[("/v1/keys/", "the clock view", READ), ("/debug/pprof/", "profiling", READ)];
 
 /// Answers one request.
 pub async fn handle(visit: Visit<'_>, head: &Head, sent: Bytes) -> Answer {
@@ -223,6 +221,9 @@ fn route(path: &str) -> Option<(Route<'_>, &'static str)> {
     }
     if let Some((_, admin, methods)) = ADMIN.iter().find(|(known, _, _)| *known == path) {
         return Some((Route::Admin(*admin), methods));
+    }
+    if let Some(partition) = path.strip_prefix("/v1/merkle/") {
+        return Some((Route::Admin(Admin::Merkle(partition)), READ));
     }
     if let Some(name) = path.strip_prefix("/v1/keyspaces/") {
         return Some((Route::Admin(Admin::Keyspace(name)), KEYSPACE));

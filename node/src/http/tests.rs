@@ -203,6 +203,7 @@ fn fake_status() -> Status {
             keyspaces: vec!["default".to_owned()],
         }),
         change: ChangeStatus { live: vec![1], units: 4, ..ChangeStatus::default() },
+        repairs: rondo_core::status::RepairStatus::default(),
         transfers: TransferStatus {
             taking: vec![TakingStatus {
                 group: 0,
@@ -248,6 +249,19 @@ fn fake_admin(request: &AdminRequest) -> AdminReply {
         }
         AdminRequest::Stage(change) => vec![change.clone()],
         AdminRequest::Plan => return Ok(Done::Plan(fake_plan())),
+        AdminRequest::Repair => {
+            return Ok(Done::Repairs(rondo_core::status::RepairStatus::default()));
+        }
+        AdminRequest::Merkle { partition } => {
+            let (name, trees) = ("node-1".to_owned(), Vec::new());
+            let (partition, format) = (*partition, 1);
+            return Ok(Done::Merkle(rondo_core::status::MerkleStatus {
+                name,
+                partition,
+                format,
+                trees,
+            }));
+        }
         AdminRequest::Commit { expected: Some(1) } => {
             let hint = "look at `rondo cluster plan` again";
             return Err(Refused::new(Why::Conflict, "layout 1 is live already", hint));

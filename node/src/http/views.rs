@@ -83,6 +83,7 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
             "name": status.name,
             "change": status.change,
             "transfers": status.transfers,
+            "repairs": status.repairs,
         }),
         View::Hints => json!({
             "node": status.node,
@@ -218,6 +219,7 @@ fn whole(front: &Front, status: &Status) -> Value {
         "layout": status.layout.as_ref().map(layout),
         "change": status.change,
         "hints": status.hints,
+        "repairs": status.repairs,
         "served": status.served,
         "members": status.members,
         "keys": status.keys,

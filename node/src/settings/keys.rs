@@ -80,6 +80,20 @@ pub static KEYS: &[Key] = &[
         Some("32MiB"),
         "What it takes from others in a second while it becomes whole",
     ),
+    key(
+        "repair-every",
+        &[],
+        "TIME",
+        Some("10m"),
+        "How often it compares its copies with those of others; 0 never",
+    ),
+    key(
+        "repair-rate",
+        &[],
+        "SIZE",
+        Some("8MiB"),
+        "What comparing copies and making them equal may take in a second",
+    ),
     key("cluster-name", &[], "NAME", Some("rondo"), "Only nodes of one cluster talk to each other"),
     key("cluster-secret-file", &[], "FILE", None, "What proves that a node belongs to the cluster"),
     key(

@@ -84,6 +84,10 @@ pub struct Settings {
     pub memory_bytes_max: usize,
     /// What it takes from others of what it does not have yet, in bytes per second.
     pub transfer_bytes_per_s: u64,
+    /// How often it compares its copies with those of others, in milliseconds; 0: never by itself.
+    pub repair_every_ms: u64,
+    /// What comparing copies may take, in bytes per second.
+    pub repair_bytes_per_s: u64,
     /// The cluster's name.
     pub cluster: String,
     /// The file of the cluster's secret.
@@ -136,7 +140,9 @@ impl Settings {
             write_quorum,
             vnodes: number(texts, "vnodes", 1, 1_000_000)? as u32,
             memory_bytes_max: memory(text(texts, "memory-max"))?,
-            transfer_bytes_per_s: transfer_rate(text(texts, "transfer-rate"))?,
+            transfer_bytes_per_s: rate(texts, "transfer-rate")?,
+            repair_every_ms: every(text(texts, "repair-every"))?,
+            repair_bytes_per_s: rate(texts, "repair-rate")?,
             cluster: label("cluster-name", text(texts, "cluster-name"))?,
             secret_file,
             zone: zone(text(texts, "zone"))?,
@@ -203,11 +209,23 @@ fn memory(text: &str) -> Result<usize> {
     })
 }
 
-fn transfer_rate(text: &str) -> Result<u64> {
+/// A pause of at least a second, in milliseconds; 0 for none at all.
+fn every(text: &str) -> Result<u64> {
+    let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+    let unit = units.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)));
+    let (number, ms) = unit.unwrap_or((text, 1_000));
+    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(ms));
+    let is_sane = |ms: &u64| *ms == 0 || (1_000..=7 * 86_400_000).contains(ms);
+    ms.filter(is_sane)
+        .ok_or_else(|| bad("repair-every", text, "a time from 1s to 168h, such as 10m, or 0"))
+}
+
+fn rate(texts: &Texts, name: &'static str) -> Result<u64> {
+    let text = text(texts, name);
     let sane = TRANSFER_BYTES_PER_S_MIN..=TRANSFER_BYTES_PER_S_MAX;
     size(text).filter(|bytes| sane.contains(bytes)).ok_or_else(|| {
         let least = TRANSFER_BYTES_PER_S_MIN >> 10;
-        bad("transfer-rate", text, &format!("a size a second from {least}KiB to 1024GiB"))
+        bad(name, text, &format!("a size a second from {least}KiB to 1024GiB"))
     })
 }
 

@@ -166,6 +166,7 @@ mod tests {
             change: ChangeStatus::default(),
             transfers: TransferStatus::default(),
             hints: HintStatus::default(),
+            repairs: rondo_core::status::RepairStatus::default(),
             members: alive.iter().map(member).collect(),
             served: Some(Served { partitions: 8, quorum, whole: 0 }),
             keys: 0,

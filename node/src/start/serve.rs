@@ -205,6 +205,8 @@ fn node_config(
         memory_bytes_max: settings.memory_bytes_max,
         transfer_bytes_per_s: settings.transfer_bytes_per_s,
         hint_bytes_max: HINT_BYTES_MAX,
+        repair_every_ms: settings.repair_every_ms,
+        repair_bytes_per_s: settings.repair_bytes_per_s,
     }
 }
 

@@ -9,10 +9,10 @@ use crate::copies::copy;
 use crate::harness::{Node, ask, cluster_flags, eventually, free_port};
 
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
-const KEYS: usize = 50;
+pub(crate) const KEYS: usize = 50;
 
 /// Three nodes in a directory, some of which run.
-struct Three {
+pub(crate) struct Three {
     dir: tempfile::TempDir,
     peers: Vec<u16>,
     nodes: Vec<Option<Node>>,
@@ -20,7 +20,7 @@ struct Three {
 
 impl Three {
     /// All of them serve and have some keys.
-    fn with_keys() -> Three {
+    pub(crate) fn with_keys() -> Three {
         let dir = tempfile::tempdir().expect("a directory");
         let peers = NAMES.iter().map(|_| free_port()).collect();
         let mut three = Three { dir, peers, nodes: vec![None, None, None] };
@@ -33,15 +33,15 @@ impl Three {
         three
     }
 
-    fn node(&self, at: usize) -> &Node {
+    pub(crate) fn node(&self, at: usize) -> &Node {
         self.nodes[at].as_ref().expect("it runs")
     }
 
-    fn home(&self, at: usize) -> PathBuf {
+    pub(crate) fn home(&self, at: usize) -> PathBuf {
         self.dir.path().join(NAMES[at])
     }
 
-    fn start(&mut self, at: usize) {
+    pub(crate) fn start(&mut self, at: usize) {
         let flags = cluster_flags(&self.peers, at, &[]);
         let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
         self.nodes[at] = Some(Node::start(self.dir.path(), NAMES[at], &flags));
@@ -53,7 +53,7 @@ impl Three {
         assert_eq!(node.wait().code(), Some(0));
     }
 
-    fn kill(&mut self, at: usize) {
+    pub(crate) fn kill(&mut self, at: usize) {
         self.nodes[at].take().expect("it runs").kill();
     }
 
@@ -92,12 +92,12 @@ fn says(node: &Node, words: &str) {
     }
 }
 
-fn value(number: usize) -> String {
+pub(crate) fn value(number: usize) -> String {
     format!("value-{number}-{}", "v".repeat(200))
 }
 
 /// The data files of a node, in order.
-fn data_files(home: &Path) -> Vec<PathBuf> {
+pub(crate) fn data_files(home: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(home.join("data")).expect("the engine's directory");
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let mut files: Vec<PathBuf> =

@@ -18,6 +18,8 @@ mod copies;
 
 mod anew;
 
+mod equal;
+
 mod killed;
 
 mod leaving;

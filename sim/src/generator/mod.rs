@@ -49,6 +49,17 @@ const OPERATIONS_FROM_MS: u64 = 1_500;
 /// The scenario of a seed.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
+    let mut made = without_repairs(seed);
+    made.cluster.repair_ms = repairs(&mut Rng::new(seed, 12));
+    made
+}
+
+/// In three of four scenarios nodes compare their copies, often.
+fn repairs(rng: &mut Rng) -> u64 {
+    if rng.percent(25) { 0 } else { rng.log(1_000, 4_000) }
+}
+
+fn without_repairs(seed: u64) -> Scenario {
     let modes = [Mode::Swarm, Mode::Few, Mode::Uniform, Mode::Mutation];
     match modes[(seed % 4) as usize] {
         Mode::Mutation => {
@@ -183,6 +194,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         zones: Vec::new(),
         weights: Vec::new(),
         memory_mib: MEMORY_MIB_USUAL,
+        repair_ms: 0,
         later: Vec::new(),
     }
 }

@@ -40,6 +40,9 @@ impl fmt::Display for Stamp {
 /// The numbers of stand-ins, which are told apart from the nodes in whose place they are, are these and up.
 pub const STAND_INS: u32 = 1_000;
 
+/// How long the copies of a key may differ that nobody reads, once all works again, in milliseconds.
+pub const UNREAD_MS: u64 = 15_000;
+
 /// One run.
 #[derive(Clone, Debug, Default)]
 pub struct History {
@@ -48,8 +51,8 @@ pub struct History {
     /// Every version of a key that any node stored, by key and dot; more than one sighting
     /// for a dot only when they differ.
     pub sightings: BTreeMap<(u32, Dot), Vec<Sighting>>,
-    /// The states of each key at the end, at each of its primaries.
-    pub finals: Vec<Final>,
+    /// The states of keys at the end.
+    pub ends: Ends,
     /// What was handed to links and what came out of them, in order; nothing where there are no links.
     pub carried: Vec<Carried>,
     /// What nodes knew durably, in order of time.
@@ -68,6 +71,15 @@ pub struct History {
     pub survivors: Option<Survivors>,
     /// When the heal was, and from when on everything had to succeed.
     pub healed: Stamp,
+}
+
+/// The states of keys once everything works again, at each of their primaries.
+#[derive(Clone, Debug, Default)]
+pub struct Ends {
+    /// Of each key, after all else.
+    pub read: Vec<Final>,
+    /// Of those keys whose primaries did not become equal before anybody read them.
+    pub unread: Vec<Final>,
 }
 
 /// What is promised of a run before it begins.

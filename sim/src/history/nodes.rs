@@ -274,6 +274,8 @@ pub enum Promise {
     Memory,
     /// It deletes no hint before its target holds what it lacked.
     Hints,
+    /// Its hash trees say what it stores.
+    Trees,
     /// Nothing that it keeps grows without end.
     Bounds,
     /// A token opens for the key that it was made for, and for no other.

@@ -141,7 +141,7 @@ mod tests {
         let mut history = made.history();
         for node in 0..3 {
             let state = Default::default();
-            history.finals.push(crate::history::Final { key: 0, node, state });
+            history.ends.read.push(crate::history::Final { key: 0, node, state });
             let stamp = Stamp(if node < in_time { 4 } else { 9 });
             history.kept.push(Kept { key: 0, node, stamp: Stamp(2), clock: clock(7, 1) });
             history.kept.push(Kept { key: 0, node, stamp, clock: clock(7, 3) });

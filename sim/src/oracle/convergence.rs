@@ -1,22 +1,34 @@
-//! After the heal, and one read of each key at `all`, all primaries of a key hold the very same state.
+//! After the heal all primaries of a key hold the very same state: where nodes compare their copies, before anybody reads it; and
+//! everywhere after one read of each key at `all`.
 
-use crate::history::{Final, Stamp};
+use crate::history::{Final, Stamp, UNREAD_MS};
 use crate::oracle::Violation;
 use crate::oracle::index::Index;
+use crate::oracle::verdict::Verdict;
 use crate::watch::describe;
 
 const NAME: &str = "convergence";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let finals = unequal(&index.history.ends.read);
+    let finals = finals.into_iter().map(|what| Violation::safety(NAME, Stamp::NEVER, what));
+    let unread = unequal(&index.history.ends.unread).into_iter().map(|what| {
+        let what = format!("{what}, {UNREAD_MS} ms after all was well and before anybody read it");
+        Violation { oracle: NAME, verdict: Verdict::Liveness, at: Stamp::NEVER, what }
+    });
+    finals.chain(unread).collect()
+}
+
+/// Each two copies that follow each other and differ.
+fn unequal(copies: &[Final]) -> Vec<String> {
     let differ = |pair: &[&Final]| pair[0].key == pair[1].key && pair[0].state != pair[1].state;
-    let mut finals: Vec<&Final> = index.history.finals.iter().collect();
-    finals.sort_by_key(|last| (last.key, last.node));
+    let mut copies: Vec<&Final> = copies.iter().collect();
+    copies.sort_by_key(|last| (last.key, last.node));
     let told = |pair: &[&Final]| {
         let state = |last: &Final| format!("n{} {}", last.node, describe::state(&last.state));
         format!("k{}: {} but {}", pair[0].key, state(pair[0]), state(pair[1]))
     };
-    let pairs = finals.windows(2).filter(|pair| differ(pair));
-    pairs.map(|pair| Violation::safety(NAME, Stamp::NEVER, told(pair))).collect()
+    copies.windows(2).filter(|pair| differ(pair)).map(told).collect()
 }
 
 #[cfg(test)]
@@ -34,12 +46,19 @@ mod tests {
         made.ends(1, 0, &[(other, 7, 1)]);
         made.ends(0, 1, &[(put, 7, 1)]);
         made.ends(1, 1, &[]);
-        let told = check(&Index::of(&made.history()));
+        let mut history = made.history();
+        let told = check(&Index::of(&history));
         assert_eq!(told.len(), 1);
         assert!(
             told[0].what.starts_with("k1: n0 {0000:1-1[1=1@2.0]} but n1 {}"),
             "{}",
             told[0].what
         );
+        history.ends.unread = std::mem::take(&mut history.ends.read);
+        let told = check(&Index::of(&history));
+        assert_eq!((told.len(), told[0].verdict), (1, Verdict::Liveness));
+        assert!(told[0].what.ends_with("before anybody read it"), "{}", told[0].what);
+        history.ends.unread.truncate(2);
+        assert_eq!(check(&Index::of(&history)), [], "equal copies");
     }
 }

@@ -101,7 +101,7 @@ impl<'a> Index<'a> {
             }
         }
         let mut finals: BTreeMap<u32, Vec<&Final>> = BTreeMap::new();
-        history.finals.iter().for_each(|last| finals.entry(last.key).or_default().push(last));
+        history.ends.read.iter().for_each(|last| finals.entry(last.key).or_default().push(last));
         let writers = Vec::new();
         let meets = Meets::new(
             history.terms.quorums,

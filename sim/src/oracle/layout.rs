@@ -31,7 +31,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         return wrong;
     }
     let mut owners: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
-    for last in &index.history.finals {
+    for last in &index.history.ends.read {
         owners.entry(last.key).or_default().insert(last.node);
     }
     for kept in &index.history.kept {
@@ -87,7 +87,12 @@ mod tests {
         let state = Default::default();
         let finals = vec![Final { key: 0, node: 1, state }];
         let kept = Kept { key: 0, node: 1, stamp: Stamp(3), clock: Default::default() };
-        let mut history = History { layouts, finals, kept: vec![kept], ..History::default() };
+        let mut history = History {
+            layouts,
+            ends: crate::history::Ends { read: finals, ..Default::default() },
+            kept: vec![kept],
+            ..History::default()
+        };
         change(&mut history);
         check(&Index::of(&history)).into_iter().map(|violation| violation.what).collect()
     }

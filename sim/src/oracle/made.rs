@@ -113,7 +113,7 @@ impl Made {
         });
         let state = VersionSet::from_entries(entries.collect()).expect("sorted by actor");
         self.history.sight(key, &state, (node, Stamp(1_000)), || format!("the end of n{node}"));
-        self.history.finals.push(Final { key, node, state });
+        self.history.ends.read.push(Final { key, node, state });
     }
 
     /// The history.

@@ -63,6 +63,8 @@ mod memory;
 
 mod hints;
 
+mod trees;
+
 mod bounds;
 
 mod ceiling;
@@ -113,7 +115,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 37] = [
+pub const ALL: [Oracle; 38] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -139,6 +141,7 @@ pub const ALL: [Oracle; 37] = [
     ("clock-bound", clock_bound::check),
     ("memory", memory::check),
     ("hints", hints::check),
+    ("trees", trees::check),
     ("bounds", bounds::check),
     ("ceiling", ceiling::check),
     ("waits", waits::check),

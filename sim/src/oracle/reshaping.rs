@@ -173,7 +173,7 @@ mod tests {
             began: Some(Stamp(20)),
             seen: firsts.chain(seconds).collect(),
             partitions: vec![0],
-            held: std::mem::take(&mut history.finals),
+            held: std::mem::take(&mut history.ends.read),
             ..Reshaping::default()
         });
         history

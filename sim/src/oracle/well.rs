@@ -47,7 +47,8 @@ impl<'a> Well<'a> {
         let began = served.min()?.plus_ms(SETTLED_MS);
         let mut primaries: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         history
-            .finals
+            .ends
+            .read
             .iter()
             .for_each(|last| primaries.entry(last.key).or_default().push(last.node));
         Some(Well { index, deadline_ms, began, primaries })

@@ -1,7 +1,8 @@
 //! The end of every run: everything is healed, then the cluster must serve, and all replicas must become equal.
 //!
 //! In some runs a part of it has to go on alone first (`survivors`). Then every node has to become ready and whatever is in
-//! flight has to end; then every key is read at `all`, which merges and writes back, then at
+//! flight has to end; then copies become equal unread, where nodes compare them (`unread`); then every key is read at `all`, which
+//! merges and writes back, then at
 //! `quorum` through every node; then all have to come to rest (`rest`), and the states of all primaries are taken from their
 //! engines. What does not come to pass in time is a `Stuck`.
 
@@ -14,6 +15,8 @@ use crate::run::drive::pump;
 use crate::run::inquiry::{owners, place, settled, states, submit, until};
 use crate::run::rest;
 use crate::run::survivors;
+use crate::run::trees;
+use crate::run::unread;
 use crate::run::{heal, orders};
 use crate::scenario::Action;
 use crate::world::client;
@@ -68,6 +71,7 @@ pub async fn finish(shared: &Shared) {
         let owing = owing(&shared.lock());
         return stuck(shared, Stuck::Owes(owing));
     }
+    unread::wait(shared).await;
     let (nodes, keys) = {
         let world = shared.lock();
         (world.there().collect::<Vec<u32>>(), world.scenario.keys())
@@ -77,6 +81,7 @@ pub async fn finish(shared: &Shared) {
     let everywhere = (0..keys).flat_map(|key| nodes.iter().map(move |&node| (key, node))).collect();
     read(shared, Level::Quorum, everywhere).await;
     rest::wait(shared).await;
+    trees::judge(shared).await;
     if !shared.lock().is_over() {
         dump(&mut shared.lock());
     }
@@ -184,7 +189,7 @@ fn dump(world: &mut World) {
             format!("k{key} {}", crate::watch::describe::state(&state))
         });
         world.history.sight(key, &state, (node, stamp), || format!("the end of n{node}"));
-        world.history.finals.push(Final { key, node, state });
+        world.history.ends.read.push(Final { key, node, state });
     }
 }
 

@@ -12,7 +12,11 @@ pub mod inquiry;
 
 pub mod survivors;
 
+pub mod unread;
+
 pub mod rest;
+
+pub mod trees;
 
 pub mod finale;
 

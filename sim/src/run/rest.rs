@@ -22,12 +22,25 @@ const MAINTAIN_MS: u64 = 2_000;
 pub async fn wait(shared: &Shared) {
     let deadline_ms = shared.lock().scenario.cluster.deadline_ms;
     let limit_ms = deadline_ms + MAINTAIN_MS;
+    wrong_trees(&mut shared.lock());
     if until(shared, limit_ms, |world| restless(world).is_none()).await {
         return;
     }
     let mut world = shared.lock();
     if let Some((node, what)) = restless(&world).filter(|_| !world.is_over()) {
         witness::breach(&mut world, node, Promise::Bounds, format!("at rest {what}"));
+    }
+}
+
+/// A hash tree that does not say what is stored is a fault of its node, though both sides make it anew when they notice.
+fn wrong_trees(world: &mut World) {
+    for node in world.there().collect::<Vec<u32>>() {
+        let status = world.nodes[node as usize].process.status.as_ref();
+        let wrong = status.map_or(0, |status| status.repairs.wrong_trees);
+        if wrong > 0 && !world.is_over() {
+            let what = format!("{wrong} times copies were equal and their hash trees were not");
+            witness::breach(world, node, Promise::Bounds, what);
+        }
     }
 }
 

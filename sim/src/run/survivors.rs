@@ -5,9 +5,9 @@
 //! nodes that are left are compared, until they are equal. What came of it goes into the history; `liveness` judges it.
 //!
 //! It is asked only of a cluster that has shown it was formed, by an acknowledged write at `quorum` or `all`: W nodes have
-//! the layout durably then, so one of them is among those that are left. Left out until there is repair in the background:
-//! keys of which the nodes that are left hold more copies than a quorum reads, but not all. Nobody makes those equal, since a
-//! quorum may leave one out, and `all` needs those who are gone.
+//! the layout durably then, so one of them is among those that are left. Where nodes compare their copies by themselves, nobody reads
+//! while the states are compared. Left out elsewhere: keys of which the nodes that are left hold more copies than a quorum reads, but
+//! not all. Nobody makes those equal, since a quorum may leave one out, and `all` needs those who are gone.
 
 use rondo_core::layout::keyspace::Level;
 use rondo_core::status::LayoutStatus;
@@ -136,12 +136,12 @@ fn served_at(op: &Op) -> Option<Time> {
     ends.filter(|end| is_good(&end.answer)).map(|end| end.at).min()
 }
 
-/// Reads each key that a read makes equal, until its states are.
+/// Waits until the states of each key are equal; where nobody compares them, it is read meanwhile.
 async fn become_equal(shared: &Shared, nodes: &[u32], keys: u32) {
     let began = rt::now();
     let mut wanted = comparable(&shared.lock(), nodes, keys);
     while !wanted.is_empty() && rt::now() <= began.plus_ms(EQUAL_MS) {
-        ask(shared, &wanted.iter().map(|copies| copies.read).collect::<Vec<_>>()).await;
+        ask(shared, &wanted.iter().filter_map(|copies| copies.read).collect::<Vec<_>>()).await;
         wanted = not_equal(&mut shared.lock(), wanted, began);
         if shared.lock().is_over() {
             return;
@@ -153,16 +153,16 @@ async fn become_equal(shared: &Shared, nodes: &[u32], keys: u32) {
     }
 }
 
-/// The copies of a key that a read makes equal.
+/// The copies of a key that must become equal: by reads, or by themselves.
 struct Copies {
-    read: Call,
+    key: u32,
+    read: Option<Call>,
     owners: Vec<u32>,
 }
 
 impl Copies {
     fn equal(&self, since: Time, at: Option<Time>) -> Served {
-        let Call { key, node, .. } = self.read;
-        Served { what: "equal", key, node, since, at }
+        Served { what: "equal", key: self.key, node: self.owners[0], since, at }
     }
 }
 
@@ -172,16 +172,20 @@ fn comparable(world: &World, nodes: &[u32], keys: u32) -> Vec<Copies> {
     };
     let copies = |key| {
         let owners = owners(world, &layout, key, nodes);
+        let node = *owners.first()?;
+        if world.scenario.cluster.repair_ms > 0 {
+            return Some(Copies { key, read: None, owners });
+        }
         let level = level(&world.scenario, owners.len())?;
-        let read = Call { action: Action::Get, level, key, node: *owners.first()? };
-        Some(Copies { read, owners })
+        let read = Some(Call { action: Action::Get, level, key, node });
+        Some(Copies { key, read, owners })
     };
     (0..keys).filter_map(copies).collect()
 }
 
 /// Notes the keys whose copies are equal; answers the others.
 fn not_equal(world: &mut World, wanted: Vec<Copies>, began: Time) -> Vec<Copies> {
-    let is_equal = |copies: &Copies| are_equal(world, copies.read.key, &copies.owners);
+    let is_equal = |copies: &Copies| are_equal(world, copies.key, &copies.owners);
     let (equal, rest): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_equal);
     if let Some(survivors) = &mut world.history.survivors {
         survivors.equal.extend(equal.iter().map(|copies| copies.equal(began, Some(rt::now()))));

@@ -37,6 +37,9 @@ pub struct Cluster {
     /// What a node may hold in memory, in MiB.
     #[serde(default = "usual_memory", skip_serializing_if = "is_usual_memory")]
     pub memory_mib: u32,
+    /// How often nodes compare their copies, in milliseconds; 0: they do not.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub repair_ms: u64,
     /// The failure domain of each node; none where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<u32>,
@@ -47,6 +50,10 @@ pub struct Cluster {
     /// number, or that of a node before it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub later: Vec<u32>,
+}
+
+const fn is_never(ms: &u64) -> bool {
+    *ms == 0
 }
 
 const fn usual_memory() -> u32 {

@@ -7,6 +7,7 @@ use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
 use rondo_core::wire::key::{Answer, Ask, KeyMessage, Question};
 use rondo_core::wire::layout::LayoutMessage;
 use rondo_core::wire::message::{self, Message};
+use rondo_core::wire::repair::{Compare, RepairMessage, Told};
 use rondo_core::wire::swim::Exchange;
 use rondo_core::wire::transfer::{Listing, TransferMessage};
 
@@ -48,6 +49,12 @@ pub fn message(bytes: &Bytes) -> String {
         }
         Message::Transfer(TransferMessage::Answer { op, listing, .. }) => {
             format!("{} {}", id(op), listed(&listing))
+        }
+        Message::Repair(RepairMessage::Ask { op, question, .. }) => {
+            format!("{} {}", id(op), compared(&question))
+        }
+        Message::Repair(RepairMessage::Answer { op, told, .. }) => {
+            format!("{} {}", id(op), compared_told(&told))
         }
         Message::Layout(LayoutMessage::Offer { .. }) => "layout offer".to_owned(),
         Message::Layout(LayoutMessage::Request) => "layout request".to_owned(),
@@ -97,7 +104,9 @@ pub fn said(bytes: &Bytes) -> Said {
             ForwardAnswer::Done { .. } | ForwardAnswer::Refused { .. } => Said::ForwardReply,
             ForwardAnswer::Failed | ForwardAnswer::StaleLayout => Said::Other,
         },
-        Message::Layout(_) | Message::Transfer(_) | Message::Swim(_) => Said::Other,
+        Message::Layout(_) | Message::Transfer(_) | Message::Repair(_) | Message::Swim(_) => {
+            Said::Other
+        }
     }
 }
 
@@ -107,12 +116,38 @@ pub fn answered(bytes: &Bytes) -> Option<Life> {
     match message::decode(bytes).ok()?.message {
         Message::Key(KeyMessage::Answer { op, .. })
         | Message::Forward(ForwardMessage::Answer { op, .. })
-        | Message::Transfer(TransferMessage::Answer { op, .. }) => Some(op.life),
+        | Message::Transfer(TransferMessage::Answer { op, .. })
+        | Message::Repair(RepairMessage::Answer { op, .. }) => Some(op.life),
         Message::Key(KeyMessage::Ask(_))
         | Message::Forward(ForwardMessage::Ask { .. })
         | Message::Transfer(TransferMessage::Ask { .. })
+        | Message::Repair(RepairMessage::Ask { .. })
         | Message::Layout(_)
         | Message::Swim(_) => None,
+    }
+}
+
+/// What is asked of another's trees.
+fn compared(question: &Compare) -> String {
+    match question {
+        Compare::Roots { units } => format!("roots of {}", units.len()),
+        Compare::Inner { unit } => format!("tree of {}", unit.partition.0),
+        Compare::Leaves { unit, .. } => format!("leaves of {}", unit.partition.0),
+        Compare::Keys { unit, leaves, .. } => {
+            format!("keys of {} leaves of {}", leaves.len(), unit.partition.0)
+        }
+        Compare::Regrow { unit } => format!("wrong tree of {}", unit.partition.0),
+        Compare::Begin => "please compare".to_owned(),
+    }
+}
+
+/// What it says of them.
+fn compared_told(told: &Told) -> String {
+    match told {
+        Told::Roots { roots } => format!("{} roots", roots.len()),
+        Told::Hashes { hashes } => format!("{} hashes", hashes.len()),
+        Told::Keys { keys, .. } => format!("{} keys", keys.len()),
+        other => format!("{other:?}").to_lowercase(),
     }
 }
 

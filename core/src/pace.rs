@@ -1,4 +1,5 @@
-//! How fast units are taken: no faster than a bound, so that clients have the rest of the disks and links.
+//! How fast nodes take from each other what no client has asked for: no faster than a bound, so that
+//! clients have the rest of the disks and links.
 //!
 //! Invariants: over any second or more no more is taken than the rate and what may be ahead; a value that is larger
 //! than what may be ahead is taken, and paid for afterwards.
