@@ -16,8 +16,10 @@ use rondo_core::error::Error;
 use rondo_core::id::{
     ActorId, BootEpoch, GroupId, KeyspaceId, Life, PartitionId, RequestId, SessionId, Unit,
 };
+use rondo_core::repair::merkle::{Tree, entry};
 use rondo_core::replica::Replica;
 use rondo_core::replica::actors::Heard;
+use rondo_core::replica::erase::Gone;
 use rondo_core::replica::issue::{Covers, Issued};
 use rondo_core::replica::keys::data_key;
 use rondo_core::replica::read::Trouble;
@@ -278,4 +280,41 @@ fn a_record_that_cannot_be_read_is_replaced_and_its_actor_given_up() {
     assert_eq!(replica.read(&key("k"), UNIT, &mut world.engine).unwrap().state, known_elsewhere);
     let next = world.issue(&mut replica, &key("k"));
     assert_ne!(next.dot.actor, first.dot.actor);
+}
+
+/// Keys of a dropped keyspace are deleted many at a time, past all that a write does.
+#[test]
+fn a_complete_tree_is_that_of_what_is_stored_also_when_keys_are_deleted_or_replaced() {
+    let mut world = World::default();
+    let mut replica = world.start(Actors::Continue);
+    let root = |replica: &mut Replica, world: &mut World| {
+        replica.trees_mut().own([UNIT].into_iter());
+        while replica.trees().is_growing() {
+            replica.trees_mut().grow(1, &mut world.engine).unwrap();
+        }
+        replica.trees().complete(UNIT).map(Tree::root)
+    };
+    assert_eq!(root(&mut replica, &mut world), Some(0));
+    for name in ["a", "b", "c"] {
+        world.issue(&mut replica, &key(name));
+    }
+    world.delete(&mut replica, &key("b"));
+    let state = replica.read(&key("b"), UNIT, &mut world.engine).unwrap().state;
+    let gone = |name, entry| Gone {
+        place: data_key(UNIT.group, &key(name)),
+        key: key(name),
+        unit: UNIT,
+        is_deleted: false,
+        entry,
+    };
+    let told = gone("b", Some(entry(&key("b"), &state)));
+    assert!(replica.erase_all(&[told], &mut world.engine).unwrap());
+    let kept = root(&mut replica, &mut world);
+    assert!(replica.erase_all(&[gone("c", None)], &mut world.engine).unwrap());
+    let unread = root(&mut replica, &mut world);
+    world.issue(&mut replica, &key("a"));
+    let last = root(&mut replica, &mut world);
+    let mut again = world.start(Actors::Continue);
+    assert_eq!(root(&mut again, &mut world), last, "as a scan of what is left finds it");
+    assert!(last != unread && unread != kept && kept != Some(0), "each is another");
 }

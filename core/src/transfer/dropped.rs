@@ -237,9 +237,14 @@ fn gone(place: Bytes, key: KeyRef, head: Option<&Bytes>, layout: &Layout) -> Opt
 mod tests {
     use super::*;
     use crate::engine::MemoryEngine;
-    use crate::id::NodeId;
+    use crate::id::{ActorId, GroupId, NodeId, RequestId};
     use crate::layout::keyspace::Keyspace;
     use crate::layout::{LayoutParts, Quorums, Role};
+    use crate::repair::merkle::entry;
+    use crate::replica::keys::data_key;
+    use crate::version::dvv::{Version, VersionSet, VersionVector};
+    use crate::version::hlc::Hlc;
+    use crate::wire::state::encode_state;
 
     /// A layout with these keyspaces, after the last of which there was one up to this id.
     fn layout(ids: &[u32], last: u32) -> Layout {
@@ -279,5 +284,25 @@ mod tests {
         let mut engine = MemoryEngine::new();
         engine.write(&Batch { changes: [left.record()].into_iter().collect() }).expect("memory");
         assert_eq!(Dropped::load(&mut engine).expect("memory").left, left);
+    }
+
+    /// Else the tree of a unit keeps entries of keys that nobody can be asked for, and is unequal for ever.
+    #[test]
+    fn what_is_found_says_what_it_adds_to_the_tree_of_its_unit() {
+        let (of, mut state) = (layout(&[1], 2), VersionSet::default());
+        let version = Version::tombstone(Hlc(9), RequestId(1));
+        state.put(&VersionVector::default(), ActorId(7), version);
+        let (gone, stays) =
+            (KeyRef::new(KeyspaceId(2), "k".into()), KeyRef::new(KeyspaceId(1), "k".into()));
+        let mut engine = MemoryEngine::new();
+        for key in [&gone, &stays] {
+            let (head, body) = encode_state(&state);
+            let change = Change::put(data_key(GroupId(0), key), head, body);
+            engine.write(&Batch { changes: [change].into_iter().collect() }).expect("memory");
+        }
+        let found = look(&Bytes::from_static(DATA_START), &of, &mut engine).expect("memory");
+        let [one] = &found.keys[..] else { panic!("{found:?}") };
+        assert_eq!((&one.key, one.unit, one.is_deleted), (&gone, Unit::default(), true));
+        assert_eq!(one.entry, Some(entry(&gone, &state)));
     }
 }
