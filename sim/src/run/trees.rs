@@ -1,8 +1,8 @@
 //! Whether the hash trees of nodes say what they store: each complete one, asked for as an operator does, is the sum of the states in its
-//! node's engine; and no node has found one of its own wrong meanwhile.
+//! node's engine.
 //!
 //! A tree that leaves something out can hide that copies differ, and one that has too much is compared for nothing. Comparing finds
-//! and mends many of them, so that copies become equal all the same; hence the count.
+//! and mends many of them, so that copies become equal all the same; that no node has found one, `rest` asks.
 //! Left out: nodes whose disk rotted or was misled, because what rots while nobody reads it stays in a tree.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,9 +47,7 @@ pub async fn judge(shared: &Shared) {
         }
     }
     let world = &mut *shared.lock();
-    let found: Vec<(u32, String)> = world.there().filter_map(|node| found(world, node)).collect();
-    let wrong = wrong.into_iter().map(|((node, _), what)| (node, what));
-    for (node, what) in wrong.chain(found).collect::<Vec<_>>() {
+    for ((node, _), what) in wrong {
         witness::breach(world, node, Promise::Trees, what);
     }
 }
@@ -107,14 +105,6 @@ fn all_wrong(world: &World, told: &Told) -> BTreeMap<(u32, u16), String> {
         }
     }
     wrong
-}
-
-/// What a node says of its own trees.
-fn found(world: &World, node: u32) -> Option<(u32, String)> {
-    let status = world.nodes[node as usize].process.status.as_ref()?;
-    let trees = status.repairs.wrong_trees;
-    let is_told = trees > 0 && world.there().all(|node| is_sound(world, node));
-    is_told.then(|| (node, format!("it has found {trees} trees that do not say what is stored")))
 }
 
 fn is_sound(world: &World, node: u32) -> bool {
