@@ -50,8 +50,7 @@ pub struct Node {
     stays_until: Mono,
 }
 
-/// The machines that a step may change. Of the others nothing is asked again behind it; with each tick that has something to do,
-/// some twenty a second, all are.
+/// The machines that a step may change. Of the others nothing is asked again behind it.
 #[derive(Clone, Copy)]
 struct Touched {
     cluster: bool,
@@ -69,7 +68,9 @@ impl Touched {
             Input::Peer(..) | Input::Gossip(_) => (true, false, true),
             Input::Foreign(..) | Input::Malformed => (true, false, false),
             Input::Swim(_) => (false, true, false),
-            Input::Tick | Input::Stop => return Touched::ALL,
+            // A tick says itself what was due.
+            Input::Tick => (false, false, true),
+            Input::Stop => return Touched::ALL,
         };
         Touched { cluster, detection, shard }
     }
@@ -96,7 +97,7 @@ impl Node {
             self.cluster.members.look_at_links(env);
             return Ok(());
         }
-        let touched = Touched::by(&input);
+        let mut touched = Touched::by(&input);
         let Node { cluster, detection, shard, .. } = self;
         match input {
             Input::Request(tag, request) => {
@@ -115,7 +116,7 @@ impl Node {
             Input::Malformed => cluster.unheard.malformed += 1,
             Input::Synced(id, result) => shard.on_synced(id, result, env)?,
             Input::ReadDone(id, result) => shard.on_read_done(id, result, cluster.view(), env)?,
-            Input::Tick => self.tick(env)?,
+            Input::Tick => touched = self.tick(env)?,
             Input::Stop => self.stop(env),
         }
         self.shard.settle(self.cluster.view(), env)?;
@@ -219,13 +220,16 @@ impl Node {
         }
     }
 
-    fn tick(&mut self, env: &mut impl Env) -> Result<()> {
+    /// Does what is due. What that may have changed.
+    fn tick(&mut self, env: &mut impl Env) -> Result<Touched> {
         let Node { cluster, detection, shard, .. } = self;
         let now = env.mono();
+        let detects = now >= detection.next_deadline(cluster);
+        let beats = now >= cluster.members.next_deadline();
         cluster.members.look_at_links(env);
         detection.tick(cluster, env);
         shard.tick_requests(cluster.view(), env)?;
-        if now >= cluster.members.next_deadline() {
+        if beats {
             shard.trust(cluster.members.peers_wall(now), now);
             let dropped = cluster.tick_layouts(shard.facts(), env)?;
             if let Some(newest) = cluster.rows.newest().filter(|_| dropped) {
@@ -241,7 +245,8 @@ impl Node {
         }
         shard.maintain(cluster.view(), env)?;
         shard.settle(cluster.view(), env)?;
-        shard.start_sync(env)
+        shard.start_sync(env)?;
+        Ok(Touched { cluster: detects || beats, detection: detects, shard: true })
     }
 
     fn stop(&mut self, env: &mut impl Env) {
