@@ -17,12 +17,14 @@ impl Shard {
         if matches!(error, Error::Corrupt { .. } | Error::Disk(_)) {
             sometimes!(env, RottenRecordFound);
             self.repairs.rotten.found(key, env.mono());
+            self.maintenance.wake(env.mono());
         }
     }
 
     /// Dots that cannot be issued before a rotten record has been replaced.
     pub(super) fn put_off_dots(&mut self, view: View<'_>, env: &mut impl Env) {
         for (key, op) in std::mem::take(&mut self.begun.put_off.unreadable) {
+            self.maintenance.wake(env.mono());
             if !self.repairs.rotten.wait(&key, op, env.mono()) {
                 let (coordinator, mut around) = self.split(view);
                 coordinator.refuse_issue(op, &mut around, env);

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::buggify;
-use crate::engine::Engine;
+use crate::engine::{Engine, Progress};
 use crate::env::Mono;
 use crate::error::Result;
 use crate::held::Release;
@@ -11,7 +11,9 @@ use crate::step::Env;
 
 /// How often the engine may do some background work, in milliseconds.
 const MAINTAIN_MS: u64 = 50;
-/// How much of it, in bytes.
+/// How long it rests when there was nothing to do, in milliseconds: there will hardly be before a sync has ended.
+const REST_MS: u64 = 250;
+/// How much work it may do at a time, in bytes.
 const MAINTAIN_BYTES: u64 = 1 << 20;
 
 /// When the engine works next.
@@ -20,18 +22,28 @@ pub(super) struct Maintenance {
     pub(super) next: Mono,
     /// Whether it goes on when the next sync has ended.
     waits: bool,
+    /// Whether it had nothing to do.
+    rests: bool,
 }
 
 impl Maintenance {
     /// The first is due.
     pub(super) const fn new(now: Mono) -> Maintenance {
-        Maintenance { next: now, waits: false }
+        Maintenance { next: now, waits: false, rests: false }
     }
 
-    /// A sync has ended, which may be what it waited for.
+    /// A sync has ended, which may be what it waited for, and brings new work where there was none.
     pub(super) fn synced(&mut self, now: Mono) {
         if std::mem::take(&mut self.waits) {
             self.next = self.next.min(now.plus_ms(1));
+        }
+        self.wake(now);
+    }
+
+    /// There is something to do again.
+    pub(super) fn wake(&mut self, now: Mono) {
+        if std::mem::take(&mut self.rests) {
+            self.next = self.next.min(now.plus_ms(MAINTAIN_MS));
         }
     }
 }
@@ -52,9 +64,16 @@ impl Shard {
         }
         let more = progress.more || buggify!(env, MaintainAtOnce);
         self.maintenance.waits = progress.waits_for.is_some();
-        self.maintenance.next = now.plus_ms(if more { 1 } else { MAINTAIN_MS });
         self.tick_rotten(view, env);
+        let rests = progress == Progress::default() && !more && self.repairs.rotten.is_empty();
+        self.maintenance.rests = rests;
+        self.maintenance.next = now.plus_ms(match (more, rests) {
+            (true, _) => 1,
+            (false, true) => REST_MS,
+            (false, false) => MAINTAIN_MS,
+        });
         if buggify!(env, MaintainPutOff) {
+            self.maintenance.rests = false;
             self.maintenance.next = now.plus_ms(10 * MAINTAIN_MS);
         }
         Ok(())
