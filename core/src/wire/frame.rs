@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use bincode::config::{Configuration, LittleEndian, NoLimit, Varint};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::config::{BODY_BYTES_MAX, PARTITIONS_MAX, REPLICAS_MAX};
@@ -29,13 +29,15 @@ type Format = Configuration<LittleEndian, Varint, NoLimit>;
 const _: () = assert!(PROTOCOL_NEWEST == PROTOCOL_OLDEST + 1, "a generation for each protocol");
 const FORMAT: Format = bincode::config::standard();
 
-/// Numbers up to this one are a byte each in `FORMAT`. Numbers are most of a header, so they are read here and not by bincode, which
-/// takes three times as long; the tests hold the two together.
+/// Numbers up to this one are a byte each in `FORMAT`. Numbers are most of a header, so all are read and the small ones written here and
+/// not by bincode, which takes three times as long; the tests hold the two together.
 const SMALL_MAX: u8 = 250;
 const NO_NUMBER: Error = Error::Malformed("a header ends early, or a number is none");
 
 /// The longest list of anything but versions and actors: the owners of a layout.
 const LIST_MAX: usize = PARTITIONS_MAX as usize * REPLICAS_MAX;
+/// A list has room for so many things before the first has been read, when it says that it has as many.
+const LIST_BEGINS_MAX: usize = 16;
 
 /// The values that follow a header, in its order.
 pub type Values = SmallVec<[Bytes; 2]>;
@@ -128,9 +130,19 @@ impl Writer {
         (self.header, self.values)
     }
 
-    fn number<T: bincode::Encode>(&mut self, number: T) {
+    fn number<T: bincode::Encode + Copy>(&mut self, number: T)
+    where
+        u8: TryFrom<T>,
+    {
+        if let Ok(small @ ..=SMALL_MAX) = u8::try_from(number) {
+            return self.byte(small);
+        }
         bincode::encode_into_std_write(number, &mut self.header, FORMAT)
             .expect("a vector takes all bytes");
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.header.push(byte);
     }
 
     fn length(&mut self, length: usize) {
@@ -155,6 +167,8 @@ impl Writer {
 pub(super) struct Reader {
     generation: Generation,
     header: Bytes,
+    /// How far the header has been read.
+    at: usize,
     values: Bytes,
     /// The layouts that the envelope names for all that is in it, in the first generation.
     layouts: LayoutSet,
@@ -180,26 +194,33 @@ impl Reader {
 
     /// A number, as `FORMAT` writes it: a small one is a byte, and what is longer follows a byte that says how long it is.
     fn number<T: TryFrom<u128>>(&mut self) -> Result<T> {
-        let first = self.byte()?;
-        let length = match first {
-            ..=SMALL_MAX => return T::try_from(u128::from(first)).map_err(|_| NO_NUMBER),
-            251 => 2,
-            252 => 4,
-            253 => 8,
-            254 => 16,
-            255 => return Err(NO_NUMBER),
+        let length = const { size_of::<T>() };
+        let number = match self.byte()? {
+            small @ ..=SMALL_MAX => u128::from(small),
+            251 if length >= 2 => u128::from(u16::from_le_bytes(self.array()?)),
+            252 if length >= 4 => u128::from(u32::from_le_bytes(self.array()?)),
+            253 if length >= 8 => u128::from(u64::from_le_bytes(self.array()?)),
+            254 if length >= 16 => u128::from_le_bytes(self.array()?),
+            251..=255 => return Err(NO_NUMBER),
         };
-        let mut bytes = [0; 16];
-        let found = self.header.get(..length).filter(|_| length <= size_of::<T>());
-        bytes[..length].copy_from_slice(found.ok_or(NO_NUMBER)?);
-        self.header.advance(length);
-        T::try_from(u128::from_le_bytes(bytes)).map_err(|_| NO_NUMBER)
+        T::try_from(number).map_err(|_| NO_NUMBER)
     }
 
     fn byte(&mut self) -> Result<u8> {
-        let byte = *self.header.first().ok_or(NO_NUMBER)?;
-        self.header.advance(1);
+        let byte = *self.header.get(self.at).ok_or(NO_NUMBER)?;
+        self.at += 1;
         Ok(byte)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let bytes = *self.left().first_chunk().ok_or(NO_NUMBER)?;
+        self.at += N;
+        Ok(bytes)
+    }
+
+    /// What has not been read of the header.
+    fn left(&self) -> &[u8] {
+        &self.header[self.at..]
     }
 
     /// A length that was written, at most `max`.
@@ -215,29 +236,31 @@ impl Reader {
 
     fn text(&mut self) -> Result<Bytes> {
         let length = self.text_length()?;
-        Ok(self.header.split_to(length))
+        let text = self.header.slice(self.at..self.at + length);
+        self.at += length;
+        Ok(text)
     }
 
     /// A text for people, which is copied at once: it is short, and a share in the message would keep all of that.
     fn string(&mut self) -> Result<String> {
         let length = self.text_length()?;
-        let text = std::str::from_utf8(&self.header[..length])
+        let text = std::str::from_utf8(&self.left()[..length])
             .map_err(|_| Error::Malformed("a text is not UTF-8"))?
             .to_owned();
-        self.header.advance(length);
+        self.at += length;
         Ok(text)
     }
 
     fn text_length(&mut self) -> Result<usize> {
         let length = self.length(usize::MAX)?;
-        if length > self.header.len() {
+        if length > self.left().len() {
             return Err(Error::Malformed("a text is longer than what is left of its header"));
         }
         Ok(length)
     }
 
     fn has_ended(&self) -> Result<()> {
-        if self.header.is_empty() && self.values.is_empty() {
+        if self.left().is_empty() && self.values.is_empty() {
             return Ok(());
         }
         Err(Error::Malformed("there are bytes after the end"))
@@ -262,7 +285,7 @@ pub(super) fn read<T: Wire>(header: Bytes, values: Bytes) -> Result<T> {
 /// As `read`, of what was written in some generation.
 pub(super) fn read_of<T: Wire>(generation: Generation, header: Bytes, values: Bytes) -> Result<T> {
     let layouts = LayoutSet::default();
-    let mut from = Reader { generation, header, values, layouts, elsewhere: None };
+    let mut from = Reader { generation, header, at: 0, values, layouts, elsewhere: None };
     let thing = T::take(&mut from)?;
     from.has_ended()?;
     Ok(thing)
@@ -270,8 +293,8 @@ pub(super) fn read_of<T: Wire>(generation: Generation, header: Bytes, values: By
 
 /// As `read_of`, of a header whose values are not at hand: each is read as an empty one. Also how many bytes they have.
 pub(super) fn read_header<T: Wire>(generation: Generation, header: Bytes) -> Result<(T, u64)> {
-    let layouts = LayoutSet::default();
-    let mut from = Reader { generation, header, values: Bytes::new(), layouts, elsewhere: Some(0) };
+    let (values, layouts) = (Bytes::new(), LayoutSet::default());
+    let mut from = Reader { generation, header, at: 0, values, layouts, elsewhere: Some(0) };
     let thing = T::take(&mut from)?;
     from.has_ended()?;
     Ok((thing, from.elsewhere.unwrap_or_default()))
@@ -288,9 +311,48 @@ pub(super) fn put_all<T: Wire>(things: &[T], to: &mut Writer) {
     things.iter().for_each(|thing| thing.put(to));
 }
 
+/// A list that is being read.
+pub(super) trait List {
+    /// What it is a list of.
+    type Thing: Wire;
+    /// An empty one, with room for so many things.
+    fn of(room: usize) -> Self;
+    /// Adds the next one.
+    fn add(&mut self, thing: Self::Thing);
+}
+
+impl<T: Wire> List for Vec<T> {
+    type Thing = T;
+
+    fn of(room: usize) -> Self {
+        Vec::with_capacity(room)
+    }
+
+    fn add(&mut self, thing: T) {
+        self.push(thing);
+    }
+}
+
+impl<T: Wire> List for SmallVec<[T; 1]> {
+    type Thing = T;
+
+    fn of(room: usize) -> Self {
+        SmallVec::with_capacity(room)
+    }
+
+    fn add(&mut self, thing: T) {
+        self.push(thing);
+    }
+}
+
 /// Reads a list of at most `max` things, which grows only as fast as the input pays for it.
-pub(super) fn take_all<T: Wire, C: FromIterator<T>>(from: &mut Reader, max: usize) -> Result<C> {
-    (0..from.length(max)?).map(|_| T::take(from)).collect()
+pub(super) fn take_all<L: List>(from: &mut Reader, max: usize) -> Result<L> {
+    let length = from.length(max)?;
+    let mut list = L::of(length.min(LIST_BEGINS_MAX));
+    for _ in 0..length {
+        list.add(Wire::take(from)?);
+    }
+    Ok(list)
 }
 
 macro_rules! plain {
@@ -374,7 +436,7 @@ table!(struct Unit { group, partition });
 
 impl Wire for u8 {
     fn put(&self, to: &mut Writer) {
-        to.number(*self);
+        to.byte(*self);
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
@@ -384,7 +446,7 @@ impl Wire for u8 {
 
 impl Wire for bool {
     fn put(&self, to: &mut Writer) {
-        to.number(*self);
+        to.byte(u8::from(*self));
     }
 
     fn take(from: &mut Reader) -> Result<Self> {
@@ -494,8 +556,8 @@ mod tests {
     fn both<T: bincode::Decode<()> + TryFrom<u128>>(bytes: &[u8]) -> [Option<(T, usize)>; 2] {
         let (header, values) = (Bytes::copy_from_slice(bytes), Bytes::new());
         let (generation, layouts) = (Generation::NEWEST, LayoutSet::default());
-        let mut from = Reader { generation, header, values, layouts, elsewhere: None };
-        let ours = from.number().ok().map(|number| (number, from.header.len()));
+        let mut from = Reader { generation, header, at: 0, values, layouts, elsewhere: None };
+        let ours = from.number().ok().map(|number| (number, from.left().len()));
         let theirs = bincode::decode_from_slice(bytes, FORMAT).ok();
         [ours, theirs.map(|(number, used)| (number, bytes.len() - used))]
     }
@@ -521,6 +583,22 @@ mod tests {
             }
         }
         assert!(read::<bool>(Bytes::from_static(&[2]), Bytes::new()).is_err(), "neither");
+    }
+
+    #[test]
+    fn numbers_are_written_as_bincode_writes_them() {
+        let theirs = |number: u128| bincode::encode_to_vec(number, FORMAT).expect("a vector");
+        let powers = (0..128).map(|bits| 1 << bits);
+        for number in powers.flat_map(|power: u128| [power - 1, power, power + 1]).chain(0..600) {
+            let (header, _) = written(&number);
+            assert_eq!(header[..], theirs(number)[..], "{number}");
+            let (header, _) = written(&(number as u64));
+            assert_eq!(header[..], theirs(number as u64 as u128)[..], "{number}");
+        }
+        for byte in 0..=255u8 {
+            let theirs = bincode::encode_to_vec(byte, FORMAT).expect("a vector");
+            assert_eq!(written(&byte).0[..], theirs[..]);
+        }
     }
 
     #[test]

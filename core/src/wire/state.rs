@@ -1,7 +1,6 @@
 //! A key's state as bytes: in messages, and as the record that an engine keeps.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use crate::config::{REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
 use crate::error::{Error, Result};
@@ -128,9 +127,8 @@ impl Wire for Entry {
         let actor = Wire::take(from)?;
         let known = Wire::take(from)?;
         // All coordinators may each have reached their bound.
-        let versions: SmallVec<[_; 1]> = take_all(from, SIBLINGS_MAX * REPLICAS_MAX)?;
-        // Nearly always one, in as much memory as one needs.
-        Ok(Entry { actor, known, versions: versions.into_vec() })
+        let versions = take_all(from, SIBLINGS_MAX * REPLICAS_MAX)?;
+        Ok(Entry { actor, known, versions })
     }
 }
 
