@@ -17,14 +17,7 @@ pub enum Error {
     /// The disk failed. Whether the write took place is unknown: the caller must not acknowledge it.
     Disk(io::Error),
     /// A stored record fails its checksum. Nothing changed; other replicas may hold it.
-    Corrupt {
-        /// The file, relative to the data directory.
-        file: String,
-        /// Where in the file, in bytes.
-        offset: u64,
-        /// What does not fit.
-        what: String,
-    },
+    Corrupt(Box<Damage>),
     /// A bound was reached. Nothing changed, and waiting alone does not help.
     Full(&'static str),
     /// A bound was reached for now. Nothing changed; try again when there is less to do.
@@ -33,10 +26,27 @@ pub enum Error {
     Poisoned,
 }
 
+/// What is wrong with a stored record. Boxed, because every result has room for an error and nearly none is one.
+#[derive(Debug)]
+pub struct Damage {
+    /// The file, relative to the data directory.
+    pub file: String,
+    /// Where in the file, in bytes.
+    pub offset: u64,
+    /// What does not fit.
+    pub what: String,
+}
+
 /// The result of a call into this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// A stored record in `file` fails its checksum, or is no record.
+    #[must_use]
+    pub fn corrupt(file: String, offset: u64, what: impl Into<String>) -> Error {
+        Error::Corrupt(Box::new(Damage { file, offset, what: what.into() }))
+    }
+
     /// A bound refused the call, for now or for longer: nothing changed, and what was called goes on.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Error::Full(_) | Error::Busy(_))
@@ -58,7 +68,8 @@ impl fmt::Display for Error {
                 write!(f, "{what} has version {found}, which this program does not know")
             }
             Error::Disk(error) => write!(f, "disk: {error}"),
-            Error::Corrupt { file, offset, what } => {
+            Error::Corrupt(damage) => {
+                let Damage { file, offset, what } = &**damage;
                 write!(f, "corrupt record in {file} at byte {offset}: {what}")
             }
             Error::Full(what) => write!(f, "full: {what}"),

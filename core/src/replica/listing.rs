@@ -81,7 +81,7 @@ pub fn list(
 
 fn damage(what: &str) -> Error {
     let what = format!("its versions are malformed: {what}");
-    Error::Corrupt { file: "the key's record".to_owned(), offset: 0, what }
+    Error::corrupt("the key's record".to_owned(), 0, what)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Replica {
                 // Bytes that pass their checksum and are malformed are damage like any other.
                 let state = decode_state(&record.head, &record.body).map_err(|error| {
                     let what = format!("its versions are malformed: {error}");
-                    Error::Corrupt { file: "the key's record".to_owned(), offset: 0, what }
+                    Error::corrupt("the key's record".to_owned(), 0, what)
                 })?;
                 Ok(Loaded { state, lsn: record.lsn })
             }

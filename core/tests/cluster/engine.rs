@@ -208,5 +208,5 @@ fn in_bytes_of(generation: Generation, batch: &Batch) -> Batch {
 
 /// What a rotten record is met with.
 pub(crate) fn rot() -> Error {
-    Error::Corrupt { file: "1.data".to_owned(), offset: 44, what: "its checksum".to_owned() }
+    Error::corrupt("1.data".to_owned(), 44, "its checksum")
 }

@@ -227,11 +227,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     pub(super) fn corrupt(&self, place: Place, what: &str) -> Error {
-        Error::Corrupt {
-            file: self.path(place.file, "data"),
-            offset: u64::from(place.offset),
-            what: what.to_owned(),
-        }
+        Error::corrupt(self.path(place.file, "data"), u64::from(place.offset), what)
     }
 
     /// One page of a scan. A damaged record ends the page before it; when it is the first, the answer is
@@ -253,11 +249,10 @@ impl<D: Disk> Bitcask<D> {
         self.rebuild_hint(damaged)?;
         self.scan_once(from, limit, bytes_max, part).unwrap_or_else(|stop| match stop {
             Stop::Disk(error) => Err(error.into()),
-            Stop::Damaged(number) => Err(Error::Corrupt {
-                file: self.path(number, "hint"),
-                offset: 0,
-                what: "the hint is damaged again after it was rebuilt".to_owned(),
-            }),
+            Stop::Damaged(number) => {
+                let what = "the hint is damaged again after it was rebuilt";
+                Err(Error::corrupt(self.path(number, "hint"), 0, what))
+            }
         })
     }
 

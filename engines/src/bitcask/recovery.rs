@@ -256,7 +256,7 @@ impl<D: Disk> Bitcask<D> {
         let what =
             "its end was read twice and was not the same; nothing was changed, so start again";
         let file = self.path(number, "data");
-        Err(Error::Corrupt { file, offset: self.files[&number].end, what: what.to_owned() })
+        Err(Error::corrupt(file, self.files[&number].end, what))
     }
 
     /// Makes durable what was taken of a file, and cuts off what was never promised. Answers what of it cannot be read.
@@ -370,7 +370,7 @@ impl<D: Disk> Bitcask<D> {
         };
         if let Some((offset, what)) = loaded.losses.into_iter().next() {
             let file = self.path(number, "data");
-            return Err(Error::Corrupt { file, offset, what });
+            return Err(Error::corrupt(file, offset, what));
         }
         file.keys = Keys::Table(Table::from_records(loaded.records));
         Ok(())

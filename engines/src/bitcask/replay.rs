@@ -70,7 +70,7 @@ impl<D: Disk> Bitcask<D> {
     }
 
     fn broken(&self, number: u32, offset: u64) -> Error {
-        let what = "the log cannot be told once more: a write is damaged".to_owned();
-        Error::Corrupt { file: self.path(number, "data"), offset, what }
+        let what = "the log cannot be told once more: a write is damaged";
+        Error::corrupt(self.path(number, "data"), offset, what)
     }
 }

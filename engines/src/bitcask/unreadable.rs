@@ -93,11 +93,10 @@ impl<D: Disk> Bitcask<D> {
     pub(super) fn stopped(&self, stop: Stop) -> Error {
         match stop {
             Stop::Disk(error) => Error::Disk(error),
-            Stop::Damaged(number) => Error::Corrupt {
-                file: self.path(number, "hint"),
-                offset: 0,
-                what: "the hint changed while it was read; open the store again".to_owned(),
-            },
+            Stop::Damaged(number) => {
+                let what = "the hint changed while it was read; open the store again";
+                Error::corrupt(self.path(number, "hint"), 0, what)
+            }
         }
     }
 }

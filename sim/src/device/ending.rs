@@ -37,7 +37,7 @@ impl Ending {
             }
             Ending::Directory(DataDirError::Unreadable { file: named, .. }) => *named == file,
             Ending::Directory(DataDirError::Unclaimed) => file == IDENTITY_FILE,
-            Ending::Engine(Error::Corrupt { file: named, .. }) => named == file,
+            Ending::Engine(Error::Corrupt(damage)) => damage.file == file,
             Ending::Lost(lost) => lost.iter().any(|lost| lost.file == file),
             _ => false,
         }

@@ -175,9 +175,8 @@ impl Failing {
             Ending::Directory(
                 DataDirError::Unreadable { file, .. } | DataDirError::NewerFormat { file, .. },
             ) => damage(state.may_have_misread(|path| path == *file)),
-            Ending::Engine(Error::Corrupt { file, .. })
-            | Ending::Ran(Error::Corrupt { file, .. }) => {
-                damage(state.may_have_misread(|path| path == file))
+            Ending::Engine(Error::Corrupt(record)) | Ending::Ran(Error::Corrupt(record)) => {
+                damage(state.may_have_misread(|path| path == record.file))
             }
             // What is missing in one file may be told of another, and by the directory's own count of writes.
             Ending::Lost(_) | Ending::Directory(DataDirError::WentBack { .. }) => {
@@ -321,8 +320,7 @@ mod tests {
         let disk = MemDisk::new();
         let failing = Failing::new(1, 0, &disk);
         let gone = |file: &str| {
-            let what = "the checksum does not fit".to_owned();
-            Ending::Ran(Error::Corrupt { file: file.to_owned(), offset: 9, what })
+            Ending::Ran(Error::corrupt(file.to_owned(), 9, "the checksum does not fit"))
         };
         let says_so = Ending::Ran(Error::Disk(io::Error::other(INJECTED)));
         assert_eq!(failing.explains(&says_so), None, "words are no proof");
