@@ -105,8 +105,8 @@ impl<C: Clock, N: Network> Host<C, N> {
         let mut alarm = Box::pin(clock.sleep_until(alarm_time));
         let mut rang = false;
         loop {
-            let deadline = self.node.next_deadline();
-            let deadline = if buggify!(self.world, AlarmEarly) { Mono(0) } else { deadline };
+            let due = self.node.next_deadline();
+            let deadline = if buggify!(self.world, AlarmEarly) { Mono(0) } else { due };
             // An alarm that rings early is harmless; setting it again for every input is not.
             if rang || deadline < alarm_time {
                 let late_ms = if buggify!(self.world, AlarmLate) { LATE_MS } else { 0 };
@@ -121,7 +121,7 @@ impl<C: Clock, N: Network> Host<C, N> {
             };
             rang = poll_fn(arrived).await;
             self.world.look_at(clock);
-            let early = rang && self.world.mono < self.node.next_deadline();
+            let early = rang && self.world.mono < due;
             sometimes!(self.world, AlarmRangWithNothingDue, early);
             sometimes!(self.world, BatchEndedFull, batch.len() == limit);
             let outcome = batch
