@@ -187,14 +187,10 @@ async fn watched(
             std::task::ready!(nap.as_mut().poll(context));
         }
         let turn = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
-        collect_disk_work(shared, node);
-        // A slow processor, or a disk that kept the thread, gives the next turn late.
-        let turn_us = held_up_us(shared, node) + shared.lock().nodes[node as usize].process.turn_us;
+        let (turn_us, has_power) = after_turn(&mut shared.lock(), node);
         nap = (turn_us > 0).then(|| Box::pin(rt::sleep_until(rt::now().plus_us(turn_us))) as Nap);
         match turn {
-            Ok(Poll::Pending) if shared.lock().nodes[node as usize].device.fuse.has_blown() => {
-                Poll::Ready(Ok(Err(Ending::NoPower)))
-            }
+            Ok(Poll::Pending) if !has_power => Poll::Ready(Ok(Err(Ending::NoPower))),
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Err(panic) => Poll::Ready(Err(rt::panic_text(&*panic))),
@@ -203,11 +199,17 @@ async fn watched(
     .await
 }
 
+/// What a turn leaves behind: after how many microseconds the next one comes at the soonest, because a slow processor or the disk keeps
+/// the thread, and whether there is power for it.
+fn after_turn(world: &mut World, node: u32) -> (u64, bool) {
+    collect_disk_work(world, node);
+    let turn_us = held_up_us(world, node) + world.nodes[node as usize].process.turn_us;
+    (turn_us, !world.nodes[node as usize].device.fuse.has_blown())
+}
+
 /// For how long a node's disk keeps its own thread after the last turn. From the end of its start until it is asked to stop
 /// it must not wait for the device itself, nor ask so much at once that everybody else waits.
-fn held_up_us(shared: &Shared, node: u32) -> u64 {
-    let mut guard = shared.lock();
-    let world = &mut *guard;
+fn held_up_us(world: &mut World, node: u32) -> u64 {
     let machine = &mut world.nodes[node as usize];
     let (calls, written) =
         (machine.device.disk.take_calls(), std::mem::take(&mut machine.device.written_bytes));
@@ -230,9 +232,7 @@ fn held_up_us(shared: &Shared, node: u32) -> u64 {
 }
 
 /// Gives the disk work that a node started in its last turn an end.
-fn collect_disk_work(shared: &Shared, node: u32) {
-    let mut guard = shared.lock();
-    let world = &mut *guard;
+fn collect_disk_work(world: &mut World, node: u32) {
     for fault in world.nodes[node as usize].device.fuse.take_due() {
         world.agenda.push(rt::now(), Event::Strike(fault));
     }

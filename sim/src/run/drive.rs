@@ -30,10 +30,11 @@ pub async fn pump(shared: &Shared, until: Time, enough: impl Fn(&World) -> bool)
             if enough(&world) {
                 return true;
             }
-            if world.is_over() || rt::now() >= until {
+            let now = rt::now();
+            if world.is_over() || now >= until {
                 return false;
             }
-            world.agenda.pop_due(rt::now())
+            world.agenda.pop_due(now)
         };
         match event {
             Some(event) => happen(shared, event),

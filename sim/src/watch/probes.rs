@@ -4,7 +4,8 @@
 //! asked there, so that taking one out of a scenario leaves the luck of the others as it was. None fires after the
 //! heal; what is reached is counted to the end. Sites are known by name: their numbers change with the table.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rondo_core::probe::{Buggify, Site, Sometimes, Watch};
@@ -31,10 +32,12 @@ struct Shared {
     counts: Mutex<Counts>,
 }
 
+/// How often each site was asked at one node, over all its lives.
+type Asked = Arc<[AtomicU64]>;
+
 #[derive(Default)]
 struct Counts {
-    /// How often each site was asked, by node.
-    asked: Vec<Vec<u64>>,
+    asked: BTreeMap<u32, Asked>,
     coverage: Coverage,
 }
 
@@ -42,6 +45,7 @@ struct Counts {
 struct Watcher {
     shared: Arc<Shared>,
     node: u32,
+    asked: Asked,
 }
 
 impl Probes {
@@ -61,7 +65,9 @@ impl Probes {
     /// What decides and counts for one node.
     #[must_use]
     pub fn of(&self, node: u32) -> Arc<dyn Watch> {
-        Arc::new(Watcher { shared: Arc::clone(&self.0), node })
+        let none = || Buggify::SITES.iter().map(|_| AtomicU64::new(0)).collect();
+        let asked = Arc::clone(self.0.counts().asked.entry(node).or_insert_with(none));
+        Arc::new(Watcher { shared: Arc::clone(&self.0), node, asked })
     }
 
     /// From now on nothing fires.
@@ -102,17 +108,13 @@ impl Watcher {
             return false;
         }
         let at = site as usize;
-        let mut counts = self.shared.counts();
-        let node = self.node as usize;
-        if counts.asked.len() <= node {
-            counts.asked.resize_with(node + 1, || vec![0; Buggify::SITES.len()]);
-        }
-        counts.asked[node][at] += 1;
-        let k = counts.asked[node][at];
+        let k = self.asked[at].fetch_add(1, Ordering::Relaxed) + 1;
         let Site { percent, .. } = Buggify::SITES[at];
         let draw = draw::keyed(*seed, Stream::Buggify, self.node, key, k);
         let fires = draw.happens(u32::from(percent) * 10_000);
-        counts.coverage.fired[at] += u64::from(fires);
+        if fires {
+            self.shared.counts().coverage.fired[at] += 1;
+        }
         fires
     }
 }

@@ -432,7 +432,9 @@ impl World {
 
     /// A message was handed to the network, which has decided when its copies arrive.
     pub fn trace_sent(&mut self, link: (u32, u32), arrivals: &[Time], event: impl Fn() -> Event) {
-        if let (Some(trace), Event::Deliver { bytes, .. }) = (&mut self.log.trace, event()) {
+        if let Some(trace) = &mut self.log.trace
+            && let Event::Deliver { bytes, .. } = event()
+        {
             trace.sent(link, rt::now(), arrivals, describe::message(&bytes));
         }
     }
