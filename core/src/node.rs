@@ -34,8 +34,6 @@ use crate::step::{Env, Input};
 use crate::wire::message::{Envelope, Message};
 use crate::wire::transfer::TransferMessage;
 
-/// How often it is looked which links are open, in milliseconds: each peer's are behind a lock.
-const LINKS_MS: u64 = 10;
 /// How long a node that stops still refuses what peers ask of it, before their goodbyes have reached everybody, in
 /// milliseconds: what is only dropped would be waited for.
 const GOODBYE_MS: u64 = 200;
@@ -47,8 +45,6 @@ pub struct Node {
     detection: Detection,
     shard: Shard,
     started: Mono,
-    /// When it is looked next which links are open.
-    look_at_links: Mono,
     stop_by: Option<Mono>,
     /// Until when a node that stops stays to refuse.
     stays_until: Mono,
@@ -88,7 +84,6 @@ impl Node {
             detection: Detection::new(config, now),
             shard: Shard::load(config, engine, now)?,
             started: now,
-            look_at_links: now,
             stop_by: None,
             stays_until: now,
         })
@@ -99,7 +94,7 @@ impl Node {
         self.cluster.members.look_at_clock(env);
         if matches!(input, Input::Tick) && !self.is_due(env.mono()) {
             // Whoever runs a node ticks it behind every batch of inputs, and mostly nothing is due then.
-            self.look_at_links(env);
+            self.cluster.members.look_at_links(env);
             return Ok(());
         }
         let mut touched = Touched::by(&input);
@@ -225,22 +220,13 @@ impl Node {
         }
     }
 
-    /// Looks which links are open, when it is time. Who is asked for something in the meantime over a link that has closed: it cannot be
-    /// sent, and the next one is asked at once.
-    fn look_at_links(&mut self, env: &impl Env) {
-        if env.mono() >= self.look_at_links {
-            self.look_at_links = env.mono().plus_ms(LINKS_MS);
-            self.cluster.members.look_at_links(env);
-        }
-    }
-
     /// Does what is due. What that may have changed.
     fn tick(&mut self, env: &mut impl Env) -> Result<Touched> {
-        self.look_at_links(env);
         let Node { cluster, detection, shard, .. } = self;
         let now = env.mono();
         let detects = now >= detection.next_deadline(cluster);
         let beats = now >= cluster.members.next_deadline();
+        cluster.members.look_at_links(env);
         detection.tick(cluster, env);
         shard.tick_requests(cluster.view(), env)?;
         if beats {
