@@ -33,8 +33,6 @@ use crate::wire::swim::Standing;
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
-/// How often it is looked which links are open, in milliseconds.
-const LINKS_MS: u64 = 10;
 /// A node that has said something within so many milliseconds runs: what is passed on to it is not asked first whether it does.
 const PROMPT_MS: u64 = 10;
 /// After so long a node that was heard once, and that the failure detectors have never met, is taken for dead, in milliseconds: a
@@ -92,15 +90,6 @@ impl Peer {
     }
 }
 
-/// When what is due next.
-#[derive(Debug, Default)]
-struct Timers {
-    /// A heartbeat.
-    beat: Mono,
-    /// A look at the links.
-    look: Mono,
-}
-
 /// Everybody this node knows of.
 #[derive(Debug)]
 pub struct Membership {
@@ -112,7 +101,7 @@ pub struct Membership {
     peers: BTreeMap<NodeId, Peer>,
     /// What this node's clock showed when it was looked at last, and when that was.
     looked: (Wall, Mono),
-    timers: Timers,
+    next_beat: Mono,
     beats: u64,
     leaving: bool,
     /// What was told last of the layouts.
@@ -154,7 +143,7 @@ impl Membership {
             dead_ms: config.dead_ms,
             peers: BTreeMap::new(),
             looked: (Wall(0), Mono(0)),
-            timers: Timers::default(),
+            next_beat: Mono(0),
             beats: 0,
             leaving: false,
             said: Endorsement::default(),
@@ -280,13 +269,8 @@ impl Membership {
         heard
     }
 
-    /// Looks at which links are open, when it is time. Who is asked for something in the meantime over a link that has closed says so
-    /// at once: it cannot be sent.
+    /// Looks at which links are open.
     pub fn look_at_links(&mut self, env: &impl Env) {
-        if env.mono() < self.timers.look {
-            return;
-        }
-        self.timers.look = env.mono().plus_ms(LINKS_MS);
         for (&node, peer) in &mut self.peers {
             peer.linked = env.is_connected(node);
             let since = peer.unlinked_since.or(Some(env.mono()));
@@ -298,7 +282,7 @@ impl Membership {
     /// hear it.
     pub fn leave(&mut self, endorsed: Endorsement, lives: &Lives, env: &mut impl Env) -> bool {
         self.leaving = true;
-        self.timers.beat = env.mono();
+        self.next_beat = env.mono();
         self.tick(endorsed, lives, env);
         self.heard(env.mono()).len() > 1
     }
@@ -347,22 +331,22 @@ impl Membership {
     /// When `tick` has something to do.
     #[must_use]
     pub const fn next_deadline(&self) -> Mono {
-        self.timers.beat
+        self.next_beat
     }
 
     /// Tells everybody that this node lives, when it is time.
     pub fn tick(&mut self, endorsed: Endorsement, lives: &Lives, env: &mut impl Env) {
         let now = env.mono();
-        if now < self.timers.beat {
+        if now < self.next_beat {
             return;
         }
-        self.timers.beat = now.plus_ms(self.heartbeat_ms);
+        self.next_beat = now.plus_ms(self.heartbeat_ms);
         if buggify!(env, HeartbeatEarly) {
-            self.timers.beat = now.plus_ms(self.heartbeat_ms / 10 + 1);
+            self.next_beat = now.plus_ms(self.heartbeat_ms / 10 + 1);
         }
         // A cluster that has not formed yet would hardly ever form.
         if endorsed.live && buggify!(env, HeartbeatLate) {
-            self.timers.beat = now.plus_ms(self.heartbeat_ms * 10);
+            self.next_beat = now.plus_ms(self.heartbeat_ms * 10);
         }
         self.beats += 1;
         if buggify!(env, HeartbeatSkipped) {
