@@ -145,10 +145,15 @@ impl Replica {
         self.clock.last().wall_ms().saturating_sub(theirs)
     }
 
-    /// What the hybrid clock shows now, without a tick: nothing is issued with it.
+    /// The time by which it is fixed and judged when a value expires: this node's own wall, no further off than its peers' clocks allow.
+    /// Not the hybrid clock, which stays ahead for as long as its wall once was: whatever expires before that would be gone here.
     #[must_use]
-    pub fn reading(&self, env: &impl Env) -> Hlc {
-        self.clock.last().max(Hlc::at(self.wall(env)))
+    pub fn time(&self, env: &impl Env) -> Hlc {
+        let wall = self.wall(env);
+        let least = self.peers_wall.map_or(0, |(peers, at)| {
+            peers.0.saturating_add(env.mono().ms_since(at)).saturating_sub(DRIFT_MS_MAX)
+        });
+        Hlc::at(wall.max(Wall(least)))
     }
 
     /// This node's own wall, as far as its peers' allow: a jump forward would be kept for ever by the reservation.

@@ -27,6 +27,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// How often a write is asked for, of which a server does not know whether it happened.
 const ATTEMPTS_MAX: u32 = 4;
+const UNDECIDED: &str = "read the key, and write again if it is not there";
 /// How long the client waits before it asks for it again.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 
@@ -198,7 +199,7 @@ impl Servers {
             return Err(Failure {
                 kind: Kind::Quorum,
                 message: format!("the write may or may not have happened: {}", troubles.join("; ")),
-                hint: "read the key, and write again if it is not there".to_owned(),
+                hint: UNDECIDED.to_owned(),
             });
         }
         last.ok_or_else(|| {
@@ -316,5 +317,10 @@ pub fn problem(answer: &Answer) -> Failure {
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Kind::Usage,
         _ => Kind::Failed,
     };
-    Failure { kind, message, hint: body["hint"].as_str().unwrap_or_default().to_owned() }
+    // What its hint says to those who name their requests, the client has done already.
+    let hint = match is_undecided(answer) {
+        true => UNDECIDED,
+        false => body["hint"].as_str().unwrap_or_default(),
+    };
+    Failure { kind, message, hint: hint.to_owned() }
 }

@@ -37,7 +37,7 @@ impl Coordinator {
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
-        let now = (env.mono(), around.replica.reading(env));
+        let now = (env.mono(), around.replica.time(env));
         let mut facts = match self.facts(&request, fixed, around, now) {
             Ok(place) => place(request),
             Err(reply) => {

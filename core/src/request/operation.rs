@@ -37,7 +37,7 @@ pub struct Facts {
     pub level: Level,
     /// How many of its primaries take part.
     pub needs: Needs,
-    /// When it came, by the hybrid clock of the node that its client asked.
+    /// When it came, by the clock of the node that its client asked, as far as its peers' allow.
     pub at: Hlc,
     /// The layouts it began under and ends under.
     pub layouts: LayoutSet,

@@ -41,7 +41,7 @@ pub enum ForwardMessage {
 pub struct Fixed {
     /// The keyspace that its name stood for. A name may stand for another one later, an id never.
     pub keyspace: KeyspaceId,
-    /// When it came, by that node's hybrid clock: what has expired is judged by this.
+    /// When it came, by that node's clock as far as its peers' allow: what has expired is judged by this.
     pub at: Hlc,
 }
 

@@ -107,7 +107,7 @@ pub struct Client {
     /// runs below ./rondo-data, or else 127.0.0.1:8080]
     #[arg(long, short, env = "RONDO_SERVER", value_name = "LIST")]
     pub server: Option<String>,
-    /// How long a request may take, such as 500ms or 5s
+    /// How long a request may take, such as 500ms or 5s; a write of which nobody knows whether it happened is sent up to four times
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "TIME")]
     pub timeout: Duration,
 }

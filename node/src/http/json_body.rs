@@ -183,7 +183,9 @@ fn text(name: &str, field: &RawValue) -> Result<Option<String>, Problem> {
 fn unknown(name: &str, has_value: bool) -> Problem {
     let hint = match nearest(name, FIELDS.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None if has_value => "the body knows `value` and `consistency`".to_owned(),
+        None if has_value => {
+            "the body knows `value`, `consistency`, `context` and `ttl`".to_owned()
+        }
         None => return no_value("the body is no JSON object"),
     };
     Problem::bad(format!("unknown field `{name}` in the body"), hint)

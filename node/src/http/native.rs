@@ -87,8 +87,11 @@ pub fn not_found(
 ) -> Result<Answer, Problem> {
     let hint = match beside {
         0 => String::new(),
-        1 => "a value stands beside the delete; `?siblings=true` shows it".to_owned(),
-        _ => format!("{beside} values stand beside the delete; `?siblings=true` shows them"),
+        1 => "a value stands beside what was deleted or has expired; `?siblings=true` shows it"
+            .to_owned(),
+        _ => format!(
+            "{beside} values stand beside what was deleted or has expired; `?siblings=true` shows them"
+        ),
     };
     let mut answer = Problem::new(StatusCode::NOT_FOUND, "key not found", hint).answer();
     let headers = answer.headers_mut();
@@ -152,7 +155,7 @@ struct SiblingView<'a> {
 #[derive(Serialize)]
 struct SiblingsView<'a> {
     siblings: Vec<SiblingView<'a>>,
-    /// Whether a delete is newer than all of them, so that a plain read finds nothing.
+    /// Whether a delete, or what has expired, is newer than all of them, so that a plain read finds nothing.
     deleted: bool,
     context: String,
 }

@@ -1,7 +1,8 @@
 //! A value that is told to stay for some time is told of for that time, and not after it.
 //!
-//! The node that a client asks fixes when a value ends, by its hybrid clock, and the node that a reader asks judges by its own. How far
-//! these may be from the time of the run is known where no clock is set meanwhile (`Terms::clocks_apart_ms`); only then is anything judged.
+//! The node that a client asks fixes when a value ends, by its clock as far as its peers' allow, and the node that a reader asks judges by
+//! its own. How far these may be from the time of the run is known where no clock is set meanwhile (`Terms::clocks_apart_ms`); only then is
+//! anything judged.
 //! That no value ends too early is asked by `linearizable`: until a value may have ended, a read that finds nothing needs a delete.
 //! Afterwards such a read may have met the end of any such value of its key, and says nothing of the order of writes.
 
