@@ -33,6 +33,8 @@ use crate::wire::swim::Standing;
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
+/// After so long without a link nobody waits for the answer of who was asked over it, in milliseconds.
+const LINK_LOST_MS: u64 = 300;
 /// A node that has said something within so many milliseconds runs: what is passed on to it is not asked first whether it does.
 const PROMPT_MS: u64 = 10;
 /// After so long a node that was heard once, and that the failure detectors have never met, is taken for dead, in milliseconds: a
@@ -61,9 +63,7 @@ pub struct Peer {
     pub hears: Vec<NodeId>,
     /// Since when it has been heard without hearing this node.
     pub deaf_since: Option<Mono>,
-    /// Whether its links were open when this node looked last.
-    linked: bool,
-    /// Since when they have not been.
+    /// Since when its links have not been open; `None` when they were when this node looked last.
     pub unlinked_since: Option<Mono>,
     /// The life that has said goodbye.
     left: Option<BootEpoch>,
@@ -192,8 +192,21 @@ impl Membership {
             Some(_) => "left",
             None if !self.is_heard(node, now) => "dead",
             None if !here => "deaf",
-            None if !peer.linked => "unlinked",
+            None if peer.unlinked_since.is_some() => "unlinked",
             None => "alive",
+        }
+    }
+
+    /// Whether what was passed on to a node is lost, as far as is known: it is dead, has said goodbye, or has had no link, or
+    /// not heard this node, for a while. A link that is replaced is gone for a moment, and an answer may come on the one in
+    /// the other direction.
+    #[must_use]
+    pub fn is_lost(&self, node: NodeId, now: Mono) -> bool {
+        let peer = self.peers.get(&node);
+        let since = peer.and_then(|peer| peer.unlinked_since.or(peer.deaf_since));
+        match self.state(node, now) {
+            "dead" | "left" => true,
+            _ => since.is_some_and(|since| since.plus_ms(LINK_LOST_MS) <= now),
         }
     }
 
@@ -272,9 +285,8 @@ impl Membership {
     /// Looks at which links are open.
     pub fn look_at_links(&mut self, env: &impl Env) {
         for (&node, peer) in &mut self.peers {
-            peer.linked = env.is_connected(node);
             let since = peer.unlinked_since.or(Some(env.mono()));
-            peer.unlinked_since = since.filter(|_| !peer.linked);
+            peer.unlinked_since = since.filter(|_| !env.is_connected(node));
         }
     }
 
@@ -399,7 +411,7 @@ impl Membership {
 
     /// Whether a peer hears each of these nodes, as it has said lately. A life that may have ended says nothing of the next one.
     fn hears_all(&self, peer: &Peer, others: &[Introduction], now: Mono) -> bool {
-        let goes_on = self.hears(peer, now) && peer.linked && peer.left.is_none();
+        let goes_on = self.hears(peer, now) && peer.unlinked_since.is_none() && peer.left.is_none();
         goes_on && others.iter().all(|other| peer.hears.contains(&other.node))
     }
 
@@ -540,8 +552,7 @@ impl Membership {
                     met: env.mono(),
                     hears: Vec::new(),
                     deaf_since: None,
-                    linked: false,
-                    unlinked_since: None,
+                    unlinked_since: Some(env.mono()),
                     left: None,
                     endorsed: Endorsement::default(),
                     wall: Wall(0),

@@ -31,7 +31,7 @@ pub fn again(
         let Some(to) = passing.to() else {
             return Next::PassOn;
         };
-        let is_lost = !around.view.members.is_alive(to, now);
+        let is_lost = around.view.members.is_lost(to, now);
         sometimes!(env, ForwardLostItsPrimary, is_lost);
         return if is_lost { Next::End(operation.facts.unknown()) } else { Next::Wait };
     }
