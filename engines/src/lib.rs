@@ -10,6 +10,8 @@ pub mod os_disk;
 
 mod refusal;
 
+mod log;
+
 pub mod bitcask;
 
 pub mod kind;

@@ -35,10 +35,12 @@ use rondo_core::id::Lsn;
 use rondo_core::{buggify, sometimes};
 
 use super::keydir::Place;
-use super::record::{self, DELETE, END, FILE_HEADER, FileHeader, Header, Kind, LAST, MARK, Parts};
-use super::table::Entry;
-use super::walk::{Item, Walk};
 use super::{Bitcask, DataFile, Keys, hint};
+use crate::log::follow::Entry;
+use crate::log::record::{
+    self, DELETE, END, FILE_HEADER, FileHeader, Header, Kind, LAST, MARK, Parts,
+};
+use crate::log::walk::{Item, Walk};
 
 /// Hints are read this many blocks at a time when damage is looked up.
 const BLOCKS_AT_ONCE: usize = 16;

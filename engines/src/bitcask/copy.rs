@@ -6,7 +6,8 @@
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
 
-use super::{Background, Bitcask, file_path, make_dir};
+use super::{Background, Bitcask};
+use crate::log::{file_path, make_dir};
 
 impl<D: Disk> Bitcask<D> {
     /// Copies everything into another directory: links to what does not change, and bytes of the

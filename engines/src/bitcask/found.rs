@@ -18,10 +18,10 @@ use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
 use rondo_core::{buggify, sometimes};
 
-use super::file_path;
 use super::hint::{Hint, Summary};
-use super::record::{self, BadHeader, FILE_HEADER, FileHeader, Kind, MARK};
-use super::walk::{Item, Walk};
+use crate::log::file_path;
+use crate::log::record::{self, BadHeader, FILE_HEADER, FileHeader, Kind, MARK};
+use crate::log::walk::{Item, Walk};
 
 /// A data file.
 pub(super) struct Found<F> {

@@ -30,8 +30,9 @@ use std::io;
 
 use rondo_core::env::{Disk, Open};
 
-use super::record::{FILE_HEADER, HEADER, Kind, seeded, u32_at, u64_at};
-use super::table::{Entry, Table};
+use super::table::Table;
+use crate::log::follow::Entry;
+use crate::log::record::{FILE_HEADER, HEADER, Kind, seeded, u32_at, u64_at};
 
 pub(super) const BLOCK: usize = 16 << 10;
 const BLOCK_HEADER: usize = 6;

@@ -13,8 +13,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use rondo_core::config::{BODY_BYTES_MAX, ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX};
 use rondo_core::engine::{Batch, Change};
 use rondo_core::env::{Disk, Open};
 use rondo_core::error::{Error, Result};
@@ -23,16 +21,14 @@ use rondo_core::{buggify, sometimes};
 use smallvec::SmallVec;
 
 use super::keydir::Place;
-use super::record::{
-    self, DELETE, DELTA_LEN, FILE_HEADER, FileHeader, HEADER, Kind, LAST, MARK_LEN, Parts,
-};
 use super::sync::note;
-use super::table::{Entry, Table};
+use super::table::Table;
 use super::{Active, Bitcask, DataFile, Keys, LOOK_BYTES, NO_FILE, TABLES_MAX};
+use crate::log::batch::{BATCH_BYTES_MAX, delta_of, parts_of, size_of_batch};
+use crate::log::follow::Entry;
+use crate::log::record::{self, DELETE, FILE_HEADER, FileHeader, Kind, LAST, MARK_LEN, Parts};
 use crate::refusal::passes;
 
-/// The most bytes of one batch.
-const BATCH_BYTES_MAX: usize = 64 << 20;
 /// A file that cannot be changed for a new one ends here: its places have 32 bits.
 const LOG_BYTES_MAX: u64 = 2 << 30;
 const NO_ROOM: Error =
@@ -57,29 +53,6 @@ impl DataFile<()> {
             keys: Keys::Table(Table::default()),
         }
     }
-}
-
-/// Refuses what does not fit into the format. Nothing has changed then, and nothing is poisoned.
-pub(super) fn check_limits(batch: &Batch) -> Result<()> {
-    if batch.changes.len() > usize::from(u16::MAX) {
-        return Err(Error::Malformed("a batch has at most 65535 changes"));
-    }
-    for change in &batch.changes {
-        let (key, head, body) = parts_of(change);
-        if key.len() > ENGINE_KEY_BYTES_MAX {
-            return Err(Error::Malformed("the engine key is longer than ENGINE_KEY_BYTES_MAX"));
-        }
-        if head.len() > HEAD_BYTES_MAX {
-            return Err(Error::Malformed("the head is longer than HEAD_BYTES_MAX"));
-        }
-        if body.iter().map(Bytes::len).sum::<usize>() > BODY_BYTES_MAX {
-            return Err(Error::Malformed("the body is longer than BODY_BYTES_MAX"));
-        }
-    }
-    if size_of_batch(batch) > BATCH_BYTES_MAX {
-        return Err(Error::Malformed("a batch is at most 64 MiB"));
-    }
-    Ok(())
 }
 
 impl<D: Disk> Bitcask<D> {
@@ -361,25 +334,4 @@ pub(super) fn start_log<D: Disk>(
     let active = Active { number, buffer: Vec::new(), flushed, allocated: flushed };
     let seed = record::seed(bitcask.names.salt, number);
     Ok((active, DataFile::empty(file, Kind::Log, seed)))
-}
-
-fn size_of_batch(batch: &Batch) -> usize {
-    let size = |change: &Change| {
-        let (key, head, body) = parts_of(change);
-        let fixed = HEADER + if delta_of(change) == 0 { 0 } else { DELTA_LEN };
-        fixed + key.len() + head.len() + body.iter().map(Bytes::len).sum::<usize>()
-    };
-    batch.changes.iter().map(size).sum()
-}
-
-fn parts_of(change: &Change) -> (&[u8], &[u8], &[Bytes]) {
-    match change {
-        Change::Put { key, head, body, .. } => (key, head, body),
-        Change::Delete { key, .. } => (key, &[], &[]),
-    }
-}
-
-fn delta_of(change: &Change) -> u64 {
-    let (Change::Put { delta, .. } | Change::Delete { delta, .. }) = *change;
-    delta
 }

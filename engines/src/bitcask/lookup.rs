@@ -20,9 +20,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::keydir::Place;
 use super::order::{Order, Source, Sources, Stop};
-use super::record::{self, DELETE, HEADER, Header, MARK};
-use super::table::Entry;
 use super::{Bitcask, DataFile, Keys};
+use crate::log::follow::Entry;
+use crate::log::record::{self, DELETE, HEADER, Header, MARK};
 
 /// Records up to this length are read whole even when only the head is asked for, in bytes.
 const WHOLE_BYTES_MAX: usize = 4096;

@@ -26,17 +26,11 @@ mod options;
 
 mod keydir;
 
-mod record;
-
 mod table;
-
-mod walk;
 
 mod hint;
 
 mod order;
-
-mod follow;
 
 mod lookup;
 
@@ -80,9 +74,11 @@ use rondo_core::id::{Lsn, ReadId, SyncId};
 use self::hint::Hint;
 use self::keydir::Keydir;
 pub use self::options::Options;
-use self::record::{Kind, MARK_LEN};
 use self::sync::{Errand, Sync};
 use self::table::Table;
+use crate::log::batch::check_limits;
+use crate::log::file_path;
+use crate::log::record::{FILE_HEADER, Kind, MARK_LEN};
 
 /// Opens the store in `dir` as any engine is opened, or makes one there.
 ///
@@ -291,7 +287,7 @@ impl<D: Disk> Engine for Bitcask<D> {
 
     fn write(&mut self, batch: &Batch) -> Result<Lsn> {
         self.check_sound()?;
-        log::check_limits(batch)?;
+        check_limits(batch)?;
         self.append(batch)
     }
 
@@ -422,7 +418,7 @@ impl<F> DataFile<F> {
     /// Bytes of records that nothing points to, tombstones among them.
     fn dead(&self) -> u64 {
         // The mark that ends a compacted file cannot be saved by compacting again.
-        let fixed = record::FILE_HEADER + if self.kind == Kind::Compacted { MARK_LEN } else { 0 };
+        let fixed = FILE_HEADER + if self.kind == Kind::Compacted { MARK_LEN } else { 0 };
         self.end.saturating_sub(fixed as u64).saturating_sub(self.live)
     }
 
@@ -446,21 +442,4 @@ impl<F> DataFile<F> {
         self.lsn_min = self.lsn_min.min(lsn);
         self.lsn_max = self.lsn_max.max(lsn);
     }
-}
-
-/// Makes a directory whose name, with those above it, is durable.
-fn make_dir<D: Disk>(disk: &D, dir: &str) -> Result<()> {
-    disk.create_dir(dir)?;
-    let mut below = dir;
-    while !below.is_empty() {
-        below = below.rsplit_once('/').map_or("", |(above, _)| above);
-        disk.sync_dir(below)?;
-    }
-    Ok(())
-}
-
-/// Where file `number` lies: ten digits, so that names sort as numbers do.
-fn file_path(dir: &str, number: u32, extension: &str) -> String {
-    let name = format!("{number:010}.{extension}");
-    if dir.is_empty() { name } else { format!("{dir}/{name}") }
 }

@@ -11,7 +11,7 @@ use std::io;
 use rondo_core::env::Disk;
 
 use super::hint::{Cursor, Hint};
-use super::table::Entry;
+use crate::log::follow::Entry;
 
 /// The keys of one file.
 pub(super) enum Source<'a, F> {

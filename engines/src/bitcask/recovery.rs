@@ -2,7 +2,7 @@
 //!
 //! Which files there are is found by `found`; which bytes are writes that survived, which were never promised and which are
 //! lost is decided by `follow`. Here files are read by that rule, and then put in order: what was taken is made durable, what was never
-//! promised is cut off, hints are written, a new file is started, the keydir is filled.
+//! promised is cut off (`log/tail`), hints are written, a new file is started, the keydir is filled.
 //!
 //! **Why twice is right.** Nothing is written with a new Lsn before the tail has been cut and synced
 //! and the new file's header, which names all that was recovered, is durable. Until then a second
@@ -10,14 +10,6 @@
 //! the discarded files lies beyond a gap. (The names of the files come first: the last life may have ended before they were
 //! durable.) Without the cut, a discarded record could later be covered
 //! by rule 1, when its Lsn has been given to another write.
-//!
-//! **Why what is read is written again.** After a failed sync the page cache shows writes that are not on the disk and
-//! that no later sync covers. A process that ended then, and starts again with the cache still there, would take
-//! them, call them durable and lose them. So of each log file every sound record behind the last one up to D is
-//! written anew before the file is synced, from the bytes that were checked: what is read twice may differ.
-//!
-//! **Recovery reads the bytes twice that it cuts off.** A read that failed without saying so would make the last writes look
-//! as if they had never been finished. Recovery reads such bytes again, and they must be the same.
 //!
 //! **Losses change nothing.** Files are only looked at until all are known to be whole; what cannot be read now may be
 //! readable after a repair. (Files that were never finished are removed before.)
@@ -31,17 +23,20 @@ use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
 use rondo_core::sometimes;
 
-use super::follow::{Follow, Loaded, Remains, read_complete, read_unordered};
 use super::found::{self, Directory, Found};
 use super::keydir::{Keydir, Place};
 use super::order::{Order, Source, Stop};
-use super::record::{self, END, FILE_HEADER, Kind};
-use super::table::{Entry, Table};
-use super::walk::{Item, Walk};
+use super::table::Table;
 use super::{
     Active, Bitcask, Counts, DataFile, Keys, Leftovers, NAME, NO_FILE, Names, Options, Room,
-    Syncing, log, make_dir,
+    Syncing, log,
 };
+use crate::log::follow::Entry;
+use crate::log::follow::{Follow, Loaded, read_complete, read_unordered};
+use crate::log::make_dir;
+use crate::log::record::{self, END, FILE_HEADER, Kind};
+use crate::log::tail::Tail;
+use crate::log::walk::{Item, Walk};
 
 /// Hints are read this many blocks at a time when the keydir is filled.
 const BLOCKS_AT_ONCE: usize = 16;
@@ -50,12 +45,9 @@ const BLOCKS_AT_ONCE: usize = 16;
 type Records = Vec<(Box<[u8]>, Entry)>;
 
 /// What opening has to do with a file whose records were read.
-struct Tail {
+struct Read {
     number: u32,
-    /// Write these bytes again.
-    again: Vec<(u64, Vec<u8>)>,
-    /// Cut what was never promised, which is this.
-    cut: Option<Remains>,
+    tail: Tail,
     /// The records that cannot be read, of keys that are known.
     unreadable: Records,
 }
@@ -180,7 +172,7 @@ impl<D: Disk> Bitcask<D> {
         next_base: Option<u64>,
         follow: &mut Follow,
         opened: &mut Opened,
-    ) -> Result<(DataFile<D::File>, Option<Tail>)> {
+    ) -> Result<(DataFile<D::File>, Option<Read>)> {
         let seed = record::seed(self.names.salt, found.number);
         let kind = match found.header {
             Some(header) => header.kind,
@@ -214,15 +206,13 @@ impl<D: Disk> Bitcask<D> {
             Kind::Log => follow.read_log(walk, found.header, next_base, found.len)?,
             Kind::Compacted => read_unordered(walk, kind)?,
         };
-        let mut again = std::mem::take(&mut loaded.uncertain);
-        again.retain(|(at, _)| *at < loaded.end);
-        let cut = (loaded.end < found.len).then_some(loaded.behind);
         file.end = loaded.end.max(FILE_HEADER as u64);
+        let tail = Tail::of(&mut loaded, file.end, found.len);
         loaded.records.iter().for_each(|(_, entry)| file.note_lsn(entry.lsn));
         let records = loaded.records.iter();
         let is_rotten = |(_, entry): &&(Box<[u8]>, Entry)| loaded.rotten.contains(&entry.offset);
         let unreadable = records.filter(is_rotten).cloned().collect();
-        let tail = Tail { number: found.number, again, cut, unreadable };
+        let read = Read { number: found.number, tail, unreadable };
         let table = Table::from_records(std::mem::take(&mut loaded.records));
         if table.len() == 0 && loaded.losses.is_empty() && loaded.end < found.held {
             loaded.miss(0, "nothing is left of it, and it held data");
@@ -241,40 +231,20 @@ impl<D: Disk> Bitcask<D> {
         file.tombstones = table.tombstones();
         file.keys = Keys::Table(table);
         report(opened, &self.path(found.number, "data"), loaded.losses);
-        Ok((file, Some(tail)))
+        Ok((file, Some(read)))
     }
 
-    /// Reads once more what is to be cut, and refuses when it is not the same.
-    fn look_again(&self, tail: &Tail) -> Result<()> {
-        let Some(cut) = tail.cut else { return Ok(()) };
-        let (file, number) = (&self.files[&tail.number], tail.number);
-        let len = self.disk.len(&file.file)?;
-        let walk = Walk::new(&*self.disk, &file.file, file.seed, file.end, len);
-        if Remains::of(walk)? == cut {
-            return Ok(());
-        }
-        let what =
-            "its end was read twice and was not the same; nothing was changed, so start again";
-        let file = self.path(number, "data");
-        Err(Error::corrupt(file, self.files[&number].end, what))
+    /// See `Tail::look_again`.
+    fn look_again(&self, read: &Read) -> Result<()> {
+        let file = &self.files[&read.number];
+        let path = || self.path(read.number, "data");
+        read.tail.look_again(&*self.disk, &file.file, file.seed, path)
     }
 
-    /// Makes durable what was taken of a file, and cuts off what was never promised. Answers what of it cannot be read.
-    fn settle(&self, tail: Tail) -> Result<(u32, Records)> {
-        let Tail { number, again, cut, unreadable } = tail;
-        let file = &self.files[&number].file;
-        let end = self.files[&number].end;
-        let is_kept = |(at, bytes): &(u64, Vec<u8>)| at + bytes.len() as u64 <= end;
-        assert!(again.iter().all(is_kept), "nothing is written anew behind the cut");
-        if cut.is_some() {
-            self.disk.set_len(file, self.files[&number].end)?;
-        }
-        for (at, bytes) in again {
-            self.disk.write_at(file, &[&bytes], at)?;
-        }
-        // Also what only the operating system held: from here on all of it counts as durable.
-        self.disk.sync_now(file)?;
-        Ok((number, unreadable))
+    /// See `Tail::settle`. Answers what of the file cannot be read.
+    fn settle(&self, read: Read) -> Result<(u32, Records)> {
+        read.tail.settle(&*self.disk, &self.files[&read.number].file)?;
+        Ok((read.number, read.unreadable))
     }
 
     /// Whether a file whose header is damaged ends as a compacted file does.

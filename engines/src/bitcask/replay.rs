@@ -12,10 +12,10 @@ use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::id::Lsn;
 
-use super::follow::Sequence;
-use super::record::{DELETE, Kind, LAST, MARK};
-use super::walk::{Item, Walk};
 use super::{Bitcask, DataFile};
+use crate::log::follow::Sequence;
+use crate::log::record::{DELETE, Kind, LAST, MARK};
+use crate::log::walk::{Item, Walk};
 
 impl<D: Disk> Bitcask<D> {
     /// One page of the log behind a place. Everything is handed over.

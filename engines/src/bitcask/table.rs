@@ -5,14 +5,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-/// The newest record of a key in one file.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Entry {
-    pub(super) lsn: u64,
-    pub(super) offset: u32,
-    pub(super) len: u32,
-    pub(super) deleted: bool,
-}
+use crate::log::follow::Entry;
 
 /// About what an entry costs beside its key, in bytes: 24 of entry, 16 of key, and the tree.
 const OVERHEAD: usize = 64;

@@ -15,9 +15,9 @@ use rondo_core::sometimes;
 
 use super::keydir::Place;
 use super::order::Stop;
-use super::table::Entry;
-use super::walk::{Item, Walk};
 use super::{Bitcask, Keys};
+use crate::log::follow::Entry;
+use crate::log::walk::{Item, Walk};
 
 /// So many damaged parts of a file are told apart; behind them all of it counts as damaged.
 const HOLES_MAX: usize = 4096;

@@ -1,4 +1,4 @@
-//! What a data file of Bitcask holds, for people: read by the tables of `bitcask/record.rs` and with code of its own, so that
+//! What a data file of Bitcask holds, for people: read by the tables of `log/record.rs` and with code of its own, so that
 //! a format which has changed without its table is noticed.
 
 use std::fmt::Write as _;

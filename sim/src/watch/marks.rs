@@ -1,7 +1,7 @@
 //! What sound bytes on a disk say by themselves: which writes are there, and up to which one a mark or a file's header
 //! calls them durable.
 //!
-//! A second reader of Bitcask's log, written from its format (`engines/src/bitcask/record.rs`) and sharing no code with
+//! A second reader of Bitcask's log, written from its format (`engines/src/log/record.rs`) and sharing no code with
 //! it: a start is judged by it, so it must not err where the start errs. Every place of a data file is tried, whatever
 //! stands before it; the checksums say which file and place a record was written for, so nothing else is taken for one.
 //! A mark is written of what is durable already, and what is durable once is durable for ever. So whatever damage there

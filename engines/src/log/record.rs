@@ -44,24 +44,24 @@ use bytes::Bytes;
 use rondo_core::config::{BODY_BYTES_MAX, ENGINE_KEY_BYTES_MAX, HEAD_BYTES_MAX};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-pub(super) const FILE_HEADER: usize = 44;
-pub(super) const HEADER: usize = 28;
+pub(crate) const FILE_HEADER: usize = 44;
+pub(crate) const HEADER: usize = 28;
 /// A mark's length in bytes.
-pub(super) const MARK_LEN: usize = HEADER + 8;
+pub(crate) const MARK_LEN: usize = HEADER + 8;
 /// The longest record in bytes: nothing longer is taken for one.
-pub(super) const RECORD_BYTES_MAX: usize =
+pub(crate) const RECORD_BYTES_MAX: usize =
     HEADER + DELTA_LEN + ENGINE_KEY_BYTES_MAX + HEAD_BYTES_MAX + BODY_BYTES_MAX;
-pub(super) const VERSION: u8 = 3;
+pub(crate) const VERSION: u8 = 3;
 /// The oldest version that is read.
 const VERSION_MIN: u8 = 2;
 
-pub(super) const DELETE: u8 = 1;
-pub(super) const LAST: u8 = 2;
-pub(super) const MARK: u8 = 4;
-pub(super) const END: u8 = 8;
+pub(crate) const DELETE: u8 = 1;
+pub(crate) const LAST: u8 = 2;
+pub(crate) const MARK: u8 = 4;
+pub(crate) const END: u8 = 8;
 const DELTA: u8 = 16;
 /// The length of a delta in bytes.
-pub(super) const DELTA_LEN: usize = 8;
+pub(crate) const DELTA_LEN: usize = 8;
 
 const MAGIC: &[u8; 7] = b"rondobc";
 
@@ -70,7 +70,7 @@ const _: () = assert!(ENGINE_KEY_BYTES_MAX <= u16::MAX as usize);
 
 /// Where the records of a file come from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Writes, in their order, with dense Lsns.
     Log,
     /// What a compaction kept.
@@ -78,17 +78,17 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct FileHeader {
-    pub(super) kind: Kind,
-    pub(super) number: u32,
-    pub(super) salt: u64,
-    pub(super) base: u64,
-    pub(super) durable: u64,
+pub(crate) struct FileHeader {
+    pub(crate) kind: Kind,
+    pub(crate) number: u32,
+    pub(crate) salt: u64,
+    pub(crate) base: u64,
+    pub(crate) durable: u64,
 }
 
 /// Why bytes are not a file header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum BadHeader {
+pub(crate) enum BadHeader {
     Damaged,
     /// Of a version that this program does not know.
     Other(u8),
@@ -96,43 +96,43 @@ pub(super) enum BadHeader {
 
 /// The fixed part of a record; its lengths are within limits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Header {
-    pub(super) body_crc: u32,
-    pub(super) lsn: u64,
-    pub(super) body_len: usize,
-    pub(super) head_len: usize,
-    pub(super) flags: u8,
-    pub(super) key_len: usize,
-    pub(super) index: u16,
+pub(crate) struct Header {
+    pub(crate) body_crc: u32,
+    pub(crate) lsn: u64,
+    pub(crate) body_len: usize,
+    pub(crate) head_len: usize,
+    pub(crate) flags: u8,
+    pub(crate) key_len: usize,
+    pub(crate) index: u16,
 }
 
 /// What to encode: a header without lengths and checksums, and the parts.
-pub(super) struct Parts<'a> {
-    pub(super) lsn: u64,
-    pub(super) index: u16,
-    pub(super) flags: u8,
+pub(crate) struct Parts<'a> {
+    pub(crate) lsn: u64,
+    pub(crate) index: u16,
+    pub(crate) flags: u8,
     /// What a replay tells of the change; 0 takes no room.
-    pub(super) delta: u64,
-    pub(super) key: &'a [u8],
-    pub(super) head: &'a [u8],
-    pub(super) body: &'a [Bytes],
+    pub(crate) delta: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) head: &'a [u8],
+    pub(crate) body: &'a [Bytes],
 }
 
 /// The seed of a file's checksums.
-pub(super) fn seed(salt: u64, number: u32) -> u32 {
+pub(crate) fn seed(salt: u64, number: u32) -> u32 {
     xxh3_64_with_seed(&number.to_le_bytes(), salt) as u32
 }
 
 impl Kind {
     /// Its number in a file.
-    pub(super) const fn code(self) -> u8 {
+    pub(crate) const fn code(self) -> u8 {
         match self {
             Kind::Log => 1,
             Kind::Compacted => 2,
         }
     }
 
-    pub(super) const fn of(code: u8) -> Option<Kind> {
+    pub(crate) const fn of(code: u8) -> Option<Kind> {
         match code {
             1 => Some(Kind::Log),
             2 => Some(Kind::Compacted),
@@ -142,7 +142,7 @@ impl Kind {
 }
 
 impl FileHeader {
-    pub(super) fn encode(&self) -> [u8; FILE_HEADER] {
+    pub(crate) fn encode(&self) -> [u8; FILE_HEADER] {
         let mut bytes = [0; FILE_HEADER];
         bytes[..7].copy_from_slice(MAGIC);
         bytes[7] = VERSION;
@@ -157,7 +157,7 @@ impl FileHeader {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<FileHeader, BadHeader> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<FileHeader, BadHeader> {
         let intact = bytes.len() >= FILE_HEADER
             && bytes[..7] == *MAGIC
             && u32_at(bytes, 40) == crc32fast::hash(&bytes[..40]);
@@ -180,7 +180,7 @@ impl FileHeader {
 
 impl Header {
     /// Reads the fixed part; `None` when a length or flag cannot be.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Header> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Header> {
         let lens = u32_at(bytes, 20);
         let header = Header {
             body_crc: u32_at(bytes, 4),
@@ -201,42 +201,42 @@ impl Header {
     }
 
     /// The whole record's length in bytes.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.body_at() + self.body_len
     }
 
     /// Where the body starts: the end of what the first checksum covers.
-    pub(super) fn body_at(&self) -> usize {
+    pub(crate) fn body_at(&self) -> usize {
         self.key_at() + self.key_len + self.head_len
     }
 
     /// Where the key starts.
-    pub(super) fn key_at(&self) -> usize {
+    pub(crate) fn key_at(&self) -> usize {
         HEADER + if self.has(DELTA) { DELTA_LEN } else { 0 }
     }
 
     /// The key of the record at the start of `bytes`.
-    pub(super) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn key<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.key_at()..self.key_at() + self.key_len]
     }
 
     /// The delta of the record at the start of `bytes`.
-    pub(super) fn delta(&self, bytes: &[u8]) -> u64 {
+    pub(crate) fn delta(&self, bytes: &[u8]) -> u64 {
         if self.has(DELTA) { u64_at(bytes, HEADER) } else { 0 }
     }
 
-    pub(super) fn has(&self, flag: u8) -> bool {
+    pub(crate) fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
     /// The durable Lsn that a mark names. `bytes` starts with the record.
-    pub(super) fn marked(&self, bytes: &[u8]) -> u64 {
+    pub(crate) fn marked(&self, bytes: &[u8]) -> u64 {
         u64_at(bytes, HEADER)
     }
 }
 
 /// Appends a record that will start at `at` in its file, and answers its length.
-pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>) -> usize {
+pub(crate) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>) -> usize {
     let start = buffer.len();
     let body_len: usize = parts.body.iter().map(Bytes::len).sum();
     assert!(parts.lsn > 0 && at >= FILE_HEADER as u64, "no record has Lsn 0 or lies in the header");
@@ -272,7 +272,7 @@ pub(super) fn encode(buffer: &mut Vec<u8>, seed: u32, at: u64, parts: &Parts<'_>
 }
 
 /// Appends a mark that names `durable` and will start at `at` in its file.
-pub(super) fn encode_mark(
+pub(crate) fn encode_mark(
     buffer: &mut Vec<u8>,
     seed: u32,
     at: u64,
@@ -287,7 +287,7 @@ pub(super) fn encode_mark(
 }
 
 /// Checks header, key and head of the record at the start of `bytes`, which were read at `at`. The body may be missing.
-pub(super) fn check_head(seed: u32, at: u64, bytes: &[u8]) -> Result<Header, &'static str> {
+pub(crate) fn check_head(seed: u32, at: u64, bytes: &[u8]) -> Result<Header, &'static str> {
     if bytes.len() < HEADER {
         return Err("the file ends inside a record's header");
     }
@@ -300,7 +300,7 @@ pub(super) fn check_head(seed: u32, at: u64, bytes: &[u8]) -> Result<Header, &'s
 }
 
 /// Checks the body of a record whose head is sound.
-pub(super) fn check_body(header: &Header, bytes: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn check_body(header: &Header, bytes: &[u8]) -> Result<(), &'static str> {
     let body =
         bytes.get(header.body_at()..header.len()).ok_or("the file ends inside a record's body")?;
     if crc32fast::hash(body) != header.body_crc {
@@ -315,17 +315,17 @@ fn placed(seed: u32, at: u64) -> u32 {
 }
 
 /// CRC-32 of `bytes`, started from `seed`.
-pub(super) fn seeded(seed: u32, bytes: &[u8]) -> u32 {
+pub(crate) fn seeded(seed: u32, bytes: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(seed);
     hasher.update(bytes);
     hasher.finalize()
 }
 
-pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 

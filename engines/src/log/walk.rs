@@ -14,7 +14,7 @@ use super::record::{self, FILE_HEADER, HEADER, Header, MARK, RECORD_BYTES_MAX};
 const CHUNK: usize = 1 << 20;
 
 /// What lies next in a file.
-pub(super) enum Item<'a> {
+pub(crate) enum Item<'a> {
     /// A sound record; `bytes` is all of it.
     Record { offset: u64, header: Header, bytes: &'a [u8] },
     /// A record whose body is damaged, and whose head, key and Lsn are sound; `bytes` is all of it.
@@ -25,7 +25,7 @@ pub(super) enum Item<'a> {
 
 impl Item<'_> {
     /// Where it starts.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         match self {
             Item::Record { offset, .. }
             | Item::Rotten { offset, .. }
@@ -38,7 +38,7 @@ impl Item<'_> {
 type Unsound = (Option<Header>, &'static str);
 
 /// A place in a file.
-pub(super) struct Walk<'a, D: Disk> {
+pub(crate) struct Walk<'a, D: Disk> {
     disk: &'a D,
     file: &'a D::File,
     seed: u32,
@@ -52,28 +52,28 @@ pub(super) struct Walk<'a, D: Disk> {
 
 impl<'a, D: Disk> Walk<'a, D> {
     /// Starts at `from`, or behind the file header where that is more, and ends at `end`.
-    pub(super) fn new(disk: &'a D, file: &'a D::File, seed: u32, from: u64, end: u64) -> Self {
+    pub(crate) fn new(disk: &'a D, file: &'a D::File, seed: u32, from: u64, end: u64) -> Self {
         let at = from.max(FILE_HEADER as u64);
         Walk { disk, file, seed, at, end, window: Vec::new(), window_at: at, read: 0, blank: false }
     }
 
     /// Where the next item starts.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.at
     }
 
     /// Whether zeroes were left when `next` found no more. Where a file is known to be full, they are damage.
-    pub(super) fn ended_in_zeroes(&self) -> bool {
+    pub(crate) fn ended_in_zeroes(&self) -> bool {
         self.blank
     }
 
     /// Bytes read so far.
-    pub(super) fn bytes_read(&self) -> u64 {
+    pub(crate) fn bytes_read(&self) -> u64 {
         self.read
     }
 
     /// The next item; `None` when only zeroes are left.
-    pub(super) fn next(&mut self) -> io::Result<Option<Item<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Item<'_>>> {
         if self.at >= self.end {
             return Ok(None);
         }

@@ -38,42 +38,50 @@ use rondo_core::env::Disk;
 use rondo_core::error::Result;
 
 use super::record::{self, DELETE, END, FILE_HEADER, FileHeader, Header, Kind, LAST, MARK};
-use super::table::Entry;
 use super::walk::{Item, Walk};
 
 /// At most this many losses are listed for one file.
 const LOSSES_MAX: usize = 16;
 
+/// Where a record lies in its file, and what it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    pub(crate) lsn: u64,
+    pub(crate) offset: u32,
+    pub(crate) len: u32,
+    pub(crate) deleted: bool,
+}
+
 /// What a data file turned out to hold.
-pub(super) struct Loaded {
-    pub(super) records: Vec<(Box<[u8]>, Entry)>,
+pub(crate) struct Loaded {
+    pub(crate) records: Vec<(Box<[u8]>, Entry)>,
     /// Where the data ends.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// Records of them that cannot be read: where they lie.
-    pub(super) rotten: BTreeSet<u32>,
+    pub(crate) rotten: BTreeSet<u32>,
     /// Sound records, marks included, that may not be durable: where they lie, and their bytes.
-    pub(super) uncertain: Vec<(u64, Vec<u8>)>,
+    pub(crate) uncertain: Vec<(u64, Vec<u8>)>,
     /// What lies behind the end and was never promised.
-    pub(super) behind: Remains,
-    pub(super) losses: Vec<(u64, String)>,
+    pub(crate) behind: Remains,
+    pub(crate) losses: Vec<(u64, String)>,
 }
 
 /// Says of two readings of the same bytes whether they found the same in them.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Remains(u32);
+pub(crate) struct Remains(u32);
 
 /// How far the log has been followed, over all its files.
-pub(super) struct Follow {
+pub(crate) struct Follow {
     /// D: up to here everything was durable.
-    pub(super) durable: u64,
+    pub(crate) durable: u64,
     /// The last Lsn taken, or known to have been taken by compacted files.
-    pub(super) last: u64,
+    pub(crate) last: u64,
     /// Whether `last` is known; before the first log file it is not.
-    pub(super) known: bool,
+    pub(crate) known: bool,
     /// Whether the log has ended.
     broken: bool,
     /// Bytes that were never promised.
-    pub(super) torn: u64,
+    pub(crate) torn: u64,
 }
 
 /// A batch that is being read.
@@ -88,12 +96,12 @@ struct Partial {
 
 impl Follow {
     /// Starts before the first file.
-    pub(super) fn new(durable: u64) -> Follow {
+    pub(crate) fn new(durable: u64) -> Follow {
         Follow { durable, last: 0, known: false, broken: false, torn: 0 }
     }
 
     /// Reads a log file by the rule.
-    pub(super) fn read_log<D: Disk>(
+    pub(crate) fn read_log<D: Disk>(
         &mut self,
         mut walk: Walk<'_, D>,
         header: Option<FileHeader>,
@@ -155,7 +163,7 @@ impl Follow {
     }
 
     /// A log file says which Lsn it starts after.
-    pub(super) fn enter(&mut self, header: Option<FileHeader>, loaded: &mut Loaded) {
+    pub(crate) fn enter(&mut self, header: Option<FileHeader>, loaded: &mut Loaded) {
         let Some(header) = header else { return };
         if !self.known {
             self.last = header.base;
@@ -309,7 +317,7 @@ impl Record<'_> {
 
 impl Remains {
     /// What a walk finds.
-    pub(super) fn of<D: Disk>(mut walk: Walk<'_, D>) -> Result<Remains> {
+    pub(crate) fn of<D: Disk>(mut walk: Walk<'_, D>) -> Result<Remains> {
         let mut remains = Remains::default();
         while let Some(item) = walk.next()? {
             remains = remains.and(&item);
@@ -327,7 +335,7 @@ impl Remains {
 
 impl Loaded {
     /// Of a file without records.
-    pub(super) fn new() -> Loaded {
+    pub(crate) fn new() -> Loaded {
         Loaded {
             records: Vec::new(),
             end: FILE_HEADER as u64,
@@ -363,7 +371,7 @@ impl Loaded {
         self.miss(at, what);
     }
 
-    pub(super) fn miss(&mut self, at: u64, what: impl Into<String>) {
+    pub(crate) fn miss(&mut self, at: u64, what: impl Into<String>) {
         if self.losses.len() < LOSSES_MAX {
             self.losses.push((at, what.into()));
         }
@@ -374,7 +382,7 @@ impl Loaded {
 ///
 /// A crash may tear a mark and keep the writes behind it. Damage between two writes that follow each other held none.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     lsn: u64,
     next_index: u32,
     whole: bool,
@@ -382,12 +390,12 @@ pub(super) struct Sequence {
 
 impl Sequence {
     /// Before the first write of a file.
-    pub(super) fn before(lsn_min: u64) -> Sequence {
+    pub(crate) fn before(lsn_min: u64) -> Sequence {
         Sequence { lsn: lsn_min.saturating_sub(1), next_index: 0, whole: true }
     }
 
     /// Takes a record that is no mark; answers whether it follows the one before.
-    pub(super) fn take(&mut self, header: &Header) -> bool {
+    pub(crate) fn take(&mut self, header: &Header) -> bool {
         let index = u32::from(header.index);
         let follows = match self.whole {
             true => header.lsn == self.lsn + 1 && index == 0,
@@ -398,13 +406,13 @@ impl Sequence {
     }
 
     /// Whether the last write has been seen.
-    pub(super) fn is_at(&self, lsn_max: u64) -> bool {
+    pub(crate) fn is_at(&self, lsn_max: u64) -> bool {
         self.whole && self.lsn == lsn_max
     }
 }
 
 /// Takes the records of a log file that is known to hold all writes from `lsn_min` to `lsn_max`.
-pub(super) fn read_complete<D: Disk>(
+pub(crate) fn read_complete<D: Disk>(
     mut walk: Walk<'_, D>,
     lsn_min: u64,
     lsn_max: u64,
@@ -433,7 +441,7 @@ pub(super) fn read_complete<D: Disk>(
 }
 
 /// Takes all sound records of a file that was complete once, whatever their order. Only a compacted one says where it ends.
-pub(super) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
+pub(crate) fn read_unordered<D: Disk>(mut walk: Walk<'_, D>, kind: Kind) -> Result<Loaded> {
     let mut loaded = Loaded::new();
     let mut ended = false;
     while let Some(item) = walk.next()? {
