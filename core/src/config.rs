@@ -125,6 +125,12 @@ pub const KEYSPACES_MAX: usize = 256;
 pub const EARLIER_LIVES_MAX: usize = 16;
 /// The most partitions in a cluster.
 pub const PARTITIONS_MAX: u16 = 4096;
+/// One read in so many may ask a replica more than it needs, because those it has asked are slow.
+pub const READS_PER_HEDGE: u32 = 10;
+/// So many hedges are saved up for when a replica falls silent: as long as it is not known to be gone, each read that asked it needs one.
+pub const HEDGES_SAVED_MAX: u32 = 1_000;
+/// States that reads have sent to replicas lately, and do not send again.
+pub const REPAIRS_REMEMBERED_MAX: usize = 4_096;
 /// Requests a node works on at once as their coordinator; more are `Overloaded`.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 16 << 10;
 /// Inputs of clients waiting for the node; more are `Overloaded`.
@@ -321,7 +327,7 @@ pub struct NodeConfig {
     pub zone: String,
     /// How long a request may take when it does not say, in milliseconds.
     pub deadline_ms: u64,
-    /// How long a coordinator waits before it asks the other replicas too, in milliseconds.
+    /// How long a read waits at least before it asks another replica too, in milliseconds.
     pub hedge_ms: u64,
     /// How often a question without an answer is asked again, in milliseconds.
     pub resend_ms: u64,
@@ -340,6 +346,7 @@ pub struct NodeConfig {
     /// How often it compares its copies with those of another owner when nothing happens, in milliseconds; 0: it
     /// only answers those who compare.
     pub repair_every_ms: u64,
-    /// What comparing copies and making them equal may take, in bytes per second; bounded as transfers are.
+    /// What comparing copies and making them equal may take, in bytes per second, and what reads may bring beyond their
+    /// duty; bounded as transfers are.
     pub repair_bytes_per_s: u64,
 }

@@ -420,6 +420,14 @@ pub struct Counters {
     pub overloaded: u64,
     /// Reads that found replicas differing, and made them equal.
     pub read_repairs: u64,
+    /// States that ended reads have brought to replicas which had told another one.
+    pub copies_brought: u64,
+    /// Those that were not brought because so much was brought already: comparing copies finds them.
+    pub copies_put_off: u64,
+    /// Reads that asked another replica because those they had asked were slow.
+    pub hedges: u64,
+    /// Reads that did not, because too many have.
+    pub hedges_withheld: u64,
     /// Messages refused because of their layout.
     pub stale_layouts: u64,
     /// Messages and datagrams of lives that do not count: of old copies, and of second processes of one identity.

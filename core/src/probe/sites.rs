@@ -58,6 +58,7 @@ sites! {
     ForwardRefused, "forward-refused", 10, "a primary refuses what was passed on to it";
     StateInsteadOfDigest, "state-instead-of-digest", 25, "a replica tells its whole state where a digest was asked for";
     SyncPutOff, "sync-put-off", 25, "a sync starts a tick later, and covers more";
+    HedgeWithheld, "hedge-withheld", 25, "a read may not hedge";
     HedgeAtOnce, "hedge-at-once", 25, "all replicas are asked at the first chance";
     ResendEarly, "resend-early", 25, "a question is asked again after a tenth of the time";
     ResendLate, "resend-late", 25, "a question is asked again after ten times the time";
@@ -105,7 +106,12 @@ sites! {
     HintGivenUp, "hint-given-up", 0, "nothing was owed any more";
     HintsFound, "hints-found", 0, "a start found hints of an earlier life";
     HintUnreadable, "hint-unreadable", 0, "a hint could not be read";
-    ReadHedged, "read-hedged", 0, "a read asked the other replicas too";
+    ReadHedged, "read-hedged", 0, "a read asked another replica because those it had asked were slow";
+    ReadNotHedged, "read-not-hedged", 0, "a read asked no other replica because too many have";
+    ReadAskedAgain, "read-asked-again", 0, "a read asked again those who had not answered";
+    CopyBrought, "copy-brought", 0, "an ended read brought what it had read to a replica that had told something else";
+    CopyPutOff, "copy-put-off", 0, "an ended read brought nothing because too much was brought already";
+    CopySentAlready, "copy-sent-already", 0, "another read had just sent the same state to the same replica";
     ReadRepaired, "read-repaired", 0, "a read found replicas different and made them equal";
     ReadSawSiblings, "read-saw-siblings", 0, "a read answered several values";
     ReadFoundNothing, "read-found-nothing", 0, "a read found no value";

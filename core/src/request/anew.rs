@@ -39,7 +39,7 @@ impl Coordinator {
         let mut round = ReadRound::new(Aim::State, facts);
         let next = round.begin(facts, &order);
         operation.phase = Phase::Read(Box::new(round));
-        operation.again = env.mono().plus_ms(self.patience.hedge_ms);
+        operation.again = env.mono().plus_ms(self.hedging.after_ms().min(self.patience.resend_ms));
         operation.repeats = 0;
         let id = facts.id;
         self.operations.insert(operation);

@@ -5,6 +5,7 @@ use crate::buggify;
 use crate::member::view::View;
 use crate::quorum::{Needs, Primaries};
 use crate::request::answers::Surroundings;
+use crate::request::hedging::Hedging;
 use crate::request::operation::{Facts, Next};
 use crate::request::operations::Operation;
 use crate::request::phase::Phase;
@@ -15,16 +16,19 @@ use crate::wire::forward::{Fixed, ForwardMessage};
 use crate::wire::key::Question;
 use crate::wire::message::Message;
 
-/// Asks again, and says when the next time will be. Who has got a request that was passed on is not asked again; found
-/// dead, it is not waited for.
+/// Asks another one, or all again, and says when the next time will be. Who has got a request that was passed on is not asked
+/// again; found dead, it is not waited for.
 pub fn again(
     operation: &mut Operation,
-    resend_ms: u64,
-    around: &Surroundings<'_>,
+    (hedging, resend_ms): (&mut Hedging, u64),
+    around: &mut Surroundings<'_>,
     env: &impl Env,
 ) -> Next {
     let now = env.mono();
-    sometimes!(env, ReadHedged, matches!(operation.phase, Phase::Read(_)));
+    if let Some(next) = hedge(operation, (hedging, resend_ms), around, env) {
+        return next;
+    }
+    sometimes!(env, ReadAskedAgain, matches!(operation.phase, Phase::Read(_)));
     sometimes!(env, QuestionAskedAgain, matches!(operation.phase, Phase::Put(_)));
     if let Phase::Forwarded(passing) = &operation.phase {
         operation.again = now.plus_ms(resend_ms);
@@ -40,6 +44,34 @@ pub fn again(
     let resend_ms = if buggify!(env, ResendLate) { resend_ms * 10 } else { resend_ms };
     operation.again = now.plus_ms(operation.pause_ms(resend_ms));
     operation.phase.unanswered(&operation.facts)
+}
+
+/// A read asks another replica too, if it may; `None` when it has waited as long as for a repetition, or is no read.
+fn hedge(
+    operation: &mut Operation,
+    (hedging, resend_ms): (&mut Hedging, u64),
+    around: &mut Surroundings<'_>,
+    env: &impl Env,
+) -> Option<Next> {
+    let Operation { facts, phase: Phase::Read(round), again, repeats: 0, .. } = operation else {
+        return None;
+    };
+    let asked_again = facts.started.plus_ms(resend_ms);
+    if env.mono() >= asked_again {
+        return None;
+    }
+    *again = asked_again;
+    if !round.can_hedge(facts) {
+        return Some(Next::Wait);
+    }
+    if !hedging.take() || buggify!(env, HedgeWithheld) {
+        around.counters.hedges_withheld += 1;
+        sometimes!(env, ReadNotHedged);
+        return Some(Next::Wait);
+    }
+    around.counters.hedges += 1;
+    sometimes!(env, ReadHedged);
+    Some(Next::Ask(round.others(facts)))
 }
 
 /// Whether an operation is a get under other layouts than those that are live now, and its key has owners under these.

@@ -244,7 +244,9 @@ impl Coordinator {
         let mut round = ReadRound::new(aim, &facts);
         let next = round.begin(&facts, &order);
         let phase = Phase::Read(Box::new(round));
-        self.open(asker, facts, (phase, next, self.patience.hedge_ms), around, env)
+        self.hedging.on_read();
+        let patience_ms = self.hedging.after_ms().min(self.patience.resend_ms);
+        self.open(asker, facts, (phase, next, patience_ms), around, env)
     }
 
     /// Passes a write on to a primary.
@@ -301,8 +303,8 @@ fn names_another() -> Reply {
     Reply::BadRequest { reason }
 }
 
-/// Positions of the primaries, the best to ask first: this node, then those that are up, then the rest. When this node does not have
-/// all of the unit it is asked last.
+/// Positions of the primaries, the best to ask first: this node, then those that have spoken just now, those that are up, and the
+/// rest. When this node does not have all of the unit it is asked last.
 pub(super) fn order(
     facts: &Facts,
     (me, is_whole): (NodeId, bool),
@@ -312,8 +314,11 @@ pub(super) fn order(
     let nodes = facts.primaries.nodes();
     let mut order: Vec<usize> = (0..nodes.len()).collect();
     let rank = |at: usize| match nodes[at] == me {
-        true => (!is_whole, !is_whole),
-        false => (true, !members.is_alive(nodes[at], now)),
+        true => (!is_whole, !is_whole, !is_whole),
+        false => {
+            let node = nodes[at];
+            (true, !members.is_alive(node, now), !members.is_prompt(node, now))
+        }
     };
     order.sort_by_key(|&at| (rank(at), nodes[at] == me));
     order

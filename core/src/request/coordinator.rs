@@ -17,9 +17,12 @@ use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, is_overtaken, send_on};
 use crate::request::attempts::Attempts;
-use crate::request::operation::{Next, Patience};
+use crate::request::get::ReadRound;
+use crate::request::hedging::Hedging;
+use crate::request::operation::{Facts, Next, Patience};
 use crate::request::operations::{Operation, Operations};
 use crate::request::phase::{Phase, meet_read, meet_timeout};
+use crate::request::repairs::Repairs;
 use crate::sometimes;
 use crate::step::Env;
 use crate::wire::client::Reply;
@@ -37,6 +40,8 @@ pub struct Coordinator {
     pub(super) patience: Patience,
     pub(super) operations: Operations,
     pub(super) attempts: Attempts,
+    pub(super) hedging: Hedging,
+    pub(super) repairs: Repairs,
     pub(super) stopping: bool,
 }
 
@@ -51,6 +56,8 @@ impl Coordinator {
             patience: Patience::new(config),
             operations: Operations::new(Shares::of(config.memory_bytes_max).in_flight),
             attempts: Attempts::default(),
+            hedging: Hedging::new(config.hedge_ms),
+            repairs: Repairs::new(config.repair_bytes_per_s),
             stopping: false,
         }
     }
@@ -117,6 +124,9 @@ impl Coordinator {
         let is_own = from == self.me && matches!(answer, Answer::MergeAck);
         let is_under = is_own || layouts.answers_for(&operation.facts.layouts);
         let answer = if is_under { answer } else { Answer::StaleLayout };
+        if matches!(answer, Answer::Lacks) {
+            self.repairs.not_come((operation.facts.key.token(), from));
+        }
         let next = operation.phase.on_answer(from, answer, &operation.facts);
         self.go_on(id, next, around, env)
     }
@@ -152,6 +162,7 @@ impl Coordinator {
         else {
             return Ok(());
         };
+        self.repairs.not_come((operation.facts.key.token(), to));
         // A link may come any moment: no longer pauses until it is there.
         operation.repeats = 0;
         let next = operation.phase.on_not_sent(to, &operation.facts);
@@ -163,6 +174,7 @@ impl Coordinator {
     pub fn invariants(&self) {
         self.operations.invariants();
         self.attempts.invariants();
+        self.repairs.invariants();
     }
 
     /// A cold read has ended: the dot can be issued.
@@ -209,7 +221,7 @@ impl Coordinator {
                 continue;
             }
             let next = if now >= operation.again {
-                again(operation, self.patience.resend_ms, around, env)
+                again(operation, (&mut self.hedging, self.patience.resend_ms), around, env)
             } else {
                 Next::Wait
             };
@@ -247,7 +259,10 @@ impl Coordinator {
             let Operation { facts, phase, .. } = operation;
             next = match next {
                 Next::Wait => return Ok(()),
-                Next::Ask(asks) => {
+                Next::Ask(mut asks) => {
+                    if matches!(phase, Phase::Read(_)) {
+                        self.repairs.spare(facts, &mut asks, env);
+                    }
                     let nodes = facts.primaries.nodes();
                     let asks =
                         asks.into_iter().map(|(at, question)| (nodes[at], facts.ask(question)));
@@ -300,6 +315,15 @@ impl Coordinator {
         }
     }
 
+    /// How long a read took tells how long the next ones wait. One that found replicas different took longer for that.
+    fn learn(&mut self, round: &ReadRound, facts: &Facts, reply: &Reply, env: &impl Env) {
+        let is_answered = matches!(reply, Reply::Found { .. } | Reply::NotFound { .. });
+        let me = facts.primaries.position(self.me);
+        if is_answered && !round.repaired() && round.asked_others(me) {
+            self.hedging.on_answered(env.mono().ms_since(facts.started));
+        }
+    }
+
     fn end(&mut self, id: OpId, reply: Reply, around: &mut Surroundings<'_>, env: &mut impl Env) {
         let Some(Operation { facts, askers, phase, .. }) = self.operations.remove(id.seq) else {
             return;
@@ -313,6 +337,8 @@ impl Coordinator {
                 around.counters.gets += 1;
                 around.counters.get_us += micros;
                 around.counters.read_repairs += u64::from(round.repaired());
+                self.learn(round, &facts, &reply, env);
+                self.repairs.bring(round, &facts, around, env);
             }
             Phase::Put(round) => {
                 if let Some(owed) = round.owes(&facts) {

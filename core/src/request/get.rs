@@ -1,11 +1,12 @@
 //! A get on its coordinator, which may be any node.
 //!
 //! 1. *Ask*: R primaries (and as many as must hold the answer), one for the whole state and the others for its
-//!    digest; after `hedge_ms` all of them. What they tell is durable there.
+//!    digest; when they are slow another one (`hedging`). What they tell is durable there.
 //! 2. *Agree*: when as many as a write needs are known to hold the same state, it is the answer.
 //! 3. *Merge*: when they differ, all are asked for the whole state; R of them are merged.
 //! 4. *Write back*: the merged state goes to those that lack it. It is the answer when W are known to hold it
-//!    durably. Without this a reader could see a new value and the next reader the old one.
+//!    durably. Without this a reader could see a new value and the next reader the old one. Others that have told something else
+//!    are brought it by the way (`repairs`).
 //!
 //! At level `one` the first state is the answer. The same rounds find what became of an earlier attempt of a
 //! write: its dot carries the request's id, and what it wrote is what the request asks. Of another version under the same
@@ -146,9 +147,7 @@ impl ReadRound {
             return Next::End(self.timed_out(facts));
         }
         // Only those nobody has asked: one that fails at once would be asked without end.
-        let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
-        let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
-        let asks: Vec<_> = fresh.map(|at| (at, read(!whole))).collect();
+        let asks = self.others(facts);
         if asks.is_empty() { self.advance(facts) } else { Next::Ask(asks) }
     }
 
@@ -158,12 +157,47 @@ impl ReadRound {
             write_back.on_not_sent(at);
             return Next::Wait;
         }
-        let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
-        let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
-        Next::Ask(fresh.map(|at| (at, read(!whole))).collect())
+        Next::Ask(self.others(facts))
     }
 
-    /// What to ask of all who have not told what is wanted now: a hedge, or a repetition.
+    /// Whether some primary has not been asked, and there is something to ask it: those that have been asked are slow.
+    #[must_use]
+    pub fn can_hedge(&self, facts: &Facts) -> bool {
+        let all = facts.primaries.nodes().len();
+        self.write_back.is_none() && self.asked.count() < all
+    }
+
+    /// What to ask of the primaries that have not been asked yet.
+    pub fn others(&mut self, facts: &Facts) -> Vec<(usize, Question)> {
+        let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
+        let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
+        fresh.map(|at| (at, read(!whole))).collect()
+    }
+
+    /// Whether other nodes than the primary at `me` took part.
+    #[must_use]
+    pub const fn asked_others(&self, me: Option<usize>) -> bool {
+        match me {
+            Some(me) => self.asked.count() > 1 || !self.asked.has(me),
+            None => true,
+        }
+    }
+
+    /// The state that was read, and which primaries have told another one and were not brought it.
+    #[must_use]
+    pub fn lacking(&self) -> Option<(&VersionSet, Vec<usize>)> {
+        let read = self.write_back.as_ref().map(Spread::state);
+        let state = read.or_else(|| self.told.iter().find_map(|told| told.state.as_ref()))?;
+        let digest = state.digest();
+        let has = |told: &Told| {
+            let sent = |spread: &Spread| spread.holders().has(told.at) || spread.was_sent(told.at);
+            told.digest == digest || self.write_back.as_ref().is_some_and(sent)
+        };
+        let lacking = self.told.iter().filter(|told| !has(told)).map(|told| told.at);
+        Some((state, lacking.collect()))
+    }
+
+    /// What to ask again of all who have not told what is wanted now.
     pub fn unanswered(&mut self, facts: &Facts) -> Vec<(usize, Question)> {
         if let Some(write_back) = &mut self.write_back {
             return write_back.unanswered(facts);

@@ -2,7 +2,7 @@
 //!
 //! `operation` is what all requests share, `fingerprint` and `attempts` remember what
 //! clients named, `put` and `get` are the two protocols, `spread` is
-//! what they share, `forwards` and `passing` the two ends of passing a request on,
+//! what they share, `hedging` when a read asks one replica more, `repairs` what reads bring to replicas that lack it, `forwards` and `passing` the two ends of passing a request on,
 //! `phase` is where a request stands, `admission` says who may begin, `operations` is the table of all in flight,
 //! `answers` tells the outcome, `asking` asks again and passes on, `coordinator` runs them, and `begin` is how they come in.
 
@@ -18,6 +18,8 @@ pub mod put;
 
 pub mod get;
 
+pub mod hedging;
+
 pub mod forwards;
 
 pub mod passing;
@@ -29,6 +31,8 @@ pub mod admission;
 pub mod operations;
 
 pub mod answers;
+
+pub mod repairs;
 
 pub mod asking;
 

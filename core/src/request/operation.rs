@@ -69,8 +69,6 @@ pub enum Next {
 pub struct Patience {
     /// The deadline of requests that name none, in milliseconds.
     pub deadline_ms: u64,
-    /// When to ask the other replicas too, in milliseconds.
-    pub hedge_ms: u64,
     /// When to ask again, in milliseconds.
     pub resend_ms: u64,
 }
@@ -79,11 +77,7 @@ impl Patience {
     /// As configured.
     #[must_use]
     pub const fn new(config: &NodeConfig) -> Patience {
-        Patience {
-            deadline_ms: config.deadline_ms,
-            hedge_ms: config.hedge_ms,
-            resend_ms: config.resend_ms,
-        }
+        Patience { deadline_ms: config.deadline_ms, resend_ms: config.resend_ms }
     }
 }
 

@@ -51,6 +51,12 @@ impl Spread {
         vec![self.bring(at)]
     }
 
+    /// Whether the state has been sent to the primary at `at`, and has left.
+    #[must_use]
+    pub const fn was_sent(&self, at: usize) -> bool {
+        self.sent.has(at)
+    }
+
     /// What was sent to the primary at `at` has not left.
     pub const fn on_not_sent(&mut self, at: usize) {
         self.sent.remove(at);

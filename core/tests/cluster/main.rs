@@ -33,4 +33,6 @@ mod transfer;
 
 mod exchange;
 
+mod hedging;
+
 mod joining;

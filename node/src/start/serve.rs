@@ -42,8 +42,8 @@ use crate::start::watch::{in_force, watch_notes};
 const PARTITIONS: u16 = 256;
 /// How long a request may take when it does not say.
 const DEADLINE_MS: u64 = 5_000;
-/// How long a coordinator waits before it asks the other replicas too.
-const HEDGE_MS: u64 = 10;
+/// How long a read waits at least before it asks another replica too.
+const HEDGE_MS: u64 = 5;
 /// How often a question without an answer is asked again.
 const RESEND_MS: u64 = 100;
 /// How often nodes and links say that they live.
