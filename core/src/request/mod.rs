@@ -2,7 +2,8 @@
 //!
 //! `operation` is what all requests share, `fingerprint` and `attempts` remember what
 //! clients named, `put` and `get` are the two protocols, `spread` is
-//! what they share, `hedging` when a read asks one replica more, `repairs` what reads bring to replicas that lack it, `forwards` and `passing` the two ends of passing a request on,
+//! what they share, `hedging` when a read asks one replica more, `repairs` what reads bring to replicas that lack it,
+//! `forwards` and `passing` the two ends of passing a request on,
 //! `phase` is where a request stands, `admission` says who may begin, `operations` is the table of all in flight,
 //! `answers` tells the outcome, `asking` asks again and passes on, `coordinator` runs them, and `begin` is how they come in.
 
