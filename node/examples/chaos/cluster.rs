@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::clients;
 use crate::hosts::{self, Hosts};
+use crate::views;
 
 const HTTP_PORT: u16 = 8080;
 const PEER_PORT: u16 = 7100;
@@ -21,21 +22,24 @@ pub(crate) struct Cluster {
     rondo: PathBuf,
     dir: PathBuf,
     nodes: Vec<Option<Child>>,
+    /// So many of them are always there; the rest join and leave.
+    lasting: usize,
 }
 
 impl Cluster {
-    /// Starts `count` nodes that form a cluster.
+    /// Starts `count` nodes that form a cluster. There is a machine for one more.
     pub(crate) fn start(rondo: &Path, dir: &Path, count: usize) -> io::Result<Cluster> {
-        let hosts = Hosts::make(dir, count)?;
-        let nodes = (0..count).map(|_| None).collect();
-        let mut cluster = Cluster { hosts, rondo: rondo.to_owned(), dir: dir.to_owned(), nodes };
+        let hosts = Hosts::make(dir, count + 1)?;
+        let nodes = (0..=count).map(|_| None).collect();
+        let (rondo, dir) = (rondo.to_owned(), dir.to_owned());
+        let mut cluster = Cluster { hosts, rondo, dir, nodes, lasting: count };
         (0..count).try_for_each(|at| cluster.run(at))?;
         Ok(cluster)
     }
 
-    /// How many nodes there are.
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+    /// How many nodes are always there.
+    pub(crate) const fn len(&self) -> usize {
+        self.lasting
     }
 
     /// The machines.
@@ -43,13 +47,22 @@ impl Cluster {
         &self.hosts
     }
 
-    /// Where clients reach the nodes.
+    /// Where clients reach the nodes that are always there.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        (0..self.nodes.len()).map(|at| format!("{}:{HTTP_PORT}", hosts::address(at))).collect()
+        (0..self.lasting).map(|at| format!("{}:{HTTP_PORT}", hosts::address(at))).collect()
     }
 
-    /// Starts a node that is down.
+    /// Starts a node that is down. With data that it must not serve it stays down.
     pub(crate) fn run(&mut self, at: usize) -> io::Result<()> {
+        self.spawn(at, &["--recover", "manual"])
+    }
+
+    /// Starts a node that takes all from the others when its data is not what it was.
+    pub(crate) fn run_anew(&mut self, at: usize) -> io::Result<()> {
+        self.spawn(at, &[])
+    }
+
+    fn spawn(&mut self, at: usize, more: &[&str]) -> io::Result<()> {
         let log = fs::File::options().create(true).append(true).open(self.log(at))?;
         let address = hosts::address(at);
         let seeds: Vec<String> =
@@ -60,7 +73,8 @@ impl Cluster {
             .args(["serve", "--node-id", &format!("n{at}"), "--insecure"])
             .args(["--address", &address, "--port", &HTTP_PORT.to_string()])
             .args(["--peer-port", &PEER_PORT.to_string(), "--seeds", &seeds.join(",")])
-            .args(["--bootstrap-expect", &self.len().to_string(), "--recover", "manual"])
+            .args(["--bootstrap-expect", &self.len().to_string()])
+            .args(more)
             .arg("--data-dir")
             .arg(self.data(at))
             .stdin(Stdio::null())
@@ -114,7 +128,7 @@ impl Cluster {
         for at in 0..self.nodes.len() {
             let gone = match &mut self.nodes[at] {
                 Some(child) => child.try_wait()?.is_some(),
-                None => true,
+                None => at < self.lasting,
             };
             if gone {
                 ended += 1;
@@ -122,6 +136,76 @@ impl Cluster {
             }
         }
         Ok(ended)
+    }
+
+    /// One node more joins, unless it is there.
+    pub(crate) fn join(&mut self) -> io::Result<()> {
+        match self.nodes[self.lasting] {
+            Some(_) => Ok(()),
+            None => self.run(self.lasting),
+        }
+    }
+
+    /// The node that has joined leaves, if it is there, and is gone with its directory. Answers what was wrong.
+    pub(crate) fn leave(&mut self, within: Duration) -> io::Result<Option<String>> {
+        let at = self.lasting;
+        if self.nodes[at].is_none() {
+            return Ok(None);
+        }
+        let (end, name) = (Instant::now() + within, format!("n{at}"));
+        let change = format!("{{\"node\":\"{name}\"}}");
+        let line = "POST /v1/cluster/leave?commit=true";
+        while views::has_role(self, 0, &name) != Some(false) {
+            // It is refused as long as another change goes on, such as its joining.
+            let _ = clients::ask(&self.addresses()[0], line, "", change.as_bytes());
+            if Instant::now() > end {
+                return Ok(Some(format!("{name} has not left within {within:?}")));
+            }
+            self.supervise()?;
+            thread::sleep(Duration::from_millis(250));
+        }
+        self.stop(at)?;
+        self.wipe(at)?;
+        Ok(None)
+    }
+
+    /// The first nodes, fewer than half of those that are always there, and the others do not hear each other.
+    pub(crate) fn cut_off_a_minority(&self) -> io::Result<()> {
+        let minority = self.len().saturating_sub(1) / 2;
+        for one in 0..minority {
+            for other in minority..self.nodes.len() {
+                self.hosts.cut(one, other)?;
+                self.hosts.cut(other, one)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all copies are equal, by the hash trees of all nodes; else what is not.
+    pub(crate) fn differ(&self) -> io::Result<Option<String>> {
+        let server = &self.addresses()[0];
+        let ended = Command::new(&self.rondo)
+            .args(["repair", "--dry-run", "-o", "json", "--server", server])
+            .output()?;
+        let Ok(found) = serde_json::from_slice::<serde_json::Value>(&ended.stdout) else {
+            return Ok(Some(String::from_utf8_lossy(&ended.stderr).into_owned()));
+        };
+        let count = |name: &str| found[name].as_array().map_or(usize::MAX, Vec::len);
+        let (differ, incomplete) = (count("differ"), count("incomplete"));
+        Ok((differ + incomplete > 0).then(|| {
+            format!("{differ} partitions differ, and trees of {incomplete} are incomplete")
+        }))
+    }
+
+    /// Removes the directory of a node that is down.
+    pub(crate) fn wipe(&self, at: usize) -> io::Result<()> {
+        remove(&self.data(at))
+    }
+
+    /// Removes what a node has put aside that has begun anew.
+    pub(crate) fn forget_set_aside(&self, at: usize) -> io::Result<()> {
+        remove(&self.data(at).join("set-aside"))?;
+        remove(&self.copied(at))
     }
 
     /// Copies the directory of a node that is down.

@@ -11,6 +11,8 @@ use rand_core::{RngCore, SeedableRng};
 
 use crate::cluster::Cluster;
 
+/// How long a node may take until it has joined, left, or taken the place of what it was.
+const CHANGED_WITHIN: Duration = Duration::from_secs(60);
 /// How long the cluster rests between two faults.
 const REST: Duration = Duration::from_secs(2);
 
@@ -25,9 +27,16 @@ enum Fault {
     FullDisk,
     FullDiskAndKill,
     OldCopy,
+    Split,
+    SlowLink,
+    Stutter,
+    Wipe,
+    OldCopyAnew,
+    Join,
+    Leave,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 16] = [
     Fault::Kill,
     Fault::KillAll,
     Fault::Stop,
@@ -37,6 +46,13 @@ const FAULTS: [Fault; 9] = [
     Fault::FullDisk,
     Fault::FullDiskAndKill,
     Fault::OldCopy,
+    Fault::Split,
+    Fault::SlowLink,
+    Fault::Stutter,
+    Fault::Wipe,
+    Fault::OldCopyAnew,
+    Fault::Join,
+    Fault::Leave,
 ];
 
 /// What became of the faults.
@@ -45,6 +61,8 @@ pub(crate) struct Struck {
     pub(crate) told: String,
     /// What nodes did that they must not.
     pub(crate) breaches: Vec<String>,
+    /// When the last one ended.
+    pub(crate) last: Instant,
 }
 
 /// Strikes until `until`, and leaves the cluster healed.
@@ -53,6 +71,7 @@ pub(crate) fn strike(cluster: &mut Cluster, seed: u64, until: Instant) -> io::Re
     let mut struck: BTreeMap<Fault, u32> = BTreeMap::new();
     let mut ended = 0;
     let mut breaches = Vec::new();
+    let mut last = Instant::now();
     while Instant::now() < until {
         let fault = FAULTS[luck.next_u32() as usize % FAULTS.len()];
         let at = luck.next_u32() as usize % cluster.len();
@@ -60,6 +79,7 @@ pub(crate) fn strike(cluster: &mut Cluster, seed: u64, until: Instant) -> io::Re
         println!("{fault:?} at n{at} for {lasts:?}");
         *struck.entry(fault).or_default() += 1;
         breaches.extend(one(fault, cluster, at, lasts)?);
+        last = Instant::now();
         ended += cluster.supervise()?;
         thread::sleep(REST);
     }
@@ -68,7 +88,7 @@ pub(crate) fn strike(cluster: &mut Cluster, seed: u64, until: Instant) -> io::Re
         let _ = write!(told, "{fault:?} {count}, ");
     }
     let told = format!("{told}{ended} nodes ended by themselves");
-    Ok(Struck { told, breaches })
+    Ok(Struck { told, breaches, last })
 }
 
 /// Strikes and heals; answers what a node did that it must not.
@@ -126,8 +146,70 @@ fn one(
             cluster.hosts().empty(at)
         }
         Fault::OldCopy => return old_copy(cluster, at, lasts),
+        Fault::Split => {
+            cluster.cut_off_a_minority()?;
+            thread::sleep(lasts);
+            cluster.hosts().mend()
+        }
+        Fault::SlowLink => {
+            cluster.hosts().slow(at)?;
+            thread::sleep(lasts);
+            cluster.hosts().quicken(at)
+        }
+        Fault::Stutter => stutter(cluster, at, lasts),
+        Fault::Wipe => {
+            cluster.kill(at)?;
+            cluster.wipe(at)?;
+            thread::sleep(lasts);
+            return anew(cluster, at);
+        }
+        Fault::OldCopyAnew => {
+            cluster.kill(at)?;
+            cluster.copy(at)?;
+            cluster.run(at)?;
+            thread::sleep(lasts);
+            cluster.kill(at)?;
+            cluster.swap_with_copy(at)?;
+            return anew(cluster, at);
+        }
+        Fault::Join => {
+            cluster.join()?;
+            thread::sleep(lasts);
+            Ok(())
+        }
+        Fault::Leave => return cluster.leave(CHANGED_WITHIN),
     }
     .map(|()| None)
+}
+
+/// A node runs half of the time: what is sent to it comes late, and it is never dead.
+fn stutter(cluster: &Cluster, at: usize, lasts: Duration) -> io::Result<()> {
+    let until = Instant::now() + lasts;
+    while Instant::now() < until {
+        for signal in ["-STOP", "-CONT"] {
+            cluster.signal(at, signal)?;
+            thread::sleep(Duration::from_millis(40));
+        }
+    }
+    Ok(())
+}
+
+/// A node that lacks what it had begins anew, and takes all from the others. It must serve again.
+fn anew(cluster: &mut Cluster, at: usize) -> io::Result<Option<String>> {
+    cluster.run_anew(at)?;
+    let end = Instant::now() + CHANGED_WITHIN;
+    while !cluster.is_ready(at) {
+        cluster.supervise()?;
+        if Instant::now() > end {
+            let words = cluster.last_words(at);
+            return Ok(Some(format!(
+                "n{at} has begun anew and does not serve within {CHANGED_WITHIN:?}: {words}"
+            )));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    cluster.forget_set_aside(at)?;
+    Ok(None)
 }
 
 /// A copy of the directory is taken, the node goes on, and is then started from the copy. It must not serve. Then it gets its own

@@ -69,6 +69,20 @@ impl Hosts {
             .try_for_each(|at| self.nft(at, &["flush", "chain", "inet", "chaos", "in"]))
     }
 
+    /// What a machine sends waits, up to 400 ms, and what would wait longer is lost.
+    pub(crate) fn slow(&self, at: usize) -> io::Result<()> {
+        let how = ["tbf", "rate", "1mbit", "burst", "16kb", "latency", "400ms"];
+        let device = format!("rondo-i{at}");
+        let to = ["netns", "exec", &space(at), "tc", "qdisc", "add", "dev", &device, "root"];
+        run(Command::new("ip").args(to).args(how))
+    }
+
+    /// What it sends waits no more.
+    pub(crate) fn quicken(&self, at: usize) -> io::Result<()> {
+        let device = format!("rondo-i{at}");
+        ip(&["netns", "exec", &space(at), "tc", "qdisc", "del", "dev", &device, "root"])
+    }
+
     /// Fills a disk to the last block.
     pub(crate) fn fill(&self, at: usize) -> io::Result<()> {
         let file = format!("of={}", self.disks[at].join(BALLAST).display());

@@ -1,5 +1,5 @@
-//! A cluster of real processes under everything that hurts: kill -9, SIGSTOP, SIGTERM, one-way cuts, full disks, old copies of
-//! a data directory. Writes down what clients saw, for `rondo-sim check` to judge.
+//! A cluster of real processes under everything that hurts: kill -9, SIGSTOP, SIGTERM, cuts, slow links, full disks, lost and old
+//! directories, nodes that join and leave. Afterwards all copies must become equal without being read. Writes down what clients saw, for `rondo-sim check` to judge.
 //!
 //! ```text
 //! cargo build --release -p node -p sim
@@ -35,6 +35,8 @@ mod history;
 mod hosts;
 mod views;
 
+/// How long after the last fault copies may differ.
+const EQUAL_WITHIN: Duration = Duration::from_secs(15);
 /// How long the healed cluster may take until it serves everywhere.
 const HEALED_WITHIN: Duration = Duration::from_secs(60);
 
@@ -105,7 +107,8 @@ fn run(options: &Options) -> io::Result<bool> {
     for client in clients {
         client.join().expect("a client does not panic")?;
     }
-    let struck = struck?;
+    let mut struck = struck?;
+    struck.breaches.extend(views::become_equal(&cluster, struck.last, EQUAL_WITHIN)?);
 
     cluster.wait_ready(HEALED_WITHIN)?;
     let keys = history.read_all(&cluster.addresses())?;
@@ -128,12 +131,12 @@ fn stay_well(cluster: &Cluster, until: Instant) -> Struck {
         seen.into_iter().partition(|what| what.ends_with("is dead"));
     suspected.iter().for_each(|what| println!("{what}"));
     let told = format!("none; {} times a node was not seen as alive", suspected.len());
-    Struck { told, breaches: convicted }
+    Struck { told, breaches: convicted, last: Instant::now() }
 }
 
 /// One partition strikes.
 fn split(cluster: &Cluster, lasts: Duration) -> io::Result<Struck> {
     let wrong = views::split(cluster, lasts)?;
     let told = format!("a partition of {lasts:?}");
-    Ok(Struck { told, breaches: wrong.into_iter().collect() })
+    Ok(Struck { told, breaches: wrong.into_iter().collect(), last: Instant::now() })
 }

@@ -36,12 +36,7 @@ pub(crate) fn stay_well(cluster: &Cluster, until: Instant) -> Vec<String> {
 /// Cuts the first nodes, fewer than half, off from the others for so long. Answers what was wrong, if anything was.
 pub(crate) fn split(cluster: &Cluster, lasts: Duration) -> io::Result<Option<String>> {
     let minority = cluster.len().saturating_sub(1) / 2;
-    for one in 0..minority {
-        for other in minority..cluster.len() {
-            cluster.hosts().cut(one, other)?;
-            cluster.hosts().cut(other, one)?;
-        }
-    }
+    cluster.cut_off_a_minority()?;
     thread::sleep(lasts);
     let sides = [(0, minority..cluster.len()), (cluster.len() - 1, 0..minority)];
     let is_dead =
@@ -69,6 +64,35 @@ pub(crate) fn split(cluster: &Cluster, lasts: Duration) -> io::Result<Option<Str
         }
     }
     println!("all nodes see all nodes {:.1?} after the heal", healed.elapsed());
+    Ok(None)
+}
+
+/// Whether a node has a role in the layout that another one serves; `None` while that one does not say, or a change goes on.
+pub(crate) fn has_role(cluster: &Cluster, at: usize, name: &str) -> Option<bool> {
+    let address = &cluster.addresses()[at];
+    let (_, body) = clients::ask(address, "GET /v1/cluster", "", b"").ok()?;
+    let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    let is_it = |node: &&serde_json::Value| node["name"] == name && node["in_layout"] == true;
+    let has = body["members"].as_array()?.iter().find(is_it).is_some();
+    (body["settled"] == true).then_some(has)
+}
+
+/// Waits until all copies are equal; answers what is not after `within` of `since`.
+pub(crate) fn become_equal(
+    cluster: &Cluster,
+    since: Instant,
+    within: Duration,
+) -> io::Result<Option<String>> {
+    loop {
+        match cluster.differ()? {
+            None => break,
+            Some(what) if since.elapsed() > within => {
+                return Ok(Some(format!("{within:?} after the last fault {what}")));
+            }
+            Some(_) => thread::sleep(LOOK_EVERY / 5),
+        }
+    }
+    println!("all copies are equal {:.1?} after the last fault", since.elapsed());
     Ok(None)
 }
 
