@@ -137,6 +137,9 @@ pub struct KeyspaceWish {
     /// What happens to concurrent versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
+    /// How long what is put stays when the request does not say, in milliseconds; 0 for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
 }
 
 /// What the node has done, or knows.
@@ -215,6 +218,8 @@ pub struct KeyspaceStatus {
     pub level: Level,
     /// What happens to concurrent versions.
     pub policy: Policy,
+    /// How long what is put stays when the request does not say, in milliseconds; 0 for ever.
+    pub ttl_ms: u64,
 }
 
 /// The layout that a commit would make.

@@ -420,6 +420,7 @@ fn layout(u: &mut Unstructured<'_>) -> Result<Layout> {
             group: GroupId::FIRST,
             policy: *u.choose(&[Policy::Newest, Policy::Siblings])?,
             level: level(u)?,
+            ttl_ms: u.arbitrary()?,
         })
     };
     let mut keyspaces = several(u, 3, keyspace)?;

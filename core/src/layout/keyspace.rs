@@ -70,6 +70,8 @@ pub struct Keyspace {
     pub policy: Policy,
     /// The level of requests that name none.
     pub level: Level,
+    /// How long what is put stays when the request does not say, in milliseconds: 0 for ever, `TTL_MS_MAX` at most.
+    pub ttl_ms: u64,
 }
 
 impl Keyspace {
@@ -82,6 +84,7 @@ impl Keyspace {
             group: GroupId::FIRST,
             policy: Policy::Newest,
             level: Level::Quorum,
+            ttl_ms: 0,
         }
     }
 }

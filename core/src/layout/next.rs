@@ -12,7 +12,7 @@ use super::agreed::{Group, Layout, LayoutParts, LayoutRef, Quorums, Role};
 use super::keyspace::{DEFAULT, Keyspace};
 use super::placement;
 use super::staged::{Definition, Staged, Subject, Wish};
-use crate::config::{GROUPS_MAX, KEYSPACES_MAX, NODES_MAX, REMOVED_MAX, REPLICAS_MAX};
+use crate::config::{GROUPS_MAX, KEYSPACES_MAX, NODES_MAX, REMOVED_MAX, REPLICAS_MAX, TTL_MS_MAX};
 use crate::id::{GroupId, KeyspaceId, LayoutVersion, NodeId, Unit};
 
 /// A unit that a node gets or loses.
@@ -93,7 +93,8 @@ impl Layout {
                 self.keyspace(name).is_some_and(|keyspace| {
                     let group = self.group(keyspace.group);
                     group.map(|group| group.wanted) == Some(wanted.quorums)
-                        && (keyspace.policy, keyspace.level) == (wanted.policy, wanted.level)
+                        && (keyspace.policy, keyspace.level, keyspace.ttl_ms)
+                            == (wanted.policy, wanted.level, wanted.ttl_ms)
                 })
             }
             (Subject::Keyspace(name), Wish::Dropped) => self.keyspace(name).is_none(),
@@ -193,6 +194,10 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
             "keyspace {name}: n={n}, R={r}, W={w} is not possible: n is 1 to {REPLICAS_MAX}, R and W are 1 to n"
         ));
     }
+    if wanted.ttl_ms > TTL_MS_MAX {
+        let days = TTL_MS_MAX / (24 * 3_600_000);
+        return Err(format!("keyspace {name}: a value stays at most {days} days, or for ever"));
+    }
     if let Some(at) = parts.keyspaces.iter().position(|keyspace| keyspace.name == name) {
         let group = parts.keyspaces[at].group;
         let has = parts.groups.iter().find(|one| one.id == group).map(|one| one.wanted);
@@ -203,6 +208,7 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
         }
         let keyspace = &mut parts.keyspaces[at];
         (keyspace.policy, keyspace.level) = (wanted.policy, wanted.level);
+        keyspace.ttl_ms = wanted.ttl_ms;
         return Ok(());
     }
     if parts.keyspaces.len() >= KEYSPACES_MAX {
@@ -227,8 +233,8 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
         }
     };
     parts.last_keyspace = id;
-    let (policy, level) = (wanted.policy, wanted.level);
-    parts.keyspaces.push(Keyspace { id, name: name.to_owned(), group, policy, level });
+    let Definition { policy, level, ttl_ms, .. } = *wanted;
+    parts.keyspaces.push(Keyspace { id, name: name.to_owned(), group, policy, level, ttl_ms });
     Ok(())
 }
 
@@ -355,7 +361,8 @@ mod tests {
     fn a_group_leaves_after_its_last_keyspace_and_there_may_be_any_number_in_a_clusters_life() {
         let make = |name: &str, (n, r): (u8, u8)| {
             let quorums = Quorums { n, r, w: n };
-            let definition = Definition { quorums, policy: Policy::Newest, level: Level::Quorum };
+            let definition =
+                Definition { quorums, policy: Policy::Newest, level: Level::Quorum, ttl_ms: 0 };
             (Subject::Keyspace(name.to_owned()), Wish::Keyspace(definition))
         };
         let drops = |name: &str| (Subject::Keyspace(name.to_owned()), Wish::Dropped);
@@ -384,7 +391,8 @@ mod tests {
     fn an_id_of_a_keyspace_is_used_once_and_its_group_has_owners_of_its_own() {
         let make = |n| {
             let quorums = Quorums { n, r: 1, w: 1 };
-            let definition = Definition { quorums, policy: Policy::Siblings, level: Level::One };
+            let definition =
+                Definition { quorums, policy: Policy::Siblings, level: Level::One, ttl_ms: 60_000 };
             (Subject::Keyspace("k".to_owned()), Wish::Keyspace(definition))
         };
         let drops = (Subject::Keyspace("k".to_owned()), Wish::Dropped);

@@ -74,6 +74,8 @@ pub struct Definition {
     pub policy: Policy,
     /// The level of requests that name none.
     pub level: Level,
+    /// How long what is put stays when the request does not say, in milliseconds; 0 for ever.
+    pub ttl_ms: u64,
 }
 
 /// Which of two wishes about one subject counts: the later one.

@@ -176,10 +176,14 @@ impl Node {
                 zone: Some(role.zone.clone()),
             },
             (Subject::Node(node), Wish::Removed) => Change::Leave { node: name(*node) },
-            (Subject::Keyspace(name), Wish::Keyspace(Definition { quorums, policy, level })) => {
+            (
+                Subject::Keyspace(name),
+                Wish::Keyspace(Definition { quorums, policy, level, ttl_ms }),
+            ) => {
                 let Quorums { n, r, w } = *quorums;
-                let (level, policy) = (Some(*level), Some(*policy));
-                let wanted = KeyspaceWish { n: Some(n), r: Some(r), w: Some(w), level, policy };
+                let (level, policy, ttl_ms) = (Some(*level), Some(*policy), Some(*ttl_ms));
+                let (n, r, w) = (Some(n), Some(r), Some(w));
+                let wanted = KeyspaceWish { n, r, w, level, policy, ttl_ms };
                 Change::Keyspace { name: name.clone(), wanted }
             }
             (Subject::Keyspace(name), Wish::Dropped) => Change::DropKeyspace { name: name.clone() },
@@ -417,7 +421,8 @@ fn made(next: Result<Option<Layout>, String>) -> Result<Layout, Refused> {
 }
 
 fn definition(layout: &Layout, name: &str, wanted: KeyspaceWish) -> Definition {
-    let model = layout.keyspace(name).or_else(|| layout.keyspace(DEFAULT));
+    let own = layout.keyspace(name);
+    let model = own.or_else(|| layout.keyspace(DEFAULT));
     let group = model.and_then(|model| layout.group(model.group));
     let has = group.map_or(Quorums { n: 3, r: 2, w: 2 }, |group| group.wanted);
     let n = wanted.n.unwrap_or(has.n);
@@ -430,6 +435,8 @@ fn definition(layout: &Layout, name: &str, wanted: KeyspaceWish) -> Definition {
         quorums: Quorums { n, r, w },
         policy: policy.unwrap_or(default.policy),
         level: level.unwrap_or(default.level),
+        // What `default` forgets is no reason for another one to forget.
+        ttl_ms: wanted.ttl_ms.or(own.map(|own| own.ttl_ms)).unwrap_or(0),
     }
 }
 
@@ -479,6 +486,7 @@ fn keyspaces(layout: &Layout) -> Vec<KeyspaceStatus> {
             wanted: group.wanted,
             level: keyspace.level,
             policy: keyspace.policy,
+            ttl_ms: keyspace.ttl_ms,
         });
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));

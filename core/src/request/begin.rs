@@ -168,12 +168,13 @@ impl Coordinator {
         let deadline_ms = request.deadline_ms.unwrap_or(self.patience.deadline_ms);
         let deadline = started.plus_ms(deadline_ms.clamp(1, DEADLINE_MS_MAX));
         let (level, policy) = (request.level.unwrap_or(keyspace.level), keyspace.policy);
+        let usual_ttl_ms = Some(keyspace.ttl_ms).filter(|&ttl_ms| ttl_ms > 0);
         let primaries = Primaries::under(around.view.layouts, unit);
         let needs = Needs::at(level, &primaries, around.view.reads_at);
         let layouts = around.view.layout_set.clone();
-        Ok(move |request| Facts {
+        Ok(move |request: Request| Facts {
             id,
-            request,
+            request: request.staying(usual_ttl_ms),
             key,
             unit,
             policy,

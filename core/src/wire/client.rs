@@ -50,6 +50,15 @@ impl Request {
         size_of::<Request>() + self.key.len() + value + seen
     }
 
+    /// The same request; a put that does not say how long its value stays keeps it for so many milliseconds.
+    #[must_use]
+    pub fn staying(mut self, usual_ttl_ms: Option<u64>) -> Request {
+        if let Action::Put { ttl_ms, .. } = &mut self.action {
+            *ttl_ms = ttl_ms.or(usual_ttl_ms);
+        }
+        self
+    }
+
     /// Whether it may change the key.
     #[must_use]
     pub const fn writes(&self) -> bool {

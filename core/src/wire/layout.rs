@@ -136,7 +136,7 @@ impl Wire for Staged {
 table!(enum Subject { 1 Node(node), 2 Keyspace(name), 3 Wait(node) });
 table!(struct WishStamp { at, by });
 table!(struct Stamped { stamp, wish });
-table!(struct Definition { quorums, policy, level });
+table!(struct Definition { quorums, policy, level, ttl_ms });
 table!(enum Wish {
     1 Nothing,
     2 Role { role, replaces, by_itself },
@@ -178,8 +178,8 @@ impl Wire for Keyspace {
         self.policy.put(to);
         self.level.put(to);
         match to.generation() {
-            Generation::First => to.leave_out(self.group == GroupId::FIRST),
-            Generation::Second => self.group.put(to),
+            Generation::First => to.leave_out(self.group == GroupId::FIRST && self.ttl_ms == 0),
+            Generation::Second => (self.group, self.ttl_ms).put(to),
         }
     }
 
@@ -188,11 +188,11 @@ impl Wire for Keyspace {
         let name = Wire::take(from)?;
         let policy = Wire::take(from)?;
         let level = Wire::take(from)?;
-        let group = match from.generation() {
-            Generation::First => GroupId::FIRST,
+        let (group, ttl_ms) = match from.generation() {
+            Generation::First => (GroupId::FIRST, 0),
             Generation::Second => Wire::take(from)?,
         };
-        Ok(Keyspace { id, name, group, policy, level })
+        Ok(Keyspace { id, name, group, policy, level, ttl_ms })
     }
 }
 

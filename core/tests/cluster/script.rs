@@ -390,6 +390,7 @@ fn operate(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
         n: call.take("n")?,
         r: call.take("r")?,
         w: call.take("w")?,
+        ttl_ms: call.take("ttl")?,
         ..KeyspaceWish::default()
     };
     let named = || call.word(1).map(str::to_owned);

@@ -98,44 +98,34 @@ fn one(
     at: usize,
     lasts: Duration,
 ) -> io::Result<Option<String>> {
-    let next = (at + 1) % cluster.len();
     match fault {
         Fault::Kill => {
             cluster.kill(at)?;
             thread::sleep(lasts);
-            cluster.run(at)
+            cluster.run(at)?;
         }
         Fault::KillAll => {
             (0..cluster.len()).try_for_each(|at| cluster.kill(at))?;
-            (0..cluster.len()).try_for_each(|at| cluster.run(at))
+            (0..cluster.len()).try_for_each(|at| cluster.run(at))?;
         }
         Fault::Stop => {
             cluster.stop(at)?;
             thread::sleep(lasts);
-            cluster.run(at)
+            cluster.run(at)?;
         }
         Fault::Pause => {
             cluster.signal(at, "-STOP")?;
             thread::sleep(lasts);
-            cluster.signal(at, "-CONT")
+            cluster.signal(at, "-CONT")?;
         }
-        Fault::CutOneWay => {
-            cluster.hosts().cut(at, next)?;
-            thread::sleep(lasts);
-            cluster.hosts().mend()
-        }
-        Fault::Isolate => {
-            for other in (0..cluster.len()).filter(|&other| other != at) {
-                cluster.hosts().cut(at, other)?;
-                cluster.hosts().cut(other, at)?;
-            }
-            thread::sleep(lasts);
-            cluster.hosts().mend()
+        Fault::Stutter => stutter(cluster, at, lasts)?,
+        Fault::CutOneWay | Fault::Isolate | Fault::Split | Fault::SlowLink => {
+            links(fault, cluster, at, lasts)?;
         }
         Fault::FullDisk => {
             cluster.hosts().fill(at)?;
             thread::sleep(lasts);
-            cluster.hosts().empty(at)
+            cluster.hosts().empty(at)?;
         }
         Fault::FullDiskAndKill => {
             cluster.hosts().fill(at)?;
@@ -143,26 +133,9 @@ fn one(
             cluster.kill(at)?;
             cluster.run(at)?;
             thread::sleep(lasts);
-            cluster.hosts().empty(at)
+            cluster.hosts().empty(at)?;
         }
         Fault::OldCopy => return old_copy(cluster, at, lasts),
-        Fault::Split => {
-            cluster.cut_off_a_minority()?;
-            thread::sleep(lasts);
-            cluster.hosts().mend()
-        }
-        Fault::SlowLink => {
-            cluster.hosts().slow(at)?;
-            thread::sleep(lasts);
-            cluster.hosts().quicken(at)
-        }
-        Fault::Stutter => stutter(cluster, at, lasts),
-        Fault::Wipe => {
-            cluster.kill(at)?;
-            cluster.wipe(at)?;
-            thread::sleep(lasts);
-            return anew(cluster, at);
-        }
         Fault::OldCopyAnew => {
             cluster.kill(at)?;
             cluster.copy(at)?;
@@ -172,14 +145,39 @@ fn one(
             cluster.swap_with_copy(at)?;
             return anew(cluster, at);
         }
+        Fault::Wipe => {
+            cluster.kill(at)?;
+            cluster.wipe(at)?;
+            thread::sleep(lasts);
+            return anew(cluster, at);
+        }
         Fault::Join => {
             cluster.join()?;
             thread::sleep(lasts);
-            Ok(())
         }
         Fault::Leave => return cluster.leave(CHANGED_WITHIN),
     }
-    .map(|()| None)
+    Ok(None)
+}
+
+/// Strikes links, and mends them.
+fn links(fault: Fault, cluster: &Cluster, at: usize, lasts: Duration) -> io::Result<()> {
+    match fault {
+        Fault::CutOneWay => cluster.hosts().cut(at, (at + 1) % cluster.len())?,
+        Fault::Split => cluster.cut_off_a_minority()?,
+        Fault::SlowLink => cluster.hosts().slow(at)?,
+        _ => {
+            for other in (0..cluster.len()).filter(|&other| other != at) {
+                cluster.hosts().cut(at, other)?;
+                cluster.hosts().cut(other, at)?;
+            }
+        }
+    }
+    thread::sleep(lasts);
+    match fault {
+        Fault::SlowLink => cluster.hosts().quicken(at),
+        _ => cluster.hosts().mend(),
+    }
 }
 
 /// A node runs half of the time: what is sent to it comes late, and it is never dead.

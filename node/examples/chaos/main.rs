@@ -1,5 +1,6 @@
-//! A cluster of real processes under everything that hurts: kill -9, SIGSTOP, SIGTERM, cuts, slow links, full disks, lost and old
-//! directories, nodes that join and leave. Afterwards all copies must become equal without being read. Writes down what clients saw, for `rondo-sim check` to judge.
+//! A cluster of real processes under everything that hurts: kill -9, SIGSTOP, SIGTERM, cuts, slow links, full disks, lost and
+//! old directories, nodes that join and leave. Afterwards all copies must become equal without being read. Writes down what clients
+//! saw, for `rondo-sim check` to judge.
 //!
 //! ```text
 //! cargo build --release -p node -p sim

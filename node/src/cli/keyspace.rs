@@ -13,7 +13,7 @@ use crate::failure::Result;
 /// Keyspaces.
 #[derive(Subcommand, Debug)]
 pub enum Keyspace {
-    /// Make a keyspace, or change the level or policy of one
+    /// Make a keyspace, or change the level, policy or ttl of one
     Create(Create),
     /// List the keyspaces
     List(List),
@@ -41,6 +41,9 @@ pub struct Create {
     /// What becomes of concurrent versions: newest or siblings
     #[arg(long)]
     policy: Option<String>,
+    /// How long what is put stays when the request does not say, such as 90s, 15m, 24h; 0 for ever [default: for ever]
+    #[arg(long, value_name = "TIME")]
+    ttl: Option<String>,
     #[command(flatten)]
     client: Client,
 }
@@ -95,6 +98,9 @@ async fn create(command: &Create) -> Result<()> {
         let word = word.iter().map(|word| word.to_ascii_lowercase());
         word.for_each(|word| drop(wanted.insert(field.to_owned(), word.into())));
     }
+    if let Some(ttl) = &command.ttl {
+        wanted.insert("ttl".to_owned(), ttl.as_str().into());
+    }
     let servers = command.client.servers()?;
     let target = format!("/v1/keyspaces/{}", command.name);
     when_free(&servers).await;
@@ -104,7 +110,7 @@ async fn create(command: &Create) -> Result<()> {
 }
 
 fn show(all: &Value) -> String {
-    let mut rows = table(&["KEYSPACE", ">N", ">R", ">W", "LEVEL", "POLICY"]);
+    let mut rows = table(&["KEYSPACE", ">N", ">R", ">W", "LEVEL", "POLICY", ">TTL"]);
     for keyspace in all["keyspaces"].as_array().into_iter().flatten() {
         let number = |name: &str| match (&keyspace["quorums"][name], &keyspace["wanted"][name]) {
             (now, wanted) if now == wanted => now.to_string(),
@@ -117,9 +123,19 @@ fn show(all: &Value) -> String {
             number("w"),
             said(&keyspace["level"]),
             said(&keyspace["policy"]),
+            ttl(keyspace["ttl_ms"].as_u64().unwrap_or(0)),
         ]);
     }
     text(&rows)
+}
+
+/// How long values stay, in the largest unit that tells it whole.
+fn ttl(ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    match units.into_iter().find(|(unit, _)| ms > 0 && ms.is_multiple_of(*unit)) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => "for ever".to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! | `POST /v1/cluster/layout/skip-dead` | `{"node": …, "accept_loss": true}` | waits no longer for a dead node, or its data |
 //! | `GET /v1/merkle/{partition}` | | the hash trees of a partition at this node |
 //! | `POST /v1/repair` | | compares copies with those of other owners now |
-//! | `GET`, `PUT`, `DELETE /v1/keyspaces/{name}` | `{"n": …, "r": …, "w": …, "level": …, "policy": …}` | a keyspace |
+//! | `GET`, `PUT`, `DELETE /v1/keyspaces/{name}` | `{"n": …, "r": …, "w": …, "level": …, "policy": …, "ttl": …}` | a keyspace |
 //!
 //! Dialects A and C join and leave with one request, which stages and commits that change alone: `POST /gossip/join`,
 //! `POST /gossip/leave` (this node itself, when the body names none) and `POST /api/v1/cluster/members`.
@@ -26,6 +26,7 @@ use serde_json::json;
 use crate::http::address;
 use crate::http::answer::{self, Answer, Problem};
 use crate::http::front::Front;
+use crate::http::kv;
 
 /// What is asked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,15 +144,15 @@ const STAGE: &str = "send {\"change\": \"join\", \"node\": \"node-4\"}; the chan
 const NODE: &str = "send {\"node\": \"node-4\"}";
 const REPLACE: &str = "send {\"old\": \"node-2\", \"new\": \"node-4\"}";
 /// What a keyspace cannot have yet, and what to do without it.
-const UNBUILT: [(&str, &str); 3] = [
-    ("ttl", "leave it out; delete its keys later"),
+const UNBUILT: [(&str, &str); 2] = [
     ("engine", "leave it out: all keyspaces of a node lie in the engine that `--engine` names"),
     ("mode", "leave it out: all keyspaces are `quorum`"),
 ];
-const KEYSPACE: &str = "send {\"n\": 3, \"r\": 2, \"w\": 2, \"level\": \"quorum\", \"policy\": \"newest\"}; what is left out is chosen";
+const KEYSPACE: &str = "send {\"n\": 3, \"r\": 2, \"w\": 2, \"level\": \"quorum\", \"policy\": \"newest\", \"ttl\": \"24h\"}; \
+    what is left out is chosen";
 
 /// The outcome of a request, or why there is none.
-async fn ask(front: &Front, request: AdminRequest) -> Result<Done, Problem> {
+pub async fn ask(front: &Front, request: AdminRequest) -> Result<Done, Problem> {
     front.admin(request).await?.map_err(|refused: Refused| {
         let status = match refused.why {
             Why::Bad => StatusCode::BAD_REQUEST,
@@ -239,6 +240,10 @@ fn wanted(sent: &[u8]) -> Result<KeyspaceWish, Problem> {
     }
     if let (false, Some(policy)) = (fields.contains_key("policy"), fields.remove("conflict")) {
         fields.insert("policy".to_owned(), policy);
+    }
+    if let Some(ttl) = fields.remove("ttl") {
+        let ttl = ttl.as_str().map_or_else(|| ttl.to_string(), str::to_owned);
+        fields.insert("ttl_ms".to_owned(), kv::ttl_ms(&ttl)?.into());
     }
     serde_json::from_value(fields.into()).map_err(|error| {
         Problem::bad(format!("the body does not say what to do: {error}"), KEYSPACE)

@@ -46,6 +46,8 @@ pub mod views;
 
 pub mod admin;
 
+pub mod inside;
+
 pub mod router;
 
 pub mod connection;

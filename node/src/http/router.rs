@@ -18,11 +18,11 @@ use crate::http::body::too_large;
 use crate::http::dialects::{self, Dialect};
 use crate::http::front::Front;
 use crate::http::head::{Framing, Head};
-use crate::http::kv::Target;
+use crate::http::kv::{Options, Target};
 use crate::http::limits::{ADMIN_BODY_BYTES_MAX, JSON_BODY_BYTES_MAX};
 use crate::http::views::{self, View};
 use crate::http::visit::Visit;
-use crate::http::{address, native};
+use crate::http::{address, inside, native};
 use crate::nearest::nearest;
 
 /// Where a path leads.
@@ -30,6 +30,9 @@ use crate::nearest::nearest;
 enum Route<'a> {
     Native { keyspace: &'a str, key: &'a str },
     Dialect(Dialect, &'a str),
+    Clock { keyspace: &'a str, key: &'a str },
+    VectorClock,
+    MerkleTree,
     View(View),
     Admin(Admin<'a>),
     NotBuilt(&'static str),
@@ -88,17 +91,13 @@ const NOT_BUILT: &[(&str, &str, &str)] = &[
     ("/api/v1/kv", "listing keys", READ),
     ("/admin/keys", "listing keys", READ),
     ("/v1/batch", "the batch route", WRITE),
-    ("/v1/hints", "hinted handoff", READ),
     ("/v1/events", "the event stream", READ),
     ("/ws", "the event stream", READ),
     ("/metrics", "the Prometheus exporter", READ),
     ("/v1/openapi.json", "the OpenAPI document", READ),
-    ("/api/v1/vector-clock", "the vector clock view", READ),
-    ("/api/v1/merkle-tree", "the Merkle tree view", READ),
 ];
 
-const NOT_BUILT_BELOW: &[(&str, &str, &str)] =
-    &[("/v1/keys/", "the clock view", READ), ("/debug/pprof/", "profiling", READ)];
+const NOT_BUILT_BELOW: &[(&str, &str, &str)] = &[("/debug/pprof/", "profiling", READ)];
 
 /// Answers one request.
 pub async fn handle(visit: Visit<'_>, head: &Head, sent: Bytes) -> Answer {
@@ -150,6 +149,16 @@ async fn dispatch(visit: Visit<'_>, head: &Head, sent: Bytes) -> Result<Answer, 
         Route::Dialect(dialect, key) => {
             let target = target(visit.front, keyspace::DEFAULT, key).await?;
             dialects::key(dialect, visit, &target, head, sent).await
+        }
+        Route::Clock { keyspace, key } => {
+            let target = target(visit.front, keyspace, key).await?;
+            inside::clock(visit, &target, &Options::read(head)?).await
+        }
+        Route::VectorClock => {
+            inside::vector_clock(visit, head.uri.query().unwrap_or_default()).await
+        }
+        Route::MerkleTree => {
+            inside::merkle_tree(visit.front, head.uri.query().unwrap_or_default()).await
         }
         Route::View(view) => {
             let view = asked(view, head.uri.query().unwrap_or_default())?;
@@ -222,6 +231,14 @@ fn route(path: &str) -> Option<(Route<'_>, &'static str)> {
     if let Some((_, admin, methods)) = ADMIN.iter().find(|(known, _, _)| *known == path) {
         return Some((Route::Admin(*admin), methods));
     }
+    if let Some((keyspace, key)) = clock_of(path) {
+        return Some((Route::Clock { keyspace, key }, READ));
+    }
+    match path {
+        "/api/v1/vector-clock" => return Some((Route::VectorClock, READ)),
+        "/api/v1/merkle-tree" => return Some((Route::MerkleTree, READ)),
+        _ => {}
+    }
     if let Some(partition) = path.strip_prefix("/v1/merkle/") {
         return Some((Route::Admin(Admin::Merkle(partition)), READ));
     }
@@ -231,6 +248,11 @@ fn route(path: &str) -> Option<(Route<'_>, &'static str)> {
     let exact = NOT_BUILT.iter().find(|(known, _, _)| *known == path);
     let below = || NOT_BUILT_BELOW.iter().find(|(known, _, _)| path.starts_with(known));
     exact.or_else(below).map(|(_, what, methods)| (Route::NotBuilt(what), *methods))
+}
+
+/// The keyspace and the key of `/v1/keys/{keyspace}/{key}/clock`.
+fn clock_of(path: &str) -> Option<(&str, &str)> {
+    path.strip_prefix("/v1/keys/")?.strip_suffix("/clock")?.split_once('/')
 }
 
 fn unknown(path: &str) -> Problem {

@@ -283,6 +283,7 @@ fn fake_admin(request: &AdminRequest) -> AdminReply {
         wanted: Quorums { n: 3, r: 2, w: 2 },
         level: Level::Quorum,
         policy: Policy::Newest,
+        ttl_ms: 0,
     };
     let live = LiveLayout { version: 1, digest: "00ff".to_owned(), nodes: vec![node] };
     let (live, given_up, keyspaces) = (vec![live], Vec::new(), vec![keyspace]);
@@ -543,6 +544,16 @@ async fn dialect_a() {
     session.get("/api/v1/data/raw").await;
     session.say("DELETE /api/v1/data/user:1", &[], "").await;
     session.get("/api/v1/data/user:1").await;
+    session.get("/api/v1/vector-clock?key=raw").await;
+    session.get("/api/v1/vector-clock?key=user:1&consistency=all").await;
+    session.get("/api/v1/vector-clock").await;
+    session.get("/api/v1/merkle-tree").await;
+    session.get("/api/v1/merkle-tree?partition=1").await;
+    session.get("/v1/keys/default/raw/clock?consistency=one").await;
+    session.get("/v1/keys/default/a%2Fb/clock").await;
+    session.get("/v1/keys/nowhere/raw/clock").await;
+    session.get("/v1/keys/default/raw").await;
+    session.say("PUT /v1/keys/default/raw/clock", &[], "x").await;
     for target in ["status", "ring", "storage", "cluster"] {
         session.get(&format!("/api/v1/{target}")).await;
     }
