@@ -1,64 +1,115 @@
-//! Puts, gets and opens of a million small records on the real disk, for our own numbers:
-//! `cargo run --release -p engines --example put_get [keys] [value bytes] [directory]`.
+//! Puts, gets, scans and opens of many small records on the real disk, for our own numbers:
+//! `cargo run --release -p engines --example put_get -- --engine lsm`.
+//!
+//! Background work runs beside the writes, as a node lets it: a step of a megabyte after some writes, with the syncs it asks for. The
+//! last lines say what the disk took and the most memory that the process had.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures time")]
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use bytes::Bytes;
-use rondo_core::engine::{Batch, Change, Engine, Lookup};
-use rondo_engines::bitcask::{Bitcask, Options};
+use clap::Parser;
+use rondo_core::engine::{Batch, Change, Engine, Lookup, Opening, Progress, Scale};
+use rondo_core::env::DiskDone;
+use rondo_core::id::SyncId;
+use rondo_engines::kind::EngineKind;
 use rondo_engines::os_disk::OsDisk;
 
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let mut number =
-        |default: u64| args.next().map_or(default, |arg| arg.parse().expect("a number"));
-    let keys = number(1_000_000);
-    let bytes = number(100) as usize;
-    let temporary = tempfile::tempdir().expect("a temporary directory");
-    let root = args.next().map_or(temporary.path().to_owned(), PathBuf::from);
-    let disk = Arc::new(OsDisk::open(&root, Arc::new(|_| {})).expect("a directory"));
-    let open = || Bitcask::open(Arc::clone(&disk), "store", Options::new(7)).expect("it opens").0;
+/// So many writes between two steps of background work, and so many times that when there was none.
+const WRITES_PER_STEP: u64 = 256;
+const REST: u64 = 32;
 
-    let mut engine = open();
-    timed("put, new keys", keys, || put(&mut engine, keys, bytes, |n| n));
-    timed("put, overwriting in random order", keys, || {
-        put(&mut engine, keys, bytes, scatter(keys))
-    });
-    timed("get, present", keys, || get(&mut engine, keys, scatter(keys), true));
-    timed("get, absent", keys, || get(&mut engine, keys, |n| n + keys, false));
-    let mut slowest = 0_u128;
-    let mut steps = 0;
-    timed("merge", keys, || {
-        loop {
-            engine.flush().expect("it flushes");
-            let start = Instant::now();
-            let progress = engine.maintain(1 << 20).expect("it compacts");
-            slowest = slowest.max(start.elapsed().as_micros());
-            steps += 1;
-            if !progress.more {
-                break;
-            }
-        }
-    });
-    println!("{steps} steps of maintenance, the slowest took {slowest} us");
-    timed("scan, pages of 100", keys, || scan(&mut engine));
-    println!("{:#?}", engine.stats());
-    drop(engine);
-    let mut engine = timed("open after a kill", keys, open);
-    engine.close().expect("it closes");
-    drop(engine);
-    let mut engine = timed("open after closing", keys, open);
-    timed("get, present", keys, || get(&mut engine, keys, scatter(keys), true));
-    println!("index: {:.1} B/key", engine.stats().index_bytes as f64 / keys as f64);
+/// Measures an engine.
+#[derive(Parser)]
+struct Options {
+    /// The engine.
+    #[arg(long, default_value_t = EngineKind::Bitcask)]
+    engine: EngineKind,
+    /// How many keys.
+    #[arg(long, default_value_t = 1_000_000)]
+    keys: u64,
+    /// Bytes of a value.
+    #[arg(long, default_value_t = 100)]
+    bytes: usize,
+    /// Where, instead of a temporary directory.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+/// An engine with what a node does for it.
+struct Node {
+    engine: Box<dyn Engine>,
+    done: Receiver<DiskDone>,
+    syncs: u64,
+    is_syncing: bool,
+    writes: u64,
+    next_step: u64,
+    slowest_us: u128,
+}
+
+fn main() {
+    let options = Options::parse();
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let root = options.dir.unwrap_or(temporary.path().to_owned());
+    let (tell, done): (Sender<DiskDone>, _) = channel();
+    let tell = Mutex::new(tell);
+    let tell = Arc::new(move |what| drop(tell.lock().expect("whole").send(what)));
+    let disk = Arc::new(OsDisk::open(&root, tell).expect("a directory"));
+    let (keys, bytes) = (options.keys, options.bytes);
+    let engine = open(&disk, options.engine);
+    let kind = options.engine;
+    let (syncs, is_syncing, writes, next_step, slowest_us) = (0, false, 0, WRITES_PER_STEP, 0);
+    let mut node = Node { engine, done, syncs, is_syncing, writes, next_step, slowest_us };
+
+    let user = keys * (16 + bytes as u64);
+    let written = written_bytes();
+    timed("put, new keys in random order", keys, || node.put(keys, bytes, scatter(keys)));
+    node.settle();
+    println!("{:34} {:.2}", "write amplification", amplification(written, user));
+    let written = written_bytes();
+    timed("put, overwriting", keys, || node.put(keys, bytes, scatter_again(keys)));
+    println!("{:34} {} us", "slowest step of background work", node.slowest_us);
+    timed("scan, 50 rows, before settling", keys / 5, || node.scans(keys, keys / 250));
+    timed("background work until none is left", keys, || node.settle());
+    println!("{:34} {:.2}", "write amplification", amplification(written, user));
+    for _ in 0..2 {
+        timed("get, present", keys, || node.get(keys, scatter(keys), true));
+    }
+    timed("get, absent", keys, || node.get(keys, |n| n + keys, false));
+    timed("scan, 50 rows", keys / 5, || node.scans(keys, keys / 250));
+    timed("scan of all, pages of 100", keys, || node.scan_all());
+    let stats = node.engine.stats();
+    println!("{:34} {:.2}", "bytes on disk for a live one", stats.disk_bytes as f64 / user as f64);
+    println!("{:34} {:.1}", "index bytes for a key", stats.index_bytes as f64 / keys as f64);
+    timed("put, handed over one by one", keys / 4, || node.put_each(keys / 4, bytes));
+    node.engine = EngineKind::Memory.open_in_memory(&how()).expect("it keeps nothing").0;
+    node.engine = timed("open after a kill", keys, || open(&disk, kind));
+    node.engine.close().expect("it closes");
+    node.engine = timed("open after closing", keys, || open(&disk, kind));
+    timed("get, present, just opened", keys, || node.get(keys, scatter(keys), true));
+    println!("{:34} {} MiB", "most memory of the process", peak_mib());
+}
+
+fn how() -> Opening {
+    Opening { salt: 7, scale: Scale::Disk, accept_losses: false, held: Vec::new() }
+}
+
+fn open(disk: &Arc<OsDisk>, kind: EngineKind) -> Box<dyn Engine> {
+    kind.open(Arc::clone(disk), "store", &how()).expect("it opens").0
 }
 
 /// Visits each number below `keys` once, in an order that jumps about.
 fn scatter(keys: u64) -> impl Fn(u64) -> u64 {
     move |n| (n * 611_953 + 17) % keys
+}
+
+/// As `scatter`, in another order.
+fn scatter_again(keys: u64) -> impl Fn(u64) -> u64 {
+    move |n| (n * 777_923 + 5) % keys
 }
 
 fn key(n: u64) -> [u8; 16] {
@@ -67,36 +118,111 @@ fn key(n: u64) -> [u8; 16] {
     key
 }
 
-fn put(engine: &mut dyn Engine, keys: u64, bytes: usize, order: impl Fn(u64) -> u64) {
-    let value = Bytes::from(vec![0xA5; bytes]);
-    for n in 0..keys {
-        let key = Bytes::copy_from_slice(&key(order(n)));
-        let body = [value.clone()].into_iter().collect();
-        let change = Change::Put { key, head: Bytes::new(), body, delta: 0 };
-        engine.write(&Batch { changes: [change].into_iter().collect() }).expect("it writes");
-    }
-    engine.flush().expect("it flushes");
+/// A value that does not compress, and says whose it is.
+fn value(n: u64, bytes: usize) -> Bytes {
+    let mut state = n | 1;
+    let mut next = || {
+        state = state.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23);
+        state as u8
+    };
+    (0..bytes).map(|_| next()).collect()
 }
 
-fn get(engine: &mut dyn Engine, keys: u64, order: impl Fn(u64) -> u64, present: bool) {
-    let (mut cold, mut hits) = (0, 0);
-    for n in 0..keys {
-        match engine.get(&key(order(n))).expect("it reads") {
-            Lookup::Hit(_) => hits += 1,
-            Lookup::Cold(_) => cold += 1,
-            Lookup::Miss => {}
+impl Node {
+    fn write(&mut self, n: u64, value: Bytes) {
+        let key = Bytes::copy_from_slice(&key(n));
+        let body = [value].into_iter().collect();
+        let change = Change::Put { key, head: Bytes::new(), body, delta: 0 };
+        self.engine.write(&Batch { changes: [change].into_iter().collect() }).expect("it writes");
+        self.writes += 1;
+        if self.writes >= self.next_step {
+            let progress = self.step();
+            let pause = if progress.more { WRITES_PER_STEP } else { REST * WRITES_PER_STEP };
+            self.next_step = self.writes + pause;
         }
     }
-    assert_eq!(hits + cold, if present { keys } else { 0 });
-    if cold > 0 {
-        println!("{cold} of {keys} reads would have waited for the device");
-    }
-}
 
-fn scan(engine: &mut dyn Engine) {
-    let mut from = Bytes::new();
-    while let Some(next) = engine.scan_from(&from, 100, 1 << 20).expect("it scans").next {
-        from = next;
+    /// Takes what the device has done, and lets the engine work.
+    fn step(&mut self) -> Progress {
+        while let Ok(done) = self.done.try_recv() {
+            self.take(done);
+        }
+        self.engine.flush().expect("it flushes");
+        let start = Instant::now();
+        let progress = self.engine.maintain(1 << 20).expect("it works");
+        self.slowest_us = self.slowest_us.max(start.elapsed().as_micros());
+        if progress.waits_for.is_some() && !self.is_syncing {
+            self.start_sync();
+        }
+        progress
+    }
+
+    fn start_sync(&mut self) {
+        self.syncs += 1;
+        self.is_syncing = self.engine.start_sync(SyncId(self.syncs)).expect("it starts").is_some();
+    }
+
+    fn take(&mut self, done: DiskDone) {
+        if let DiskDone::Synced { id, result } = done {
+            self.is_syncing = false;
+            self.engine.synced(id, result).expect("it is durable");
+        }
+    }
+
+    fn settle(&mut self) {
+        loop {
+            let progress = self.step();
+            if self.is_syncing {
+                let done = self.done.recv().expect("the disk lives");
+                self.take(done);
+            } else if !progress.more && progress.waits_for.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn put(&mut self, keys: u64, bytes: usize, order: impl Fn(u64) -> u64) {
+        let value = value(7, bytes + 4096);
+        for n in 0..keys {
+            let at = (n % 4096) as usize;
+            self.write(order(n), value.slice(at..at + bytes));
+        }
+        self.engine.flush().expect("it flushes");
+    }
+
+    fn put_each(&mut self, keys: u64, bytes: usize) {
+        let value = value(9, bytes);
+        for n in 0..keys {
+            self.write(scatter(keys)(n), value.clone());
+            self.engine.flush().expect("it flushes");
+        }
+    }
+
+    fn get(&mut self, keys: u64, order: impl Fn(u64) -> u64, present: bool) {
+        let (mut cold, mut hits) = (0, 0);
+        for n in 0..keys {
+            match self.engine.get(&key(order(n))).expect("it reads") {
+                Lookup::Hit(_) => hits += 1,
+                Lookup::Cold(_) => cold += 1,
+                Lookup::Miss => {}
+            }
+        }
+        assert_eq!(hits + cold, if present { keys } else { 0 });
+    }
+
+    /// So many pages of fifty, each from somewhere.
+    fn scans(&mut self, keys: u64, count: u64) {
+        for n in 0..count {
+            let page = self.engine.scan_from(&key(scatter(keys)(n)), 50, 1 << 20);
+            assert!(!page.expect("it scans").records.is_empty());
+        }
+    }
+
+    fn scan_all(&mut self) {
+        let mut from = Bytes::new();
+        while let Some(next) = self.engine.scan_from(&from, 100, 1 << 20).expect("it scans").next {
+            from = next;
+        }
     }
 }
 
@@ -107,4 +233,23 @@ fn timed<T>(what: &str, count: u64, run: impl FnOnce() -> T) -> T {
     let rate = count as f64 / took.as_secs_f64() / 1e3;
     println!("{what:34} {:9.1} ms {rate:9.0} k/s", took.as_secs_f64() * 1e3);
     result
+}
+
+fn amplification(before: u64, user: u64) -> f64 {
+    (written_bytes() - before) as f64 / user as f64
+}
+
+/// What this process has handed to the operating system, in bytes.
+fn written_bytes() -> u64 {
+    field("/proc/self/io", "wchar:")
+}
+
+fn peak_mib() -> u64 {
+    field("/proc/self/status", "VmHWM:") / 1024
+}
+
+fn field(path: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -10,6 +10,7 @@ use rondo_core::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::bitcask;
+use crate::lsm;
 use crate::os_disk::OsDisk;
 
 /// Which engine keeps the data.
@@ -18,6 +19,8 @@ use crate::os_disk::OsDisk;
 pub enum EngineKind {
     /// A log with an index in memory. The default of the product.
     Bitcask,
+    /// A log-structured merge tree: records sorted by key, so memory does not grow with the number of keys as fast.
+    Lsm,
     /// A sorted map in memory: everything is lost with the process. For tests and demonstrations.
     Memory,
 }
@@ -35,11 +38,12 @@ struct Line<D> {
 
 impl EngineKind {
     /// All engines.
-    pub const ALL: [EngineKind; 2] = [EngineKind::Bitcask, EngineKind::Memory];
+    pub const ALL: [EngineKind; 3] = [EngineKind::Bitcask, EngineKind::Lsm, EngineKind::Memory];
 
     fn line<D: Disk>(self) -> Line<D> {
         match self {
             EngineKind::Bitcask => Line { name: "bitcask", open: bitcask::open, in_memory: None },
+            EngineKind::Lsm => Line { name: "lsm", open: lsm::open, in_memory: None },
             EngineKind::Memory => {
                 Line { name: "memory", open: |_, _, how| Ok(memory(how)), in_memory: Some(memory) }
             }

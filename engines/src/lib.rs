@@ -14,6 +14,8 @@ mod log;
 
 pub mod bitcask;
 
+pub mod lsm;
+
 pub mod kind;
 
 pub mod data_dir;

@@ -110,6 +110,17 @@ fn a_range_that_was_deleted_stays_deleted() {
     }
 }
 
+/// Flips a bit in every file that holds these bytes, so far behind their start.
+fn flip_in_each_file(disk: &MemDisk, wanted: &[u8], behind: u64) {
+    for name in disk.list("data").unwrap() {
+        let path = format!("data/{name}");
+        let content = disk.content(&path).unwrap();
+        if let Some(at) = content.windows(wanted.len()).position(|bytes| bytes == wanted) {
+            disk.flip_bit(&path, at as u64 + behind, 0);
+        }
+    }
+}
+
 /// A closed store with one long record and a short one behind it; where the body of the long one lies on the disk.
 fn rotten(kind: EngineKind, from_its_start: u64) -> MemDisk {
     let disk = MemDisk::new();
@@ -117,12 +128,7 @@ fn rotten(kind: EngineKind, from_its_start: u64) -> MemDisk {
     write(&mut *engine, 1, LONG);
     write(&mut *engine, 2, 10);
     engine.close().unwrap();
-    let named = |name: &String| name.ends_with(".data");
-    let name = disk.list("data").unwrap().into_iter().find(named).unwrap();
-    let path = format!("data/{name}");
-    let content = disk.content(&path).unwrap();
-    let at = content.windows(8).position(|bytes| bytes == b"xxxxxxxx").unwrap() as u64;
-    disk.flip_bit(&path, at + from_its_start, 0);
+    flip_in_each_file(&disk, b"xxxxxxxx", from_its_start);
     disk
 }
 
@@ -146,11 +152,7 @@ fn a_scan_of_heads_reads_no_body() {
 fn a_range_with_a_record_that_cannot_be_read_is_deleted_all_the_same() {
     for kind in keepers() {
         let disk = rotten(kind, 0);
-        let name = disk.list("data").unwrap().into_iter().find(|name| name.ends_with(".data"));
-        let path = format!("data/{}", name.unwrap());
-        let content = disk.content(&path).unwrap();
-        let head = content.windows(4).position(|bytes| bytes == b"head").unwrap() as u64;
-        disk.flip_bit(&path, head, 0);
+        flip_in_each_file(&disk, b"head", 0);
         let mut engine = open(kind, &disk);
         assert!(matches!(engine.scan_heads(&key(1), 9, 999), Err(Error::Corrupt { .. })));
         let steps = delete_all(&mut *engine, b"a", b"z", 10);

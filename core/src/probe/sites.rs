@@ -80,6 +80,7 @@ sites! {
     CompactionOutputFull, "compaction-output-full", 25, "a compaction spreads what it copies over several files";
     AllocationSkipped, "allocation-skipped", 25, "the active file grows with each write";
     HintSkippedAtClose, "hint-skipped-at-close", 25, "a store is closed without hints";
+    IndexDistrusted, "index-distrusted", 25, "the index of a table that is sound is not used";
     HintDistrusted, "hint-distrusted", 25, "a hint that is sound is not used";
     MarkRepeated, "mark-repeated", 25, "the log says again what is durable";
     RotationPutOff, "rotation-put-off", 10, "a file that is full is written on";
@@ -209,6 +210,15 @@ sites! {
     RequestAbandoned, "request-abandoned", 0, "requests were given up because the disk had failed";
     CrowdWaitedForASync, "crowd-waited-for-a-sync", 0, "so many waited that the next sync was put off";
     RecoveryFoundATornTail, "recovery-found-a-torn-tail", 0, "opening cut off what was never promised";
+    RecoveryRebuiltAnIndex, "recovery-rebuilt-an-index", 0, "the index of a table was made anew of its blocks";
+    BlockKnownByItsNames, "block-known-by-its-names", 0, "of a damaged block only the keys were left";
+    FilterLetAKeyPass, "filter-let-a-key-pass", 0, "a table was asked for a key that it does not have";
+    MemtableFlushed, "memtable-flushed", 0, "a memtable was written into a table";
+    TableMoved, "table-moved", 0, "a table went down a level without being read";
+    TablesCompacted, "tables-compacted", 0, "tables of two levels were merged";
+    TombstoneDropped, "tombstone-dropped", 0, "a deletion was dropped, with nothing below it";
+    LogRetired, "log-retired", 0, "a log was removed because tables have what it held";
+    WriteWorkedAlong, "write-worked-along", 0, "a write did background work that had fallen behind";
     RecoveryUsedAHint, "recovery-used-a-hint", 0, "a file was opened by its hint";
     RecoveryFoundAnEmptyFile, "recovery-found-an-empty-file", 0, "opening removed a file in which nothing survived";
     RecoveryRemovedRemains, "recovery-removed-remains", 0, "opening removed what was being written when the process ended";

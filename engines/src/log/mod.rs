@@ -15,6 +15,8 @@ pub(crate) mod follow;
 
 pub(crate) mod tail;
 
+pub(crate) mod replay;
+
 use rondo_core::env::Disk;
 use rondo_core::error::Result;
 

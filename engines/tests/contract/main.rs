@@ -13,4 +13,6 @@ mod power_loss;
 
 mod damage;
 
+mod rot;
+
 mod compaction;

@@ -40,6 +40,35 @@ pub(crate) fn data_file(bytes: &[u8]) -> String {
     told
 }
 
+/// The lines of a list of tables: by the table of `lsm/manifest.rs`, and again with code of its own.
+pub(crate) fn list(bytes: &[u8]) -> String {
+    let mut told = String::new();
+    for at in [0, bytes.len() / 2] {
+        let copy = &bytes[at..];
+        let len = if copy.len() > 8 { number(copy, 4, 4) as usize } else { 0 };
+        let covered = copy.get(4..len + 8).filter(|covered| covered.len() >= 60);
+        let sound = covered.filter(|covered| crc32fast::hash(covered) == number(copy, 0, 4) as u32);
+        let Some(list) = sound else {
+            writeln!(told, "  {at}: no sound list").unwrap();
+            continue;
+        };
+        let (flushed, log) = (number(list, 24, 8), number(list, 32, 4));
+        write!(told, "  {at}: flushed {flushed}, up to log {log}").unwrap();
+        let (count, mut table) = (number(list, 60, 4), &list[64..]);
+        for _ in 0..count {
+            let (level, file) = (table[0], number(table, 1, 4));
+            let (keys, deletions) = (number(table, 21, 8), number(table, 29, 8));
+            let (first, last) = (number(table, 45, 2) as usize, number(table, 47, 2) as usize);
+            let (smallest, largest) = (&table[49..49 + first], &table[49 + first..][..last]);
+            let (smallest, largest) = (text(smallest), text(largest));
+            write!(told, "; level {level} has {file}: {keys} keys, {deletions} deleted, {smallest} to {largest}").unwrap();
+            table = &table[49 + first + last..];
+        }
+        told.push('\n');
+    }
+    told
+}
+
 /// The record at the start of `bytes`, and its length.
 fn record(bytes: &[u8]) -> Option<(String, usize)> {
     let lsn = bytes.get(..HEADER).map(|header| number(header, 8, 8)).filter(|&lsn| lsn > 0)?;

@@ -16,5 +16,10 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
 
 #[test]
 fn bitcask() {
-    format::check(&Path::new(FOLDER).join("bitcask"), store::Store::default);
+    format::check(&Path::new(FOLDER).join("bitcask"), store::bitcask);
+}
+
+#[test]
+fn lsm() {
+    format::check(&Path::new(FOLDER).join("lsm"), store::lsm);
 }

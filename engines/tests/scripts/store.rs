@@ -9,8 +9,8 @@ use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine, Lookup, Opened};
 use rondo_core::env::{Disk, DiskDone};
 use rondo_core::id::SyncId;
-use rondo_engines::bitcask::{Bitcask, Options};
 use rondo_engines::mem_disk::{Fate, Fault, MemDisk, Op};
+use rondo_engines::{bitcask, lsm};
 
 use crate::dump;
 use crate::format::Scene;
@@ -19,15 +19,58 @@ const DIR: &str = "data";
 /// The salt of every store here: scripts print the same always.
 const SALT: u64 = 2;
 
+/// An engine, and what was found.
+type Started = rondo_core::error::Result<(Box<dyn Engine>, Opened)>;
+
 /// A disk, and the store that is open on it.
-#[derive(Default)]
 pub(crate) struct Store {
     disk: MemDisk,
-    engine: Option<Bitcask<MemDisk>>,
+    opens: fn(Arc<MemDisk>, &Chosen) -> Started,
+    engine: Option<Box<dyn Engine>>,
     syncs: u64,
     calls: Arc<Mutex<String>>,
     /// So many calls more that change the disk, and the next fails.
     fails_after: Arc<Mutex<Option<(u64, Fault)>>>,
+}
+
+/// How a store is opened.
+struct Chosen {
+    file_bytes: u64,
+    allocate_bytes: u64,
+    accept_losses: bool,
+}
+
+pub(crate) fn bitcask() -> Store {
+    Store::of(|disk, chosen| {
+        let options = bitcask::Options {
+            file_bytes_max: chosen.file_bytes,
+            allocate_bytes: chosen.allocate_bytes,
+            compact_dead_percent: 10,
+            compact_dead_bytes_min: 1,
+            accept_losses: chosen.accept_losses,
+            ..bitcask::Options::new(SALT)
+        };
+        let (engine, opened) = bitcask::Bitcask::open(disk, DIR, options)?;
+        Ok((Box::new(engine), opened))
+    })
+}
+
+pub(crate) fn lsm() -> Store {
+    Store::of(|disk, chosen| {
+        let options = lsm::Options {
+            memtable_bytes_max: chosen.file_bytes as usize,
+            table_bytes_max: chosen.file_bytes,
+            level_bytes: 4 * chosen.file_bytes,
+            block_bytes: 128,
+            young_tables: 2,
+            allocate_bytes: chosen.allocate_bytes,
+            replay_bytes: 0,
+            accept_losses: chosen.accept_losses,
+            ..lsm::Options::new(SALT)
+        };
+        let (engine, opened) = lsm::Lsm::open(disk, DIR, options)?;
+        Ok((Box::new(engine), opened))
+    })
 }
 
 impl Scene for Store {
@@ -112,6 +155,11 @@ fn call(path: &str, op: &Op) -> Option<String> {
 }
 
 impl Store {
+    fn of(opens: fn(Arc<MemDisk>, &Chosen) -> Started) -> Store {
+        let (disk, calls, fails_after) = (MemDisk::new(), Arc::default(), Arc::default());
+        Store { disk, opens, engine: None, syncs: 0, calls, fails_after }
+    }
+
     /// Tells of every call that changes the disk.
     fn listen(&mut self) {
         let (calls, fails_after) = (Arc::clone(&self.calls), Arc::clone(&self.fails_after));
@@ -139,28 +187,22 @@ impl Store {
         self.calls.lock().unwrap().push_str(lines);
     }
 
-    fn engine(&mut self) -> Result<&mut Bitcask<MemDisk>, String> {
+    fn engine(&mut self) -> Result<&mut Box<dyn Engine>, String> {
         self.engine.as_mut().ok_or("the store is not open".to_owned())
     }
 
     /// `open [file=400] [accept]`: files of so many bytes; losses are accepted.
     fn open(&mut self, words: &[&str]) -> Result<String, String> {
-        let mut options = Options {
-            file_bytes_max: 400,
-            allocate_bytes: 0,
-            compact_dead_percent: 10,
-            compact_dead_bytes_min: 1,
-            ..Options::new(SALT)
-        };
+        let mut chosen = Chosen { file_bytes: 400, allocate_bytes: 0, accept_losses: false };
         for word in words {
             match word.split_once('=') {
-                Some(("file", bytes)) => options.file_bytes_max = number(bytes)?,
-                Some(("ahead", bytes)) => options.allocate_bytes = number(bytes)?,
-                None if *word == "accept" => options.accept_losses = true,
+                Some(("file", bytes)) => chosen.file_bytes = number(bytes)?,
+                Some(("ahead", bytes)) => chosen.allocate_bytes = number(bytes)?,
+                None if *word == "accept" => chosen.accept_losses = true,
                 _ => return Err(format!("open knows no {word}")),
             }
         }
-        match Bitcask::open(Arc::new(self.disk.clone()), DIR, options) {
+        match (self.opens)(Arc::new(self.disk.clone()), &chosen) {
             Ok((engine, Opened { lost, torn_bytes, last, .. })) => {
                 let mut told = format!("opened: the last write is {}", last.0);
                 if torn_bytes > 0 {
@@ -336,6 +378,9 @@ impl Store {
             writeln!(told, "{}, {} bytes", short(&name), bytes.len()).unwrap();
             if name.ends_with(".data") {
                 told += &dump::data_file(&bytes);
+            }
+            if name.ends_with(".list") {
+                told += &dump::list(&bytes);
             }
         }
         told

@@ -54,7 +54,7 @@ pub static KEYS: &[Key] = &[
     ),
     key("replace", &[], "NAME", None, "The dead member whose place this node takes"),
     key("data-dir", &[], "DIR", None, "Where data lies [default: ./rondo-data/<node-id>]"),
-    key("engine", &[], "ENGINE", Some("bitcask"), "bitcask, lsm, btree or memory"),
+    key("engine", &[], "ENGINE", Some("bitcask"), "bitcask, lsm or memory"),
     key("replication", &["replicas"], "N", Some("3"), "Replicas of each key"),
     key("read-quorum", &[], "R", None, "Replicas that answer a read [default: a majority]"),
     key("write-quorum", &[], "W", None, "Replicas that hold a write [default: a majority]"),

@@ -398,7 +398,7 @@ fn quorums(texts: &Texts, warnings: &mut Vec<String>) -> Result<(u8, u8, u8)> {
 }
 
 /// Engines that are planned and not there.
-const UNBUILT: [&str; 2] = ["lsm", "btree"];
+const UNBUILT: [&str; 1] = ["btree"];
 
 fn engine(texts: &Texts) -> Result<EngineKind> {
     let asked = text(texts, "engine");
@@ -408,7 +408,7 @@ fn engine(texts: &Texts) -> Result<EngineKind> {
     if UNBUILT.contains(&asked) {
         return Err(Failure::usage(
             format!("the engine `{asked}` is not built yet"),
-            "--engine bitcask keeps data on disk, --engine memory does not",
+            "--engine bitcask and --engine lsm keep data on disk, --engine memory does not",
         ));
     }
     let near = nearest(asked, EngineKind::ALL.map(EngineKind::name).into_iter().chain(UNBUILT));

@@ -177,7 +177,6 @@ fn refusals_say_what_is_wrong_and_what_to_try() {
         "--repair-every 10ms",
         "--repair-every soon",
         "--repair-rate 1KiB",
-        "--engine lsm",
         "--engine btree",
         "--engine bitcsk",
         "--engine oracle",

@@ -18,7 +18,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
             "write-quorum is 3, and there are 2 replicas",
         ),
         (&["--address", "0.0.0.0"], "no cluster secret"),
-        (&["--engine", "lsm"], "the engine `lsm` is not built yet"),
+        (&["--engine", "btree"], "the engine `btree` is not built yet"),
         (&["--prot", "1"], "--port"),
         (&["serve", "--port", "x"], "port: `x` is not a number"),
         (&["--config", "/nowhere/rondo.toml"], "cannot read /nowhere/rondo.toml"),

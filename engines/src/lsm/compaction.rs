@@ -1,0 +1,285 @@
+//! Writing tables in bounded steps: out of a frozen memtable, and out of tables of two levels.
+//!
+//! **Deletions stay deleted.** A deletion is dropped only where no table below the level that it goes to covers its key: tables
+//! above are newer, and what is on the level itself is merged with it.
+//!
+//! **Damage** goes with its key: of a record whose body cannot be read the head is kept, of one that is lost the key, and both
+//! answer an error until they are written over. A block that nobody can name leaves its tables where they are.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rondo_core::env::Disk;
+use rondo_core::error::{Error, Result};
+use rondo_core::sometimes;
+
+use super::block::{Item, Kind};
+use super::cache::Cache;
+use super::levels::Pick;
+use super::memtable::Memtable;
+use super::table::{Run, Shelf, Table};
+use super::writer::{EXTENSION, Writer};
+use super::{Lsm, Tables};
+
+/// A frozen memtable that is being written.
+pub(super) struct Flush<F> {
+    table: Arc<Memtable>,
+    writer: Writer<F>,
+    /// The last key that was written.
+    after: Option<Box<[u8]>>,
+}
+
+/// Tables that are being merged.
+pub(super) struct Compaction<F> {
+    to: usize,
+    inputs: Vec<u32>,
+    /// The newest first.
+    runs: Vec<Run<F>>,
+    has_begun: bool,
+    writer: Option<Writer<F>>,
+    outputs: Vec<Arc<Table<F>>>,
+}
+
+impl<D: Disk> Lsm<D> {
+    /// One step of writing the oldest frozen memtable; answers how many bytes it was.
+    pub(super) fn step_flush(&mut self, budget: u64) -> Result<u64> {
+        let mut flush = match self.work.flush.take() {
+            Some(flush) => flush,
+            None => {
+                let Some(frozen) = self.memory.frozen.front() else { return Ok(0) };
+                let table = Arc::clone(&frozen.table);
+                Flush { table, writer: self.new_writer()?, after: None }
+            }
+        };
+        let before = flush.writer.len();
+        let mut entries = flush.table.after(flush.after.as_deref());
+        let (mut last, mut is_done) = (None, false);
+        while flush.writer.len() - before < budget.max(1) {
+            let Some((key, stored)) = entries.next() else {
+                is_done = true;
+                break;
+            };
+            flush.writer.add(&stored.item(key));
+            last = Some(key.clone());
+        }
+        flush.after = last.or(flush.after);
+        let bytes = flush.writer.len() - before;
+        let number = flush.writer.number();
+        let file = flush.writer.file().clone();
+        match flush.writer.write(&*self.disk) {
+            Err(error) => return Err(self.discard(&[number], error.into())),
+            Ok(written) => self.syncing.write_ahead(&file, written),
+        }
+        if !is_done {
+            self.work.flush = Some(flush);
+            return Ok(bytes);
+        }
+        match flush.writer.finish(&*self.disk) {
+            Err(error) => return Err(self.discard(&[number], error.into())),
+            Ok(table) => self.add_young(table),
+        }
+        Ok(bytes.max(1))
+    }
+
+    /// The oldest frozen memtable is a table now.
+    pub(super) fn add_young(&mut self, table: Table<D::File>) {
+        let Some(frozen) = self.memory.frozen.pop_front() else { return };
+        sometimes!(self.disk, MemtableFlushed);
+        assert!(self.tables.flushed <= frozen.last, "memtables are flushed in order");
+        assert_eq!(table.meta.count, frozen.table.len() as u64, "all of it is in the table");
+        self.tables.flushed = frozen.last;
+        self.tables.flushed_log = frozen.log;
+        self.tables.totals = frozen.totals;
+        self.work.persist.unsynced.push(table.file.clone());
+        self.tables.levels.add(0, table.into());
+        self.work.persist.is_changed = true;
+    }
+
+    pub(super) fn new_writer(&mut self) -> Result<Writer<D::File>> {
+        let number = self.names.next_number;
+        let (disk, salt, block) = (&*self.disk, self.names.salt, self.options.block_bytes);
+        let writer = Writer::create(disk, &self.names.dir, number, salt, block)?;
+        self.names.next_number += 1;
+        Ok(writer)
+    }
+
+    /// What was written into these tables is of no use; answers the error, or another one.
+    fn discard(&self, numbers: &[u32], error: Error) -> Error {
+        for number in numbers {
+            if let Err(other) = self.disk.remove(&self.path(*number, EXTENSION)) {
+                return other.into();
+            }
+        }
+        error
+    }
+
+    /// Begins what was picked. A table that meets no other, and has nothing to be dropped, is moved at once.
+    pub(super) fn start_compaction(&mut self, pick: Pick<D::File>) {
+        let Pick { level, upper, lower, to } = pick;
+        let is_moved = match &upper[..] {
+            [table] => lower.is_empty() && table.meta.tombstones * 2 < table.meta.count,
+            _ => false,
+        };
+        let inputs: Vec<u32> = upper.iter().chain(&lower).map(|table| table.meta.number).collect();
+        if is_moved && level != to {
+            sometimes!(self.disk, TableMoved);
+            self.tables.levels.remove(&inputs);
+            upper.into_iter().for_each(|table| self.tables.levels.add(to, table));
+            self.work.persist.is_changed = true;
+            return;
+        }
+        let mut runs: Vec<Run<D::File>> = match level {
+            0 => upper.into_iter().rev().map(|table| Run::new(vec![table], false)).collect(),
+            _ => vec![Run::new(upper, false)],
+        };
+        runs.push(Run::new(lower, false));
+        let (writer, outputs) = (None, Vec::new());
+        let compaction = Compaction { to, inputs, runs, has_begun: false, writer, outputs };
+        self.work.compaction = Some(compaction);
+    }
+
+    /// One step of the compaction under way; answers how many bytes it read.
+    pub(super) fn step_compaction(&mut self, budget: u64) -> Result<u64> {
+        let Some(mut compaction) = self.work.compaction.take() else { return Ok(0) };
+        match self.merge(&mut compaction, budget) {
+            Ok((bytes, false)) => {
+                self.work.compaction = Some(compaction);
+                self.look_at_suspects();
+                Ok(bytes)
+            }
+            Ok((bytes, true)) => {
+                self.end_compaction(compaction);
+                self.look_at_suspects();
+                Ok(bytes.max(1))
+            }
+            Err(error) => {
+                let outputs = compaction.outputs.iter().map(|table| table.meta.number);
+                let unfinished = compaction.writer.iter().map(Writer::number);
+                let numbers: Vec<u32> = outputs.chain(unfinished).collect();
+                if matches!(error, Error::Corrupt { .. }) {
+                    // It would be met again.
+                    self.work.stuck.extend(&compaction.inputs);
+                }
+                Err(self.discard(&numbers, error))
+            }
+        }
+    }
+
+    /// Merges about so many bytes; answers how many they were, and whether that is all.
+    fn merge(&mut self, compaction: &mut Compaction<D::File>, budget: u64) -> Result<(u64, bool)> {
+        // What is read for a compaction is not read again: the cache is not told.
+        let disk = Arc::clone(&self.disk);
+        let mut none = Cache::new(0);
+        let mut shelf = Shelf { disk: &*disk, cache: &mut none };
+        let read = |runs: &[Run<D::File>]| runs.iter().map(|run| run.read).sum::<u64>();
+        let before = read(&compaction.runs);
+        if !compaction.has_begun {
+            for run in &mut compaction.runs {
+                run.first(&mut shelf)?;
+            }
+            compaction.has_begun = true;
+        }
+        let mut passed = 0;
+        loop {
+            let bytes = (read(&compaction.runs) - before).max(passed);
+            if bytes >= budget.max(1) {
+                return Ok((bytes, false));
+            }
+            let Some(at) = newest(&compaction.runs) else {
+                self.end_output(compaction)?;
+                return Ok((bytes, true));
+            };
+            passed += 1 + compaction.runs[at].key().len() as u64;
+            self.keep(compaction, at, &shelf)?;
+            pass(&mut compaction.runs, at, &mut shelf)?;
+        }
+    }
+
+    /// Writes the entry at which the run `at` stands, unless nothing needs it.
+    fn keep(
+        &mut self,
+        compaction: &mut Compaction<D::File>,
+        at: usize,
+        shelf: &Shelf<'_, D>,
+    ) -> Result<()> {
+        let run = &compaction.runs[at];
+        let Some(entry) = run.entry() else { return Ok(()) };
+        let key = run.key();
+        if entry.kind == Kind::Delete && !self.tables.levels.is_below(compaction.to, key) {
+            sometimes!(self.disk, TombstoneDropped);
+            return Ok(());
+        }
+        let (mut kind, mut body) = (entry.kind, Bytes::new());
+        if kind == Kind::Put {
+            match run.body(shelf) {
+                Ok(found) => body = found,
+                Err(Error::Corrupt { .. }) => kind = Kind::Bodiless,
+                Err(error) => return Err(error),
+            }
+        }
+        if matches!(kind, Kind::Bodiless | Kind::Lost) {
+            self.damage.suspect(key);
+        }
+        let (head, lsn) = (run.head(), entry.lsn);
+        let mut writer = match compaction.writer.take() {
+            Some(writer) => writer,
+            None => self.new_writer()?,
+        };
+        writer.add(&Item { key, lsn, kind, head: &head, body: &body });
+        let is_full = writer.len() >= self.options.table_bytes_max;
+        let file = writer.file().clone();
+        let writer = compaction.writer.insert(writer);
+        let written = writer.write(&*self.disk)?;
+        self.syncing.write_ahead(&file, written);
+        if is_full { self.end_output(compaction) } else { Ok(()) }
+    }
+
+    /// Ends the table that is written.
+    fn end_output(&self, compaction: &mut Compaction<D::File>) -> Result<()> {
+        let Some(writer) = compaction.writer.take() else { return Ok(()) };
+        let number = writer.number();
+        match writer.finish(&*self.disk) {
+            Ok(table) => compaction.outputs.push(table.into()),
+            Err(error) => return Err(self.discard(&[number], error.into())),
+        }
+        Ok(())
+    }
+
+    /// The tables of a compaction take the place of its inputs.
+    fn end_compaction(&mut self, compaction: Compaction<D::File>) {
+        let Compaction { to, inputs, outputs, .. } = compaction;
+        sometimes!(self.disk, TablesCompacted);
+        let Tables { levels, cache, .. } = &mut self.tables;
+        levels.remove(&inputs);
+        inputs.iter().for_each(|number| cache.forget(*number));
+        for table in outputs {
+            self.work.persist.unsynced.push(table.file.clone());
+            levels.add(to, table);
+        }
+        self.work.persist.obsolete.extend(inputs);
+        self.work.persist.is_changed = true;
+    }
+}
+
+/// The run with the lowest key, of equal ones the newest.
+fn newest<F: Clone>(runs: &[Run<F>]) -> Option<usize> {
+    let mut lowest: Option<usize> = None;
+    for (at, run) in runs.iter().enumerate() {
+        let is_lower = |other: usize| run.key() < runs[other].key();
+        if run.entry().is_some() && lowest.is_none_or(is_lower) {
+            lowest = Some(at);
+        }
+    }
+    lowest
+}
+
+/// Goes behind the key of the run `at`, in all of them.
+fn pass<D: Disk>(runs: &mut [Run<D::File>], at: usize, shelf: &mut Shelf<'_, D>) -> Result<()> {
+    let key = runs[at].key().to_vec();
+    for run in &mut runs[at..] {
+        if run.entry().is_some() && *run.key() == *key {
+            run.advance(shelf)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Giving space back when there is little left.
+//!
+//! Of the room below `Options::low_water_bytes` deletes may use a quarter. The rest is for the tables that give their space back. When
+//! the disk is nearly full, tables are compacted for any deletion in them, no log is kept for replays, and the memtable is
+//! written as soon as it has something.
+
+use rondo_core::engine::{Batch, Change, Progress};
+use rondo_core::env::Disk;
+use rondo_core::error::{Error, Result};
+use rondo_core::sometimes;
+
+use super::Lsm;
+
+/// What is known of the room on the disk.
+#[derive(Default)]
+pub(super) struct Room {
+    /// Whether the last write found none.
+    pub(super) is_full: bool,
+    /// Whether there was less than `Options::low_water_bytes` when it was looked at last.
+    pub(super) is_low: bool,
+    /// Whether what was left then is for background work.
+    is_reserved: bool,
+    /// Bytes handed over since it was looked at.
+    pub(super) since_look: u64,
+}
+
+impl<D: Disk> Lsm<D> {
+    /// Sees how much room is left. A disk that does not say has enough.
+    pub(super) fn look_at_space(&mut self) {
+        self.room.since_look = 0;
+        let low = self.options.low_water_bytes;
+        if low > 0 {
+            let free = self.disk.space().map_or(u64::MAX, |space| space.free);
+            self.room.is_low = free < low;
+            self.room.is_reserved = free < low / 4 * 3;
+            sometimes!(self.disk, DiskNearlyFull, self.room.is_low);
+        }
+    }
+
+    pub(super) const fn has_little_room(&self) -> bool {
+        self.room.is_low || self.room.is_full
+    }
+
+    /// Whether a batch has to wait until background work has given space back. The node's own records may use the reserve.
+    pub(super) fn has_to_wait(&self, batch: &Batch) -> bool {
+        let is_own = |change: &Change| change.key().first() == Some(&0);
+        self.room.is_reserved && !batch.changes.iter().all(is_own)
+    }
+
+    /// Ends the memtable when what it deletes and replaces would give space back.
+    pub(super) fn freeze_for_room(&mut self) -> Result<Progress> {
+        let is_worth = self.memory.log_bytes > self.options.memtable_bytes_max as u64 / 4;
+        if !self.has_little_room() || !is_worth || self.syncing.is_running() {
+            return Ok(Progress::default());
+        }
+        self.look_at_space();
+        match self.freeze() {
+            Err(Error::Full(_)) => Ok(Progress::default()),
+            result => {
+                result?;
+                Ok(Progress { bytes: 1, more: true, waits_for: None })
+            }
+        }
+    }
+}
