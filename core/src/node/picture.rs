@@ -21,6 +21,17 @@ use crate::status::{ChangeStatus, Counters, LayoutStatus, MemberStatus, Served, 
 const CHANGE_MS_USUAL: u64 = 10_000;
 
 impl Node {
+    /// Whether an earlier node of this one's name still has the role that this one is to have. Whoever restarts nodes one after
+    /// another has to wait for that: the next one may be lost too, and then more copies are away than a quorum can do without.
+    fn place_taken(&self, layout: &Layout) -> Option<String> {
+        let (me, name) = (self.cluster.me, &self.cluster.members.me().name);
+        let earlier = layout.roles().iter().find(|role| role.name == *name && role.node != me)?;
+        let word = self.cluster.word_of(earlier.node);
+        (!layout.has(me)).then(|| {
+            format!("the place of {name} in the layout is that of its predecessor {word}, and not this node's yet")
+        })
+    }
+
     /// A picture of this node, for people.
     #[must_use]
     pub fn status(&self, now: Mono, engine: &dyn Engine) -> Status {
@@ -44,6 +55,7 @@ impl Node {
         let change = self.change_status();
         troubles.extend(self.for_operators(&change.given_up, now));
         waiting.extend(self.cluster.barred.clone());
+        waiting.extend(layout.and_then(|layout| self.place_taken(layout)));
         waiting.extend(self.shard.stalls(now));
         if self.stop_by.is_some() {
             waiting.push("the node is stopping".to_owned());

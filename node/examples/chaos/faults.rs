@@ -10,6 +10,7 @@ use rand_chacha::ChaCha12Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use crate::cluster::Cluster;
+use crate::views;
 
 /// How long a node may take until it has joined, left, or taken the place of what it was.
 const CHANGED_WITHIN: Duration = Duration::from_secs(60);
@@ -192,16 +193,17 @@ fn stutter(cluster: &Cluster, at: usize, lasts: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// A node that lacks what it had begins anew, and takes all from the others. It must serve again.
+/// A node that lacks what it had begins anew, takes its place again and all its data from the others. Only then may the next be lost.
 fn anew(cluster: &mut Cluster, at: usize) -> io::Result<Option<String>> {
     cluster.run_anew(at)?;
     let end = Instant::now() + CHANGED_WITHIN;
-    while !cluster.is_ready(at) {
+    let name = format!("n{at}");
+    while !(cluster.is_ready(at) && views::has_role(cluster, at, &name) == Some(true)) {
         cluster.supervise()?;
         if Instant::now() > end {
             let words = cluster.last_words(at);
             return Ok(Some(format!(
-                "n{at} has begun anew and does not serve within {CHANGED_WITHIN:?}: {words}"
+                "n{at} has begun anew and has not got its place back within {CHANGED_WITHIN:?}: {words}"
             )));
         }
         thread::sleep(Duration::from_millis(100));

@@ -73,7 +73,7 @@ pub(crate) fn has_role(cluster: &Cluster, at: usize, name: &str) -> Option<bool>
     let (_, body) = clients::ask(address, "GET /v1/cluster", "", b"").ok()?;
     let body: serde_json::Value = serde_json::from_slice(&body).ok()?;
     let is_it = |node: &&serde_json::Value| node["name"] == name && node["in_layout"] == true;
-    let has = body["members"].as_array()?.iter().find(is_it).is_some();
+    let has = body["members"].as_array()?.iter().any(|node| is_it(&node));
     (body["settled"] == true).then_some(has)
 }
 
