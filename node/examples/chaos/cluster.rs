@@ -255,7 +255,8 @@ impl Cluster {
         lines.into_iter().rev().map(|line| format!("n{at}: {line}\n")).collect()
     }
 
-    fn data(&self, at: usize) -> PathBuf {
+    /// The directory of a node.
+    pub(crate) fn data(&self, at: usize) -> PathBuf {
         self.hosts.disk(at).join("data")
     }
 

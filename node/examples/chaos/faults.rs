@@ -194,7 +194,7 @@ fn stutter(cluster: &Cluster, at: usize, lasts: Duration) -> io::Result<()> {
 }
 
 /// A node that lacks what it had begins anew, takes its place again and all its data from the others. Only then may the next be lost.
-fn anew(cluster: &mut Cluster, at: usize) -> io::Result<Option<String>> {
+pub(crate) fn anew(cluster: &mut Cluster, at: usize) -> io::Result<Option<String>> {
     cluster.run_anew(at)?;
     let end = Instant::now() + CHANGED_WITHIN;
     let name = format!("n{at}");

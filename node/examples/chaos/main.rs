@@ -8,6 +8,7 @@
 //! target/release/rondo-sim check --format jepsen-edn --initial 0 target/chaos.edn
 //! cargo run --release -p node --example chaos -- --nodes 5 --partition 30
 //! cargo run --release -p node --example chaos -- --nodes 5 --minutes 10 --steady
+//! cargo run --release -p node --example chaos -- --away 10000
 //! ```
 //! Each node has a network namespace and a file system of its own, so it needs root, `ip`, `nft` and `mount`. Linux only.
 //! Values are unique and nothing is deleted, so a key that is not found reads as 0, the initial value: a lost write is
@@ -29,6 +30,7 @@ use crate::cluster::Cluster;
 use crate::faults::Struck;
 use crate::history::History;
 
+mod away;
 mod clients;
 mod cluster;
 mod faults;
@@ -59,6 +61,10 @@ struct Options {
     /// again.
     #[arg(long, value_name = "SECONDS")]
     partition: Option<u64>,
+    /// In the place of faults: a node is away while so many keys are written, then loses its directory, then has a bit of it flipped, and
+    /// each time becomes equal to the others by itself.
+    #[arg(long, value_name = "KEYS")]
+    away: Option<u64>,
     /// Where luck begins: the same number draws the same faults, though not at the same moments.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -87,6 +93,12 @@ fn run(options: &Options) -> io::Result<bool> {
     println!("{} nodes below {}, {} minutes", options.nodes, dir.path().display(), options.minutes);
     let mut cluster = Cluster::start(&options.rondo, dir.path(), options.nodes)?;
     cluster.wait_ready(HEALED_WITHIN)?;
+
+    if let Some(keys) = options.away {
+        let wrong = away::strike(&mut cluster, keys)?;
+        wrong.iter().for_each(|what| println!("WRONG: {what}"));
+        return Ok(wrong.is_empty());
+    }
 
     let history = Arc::new(History::create(&options.history)?);
     let over = Arc::new(AtomicBool::new(false));
