@@ -30,6 +30,8 @@ pub(super) struct Work<F> {
     /// Tables with damage that nobody can name: they stay where they are.
     pub(super) stuck: Vec<u32>,
     pub(super) persist: Persist<F>,
+    /// How many bytes are on a level that is too long for them.
+    debt: u64,
     /// Work that writes still have to do, in bytes.
     owed: u64,
 }
@@ -65,7 +67,7 @@ enum Stage {
 
 impl<F> Work<F> {
     pub(super) const fn new(persist: Persist<F>) -> Work<F> {
-        Work { flush: None, compaction: None, stuck: Vec::new(), persist, owed: 0 }
+        Work { flush: None, compaction: None, stuck: Vec::new(), persist, debt: 0, owed: 0 }
     }
 }
 
@@ -147,7 +149,9 @@ impl<D: Disk> Lsm<D> {
 
     /// Begins the next compaction, after moves of tables that need none; answers whether there was any of these.
     fn start_compactions(&mut self) -> bool {
-        let is_eager = self.has_little_room() || buggify!(self.disk, CompactionForLittle);
+        let is_eager = self.has_little_room()
+            || self.is_wasteful()
+            || buggify!(self.disk, CompactionForLittle);
         for moved in 0..MOVES_MAX {
             let pick = self.tables.levels.pick(&self.options, is_eager);
             let is_stuck = |number: &u32| self.work.stuck.contains(number);
@@ -165,14 +169,19 @@ impl<D: Disk> Lsm<D> {
         Progress { waits_for: Some(Lsn(self.syncing.durable)), ..Progress::default() }
     }
 
+    /// The tables are others.
+    pub(super) fn tables_changed(&mut self) {
+        self.work.persist.is_changed = true;
+        self.work.debt = self.tables.levels.debt(&self.options);
+    }
+
     /// What a write of `bytes` does for the work that waits.
     pub(super) fn work_along(&mut self, bytes: u64) -> Result<()> {
         let level_bytes = self.options.level_bytes.max(1);
-        let debt = self.tables.levels.debt(&self.options);
         let share = match self.memory.frozen.len() {
             // Before the memtable that is written is full, that one is in a table.
             2.. => 4,
-            _ => (4 * debt / level_bytes).min(16),
+            _ => (4 * self.work.debt / level_bytes).min(16),
         };
         self.work.owed += share * bytes;
         let step = (self.options.memtable_bytes_max as u64 / 8).min(64 << 10);

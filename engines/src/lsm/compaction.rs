@@ -92,7 +92,7 @@ impl<D: Disk> Lsm<D> {
         self.tables.totals = frozen.totals;
         self.work.persist.unsynced.push(table.file.clone());
         self.tables.levels.add(0, table.into());
-        self.work.persist.is_changed = true;
+        self.tables_changed();
     }
 
     pub(super) fn new_writer(&mut self) -> Result<Writer<D::File>> {
@@ -125,7 +125,7 @@ impl<D: Disk> Lsm<D> {
             sometimes!(self.disk, TableMoved);
             self.tables.levels.remove(&inputs);
             upper.into_iter().for_each(|table| self.tables.levels.add(to, table));
-            self.work.persist.is_changed = true;
+            self.tables_changed();
             return;
         }
         let mut runs: Vec<Run<D::File>> = match level {
@@ -257,7 +257,7 @@ impl<D: Disk> Lsm<D> {
             levels.add(to, table);
         }
         self.work.persist.obsolete.extend(inputs);
-        self.work.persist.is_changed = true;
+        self.tables_changed();
     }
 }
 

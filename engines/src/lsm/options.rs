@@ -9,7 +9,7 @@ const MEMTABLE_BYTES_MIN: u64 = 1 << 20;
 /// How an LSM engine behaves. Every field is chosen by the caller; `Options::new` has good values.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// A memtable is frozen, and a log ended, when it takes this much memory, in bytes.
+    /// A memtable is frozen, and a log ended, when it takes this much memory, or its writes so much of the log, in bytes.
     pub memtable_bytes_max: usize,
     /// A compaction begins another table when one is this long, in bytes.
     pub table_bytes_max: u64,
@@ -63,7 +63,7 @@ impl Options {
             // A disk that does not say how large it is gets no limits.
             Scale::Disk => disk.space().map_or(usual, |space| usual.on(space)),
             Scale::Files(bytes) => Options {
-                replay_bytes: bytes,
+                replay_bytes: bytes / 2,
                 allocate_bytes: bytes / 8,
                 buffer_bytes_max: (bytes / 16) as usize,
                 ..usual.tiny(bytes)

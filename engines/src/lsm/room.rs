@@ -2,14 +2,14 @@
 //!
 //! Of the room below `Options::low_water_bytes` deletes may use a quarter. The rest is for the tables that give their space back. When
 //! the disk is nearly full, tables are compacted for any deletion in them, no log is kept for replays, and the memtable is
-//! written as soon as it has something.
+//! written as soon as it has something. The same is done, with room or without, when most of what tables have is dead.
 
 use rondo_core::engine::{Batch, Change, Progress};
 use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
 use rondo_core::sometimes;
 
-use super::Lsm;
+use super::{Lsm, NO_FILE};
 
 /// What is known of the room on the disk.
 #[derive(Default)]
@@ -41,6 +41,13 @@ impl<D: Disk> Lsm<D> {
         self.room.is_low || self.room.is_full
     }
 
+    /// Whether most of what tables have was replaced or deleted. Once all of it has been compacted nothing is.
+    pub(super) fn is_wasteful(&self) -> bool {
+        let entries: u64 = self.tables.levels.all().map(|(_, table)| table.meta.count).sum();
+        let is_much = self.tables.levels.bytes() > 4 * self.options.memtable_bytes_max as u64;
+        is_much && entries > 2 * self.counts.totals.records
+    }
+
     /// Whether a batch has to wait until background work has given space back. The node's own records may use the reserve.
     pub(super) fn has_to_wait(&self, batch: &Batch) -> bool {
         let is_own = |change: &Change| change.key().first() == Some(&0);
@@ -49,8 +56,9 @@ impl<D: Disk> Lsm<D> {
 
     /// Ends the memtable when what it deletes and replaces would give space back.
     pub(super) fn freeze_for_room(&mut self) -> Result<Progress> {
-        let is_worth = self.memory.log_bytes > self.options.memtable_bytes_max as u64 / 4;
-        if !self.has_little_room() || !is_worth || self.syncing.is_running() {
+        let is_much = self.memory.log_bytes > self.options.memtable_bytes_max as u64 / 4;
+        let is_worth = self.is_wasteful() || self.has_little_room() && is_much;
+        if !is_worth || self.memory.active.is_empty() || self.wal.active.number == NO_FILE {
             return Ok(Progress::default());
         }
         self.look_at_space();

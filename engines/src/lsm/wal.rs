@@ -126,7 +126,7 @@ impl<D: Disk> Lsm<D> {
             self.start_late_log()?;
         }
         let is_full = self.memory.active.bytes() >= self.options.memtable_bytes_max
-            || self.memory.log_bytes >= 2 * self.options.memtable_bytes_max as u64
+            || self.memory.log_bytes >= self.options.memtable_bytes_max as u64
             || self.wal.logs[&self.wal.active.number].end + size as u64 > LOG_BYTES_MAX
             || buggify!(self.disk, FileRotatedEarly);
         if is_full && !self.memory.active.is_empty() && !buggify!(self.disk, RotationPutOff) {

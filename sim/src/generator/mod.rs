@@ -185,7 +185,11 @@ fn cluster(rng: &mut Rng) -> Cluster {
         read_quorum,
         write_quorum,
         partitions: rng.pick(&[8, 8, 16, 32]),
-        engine: if rng.percent(85) { EngineKind::Bitcask } else { EngineKind::Memory },
+        engine: match rng.below(100) {
+            0..60 => EngineKind::Bitcask,
+            60..85 => EngineKind::Lsm,
+            _ => EngineKind::Memory,
+        },
         deadline_ms: rng.log(300, 2_500),
         hedge_ms: rng.log(5, 100),
         resend_ms: rng.log(20, 300),
