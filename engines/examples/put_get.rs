@@ -49,6 +49,7 @@ struct Node {
     writes: u64,
     next_step: u64,
     slowest_us: u128,
+    refused: u64,
 }
 
 fn main() {
@@ -62,8 +63,9 @@ fn main() {
     let (keys, bytes) = (options.keys, options.bytes);
     let engine = open(&disk, options.engine);
     let kind = options.engine;
-    let (syncs, is_syncing, writes, next_step, slowest_us) = (0, false, 0, WRITES_PER_STEP, 0);
-    let mut node = Node { engine, done, syncs, is_syncing, writes, next_step, slowest_us };
+    let (syncs, is_syncing, writes, next_step) = (0, false, 0, WRITES_PER_STEP);
+    let (slowest_us, refused) = (0, 0);
+    let mut node = Node { engine, done, syncs, is_syncing, writes, next_step, slowest_us, refused };
 
     let user = keys * (16 + bytes as u64);
     let written = written_bytes();
@@ -73,6 +75,7 @@ fn main() {
     let written = written_bytes();
     timed("put, overwriting", keys, || node.put(keys, bytes, scatter_again(keys)));
     println!("{:34} {} us", "slowest step of background work", node.slowest_us);
+    println!("{:34} {}", "writes that had to wait", node.refused);
     timed("scan, 50 rows, before settling", keys / 5, || node.scans(keys, keys / 250));
     timed("background work until none is left", keys, || node.settle());
     println!("{:34} {:.2}", "write amplification", amplification(written, user));
@@ -133,7 +136,17 @@ impl Node {
         let key = Bytes::copy_from_slice(&key(n));
         let body = [value].into_iter().collect();
         let change = Change::Put { key, head: Bytes::new(), body, delta: 0 };
-        self.engine.write(&Batch { changes: [change].into_iter().collect() }).expect("it writes");
+        let batch = Batch { changes: [change].into_iter().collect() };
+        while let Err(error) = self.engine.write(&batch) {
+            // It has to wait for background work, or for the device.
+            assert!(error.is_refusal(), "{error}");
+            self.refused += 1;
+            self.step();
+            if self.is_syncing {
+                let done = self.done.recv().expect("the disk lives");
+                self.take(done);
+            }
+        }
         self.writes += 1;
         if self.writes >= self.next_step {
             let progress = self.step();

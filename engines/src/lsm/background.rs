@@ -20,6 +20,8 @@ use super::manifest::{EXTENSION, Manifest};
 use super::{Lsm, writer};
 use crate::refusal::passes;
 
+/// So many logs are kept to be told once more, however short they are.
+const REPLAY_LOGS_MAX: usize = 8;
 /// So many tables are moved at once: one list tells of all.
 const MOVES_MAX: usize = 64;
 
@@ -256,15 +258,15 @@ impl<D: Disk> Lsm<D> {
     /// whether there are any.
     fn retire_logs(&mut self) -> Result<bool> {
         let kept = if self.has_little_room() { 0 } else { self.options.replay_bytes };
-        let (mut bytes, mut retired) = (0, Vec::new());
+        let (mut bytes, mut count, mut retired) = (0, 0, Vec::new());
         for (&number, log) in self.wal.logs.iter().rev() {
             if number > self.work.persist.flushed_log || number == self.wal.active.number {
                 continue;
             }
-            if bytes >= kept {
+            (bytes, count) = (bytes + log.end, count + 1);
+            if bytes > kept || count > REPLAY_LOGS_MAX {
                 retired.push(number);
             }
-            bytes += log.end;
         }
         retired.reverse();
         if retired.is_empty() {

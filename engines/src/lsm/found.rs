@@ -69,7 +69,12 @@ pub(super) fn look<D: Disk>(
     let listing = list(disk, dir)?;
     let mut newest = None;
     for &number in listing.lists.iter().rev() {
-        if let Some(list) = Manifest::read(disk, dir, number)? {
+        // Damage that a second reading does not find was the reading's.
+        let read = match Manifest::read(disk, dir, number)? {
+            None => Manifest::read(disk, dir, number)?,
+            read => read,
+        };
+        if let Some(list) = read {
             newest = Some((number, list));
             break;
         }

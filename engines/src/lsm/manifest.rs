@@ -23,7 +23,7 @@
 //! |---|---|
 //! | 1 | level |
 //! | 4 | the file's number |
-//! | 8, 8, 8, 8, 8 | length of the file, where its blocks end, keys, deletions among them, highest Lsn |
+//! | 8, 8, 8, 8, 8, 8 | length of the file, where its blocks end, keys, deletions among them, highest Lsn, bytes of keys, heads and bodies |
 //! | 2, 2 | length of the first and of the last key |
 //! | | these keys |
 
@@ -81,7 +81,8 @@ impl Manifest {
         for (level, meta) in &self.tables {
             bytes.push(*level as u8);
             bytes.extend_from_slice(&meta.number.to_le_bytes());
-            for number in [meta.len, meta.blocks_end, meta.count, meta.tombstones, meta.lsn_max] {
+            let Meta { len, blocks_end, count, tombstones, lsn_max, payload, .. } = *meta;
+            for number in [len, blocks_end, count, tombstones, lsn_max, payload] {
                 bytes.extend_from_slice(&number.to_le_bytes());
             }
             for key in [&meta.smallest, &meta.largest] {
@@ -126,16 +127,25 @@ impl Manifest {
         for _ in 0..count {
             let [level] = take(rest)?;
             let number = u32::from_le_bytes(take(rest)?);
-            let numbers: [u8; 40] = take(rest)?;
-            let [len, blocks_end, count, tombstones, lsn_max] =
-                [0, 1, 2, 3, 4].map(|at| u64_at(&numbers, 8 * at));
+            let numbers: [u8; 48] = take(rest)?;
+            let [len, blocks_end, count, tombstones, lsn_max, payload] =
+                [0, 1, 2, 3, 4, 5].map(|at| u64_at(&numbers, 8 * at));
             let [smallest, largest] = [take(rest)?, take(rest)?].map(u16::from_le_bytes);
             let (smallest, behind) = rest.split_at_checked(usize::from(smallest))?;
             let (largest, behind) = behind.split_at_checked(usize::from(largest))?;
             *rest = behind;
             let (smallest, largest) = (smallest.into(), largest.into());
-            let meta =
-                Meta { number, len, blocks_end, count, tombstones, lsn_max, smallest, largest };
+            let meta = Meta {
+                number,
+                len,
+                blocks_end,
+                count,
+                tombstones,
+                lsn_max,
+                payload,
+                smallest,
+                largest,
+            };
             let level = usize::from(level);
             tables.push((level, meta));
             if level >= LEVELS {
@@ -201,6 +211,7 @@ mod tests {
             count: 9,
             tombstones: 2,
             lsn_max: 77,
+            payload: 600,
             smallest: (*b"a").into(),
             largest: vec![b'z'; n as usize].into(),
         };

@@ -63,7 +63,7 @@ impl Options {
             // A disk that does not say how large it is gets no limits.
             Scale::Disk => disk.space().map_or(usual, |space| usual.on(space)),
             Scale::Files(bytes) => Options {
-                replay_bytes: bytes / 2,
+                replay_bytes: bytes,
                 allocate_bytes: bytes / 8,
                 buffer_bytes_max: (bytes / 16) as usize,
                 ..usual.tiny(bytes)

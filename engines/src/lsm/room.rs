@@ -43,9 +43,9 @@ impl<D: Disk> Lsm<D> {
 
     /// Whether most of what tables have was replaced or deleted. Once all of it has been compacted nothing is.
     pub(super) fn is_wasteful(&self) -> bool {
-        let entries: u64 = self.tables.levels.all().map(|(_, table)| table.meta.count).sum();
-        let is_much = self.tables.levels.bytes() > 4 * self.options.memtable_bytes_max as u64;
-        is_much && entries > 2 * self.counts.totals.records
+        let payload: u64 = self.tables.levels.all().map(|(_, table)| table.meta.payload).sum();
+        let slack = 2 * self.options.memtable_bytes_max as u64;
+        payload > 2 * self.counts.totals.live_bytes + slack
     }
 
     /// Whether a batch has to wait until background work has given space back. The node's own records may use the reserve.
@@ -57,7 +57,9 @@ impl<D: Disk> Lsm<D> {
     /// Ends the memtable when what it deletes and replaces would give space back.
     pub(super) fn freeze_for_room(&mut self) -> Result<Progress> {
         let is_much = self.memory.log_bytes > self.options.memtable_bytes_max as u64 / 4;
-        let is_worth = self.is_wasteful() || self.has_little_room() && is_much;
+        // A log that is longer than it should be waits for the next write to be ended, which may not come.
+        let is_over = self.memory.log_bytes >= self.options.memtable_bytes_max as u64;
+        let is_worth = is_over || self.is_wasteful() || self.has_little_room() && is_much;
         if !is_worth || self.memory.active.is_empty() || self.wal.active.number == NO_FILE {
             return Ok(Progress::default());
         }

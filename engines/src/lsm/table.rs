@@ -33,6 +33,8 @@ pub(super) struct Meta {
     pub(super) count: u64,
     pub(super) tombstones: u64,
     pub(super) lsn_max: u64,
+    /// The bytes of its keys, heads and bodies.
+    pub(super) payload: u64,
     pub(super) smallest: Box<[u8]>,
     pub(super) largest: Box<[u8]>,
 }
@@ -116,10 +118,17 @@ pub(super) fn open<D: Disk>(
     sometimes!(disk, RecoveryRebuiltAnIndex, read.is_none());
     let (index, filter) = match read {
         Some(read) => read,
-        None => match rebuild(disk, &file, salt, seed, &meta)? {
-            Some(read) => read,
-            None => return Ok(Err("the index of a table and a block of it are damaged")),
-        },
+        None => {
+            let mut rebuilt = rebuild(disk, &file, salt, seed, &meta)?;
+            if rebuilt.is_none() {
+                // Damage that a second reading does not find was the reading's.
+                rebuilt = rebuild(disk, &file, salt, seed, &meta)?;
+            }
+            match rebuilt {
+                Some(rebuilt) => rebuilt,
+                None => return Ok(Err("the index of a table and a block of it are damaged")),
+            }
+        }
     };
     Ok(Ok(Table::new(meta, file, path, salt, index, filter)))
 }

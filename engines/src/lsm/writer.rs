@@ -59,6 +59,7 @@ impl<F: Clone> Writer<F> {
             count: 0,
             tombstones: 0,
             lsn_max: 0,
+            payload: 0,
             smallest,
             largest,
         };
@@ -92,6 +93,7 @@ impl<F: Clone> Writer<F> {
             self.meta.smallest = item.key.into();
         }
         self.meta.count += 1;
+        self.meta.payload += (item.key.len() + item.head.len() + item.body.len()) as u64;
         self.meta.tombstones += u64::from(item.kind == Kind::Delete);
         self.meta.lsn_max = self.meta.lsn_max.max(item.lsn);
         self.blocks.hashes.push(bloom::hash(item.key, self.salt));

@@ -58,11 +58,11 @@ pub(crate) fn list(bytes: &[u8]) -> String {
         for _ in 0..count {
             let (level, file) = (table[0], number(table, 1, 4));
             let (keys, deletions) = (number(table, 21, 8), number(table, 29, 8));
-            let (first, last) = (number(table, 45, 2) as usize, number(table, 47, 2) as usize);
-            let (smallest, largest) = (&table[49..49 + first], &table[49 + first..][..last]);
+            let (first, last) = (number(table, 53, 2) as usize, number(table, 55, 2) as usize);
+            let (smallest, largest) = (&table[57..57 + first], &table[57 + first..][..last]);
             let (smallest, largest) = (text(smallest), text(largest));
             write!(told, "; level {level} has {file}: {keys} keys, {deletions} deleted, {smallest} to {largest}").unwrap();
-            table = &table[49 + first + last..];
+            table = &table[57 + first + last..];
         }
         told.push('\n');
     }
