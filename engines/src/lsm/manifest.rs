@@ -23,7 +23,8 @@
 //! |---|---|
 //! | 1 | level |
 //! | 4 | the file's number |
-//! | 8, 8, 8, 8, 8, 8 | length of the file, where its blocks end, keys, deletions among them, highest Lsn, bytes of keys, heads and bodies |
+//! | 8, 8, 8, 8, 8 | length of the file, where its blocks end, keys, deletions among them, highest Lsn |
+//! | 8 | bytes of the keys, heads and bodies in it |
 //! | 2, 2 | length of the first and of the last key |
 //! | | these keys |
 
