@@ -175,3 +175,20 @@ fn any_call_may_find_no_room_once() {
     }
     assert!(failed_at > 60, "{failed_at}");
 }
+
+/// Each life begins a log. Many short ones do not leave as many behind.
+#[test]
+fn many_short_lives_leave_few_files() {
+    let disk = MemDisk::new();
+    for n in 0..60 {
+        let mut engine = tiny(&disk);
+        write(&mut engine, n % 3, Some(8)).unwrap();
+        sync(&disk, &mut engine);
+        settle(&disk, &mut engine);
+        assert!(engine.stats().files <= 20, "{n}: {:?}", engine.stats());
+        drop(engine);
+        disk.crash_lose_all();
+    }
+    let mut engine = tiny(&disk);
+    assert!((0..3).all(|n| is_there(&mut engine, n)));
+}

@@ -11,6 +11,9 @@ use rondo_core::sometimes;
 
 use super::{Lsm, NO_FILE};
 
+/// So many logs may stand for one memtable: each life begins one.
+const LIVE_LOGS_MAX: usize = 8;
+
 /// What is known of the room on the disk.
 #[derive(Default)]
 pub(super) struct Room {
@@ -58,7 +61,9 @@ impl<D: Disk> Lsm<D> {
     pub(super) fn freeze_for_room(&mut self) -> Result<Progress> {
         let is_much = self.memory.log_bytes > self.options.memtable_bytes_max as u64 / 4;
         // A log that is longer than it should be waits for the next write to be ended, which may not come.
-        let is_over = self.memory.log_bytes >= self.options.memtable_bytes_max as u64;
+        let live = self.wal.logs.range(self.tables.flushed_log + 1..).count();
+        let is_over =
+            self.memory.log_bytes >= self.options.memtable_bytes_max as u64 || live > LIVE_LOGS_MAX;
         let is_worth = is_over || self.is_wasteful() || self.has_little_room() && is_much;
         if !is_worth || self.memory.active.is_empty() || self.wal.active.number == NO_FILE {
             return Ok(Progress::default());
