@@ -108,6 +108,14 @@ pub const REPAIRS_MAX: usize = 8;
 pub const REPAIR_EVERY_MS: u64 = 600_000;
 /// What a node lets comparing and making equal take, in bytes per second, when nobody says.
 pub const REPAIR_BYTES_PER_S: u64 = 8 << 20;
+/// Keys that a node purges at a time.
+pub const PURGES_MAX: usize = 16;
+/// Keys of units that a node does not own, and that their owners refuse, which are told apart; more are kept like those.
+pub const QUARANTINED_MAX: usize = 4096;
+/// How long what is deleted or has expired is kept when nobody says, in milliseconds.
+pub const GRACE_MS: u64 = 24 * 3_600_000;
+/// The least that somebody may say: clocks are apart by the drift bound each way, and requests are judged by the time they came.
+pub const GRACE_MS_MIN: u64 = 2 * DRIFT_MS_MAX;
 /// The last changes that the memory engine can tell once more; Bitcask has what it has on its disk.
 pub const MEMORY_LOG_CHANGES_MAX: usize = 4096;
 /// The longest causal context token, encoded, in bytes.
@@ -349,4 +357,6 @@ pub struct NodeConfig {
     /// What comparing copies and making them equal may take, in bytes per second, and what reads may bring beyond their
     /// duty; bounded as transfers are.
     pub repair_bytes_per_s: u64,
+    /// How long what is deleted or has expired is kept before it is purged, in milliseconds; 0: for ever.
+    pub grace_ms: u64,
 }

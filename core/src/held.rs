@@ -115,7 +115,7 @@ impl Held {
         }
         let mut weight = size_of::<Waiting>() + size_of::<Name>() + size_of::<Message>();
         let mut first = None;
-        if let Answer::State { state } = &mut answer {
+        if let Answer::State { state, .. } = &mut answer {
             let name = (lsn, state.digest());
             match self.states.get(&name) {
                 Some(same) => *state = same.clone(),
@@ -247,11 +247,14 @@ const fn kind(answer: &Answer) -> Discriminant {
         Answer::State { .. } => 0,
         Answer::Digest { .. } => 1,
         Answer::MergeAck => 2,
+        Answer::Confirmed { .. } => 4,
         Answer::Query { .. }
         | Answer::Lacks
         | Answer::Failed
         | Answer::StaleLayout
-        | Answer::NotCounted => 3,
+        | Answer::NotCounted
+        | Answer::Outdated { .. }
+        | Answer::NotConfirmed { .. } => 3,
     }
 }
 
@@ -260,7 +263,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::id::{ActorId, RequestId};
+    use crate::id::{ActorId, Epoch, RequestId};
     use crate::version::dvv::{Version, VersionVector};
 
     const ROOM: usize = 1 << 20;
@@ -283,7 +286,7 @@ mod tests {
     }
 
     fn read(n: u8) -> Answer {
-        Answer::State { state: state(n) }
+        Answer::State { state: state(n), epoch: Epoch::default() }
     }
 
     #[test]
@@ -298,7 +301,9 @@ mod tests {
             .filter_map(|release| match release {
                 Release::Send(
                     _,
-                    Message::Key(KeyMessage::Answer { answer: Answer::State { state }, .. }),
+                    Message::Key(KeyMessage::Answer {
+                        answer: Answer::State { state, .. }, ..
+                    }),
                 ) => state.versions().next().map(|(_, version)| version.value.as_ptr()),
                 _ => None,
             })

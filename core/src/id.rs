@@ -109,6 +109,15 @@ pub struct OpId {
     pub seq: u64,
 }
 
+/// How far purging has come in a unit: each purge raises it. A state that was read under a lower one may lack what was purged since.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Epoch(pub u64);
+
+impl Epoch {
+    /// What is taken from an owner that counts, into a unit that is not whole: nobody purges meanwhile, so it is never late.
+    pub const TAKEN: Epoch = Epoch(u64::MAX);
+}
+
 impl NodeId {
     /// The first eight hex digits: enough for people, never for machines.
     #[must_use]

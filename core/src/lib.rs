@@ -56,6 +56,8 @@ pub mod transfer;
 
 pub mod handoff;
 
+pub mod purge;
+
 pub mod request;
 
 pub mod shard;

@@ -26,6 +26,8 @@ pub enum Parked {
     Leave(Unit, OpId),
     /// A state that is owed to another node, by an operation of `handoff::handing`.
     Hand(Unit, OpId),
+    /// A key that is to be purged, by an operation of `purge`.
+    Purge(Unit, OpId),
 }
 
 /// A cold read and what waits for it.
@@ -116,7 +118,7 @@ impl Parked {
         size_of::<Parked>()
             + match self {
                 Parked::Ask(_, ask) => ask.weight(),
-                Parked::Issue(_) | Parked::Leave(..) | Parked::Hand(..) => 0,
+                Parked::Issue(_) | Parked::Leave(..) | Parked::Hand(..) | Parked::Purge(..) => 0,
             }
     }
 }

@@ -6,7 +6,7 @@
 //! record is an error, never "absent". Actors are random and belong to
 //! one partition of one node (<https://github.com/basho/riak_kv/issues/1865>).
 //! Each write tells the hash tree of its unit by how much its key's entry changes; what the key was before has been read anyway.
-//! Left out: purge and its floors, counting while this node recovers.
+//! Left out: counting while this node recovers.
 
 pub mod actors;
 
@@ -24,6 +24,8 @@ pub mod merge;
 
 pub mod issue;
 
+pub mod purged;
+
 pub mod erase;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ use smallvec::SmallVec;
 
 use self::actors::OwnActors;
 use self::keys::{CLOCK_KEY, DELETED_KEY, HINTS, OWN_KIND, data_key, number, own_number};
+use self::purged::Purged;
 use self::queried::Queried;
 use self::read::Trouble;
 use self::trees::Trees;
@@ -40,7 +43,7 @@ use crate::config::{BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, PA
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::env::{Mono, Wall};
 use crate::error::{Error, Result};
-use crate::id::{Lsn, Unit};
+use crate::id::{ActorId, Lsn, Unit};
 use crate::repair::merkle::entry;
 use crate::step::Env;
 use crate::version::dvv::VersionSet;
@@ -61,6 +64,7 @@ pub struct Replica {
     warm: Option<(KeyRef, Lookup)>,
     queried: Queried,
     trees: Trees,
+    purged: Purged,
     /// Dead actors that a full disk has not taken off yet; they go with the next write.
     unwritten: SmallVec<[Change; 2]>,
     actors_replaced: u64,
@@ -73,7 +77,7 @@ impl Replica {
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Replica> {
         let mut reservation = Hlc(0);
         let mut actors = OwnActors::new(config);
-        let mut deleted = None;
+        let (mut deleted, mut purged) = (None, Purged::default());
         let mut changes = SmallVec::new();
         let mut from = Bytes::from_static(&[OWN_KIND]);
         // Hints stand behind them, and may be many.
@@ -85,7 +89,7 @@ impl Replica {
                     reservation = keys::reservation(&record.head)?;
                 } else if key == DELETED_KEY {
                     deleted = Some(own_number(&record.head)?);
-                } else {
+                } else if purged.load(key, &record.head, record.lsn)?.is_none() {
                     changes.extend(actors.load(key, &record.head)?);
                 }
             }
@@ -112,6 +116,7 @@ impl Replica {
             warm: None,
             queried: Queried::default(),
             trees: Trees::default(),
+            purged,
             unwritten,
             actors_replaced: 0,
             deleted: deleted.unwrap_or(0),
@@ -170,6 +175,18 @@ impl Replica {
     /// a life that ends before it goes on above every number of this one.
     pub fn renounce(&mut self, unit: Unit) {
         self.unwritten.extend(self.actors.give_up(unit));
+    }
+
+    /// The latest reading of the hybrid clock.
+    #[must_use]
+    pub const fn latest(&self) -> Hlc {
+        self.clock.last()
+    }
+
+    /// The actor that it issues with in a unit.
+    #[must_use]
+    pub fn actor(&self, unit: Unit) -> Option<ActorId> {
+        self.actors.get(unit).map(|own| own.actor)
     }
 
     /// The latest reading of the hybrid clock, in milliseconds.

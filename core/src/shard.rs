@@ -20,6 +20,7 @@ mod serve;
 mod transferring;
 
 mod handing;
+mod purging;
 mod repairing;
 
 mod picture;
@@ -38,7 +39,7 @@ use crate::engine::{Engine, ReadTicket};
 use crate::env::{Mono, Wall};
 use crate::error::Result;
 use crate::held::{Held, Release};
-use crate::id::{Lsn, NodeId, OpId, SyncId};
+use crate::id::{Lsn, NodeId, OpId, SyncId, Unit};
 use crate::member::view::View;
 use crate::parked::{ColdReads, Parked};
 use crate::replica::Replica;
@@ -86,6 +87,8 @@ struct PutOff {
     cold: Vec<(KeyRef, ReadTicket, OpId)>,
     /// The records of these cannot be read.
     unreadable: Vec<(KeyRef, OpId)>,
+    /// The clocks of these are full.
+    full: Vec<(KeyRef, Unit)>,
 }
 
 impl Shard {
@@ -114,7 +117,7 @@ impl Shard {
         let hints = self.handoff.next_deadline();
         let timers = [self.coordinator.next_deadline(), self.held.next_deadline(), hints];
         let always = self.maintenance.next.min(self.transfers.next_deadline());
-        let always = always.min(self.repairs_deadline());
+        let always = always.min(self.repairs_deadline()).min(self.repairs.purger.next_deadline());
         timers.into_iter().flatten().fold(always, Mono::min)
     }
 
@@ -130,6 +133,7 @@ impl Shard {
         self.replica.invariants();
         self.transfers.invariants();
         self.repairs.rounds.invariants();
+        self.repairs.purger.invariants();
         self.held.invariants();
         self.coordinator.invariants();
         self.handoff.invariants();
@@ -160,6 +164,9 @@ impl Shard {
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
+        if let KeyMessage::Answer { answer: Answer::Outdated { unit, epoch, .. }, .. } = &message {
+            self.hear_of(*unit, *epoch, view, env);
+        }
         match message {
             KeyMessage::Ask(ask) => self.serve(from, ask, view, env),
             KeyMessage::Answer { op, answer, .. } if self.repairs.rotten.asked(op) => {
@@ -169,11 +176,14 @@ impl Shard {
                 self.on_taken(from, (op, layouts, answer), view, env)
             }
             KeyMessage::Answer { op, layouts, answer } if self.handoff.handing.asked(op) => {
-                self.on_handed(from, (op, &layouts, answer), env);
+                self.on_handed(from, (op, &layouts, answer), view, env);
                 Ok(())
             }
             KeyMessage::Answer { op, layouts, answer } if self.repairs.rounds.asked(op) => {
                 self.on_repaired(from, (op, layouts, answer), view, env)
+            }
+            KeyMessage::Answer { op, layouts, answer } if self.repairs.purger.asked(op) => {
+                self.on_purged(from, (op, layouts, answer), view, env)
             }
             // Of a write that has ended: its last primaries acknowledge it now.
             KeyMessage::Answer { op, answer: Answer::MergeAck, .. } if self.settles(from, op) => {
@@ -226,6 +236,7 @@ impl Shard {
         self.tick_transfers(view, env)?;
         self.tick_hints(view, env)?;
         self.tick_repairs(view, env)?;
+        self.tick_purges(view, env)?;
         let (coordinator, mut around) = self.split(view);
         coordinator.tick(&mut around, env)
     }
@@ -272,6 +283,7 @@ impl Shard {
         sometimes!(env, StopWithRequestsInFlight, !self.coordinator.is_empty());
         self.coordinator.stop();
         self.repairs.stop();
+        self.repairs.purger.stop();
     }
 
     /// Answers whatever is in flight with what is known of it.
@@ -294,9 +306,13 @@ impl Shard {
                 self.park(key, ticket, Parked::Issue(op), env)?;
             }
             self.put_off_dots(view, env);
-            let Some((to, message)) = self.out.pop_front() else {
+            for (key, unit) in std::mem::take(&mut self.begun.put_off.full) {
+                self.repairs.purger.compact(&key, unit, env.mono());
+            }
+            let Some((to, mut message)) = self.out.pop_front() else {
                 return Ok(());
             };
+            self.tell_epoch(&mut message, view);
             if to != self.me {
                 self.send(to, message, view, env)?;
                 continue;
@@ -349,6 +365,7 @@ impl Shard {
             out: &mut self.out,
             cold: &mut self.begun.put_off.cold,
             unreadable: &mut self.begun.put_off.unreadable,
+            full: &mut self.begun.put_off.full,
             debts: &mut self.handoff.debts,
             counters: &mut self.counters,
         };

@@ -47,6 +47,8 @@ pub struct Status {
     pub hints: HintStatus,
     /// How its copies are compared with those of other owners.
     pub repairs: RepairStatus,
+    /// What was purged, and what was in the way.
+    pub purges: PurgeStatus,
     /// Every node known, this one included, sorted by name.
     pub members: Vec<MemberStatus>,
     /// Which partitions can be served, of those of the live layout.
@@ -149,6 +151,40 @@ pub struct RepairStatus {
     pub bytes: u64,
     /// Partitions that differed, or could not be compared, when this node looked last; at most `TAKING_SHOWN_MAX` of them.
     pub unequal: Vec<ComparedStatus>,
+}
+
+/// What was purged of what is deleted and has expired, and what was in the way. Counts are since the start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct PurgeStatus {
+    /// How long what is deleted or has expired is kept, in milliseconds; 0: for ever.
+    pub grace_ms: u64,
+    /// Keys that this node has purged, as the first of their owners: they are gone at all of them.
+    pub purged_keys: u64,
+    /// Keys from which it has taken what was known of actors that issue no more.
+    pub compacted_keys: u64,
+    /// How often something was in the way.
+    pub blocked: u64,
+    /// Keys that some owners have deleted and others have not been reached: they are found again.
+    pub unfinished: u64,
+    /// Keys that are being purged.
+    pub in_flight: u64,
+    /// States that were refused here because they may be a part of what was purged since they were read.
+    pub late_states: u64,
+    /// Keys here that this node does not own any more, and whose owners refuse them for that reason: they are kept, and shown to nobody.
+    pub quarantined: u64,
+    /// Partitions in which something waits to be purged, and what was in the way last; at most `TAKING_SHOWN_MAX` of them.
+    pub waiting: Vec<WaitingStatus>,
+}
+
+/// A unit in which something waits to be purged.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WaitingStatus {
+    /// The group of keyspaces.
+    pub group: u16,
+    /// The partition.
+    pub partition: u16,
+    /// What was in the way last.
+    pub why: &'static str,
 }
 
 /// What came last of comparing a unit.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::env::{Address, Wall};
 use rondo_core::id::{
-    ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId, PartitionId,
-    RequestId, SessionId, Unit,
+    ActorId, BootEpoch, Epoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId,
+    PartitionId, RequestId, SessionId, Unit,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
 use rondo_core::layout::live::LayoutSet;
@@ -23,7 +23,7 @@ use rondo_core::version::outline::Outline;
 use rondo_core::wire::client::{Action, Reply, Request, Sibling};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
-use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
+use rondo_core::wire::key::{Answer, Ask, Blocked, Has, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use rondo_core::wire::member::{
     Counted, Endorsement, Gossip, Introduction, Key, decode_gossip, encode_gossip,
@@ -100,8 +100,8 @@ fn messages() -> Vec<Message> {
     let key = KeyRef::new(KeyspaceId(1), "k".into());
     let questions = [
         Question::Query,
-        Question::Read { digest_only: true },
-        Question::Merge { state: state() },
+        Question::Read { digest_only: true, heard: Epoch::default() },
+        Question::Merge { state: state(), epoch: Epoch::default() },
         Question::Holds { outline: Outline::of(&state()) },
     ];
     let under = || LayoutSet::one(LayoutRef { version: LayoutVersion(1), digest: 7 });
@@ -111,7 +111,7 @@ fn messages() -> Vec<Message> {
     });
     let answers = [
         Answer::Query { clock: context().clock, highest: Hlc(0x2_0000), room: Room(true) },
-        Answer::State { state: state() },
+        Answer::State { state: state(), epoch: Epoch::default() },
         Answer::Digest { digest: 5 },
         Answer::MergeAck,
         Answer::Lacks,
@@ -156,8 +156,8 @@ fn new_messages() -> Vec<Message> {
     let unit = Unit { group: GroupId(1), partition: PartitionId(2) };
     let keys = vec![Digested { key, digest: 5, bytes: 6 }];
     let listings = [
-        Listing::Keys { keys, next: Some("n".into()) },
-        Listing::Keys { keys: Vec::new(), next: None },
+        Listing::Keys { keys, next: Some("n".into()), purged: (Epoch(3), Hlc(5)) },
+        Listing::Keys { keys: Vec::new(), next: None, purged: Default::default() },
         Listing::NotYet,
         Listing::Unreadable,
         Listing::StaleLayout,
@@ -200,6 +200,35 @@ fn new_messages() -> Vec<Message> {
         [Exchange::Digest { digest: 7 }, Exchange::All { known: vec![known], answer: true }];
     let all = transfers.chain(exchanges.map(Message::Swim)).chain(expiring);
     all.chain(comparisons().into_iter().map(Message::Repair)).collect()
+}
+
+/// What is said of keys that are purged.
+fn purges() -> Vec<KeyMessage> {
+    let layouts = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
+    let unit = Unit { group: GroupId(1), partition: PartitionId(2) };
+    let epoch = Epoch(0x1_0000);
+    let questions = [
+        Question::Read { digest_only: false, heard: epoch },
+        Question::Merge { state: state(), epoch },
+        Question::Confirm { state: state(), epoch },
+        Question::Purge { digest: 9, epoch, gone: vec![ActorId(4)] },
+    ];
+    let answers = [
+        Answer::State { state: state(), epoch },
+        Answer::Outdated { unit, epoch, has: Has::Nothing },
+        Answer::Confirmed { epoch, actor: Some(ActorId(4)) },
+        Answer::NotConfirmed { why: Blocked::Owed },
+    ];
+    let of = layouts.clone();
+    let asks = questions.map(|question| {
+        let key = KeyRef::new(KeyspaceId(1), "k".into());
+        KeyMessage::Ask(Ask { op: OP, layouts: of.clone(), key, question })
+    });
+    let answers = answers.map(|answer| {
+        let layouts = layouts.clone();
+        KeyMessage::Answer { op: OP, layouts, answer }
+    });
+    asks.into_iter().chain(answers).collect()
 }
 
 /// What is said of hash trees.
@@ -300,7 +329,8 @@ fn hex(bytes: &[u8]) -> String {
 #[test]
 fn every_message_has_its_bytes_and_is_read_from_them() {
     let mut golden = String::new();
-    for message in messages().into_iter().chain(new_messages()) {
+    let purges = purges().into_iter().map(Message::Key);
+    for message in messages().into_iter().chain(new_messages()).chain(purges) {
         let envelope = Envelope { life: LIFE, durable: Lsn(4), message };
         let outbound = encode(&envelope, Generation::NEWEST).expect("the newest says all");
         let bytes = Bytes::from(outbound.parts.concat());
@@ -361,7 +391,7 @@ fn what_the_generation_before_has_no_place_for_is_not_sent_to_it() {
     let ask = |layouts, version: Version| {
         let mut state = VersionSet::default();
         state.put(&VersionVector::default(), ActorId(1), version);
-        let question = Question::Merge { state };
+        let question = Question::Merge { state, epoch: Epoch::default() };
         let ask = Ask { op: OP, layouts, key: key.clone(), question };
         Message::Key(KeyMessage::Ask(ask))
     };
@@ -387,6 +417,14 @@ fn what_the_generation_before_has_no_place_for_is_not_sent_to_it() {
     for message in new_messages() {
         let envelope = Envelope { life: LIFE, durable: Lsn(4), message };
         assert!(encode(&envelope, Generation::First).is_none(), "{envelope:?}");
+    }
+    for message in purges() {
+        let is_asked = matches!(&message, KeyMessage::Ask(ask)
+            if matches!(ask.question, Question::Confirm { .. } | Question::Purge { .. }));
+        let message = Message::Key(message);
+        let envelope = Envelope { life: LIFE, durable: Lsn(4), message };
+        let is_sent = encode(&envelope, Generation::First).is_some();
+        assert_eq!(is_sent, !is_asked, "nobody of it is asked to purge: {envelope:?}");
     }
 }
 

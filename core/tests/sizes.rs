@@ -6,7 +6,7 @@ use rondo_core::config::{
     BODY_BYTES_MAX, CONTENT_TYPE_BYTES_MAX, DOT_MAX, HEAD_BYTES_MAX, MESSAGE_BYTES_MAX,
     REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX, VALUE_BYTES_MAX, state_bytes_max,
 };
-use rondo_core::id::{ActorId, KeyspaceId, OpId, RequestId};
+use rondo_core::id::{ActorId, Epoch, KeyspaceId, OpId, RequestId};
 use rondo_core::layout::live::LayoutSet;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet};
@@ -71,7 +71,8 @@ fn what_all_coordinators_accepted_fits_together() {
         let key = KeyRef::new(KeyspaceId(1), vec![b'k'; 4096].into());
         let state = merged.clone();
         let layouts = LayoutSet::default();
-        let ask = Ask { op, layouts, key, question: Question::Merge { state } };
+        let ask =
+            Ask { op, layouts, key, question: Question::Merge { state, epoch: Epoch::default() } };
         let merge = Message::Key(KeyMessage::Ask(ask));
         assert_eq!(sent(merge.clone()), merge);
 

@@ -15,7 +15,7 @@ use libfuzzer_sys::fuzz_target;
 use rondo_core::config::{DOT_MAX, NAME_BYTES_MAX, SWIM_DATAGRAM_BYTES_MAX, SWIM_INCARNATION_MAX};
 use rondo_core::config::LAYOUTS_LIVE_MAX;
 use rondo_core::env::{Address, Wall};
-use rondo_core::id::{
+use rondo_core::id::{Epoch, 
     ActorId, BootEpoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId,
     RequestId, SessionId,
 };
@@ -30,7 +30,7 @@ use rondo_core::version::runs::{Run, Runs};
 use rondo_core::wire::client::{Action, Reply, Request, Sibling};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
-use rondo_core::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
+use rondo_core::wire::key::{Answer, Ask, Blocked, KeyMessage, KeyRef, Question, Room};
 use rondo_core::wire::layout::{LayoutMessage, decode_layout, encode_layout};
 use rondo_core::wire::member::{
     Counted, Endorsement, Gossip, Introduction, Key, decode_gossip, encode_gossip,
@@ -267,10 +267,16 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
 
 fn key_message(u: &mut Unstructured<'_>) -> Result<KeyMessage> {
     if u.arbitrary()? {
-        let question = match u.int_in_range(0..=3)? {
+        let question = match u.int_in_range(0..=5)? {
             0 => Question::Query,
-            1 => Question::Read { digest_only: u.arbitrary()? },
-            2 => Question::Merge { state: state(u)? },
+            1 => Question::Read { digest_only: u.arbitrary()?, heard: Epoch(u.arbitrary()?) },
+            2 => Question::Merge { state: state(u)?, epoch: Epoch(u.arbitrary()?) },
+            3 => Question::Confirm { state: state(u)?, epoch: Epoch(u.arbitrary()?) },
+            4 => Question::Purge {
+                digest: u.arbitrary()?,
+                epoch: Epoch(u.arbitrary()?),
+                gone: vec![ActorId(u.arbitrary()?)],
+            },
             _ => Question::Holds { outline: Outline::of(&state(u)?) },
         };
         return Ok(KeyMessage::Ask(Ask {
@@ -280,17 +286,19 @@ fn key_message(u: &mut Unstructured<'_>) -> Result<KeyMessage> {
             question,
         }));
     }
-    let answer = match u.int_in_range(0..=7)? {
+    let answer = match u.int_in_range(0..=9)? {
         0 => {
             let (clock, highest, room) = (clock(u)?, Hlc(u.arbitrary()?), Room(u.arbitrary()?));
             Answer::Query { clock, highest, room }
         }
-        1 => Answer::State { state: state(u)? },
+        1 => Answer::State { state: state(u)?, epoch: Epoch(u.arbitrary()?) },
         2 => Answer::Digest { digest: u.arbitrary()? },
         3 => Answer::MergeAck,
         4 => Answer::Lacks,
         5 => Answer::Failed,
         6 => Answer::StaleLayout,
+        7 => Answer::Confirmed { epoch: Epoch(u.arbitrary()?), actor: None },
+        8 => Answer::NotConfirmed { why: Blocked::Owed },
         _ => Answer::NotCounted,
     };
     Ok(KeyMessage::Answer { op: op(u)?, layouts: layouts(u)?, answer })

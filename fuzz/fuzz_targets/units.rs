@@ -1,7 +1,8 @@
 //! What nodes say to each other about whole units: when one takes them, and when two compare them.
 
 use arbitrary::{Result, Unstructured};
-use rondo_core::id::{GroupId, PartitionId, Unit};
+use rondo_core::id::{Epoch, GroupId, PartitionId, Unit};
+use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::repair::{Compare, RepairMessage, Rooted, Told};
 use rondo_core::wire::transfer::{Digested, Listing, TransferMessage};
 
@@ -15,7 +16,8 @@ pub(crate) fn transfer_message(u: &mut Unstructured<'_>) -> Result<TransferMessa
     let listing = match u.int_in_range(0..=5)? {
         0 => {
             let next = if u.arbitrary()? { Some(bytes(u)?) } else { None };
-            Listing::Keys { keys: several(u, 4, digested)?, next }
+            let purged = (Epoch(u.arbitrary()?), Hlc(u.arbitrary()?));
+            Listing::Keys { keys: several(u, 4, digested)?, next, purged }
         }
         1 => Listing::NotYet,
         2 => Listing::Unreadable,

@@ -62,6 +62,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
             later: Vec::new(),
             memory_mib: 512,
             repair_ms: 0,
+            grace_ms: 0,
         },
         links: Links {
             shape: Shape::Uniform,

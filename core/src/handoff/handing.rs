@@ -22,7 +22,7 @@ use crate::engine::Engine;
 use crate::env::Mono;
 use crate::error::Result;
 use crate::handoff::hints::{Done, Hints, Seen, look};
-use crate::id::{Life, Lsn, NodeId, OpId, Unit};
+use crate::id::{Epoch, Life, Lsn, NodeId, OpId, Unit};
 use crate::layout::live::{LayoutSet, is_owner};
 use crate::member::view::View;
 use crate::pace::Pace;
@@ -30,8 +30,9 @@ use crate::quorum::Primaries;
 use crate::replica::keys::{hints_of, parse_hint_key};
 use crate::transfer::units::Units;
 use crate::version::dvv::VersionSet;
+use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
-use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use crate::wire::key::{Answer, Ask, Has, KeyMessage, KeyRef, Question};
 use crate::wire::message::Message;
 use crate::wire::state::weight;
 
@@ -87,8 +88,8 @@ struct Todo {
 struct Delivery {
     what: Todo,
     layouts: LayoutSet,
-    /// What is handed over, once it has been read.
-    state: Option<VersionSet>,
+    /// What is handed over, once it has been read, and under which purge epoch that was.
+    state: Option<(VersionSet, Epoch)>,
     is_brought: bool,
     /// Whether the key has become owed to the target once more since it was read.
     is_renewed: bool,
@@ -160,6 +161,12 @@ impl Handing {
         self.deliveries.values().map(|one| one.until).chain(looks).min()
     }
 
+    /// The key that an operation hands over.
+    #[must_use]
+    pub fn key(&self, op: OpId) -> Option<KeyRef> {
+        self.deliveries.get(&op.seq).map(|one| one.what.key.clone())
+    }
+
     /// How many are on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
@@ -172,7 +179,11 @@ impl Handing {
     }
 
     fn bytes(&self) -> usize {
-        self.deliveries.values().filter_map(|one| one.state.as_ref()).map(weight).sum()
+        self.deliveries
+            .values()
+            .filter_map(|one| one.state.as_ref())
+            .map(|(state, _)| weight(state))
+            .sum()
     }
 
     /// Takes note of what is not answered, deletes what is done, and looks for more. The last write that is to become durable.
@@ -325,7 +336,7 @@ impl Handing {
     pub fn read(
         &mut self,
         op: OpId,
-        state: VersionSet,
+        (state, epoch): (VersionSet, Epoch),
         now: Mono,
         out: &mut VecDeque<(NodeId, Message)>,
     ) {
@@ -340,7 +351,7 @@ impl Handing {
         let question = Question::Holds { outline: Outline::of(&state) };
         self.pace.charge(one.what.key.key.len() as u64 + ASK_BYTES, now);
         out.push_back((one.what.target, one.ask(op, question)));
-        one.state = Some(state);
+        one.state = Some((state, epoch));
     }
 
     /// A target holds what it lacked, or says that it lacks it, or that it can do nothing.
@@ -348,7 +359,7 @@ impl Handing {
         &mut self,
         from: NodeId,
         (op, layouts, answer): (OpId, &LayoutSet, Answer),
-        now: Mono,
+        (time, now): (Hlc, Mono),
         out: &mut VecDeque<(NodeId, Message)>,
     ) {
         let asked = self.deliveries.get_mut(&op.seq);
@@ -363,17 +374,28 @@ impl Handing {
             }
             Answer::Lacks if layouts.answers_for(&one.layouts) => {
                 let state = one.state.clone().filter(|_| !one.is_brought);
-                if let Some(state) = state {
+                if let Some((state, epoch)) = state {
                     one.is_brought = true;
                     self.pace.charge(weight(&state) as u64, now);
-                    out.push_back((from, one.ask(op, Question::Merge { state })));
+                    out.push_back((from, one.ask(op, Question::Merge { state, epoch })));
                 }
+            }
+            // It lacks nothing, or it was purged there, and what is here deletes nothing any more.
+            Answer::Outdated { has, .. }
+                if has == Has::All || has == Has::Nothing && one.is_dead(time) =>
+            {
+                let gone = self.deliveries.remove(&op.seq).filter(|one| !one.is_renewed);
+                self.done.extend(gone.map(|one| (one.what.hint, Done::GivenUp)));
+                self.goes_on(from, now);
             }
             Answer::MergeAck
             | Answer::Lacks
             | Answer::Failed
             | Answer::StaleLayout
             | Answer::NotCounted
+            | Answer::Outdated { .. }
+            | Answer::Confirmed { .. }
+            | Answer::NotConfirmed { .. }
             | Answer::Query { .. }
             | Answer::State { .. }
             | Answer::Digest { .. } => {
@@ -424,6 +446,12 @@ impl Handing {
 }
 
 impl Delivery {
+    /// Whether nothing is left of its key but deletions and what has expired.
+    fn is_dead(&self, time: Hlc) -> bool {
+        let since = self.state.as_ref().and_then(|(state, _)| state.dead_since());
+        since.is_some_and(|since| since <= time)
+    }
+
     fn ask(&self, op: OpId, question: Question) -> Message {
         let (layouts, key) = (self.layouts.clone(), self.what.key.clone());
         Message::Key(KeyMessage::Ask(Ask { op, layouts, key, question }))

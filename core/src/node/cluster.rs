@@ -368,7 +368,7 @@ impl Cluster {
 mod tests {
     use super::*;
 
-    use crate::id::{KeyspaceId, OpId};
+    use crate::id::{Epoch, KeyspaceId, OpId};
     use crate::layout::LayoutRef;
     use crate::layout::live::LayoutSet;
     use crate::node_config::node_config;
@@ -392,8 +392,8 @@ mod tests {
     fn asks(under: LayoutRef) -> Vec<Message> {
         let questions = [
             Question::Query,
-            Question::Read { digest_only: true },
-            Question::Merge { state: VersionSet::default() },
+            Question::Read { digest_only: true, heard: Epoch::default() },
+            Question::Merge { state: VersionSet::default(), epoch: Epoch::default() },
             Question::Holds { outline: Outline::default() },
         ];
         let key = KeyRef::new(KeyspaceId(1), "k".into());

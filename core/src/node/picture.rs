@@ -89,6 +89,7 @@ impl Node {
             transfers: self.shard.transfers(self.cluster.view(), now),
             hints: self.shard.hints(self.cluster.view(), now),
             repairs: self.shard.repair_status(self.cluster.view(), now),
+            purges: self.shard.purge_status(),
             members: self.member_statuses(now),
             damaged_keys: self.shard.damaged_keys(),
             troubles,

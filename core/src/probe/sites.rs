@@ -54,6 +54,8 @@ sites! {
     NotCountedSaid, "not-counted-said", 5, "a replica says that it does not have all of a key yet";
     PageOfOne, "page-of-one", 25, "a replica tells of one key at a time what it has of a unit";
     RepairPageOfOne, "repair-page-of-one", 25, "an owner tells of one key at a time what it has in some leaves";
+    PurgeStopsMidway, "purge-stops-midway", 10, "a purge reaches only some owners before who does it stops";
+    PurgeNotConfirmed, "purge-not-confirmed", 10, "an owner does not let a key be purged now";
     HintStoreFull, "hint-store-full", 5, "what a primary has not acknowledged leaves no hint";
     ForwardRefused, "forward-refused", 10, "a primary refuses what was passed on to it";
     StateInsteadOfDigest, "state-instead-of-digest", 25, "a replica tells its whole state where a digest was asked for";
@@ -171,6 +173,15 @@ sites! {
     ClockReserved, "clock-reserved", 0, "a dot waited for the reservation of the clock";
     ActorBorn, "actor-born", 0, "a partition got its first actor";
     ActorJumped, "actor-jumped", 0, "an actor went on above the numbers of a life that was not ended cleanly";
+    DotAbovePurged, "dot-above-purged", 0, "a dot was issued above a number that was purged";
+    KeyPurged, "key-purged", 0, "a key was purged here";
+    ActorsPurged, "actors-purged", 0, "what was known of actors that issue no more was purged here";
+    PurgeConfirmed, "purge-confirmed", 0, "an owner let a key be purged";
+    PurgeOvertaken, "purge-overtaken", 0, "a key was written anew before it was purged";
+    PurgeBlocked, "purge-blocked", 0, "something was in the way of a purge";
+    LateStateRefused, "late-state-refused", 0, "a state was refused because it may be a part of what was purged";
+    LateStateKept, "late-state-kept", 0, "who owns a key no more kept what its owners refused because of a purge";
+    EpochHeard, "epoch-heard", 0, "an owner heard of a purge by what others asked or answered";
     GapsClosed, "gaps-closed", 0, "numbers that no replica knows were called gone";
     PutWaitedForAll, "put-waited-for-all", 0, "a put waited for all replicas to close gaps";
     MessageOfAnEarlierLife, "message-of-an-earlier-life", 0, "a question that waited for the disk was of a life that counts no more";

@@ -25,7 +25,7 @@ use crate::config::{
 };
 use crate::env::Mono;
 use crate::error::Result;
-use crate::id::Unit;
+use crate::id::{Epoch, Unit};
 use crate::layout::live::LayoutSet;
 use crate::repair::mending::{Mending, Names, Say, Told, Why};
 use crate::repair::merkle::{Tree, WIDTH, leaf_of, leaves_below};
@@ -401,7 +401,13 @@ impl Exchange {
             }
             if let Some((key, bytes)) = self.todo.pop_front() {
                 let seq = names.draw();
-                said.push((seq, Say::Ask(key.clone(), Question::Read { digest_only: false })));
+                said.push((
+                    seq,
+                    Say::Ask(
+                        key.clone(),
+                        Question::Read { digest_only: false, heard: Epoch::default() },
+                    ),
+                ));
                 self.mending.insert(seq, Mending::new(key, bytes));
             }
         }

@@ -3,6 +3,7 @@
 //!
 //! Invariants: what has become equal meanwhile is neither merged nor brought; a record that cannot be read ends it.
 
+use crate::id::Epoch;
 use crate::version::dvv::VersionSet;
 use crate::wire::key::{Answer, KeyRef, Question};
 use crate::wire::repair::Compare;
@@ -77,7 +78,7 @@ pub struct Mending {
     pub has_taken: bool,
     /// Something was merged there.
     pub has_brought: bool,
-    theirs: Option<VersionSet>,
+    theirs: Option<(VersionSet, Epoch)>,
     step: Step,
 }
 
@@ -106,23 +107,26 @@ impl Mending {
     /// The answer that it waits for.
     pub fn on_answer(&mut self, answer: Answer) -> Result<Told, Why> {
         let say = match (self.step, answer) {
-            (Step::ReadThere, Answer::State { state }) => {
+            (Step::ReadThere, Answer::State { state, epoch }) => {
                 self.bytes = self.bytes.max(weight(&state) as u64);
-                self.theirs = Some(state);
-                Some(self.read_here())
+                self.theirs = Some((state, epoch));
+                Some(self.read_here(epoch))
             }
-            (Step::ReadHere, Answer::State { state }) => self.compare(&state),
+            (Step::ReadHere, Answer::State { state, epoch }) => self.compare((&state, epoch)),
             (Step::MergeHere, Answer::MergeAck) => {
                 self.has_taken = true;
                 // What was merged may be less than what is here: it is read once more, to know what the other lacks.
-                Some(self.read_here())
+                Some(self.read_here(Epoch::default()))
             }
             (Step::MergeThere, Answer::MergeAck) => {
                 self.has_brought = true;
                 None
             }
             (_, Answer::StaleLayout | Answer::NotCounted) => return Err(Why::NotCounted),
-            (Step::MergeHere | Step::MergeThere, Answer::Failed) => return Err(Why::NotStored),
+            // Who has not heard of a purge hears of it with the next read.
+            (Step::MergeHere | Step::MergeThere, Answer::Failed | Answer::Outdated { .. }) => {
+                return Err(Why::NotStored);
+            }
             (_, Answer::Failed) => return Err(Why::Unreadable),
             (_, _) => return Ok(Told::Nothing),
         };
@@ -130,28 +134,29 @@ impl Mending {
     }
 
     /// Both states are known: what this node lacks is merged here, then what the other lacks is brought.
-    fn compare(&mut self, here: &VersionSet) -> Option<Say> {
-        let Some(theirs) = &self.theirs else {
+    fn compare(&mut self, (here, epoch): (&VersionSet, Epoch)) -> Option<Say> {
+        let Some((theirs, read_under)) = &self.theirs else {
             return None;
         };
         self.bytes = self.bytes.max(weight(here) as u64);
         let mut both = here.clone();
         let is_new_here = both.merge(theirs);
         if is_new_here {
-            let state = theirs.clone();
+            let (state, epoch) = (theirs.clone(), *read_under);
             self.step = Step::MergeHere;
-            return Some(Say::AskHere(self.key.clone(), Question::Merge { state }));
+            return Some(Say::AskHere(self.key.clone(), Question::Merge { state, epoch }));
         }
         let mut there = theirs.clone();
         if !there.merge(here) {
             return None;
         }
         self.step = Step::MergeThere;
-        Some(Say::Ask(self.key.clone(), Question::Merge { state: both }))
+        // Nothing of theirs was new here: it is what was read here.
+        Some(Say::Ask(self.key.clone(), Question::Merge { state: both, epoch }))
     }
 
-    fn read_here(&mut self) -> Say {
+    fn read_here(&mut self, heard: Epoch) -> Say {
         self.step = Step::ReadHere;
-        Say::AskHere(self.key.clone(), Question::Read { digest_only: false })
+        Say::AskHere(self.key.clone(), Question::Read { digest_only: false, heard })
     }
 }

@@ -19,7 +19,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::env::Mono;
-use crate::id::{Life, NodeId, OpId, Unit};
+use crate::id::{Epoch, Life, NodeId, OpId, Unit};
 use crate::layout::Layout;
 use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::quorum;
@@ -183,7 +183,7 @@ impl Rotten {
             };
             for node in layout.primaries(unit) {
                 let digest_only = node == self.me;
-                let question = Question::Read { digest_only };
+                let question = Question::Read { digest_only, heard: Epoch::default() };
                 let (layouts, key) = (layouts.clone(), key.clone());
                 let ask = Ask { op, layouts, key, question };
                 out.push_back((node, Message::Key(KeyMessage::Ask(ask))));

@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::id::{ActorId, GroupId, PartitionId, Unit};
 use crate::version::dvv::{VersionSet, VersionVector};
 use crate::version::hlc::Hlc;
-use crate::version::runs::Runs;
+use crate::version::runs::{Run, Runs};
 
 const PREFIX: &[u8] = b"\0actor/";
 
@@ -73,10 +73,22 @@ pub struct OwnActors {
 }
 
 impl Own {
-    /// The highest number that may have been issued, as far as this node can know.
+    /// The highest number that may have been issued, as far as this node can know. `purged`: the highest in a key that was purged,
+    /// which this one may have been when nothing of the actor is here.
     #[must_use]
-    pub fn issued(&self, state: &VersionSet) -> u64 {
-        state.highest(self.actor).max(self.base)
+    pub fn issued(&self, state: &VersionSet, purged: u64) -> u64 {
+        let highest = state.highest(self.actor);
+        let purged = if highest == 0 { purged } else { 0 };
+        highest.max(self.base).max(purged)
+    }
+
+    /// The numbers below the next one that nobody has of this key: they were purged, or are those of other keys that were. This life
+    /// alone has issued them, so that nothing of them is anywhere else.
+    #[must_use]
+    pub fn passed_over(&self, state: &VersionSet, purged: u64) -> Runs {
+        let mut passed = Runs::default();
+        passed.add(Run { from: state.highest(self.actor).max(self.base) + 1, to: purged });
+        passed
     }
 
     /// The numbers up to `base` that nobody knows of those who were heard. They are nowhere only if that is everybody.
@@ -157,10 +169,10 @@ impl OwnActors {
         unit: Unit,
         known: &VersionVector,
         heard: &VersionVector,
-        state: &VersionSet,
+        (state, purged): (&VersionSet, u64),
     ) -> Option<Own> {
         let own = self.get(unit)?;
-        let issued = own.issued(state);
+        let issued = own.issued(state, purged);
         let told = known.highest(own.actor).max(heard.highest(own.actor));
         let end = self.boot.saturating_add(1).saturating_mul(LIFE_DOTS).min(DOT_MAX);
         (told <= issued && issued + 1 < end).then_some(own)

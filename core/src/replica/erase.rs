@@ -11,6 +11,7 @@ use super::Replica;
 use super::actors::OwnActors;
 use super::keys::{DELETED_KEY, data_key, number};
 use super::listing::Listed;
+use super::purged::removal;
 use super::read::Trouble;
 use crate::config::RANGE_KEYS_MAX;
 use crate::engine::{Batch, Change, Compared, Engine};
@@ -103,17 +104,22 @@ impl Replica {
         is_there: impl Fn(Unit) -> bool,
         engine: &mut dyn Engine,
     ) -> Result<bool, Error> {
-        let gone = self.actors.units().filter(|&unit| !is_there(unit));
+        let units = self.actors.units().chain(self.purged.units());
+        let gone = units.filter(|&unit| !is_there(unit));
         let gone: Vec<Unit> = gone.take(RANGE_KEYS_MAX).collect();
         if gone.is_empty() {
             return Ok(true);
         }
-        let changes = gone.iter().map(|&unit| OwnActors::removal(unit)).collect();
+        let rows = |&unit: &Unit| [OwnActors::removal(unit), removal(unit)];
+        let changes = gone.iter().flat_map(rows).collect();
         match engine.write(&Batch { changes }) {
             Err(error) if error.wrote_nothing() => return Ok(false),
             written => drop(written?),
         }
-        gone.into_iter().for_each(|unit| drop(self.actors.give_up(unit)));
+        for unit in gone {
+            self.actors.give_up(unit);
+            self.purged.forget(unit);
+        }
         Ok(false)
     }
 }

@@ -7,12 +7,13 @@ use smallvec::SmallVec;
 
 use super::actors::{Heard, Own};
 use super::keys::{CLOCK_KEY, number};
+use super::purged::Row;
 use super::read::{Loaded, Trouble};
 use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::buggify;
 use crate::config::{SIBLINGS_MAX, issue_runs_max, state_bytes_max};
 use crate::error::{Error, Result};
-use crate::id::{ActorId, Lsn, Unit};
+use crate::id::{ActorId, Epoch, Lsn, Unit};
 use crate::repair::merkle::entry;
 use crate::sometimes;
 use crate::step::Env;
@@ -31,6 +32,8 @@ pub struct Issued {
     pub state: VersionSet,
     /// What the writer knows after it.
     pub known: VersionVector,
+    /// The unit's purge epoch when it was issued.
+    pub epoch: Epoch,
     /// The local write.
     pub lsn: Lsn,
     /// The hybrid clock's reservation that is part of the write. While it is not durable the dot must stay here.
@@ -81,9 +84,11 @@ impl Replica {
             sometimes!(env, GapsClosed, !nowhere.is_empty());
             known.learn(actor, &nowhere);
         }
+        let row = self.pass_over(unit, own, &state, &mut known, env);
         let wall = self.wall(env);
         let (was_deleted, was) = (is_deleted(&state), entry(key, &state));
-        let hlc = self.clock.tick_above(heard.highest.max(state.highest_hlc()), wall);
+        let highest = heard.highest.max(state.highest_hlc()).max(row.floor);
+        let hlc = self.clock.tick_above(highest, wall);
         state.discard(&known);
         let dot = state.event(actor, own.base, version(hlc));
         check_bounds(&state, heard.replicas)?;
@@ -125,7 +130,22 @@ impl Replica {
         self.deleted = deleted;
         self.actors.set(unit, own);
         let known = state.known_to_writer(&known, dot);
-        Ok(Issued { dot, hlc, state, known, lsn, reservation })
+        Ok(Issued { dot, hlc, state, known, epoch: row.epoch, lsn, reservation })
+    }
+
+    /// What is issued is above every number that was purged; those between are known, and gone. The unit's row.
+    fn pass_over(
+        &self,
+        unit: Unit,
+        own: Own,
+        state: &VersionSet,
+        known: &mut VersionVector,
+        env: &mut impl Env,
+    ) -> Row {
+        let passed = own.passed_over(state, self.purged.issued(unit, own.actor));
+        sometimes!(env, DotAbovePurged, !passed.is_empty());
+        known.learn(own.actor, &passed);
+        self.purged.row(unit)
     }
 
     /// The actor to issue with, and whether it is new. The one there stays until the new one is stored in its place: the write
@@ -138,7 +158,8 @@ impl Replica {
         state: &VersionSet,
         env: &mut impl Env,
     ) -> (Own, bool) {
-        let own = self.actors.to_issue(unit, known, &heard.clock, state);
+        let purged = self.actors.get(unit).map_or(0, |own| self.purged.issued(unit, own.actor));
+        let own = self.actors.to_issue(unit, known, &heard.clock, (state, purged));
         // A store replaces an actor a few times in its life, and nothing takes the old ones out of a clock: not until it is full.
         let runs = state.runs().max(heard.clock.runs());
         let is_rare = 2 * runs < issue_runs_max(heard.replicas.max(1));
@@ -150,6 +171,14 @@ impl Replica {
     }
 }
 
+const CLOCK_FULL: &str = "the key's clock is full: N of N replicas must answer a write at level quorum or all to make room";
+
+/// Whether a write was refused because its key has met too many actors and gaps.
+#[must_use]
+pub fn is_clock_full(error: &Error) -> bool {
+    matches!(error, Error::Full(what) if *what == CLOCK_FULL)
+}
+
 /// What one of so many coordinators lets a key grow to: a merge of what all of them accepted fits in a record and a message.
 fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
     let bytes: usize = state.versions().map(|(_, version)| version.value.len()).sum();
@@ -159,9 +188,7 @@ fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
         ));
     }
     if state.runs() > issue_runs_max(replicas.max(1)) {
-        return Err(Error::Full(
-            "the key's clock is full: N of N replicas must answer a write at level quorum or all to make room",
-        ));
+        return Err(Error::Full(CLOCK_FULL));
     }
     if bytes > state_bytes_max(replicas) {
         return Err(Error::Full(

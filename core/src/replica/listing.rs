@@ -11,6 +11,7 @@ use super::is_deleted;
 use super::keys::parse_data_key;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::version::hlc::Hlc;
 use crate::version::outline::Outline;
 use crate::wire::key::KeyRef;
 use crate::wire::state::decode_head;
@@ -28,6 +29,10 @@ pub struct Listed {
     pub digest: u64,
     /// Whether all its versions are deletions.
     pub is_deleted: bool,
+    /// The highest HLC of its versions.
+    pub highest: Hlc,
+    /// `VersionSet::dead_since`.
+    pub dead_since: Option<Hlc>,
     /// How many bytes its values have together.
     pub bytes: u64,
 }
@@ -65,6 +70,8 @@ pub fn list(
                 key,
                 digest: state.digest(),
                 is_deleted: is_deleted(&state),
+                highest: state.highest_hlc(),
+                dead_since: state.dead_since(),
                 outline: Outline::of(&state),
                 head: record.head,
                 bytes,

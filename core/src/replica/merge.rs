@@ -25,10 +25,10 @@ impl Replica {
         env: &mut impl Env,
     ) -> Result<Lsn, Trouble> {
         let Loaded { mut state, lsn } = self.read_to_write(key, unit, env.engine())?;
-        let outrun = self
-            .actors
-            .get(unit)
-            .is_some_and(|own| incoming.highest(own.actor) > own.issued(&state));
+        let outrun = self.actors.get(unit).is_some_and(|own| {
+            let purged = self.purged.issued(unit, own.actor);
+            incoming.highest(own.actor) > own.issued(&state, purged)
+        });
         let (was_deleted, was) = (is_deleted(&state), entry(key, &state));
         self.clock.observe(incoming.highest_hlc(), self.wall(env));
         sometimes!(env, DriftNotAdopted, self.clock.last() < incoming.highest_hlc());

@@ -47,11 +47,7 @@ impl Replica {
         unit: Unit,
         engine: &mut dyn Engine,
     ) -> Result<Loaded, Trouble> {
-        let found = match &self.warm {
-            Some((warm, found)) if warm == key => found.clone(),
-            _ => engine.get(&data_key(unit.group, key))?,
-        };
-        match found {
+        match self.look(key, &data_key(unit.group, key), engine)? {
             Lookup::Hit(record) => {
                 // Bytes that pass their checksum and are malformed are damage like any other.
                 let state = decode_state(&record.head, &record.body).map_err(|error| {
@@ -61,12 +57,26 @@ impl Replica {
                 Ok(Loaded { state, lsn: record.lsn })
             }
             Lookup::Miss => Ok(Loaded::default()),
-            Lookup::Cold(ticket) => {
-                // From here on, not from the start of the read: a write may come in between.
-                self.awaited.entry(key.clone()).or_insert(ticket);
-                Err(Trouble::Cold(ticket))
-            }
+            Lookup::Cold(ticket) => Err(Trouble::Cold(ticket)),
         }
+    }
+
+    /// A key's record here.
+    pub(super) fn look(
+        &mut self,
+        key: &KeyRef,
+        place: &[u8],
+        engine: &mut dyn Engine,
+    ) -> Result<Lookup, Trouble> {
+        let found = match &self.warm {
+            Some((warm, found)) if warm == key => found.clone(),
+            _ => engine.get(place)?,
+        };
+        if let Lookup::Cold(ticket) = found {
+            // From here on, not from the start of the read: a write may come in between.
+            self.awaited.entry(key.clone()).or_insert(ticket);
+        }
+        Ok(found)
     }
 
     /// What a write must know of a key before it is issued: the dots here and the highest HLC. The write is expected soon.
@@ -77,7 +87,9 @@ impl Replica {
         engine: &mut dyn Engine,
     ) -> Result<(VersionVector, Hlc), Trouble> {
         let Loaded { state, lsn } = self.read(key, unit, engine)?;
-        let told = (state.clock(), state.highest_hlc());
+        // What was purged was written before: a clock behind that would hide the write behind a delete that somebody still has.
+        let floor = if state.is_empty() { self.purged.row(unit).floor } else { Hlc(0) };
+        let told = (state.clock(), state.highest_hlc().max(floor));
         self.queried.keep(key, (state, lsn));
         Ok(told)
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::engine::ReadTicket;
 use crate::held::Held;
-use crate::id::{NodeId, OpId};
+use crate::id::{NodeId, OpId, Unit};
 use crate::member::view::View;
 use crate::repair::owed::Debts;
 use crate::replica::Replica;
@@ -37,6 +37,8 @@ pub struct Surroundings<'a> {
     pub cold: &'a mut Vec<(KeyRef, ReadTicket, OpId)>,
     /// Dots to be issued once a record that cannot be read has been replaced.
     pub unreadable: &'a mut Vec<(KeyRef, OpId)>,
+    /// Keys whose clocks are full: what is known of actors that issue no more must be purged from them.
+    pub full: &'a mut Vec<(KeyRef, Unit)>,
     /// What writes owe when they end.
     pub debts: &'a mut Debts,
     /// What was done.

@@ -13,6 +13,7 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, NodeId, OpId};
 use crate::layout::live::{LayoutSet, is_owner};
+use crate::replica::issue::is_clock_full;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, is_overtaken, send_on};
@@ -110,7 +111,7 @@ impl Coordinator {
         }
         let answer = match answer {
             // As if the replica had refused: another one, or another time, may do.
-            Answer::State { state } if !self.operations.charge(id.seq, weight(&state)) => {
+            Answer::State { state, .. } if !self.operations.charge(id.seq, weight(&state)) => {
                 Answer::Failed
             }
             answer => answer,
@@ -308,7 +309,12 @@ impl Coordinator {
                             around.unreadable.push((facts.key.clone(), id));
                             return Ok(());
                         }
-                        Err(Trouble::Failed(error)) => Next::End(not_issued(&error)),
+                        Err(Trouble::Failed(error)) => {
+                            if is_clock_full(&error) {
+                                around.full.push((facts.key.clone(), facts.unit));
+                            }
+                            Next::End(not_issued(&error))
+                        }
                     }
                 }
             }

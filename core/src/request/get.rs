@@ -8,12 +8,16 @@
 //!    durably. Without this a reader could see a new value and the next reader the old one. Others that have told something else
 //!    are brought it by the way (`repairs`).
 //!
+//! What was read before something was purged may lack that, so a primary that has purged meanwhile refuses it (`replica::purged`): then
+//! all is read anew.
+//!
 //! At level `one` the first state is the answer. The same rounds find what became of an earlier attempt of a
 //! write: its dot carries the request's id, and what it wrote is what the request asks. Of another version under the same
 //! id nothing follows: the id may have been used before.
 
 use smallvec::SmallVec;
 
+use crate::id::Epoch;
 use crate::layout::keyspace::{Level, Policy};
 use crate::quorum::{Members, Tally};
 use crate::request::attempts::Written;
@@ -26,12 +30,16 @@ use crate::version::hlc::Hlc;
 use crate::wire::client::{Action, Reply, Sibling};
 use crate::wire::key::Question;
 
+/// A read that has begun anew so often waits, and asks again what it has asked.
+const ANEW_MAX: u32 = 8;
+
 /// What a primary told.
 #[derive(Debug)]
 struct Told {
     at: usize,
     digest: u64,
-    state: Option<VersionSet>,
+    /// The whole state, and the purge epoch that it was read under.
+    state: Option<(VersionSet, Epoch)>,
 }
 
 /// How a get stands.
@@ -46,6 +54,10 @@ pub struct ReadRound {
     /// They differ: everybody is asked for the whole state.
     whole: bool,
     write_back: Option<Spread>,
+    /// The highest purge epoch that anybody has told of.
+    heard: Epoch,
+    /// How often it began anew because something was purged meanwhile.
+    anew: u32,
     aim: Aim,
     found: Option<Written>,
 }
@@ -70,6 +82,8 @@ impl ReadRound {
             wholes: facts.needs.readers(),
             whole: false,
             write_back: None,
+            heard: Epoch::default(),
+            anew: 0,
             aim,
             found: None,
         }
@@ -98,15 +112,16 @@ impl ReadRound {
             if answerers.lacks(at) {
                 answerers.yes(at);
                 self.asked.add(at);
-                asks.push((at, read(!asks.is_empty())));
+                asks.push((at, self.read(!asks.is_empty())));
             }
         }
         Next::Ask(asks)
     }
 
     /// A primary told its whole state.
-    pub fn on_state(&mut self, at: usize, state: VersionSet, facts: &Facts) -> Next {
-        let digest = state.digest();
+    pub fn on_state(&mut self, at: usize, told: (VersionSet, Epoch), facts: &Facts) -> Next {
+        let (digest, state) = (told.0.digest(), told);
+        self.heard = self.heard.max(state.1);
         self.tellers.yes(at);
         self.wholes.yes(at);
         match self.told.iter_mut().find(|told| told.at == at) {
@@ -140,6 +155,19 @@ impl ReadRound {
         write_back.map_or(Next::Wait, |write_back| Next::Ask(write_back.on_lacks(at)))
     }
 
+    /// A primary has purged something since what is written back was read: all is read anew, by those who have heard of that.
+    pub fn on_outdated(&mut self, epoch: Epoch, facts: &Facts) -> Next {
+        if self.write_back.is_none() || self.anew >= ANEW_MAX {
+            return Next::Wait;
+        }
+        self.anew += 1;
+        self.heard = self.heard.max(epoch);
+        self.told.clear();
+        (self.tellers, self.wholes) = (facts.needs.readers(), facts.needs.readers());
+        (self.whole, self.write_back) = (true, None);
+        Next::Ask(self.unanswered(facts))
+    }
+
     /// A primary could not answer; another may.
     pub fn on_failed(&mut self, at: usize, facts: &Facts) -> Next {
         self.tellers.no(at);
@@ -171,7 +199,8 @@ impl ReadRound {
     pub fn others(&mut self, facts: &Facts) -> Vec<(usize, Question)> {
         let whole = self.whole || self.told.iter().all(|told| told.state.is_none());
         let fresh = (0..facts.primaries.nodes().len()).filter(|&at| self.asked.add(at));
-        fresh.map(|at| (at, read(!whole))).collect()
+        let fresh: Vec<usize> = fresh.collect();
+        fresh.into_iter().map(|at| (at, self.read(!whole))).collect()
     }
 
     /// Whether other nodes than the primary at `me` took part.
@@ -183,18 +212,20 @@ impl ReadRound {
         }
     }
 
-    /// The state that was read, and which primaries have told another one and were not brought it.
+    /// The state that was read, with the purge epoch that it was read under, and which primaries have told another one and were not
+    /// brought it.
     #[must_use]
-    pub fn lacking(&self) -> Option<(&VersionSet, Vec<usize>)> {
-        let read = self.write_back.as_ref().map(Spread::state);
-        let state = read.or_else(|| self.told.iter().find_map(|told| told.state.as_ref()))?;
+    pub fn lacking(&self) -> Option<((&VersionSet, Epoch), Vec<usize>)> {
+        let read = self.write_back.as_ref().map(|spread| (spread.state(), spread.epoch()));
+        let told = || self.told.iter().find_map(|told| told.state.as_ref());
+        let (state, epoch) = read.or_else(|| told().map(|(state, epoch)| (state, *epoch)))?;
         let digest = state.digest();
         let has = |told: &Told| {
             let sent = |spread: &Spread| spread.holders().has(told.at) || spread.was_sent(told.at);
             told.digest == digest || self.write_back.as_ref().is_some_and(sent)
         };
         let lacking = self.told.iter().filter(|told| !has(told)).map(|told| told.at);
-        Some((state, lacking.collect()))
+        Some(((state, epoch), lacking.collect()))
     }
 
     /// What to ask again of all who have not told what is wanted now.
@@ -209,7 +240,7 @@ impl ReadRound {
             told.is_none_or(|told| (self.whole || no_state) && told.state.is_none())
         };
         let asks: Vec<(usize, Question)> =
-            all.filter(lacks).map(|at| (at, read(!(self.whole || no_state)))).collect();
+            all.filter(lacks).map(|at| (at, self.read(!(self.whole || no_state)))).collect();
         for &(at, _) in &asks {
             self.asked.add(at);
         }
@@ -260,7 +291,7 @@ impl ReadRound {
         if !self.tellers.met() {
             return Next::Wait;
         }
-        let Some(first) = whole_states().next() else {
+        let Some((first, read_under)) = whole_states().next() else {
             return Next::Wait;
         };
         if facts.level == Level::One && self.aim == Aim::State {
@@ -282,8 +313,8 @@ impl ReadRound {
             if !holders.hopeless() {
                 return Next::Wait;
             }
-            let state = first.clone();
-            return self.write_back(state, facts);
+            let read = (first.clone(), *read_under);
+            return self.write_back(read, facts);
         }
         if !self.wholes.met() {
             if self.whole {
@@ -292,25 +323,31 @@ impl ReadRound {
             self.whole = true;
             return Next::Ask(self.unanswered(facts));
         }
-        let mut merged = VersionSet::default();
-        for state in whole_states() {
+        // What the least of them has purged the others may have purged since.
+        let (mut merged, mut least) = (VersionSet::default(), self.heard);
+        for (state, epoch) in whole_states() {
             merged.merge(state);
+            least = least.min(*epoch);
         }
-        self.write_back(merged, facts)
+        self.write_back((merged, least), facts)
     }
 
-    fn write_back(&mut self, merged: VersionSet, facts: &Facts) -> Next {
+    fn write_back(&mut self, (merged, epoch): (VersionSet, Epoch), facts: &Facts) -> Next {
         if !merged.fits() {
             // What coordinators accept fits together; more than that comes of copies that lost what they had accepted.
             let why = "the key's replicas hold more together than one record can; overwrite it";
             return Next::End(Reply::unavailable(why).lasting());
         }
         let holders = self.holders(merged.digest(), facts);
-        self.write_back = Some(Spread::new(merged, holders));
+        self.write_back = Some(Spread::new(merged, epoch, holders));
         match self.advance(facts) {
             Next::Wait => Next::Ask(self.unanswered(facts)),
             next => next,
         }
+    }
+
+    const fn read(&self, digest_only: bool) -> Question {
+        Question::Read { digest_only, heard: self.heard }
     }
 
     /// The answer, and the write that was searched, if it was found.
@@ -346,10 +383,6 @@ fn sibling(dot: Dot, version: &Version) -> Sibling {
         expires: version.expires,
         value: version.value.clone(),
     }
-}
-
-const fn read(digest_only: bool) -> Question {
-    Question::Read { digest_only }
 }
 
 /// What became of the write of the request. Its writer has seen nothing else that is here: it is told what it

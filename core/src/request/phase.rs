@@ -36,20 +36,28 @@ impl Phase {
                 }
                 Answer::MergeAck => round.on_merge_ack(at),
                 Answer::Lacks => round.on_lacks(at),
-                Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {
-                    round.on_failed(at, facts)
-                }
-                Answer::State { .. } | Answer::Digest { .. } => Next::Wait,
+                // Of a dot that is new it is not said: its time is above all that was purged, as far as its coordinator has heard.
+                Answer::Failed
+                | Answer::StaleLayout
+                | Answer::NotCounted
+                | Answer::Outdated { .. } => round.on_failed(at, facts),
+                Answer::State { .. }
+                | Answer::Digest { .. }
+                | Answer::Confirmed { .. }
+                | Answer::NotConfirmed { .. } => Next::Wait,
             },
             Phase::Read(round) => match answer {
-                Answer::State { state } => round.on_state(at, state, facts),
+                Answer::State { state, epoch } => round.on_state(at, (state, epoch), facts),
                 Answer::Digest { digest } => round.on_digest(at, digest, facts),
                 Answer::MergeAck => round.on_merge_ack(at, facts),
                 Answer::Lacks => round.on_lacks(at),
                 Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {
                     round.on_failed(at, facts)
                 }
-                Answer::Query { .. } => Next::Wait,
+                Answer::Outdated { epoch, .. } => round.on_outdated(epoch, facts),
+                Answer::Query { .. } | Answer::Confirmed { .. } | Answer::NotConfirmed { .. } => {
+                    Next::Wait
+                }
             },
             Phase::Forwarded(passing) if passing.to().is_some() => Next::Wait,
             Phase::Forwarded(passing) => {
@@ -61,7 +69,10 @@ impl Phase {
                     | Answer::Lacks
                     | Answer::Failed
                     | Answer::StaleLayout
-                    | Answer::NotCounted => passing.pass_over(at),
+                    | Answer::NotCounted
+                    | Answer::Outdated { .. }
+                    | Answer::Confirmed { .. }
+                    | Answer::NotConfirmed { .. } => passing.pass_over(at),
                 }
                 Next::PassOn
             }

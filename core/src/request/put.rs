@@ -271,7 +271,7 @@ impl PutRound {
         }
         let version = |hlc| version(facts, hlc);
         let issued = replica.issue(&facts.key, facts.unit, covers, &heard, version, env)?;
-        let mut spread = Spread::new(issued.state, facts.needs.holders());
+        let mut spread = Spread::new(issued.state, issued.epoch, facts.needs.holders());
         let others = (0..nodes.len()).filter(|&at| nodes[at] != me);
         let mut asks: Vec<(usize, Question)> = others.map(|at| spread.bring(at)).collect();
         held.until(issued.lsn, Release::Send(me, facts.answer(Answer::MergeAck)));

@@ -49,7 +49,7 @@ impl Repairs {
     /// Of what a read would send to primaries, what another read has just sent there becomes the question whether it has come.
     pub fn spare(&mut self, facts: &Facts, asks: &mut [(usize, Question)], env: &impl Env) {
         for (at, question) in asks {
-            let Question::Merge { state } = question else {
+            let Question::Merge { state, .. } = question else {
                 continue;
             };
             let place = (facts.key.token(), facts.primaries.nodes()[*at]);
@@ -68,7 +68,7 @@ impl Repairs {
         around: &mut Surroundings<'_>,
         env: &impl Env,
     ) {
-        let Some((state, lacking)) = round.lacking() else {
+        let Some(((state, epoch), lacking)) = round.lacking() else {
             return;
         };
         let now = env.mono();
@@ -80,7 +80,8 @@ impl Repairs {
             } else if self.send((facts.key.token(), to), (state.digest(), weight(state)), now) {
                 sometimes!(env, CopyBrought);
                 around.counters.copies_brought += 1;
-                around.out.push_back((to, facts.ask(Question::Merge { state: state.clone() })));
+                let question = Question::Merge { state: state.clone(), epoch };
+                around.out.push_back((to, facts.ask(question)));
             }
         }
     }

@@ -4,6 +4,7 @@
 //! outline; only one that says it lacks it is sent the state again. So a stall, in which everybody is silent, is not made
 //! worse by what is repeated (the metastable failures of Bronson, Aghayev, Charapko, Zhu, HotOS 2021).
 
+use crate::id::Epoch;
 use crate::quorum::{Members, Tally};
 use crate::request::operation::Facts;
 use crate::version::dvv::VersionSet;
@@ -14,6 +15,8 @@ use crate::wire::key::Question;
 #[derive(Debug)]
 pub struct Spread {
     state: VersionSet,
+    /// The purge epoch that it was read under.
+    epoch: Epoch,
     holders: Tally,
     /// Whom it has been sent to, and has left for.
     sent: Members,
@@ -22,14 +25,20 @@ pub struct Spread {
 impl Spread {
     /// A state that nobody has been sent, and who is known to hold it.
     #[must_use]
-    pub const fn new(state: VersionSet, holders: Tally) -> Spread {
-        Spread { state, holders, sent: Members::NONE }
+    pub const fn new(state: VersionSet, epoch: Epoch, holders: Tally) -> Spread {
+        Spread { state, epoch, holders, sent: Members::NONE }
     }
 
     /// The state.
     #[must_use]
     pub const fn state(&self) -> &VersionSet {
         &self.state
+    }
+
+    /// The purge epoch that it was read under.
+    #[must_use]
+    pub const fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Who is known to hold it, durably.
@@ -79,7 +88,7 @@ impl Spread {
     /// The state, to the primary at `at`.
     pub fn bring(&mut self, at: usize) -> (usize, Question) {
         self.sent.add(at);
-        (at, Question::Merge { state: self.state.clone() })
+        (at, Question::Merge { state: self.state.clone(), epoch: self.epoch })
     }
 
     /// What to send to those who are silent: the state to those whom it has not left for, else the question.

@@ -145,7 +145,8 @@ impl Shard {
                 Ok(())
             }
             Ok(loaded) => {
-                handing.read(op, loaded.state, now, &mut self.out);
+                let epoch = self.replica.purged().row(unit).epoch;
+                handing.read(op, (loaded.state, epoch), now, &mut self.out);
                 Ok(())
             }
             Err(Trouble::Cold(ticket)) => {
@@ -170,10 +171,16 @@ impl Shard {
         &mut self,
         from: NodeId,
         (op, layouts, answer): (OpId, &LayoutSet, Answer),
+        view: View<'_>,
         env: &mut impl Env,
     ) {
+        if let (Answer::Outdated { unit, .. }, Some(key)) = (&answer, self.handoff.handing.key(op))
+        {
+            self.refused(key, *unit, view, env);
+        }
         sometimes!(env, HintLacked, matches!(answer, Answer::Lacks));
         let now = env.mono();
-        self.handoff.handing.on_answer(from, (op, layouts, answer), now, &mut self.out);
+        let at = (self.replica.time(env), now);
+        self.handoff.handing.on_answer(from, (op, layouts, answer), at, &mut self.out);
     }
 }

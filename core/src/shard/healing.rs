@@ -47,6 +47,7 @@ impl Shard {
                 // It stays here, and is looked at again.
                 Parked::Leave(..) => {}
                 Parked::Hand(_, op) => self.handoff.handing.give_back(op, env.mono()),
+                Parked::Purge(_, op) => self.repairs.purger.give_up(op, env.mono()),
             }
         }
         self.put_off_dots(view, env);
@@ -78,7 +79,7 @@ impl Shard {
                 let waited = self.repairs.rotten.readable(op);
                 return self.resume_dots(waited, view, env);
             }
-            Answer::State { state } => state,
+            Answer::State { state, .. } => state,
             // Nothing that could take a record's place: the next round asks again.
             Answer::Digest { .. }
             | Answer::Query { .. }
@@ -86,7 +87,10 @@ impl Shard {
             | Answer::Lacks
             | Answer::Failed
             | Answer::StaleLayout
-            | Answer::NotCounted => return Ok(()),
+            | Answer::NotCounted
+            | Answer::Outdated { .. }
+            | Answer::Confirmed { .. }
+            | Answer::NotConfirmed { .. } => return Ok(()),
         };
         let Some(found) = self.repairs.rotten.on_state(from, op, state, view.layouts) else {
             return Ok(());

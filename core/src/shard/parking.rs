@@ -77,6 +77,7 @@ impl Shard {
                 }
                 Parked::Leave(unit, op) => self.bring(unit, &key, op, env)?,
                 Parked::Hand(unit, op) => self.hand_over(unit, &key, op, env)?,
+                Parked::Purge(unit, op) => self.read_to_purge(unit, &key, op, view, env)?,
             }
         }
         self.replica.cool_down();

@@ -1,6 +1,7 @@
 //! What a shard does so that its copies and those of other owners become equal although nobody reads them.
 
 use super::Shard;
+use super::purging::Late;
 use crate::buggify;
 use crate::config::{
     NodeConfig, PAGE_BYTES_MAX, REPAIR_KEYS_MAX, REPAIR_LEAVES_MAX, REPAIR_ROOTS_MAX,
@@ -13,6 +14,7 @@ use crate::id::{NodeId, OpId, Unit};
 use crate::layout::Layout;
 use crate::layout::live::LayoutSet;
 use crate::member::view::View;
+use crate::purge::purger::Purger;
 use crate::repair::exchange::Here;
 use crate::repair::merkle::{FORMAT, LEAVES, Tree, leaf_of};
 use crate::repair::rotten::Rotten;
@@ -39,11 +41,14 @@ const REGROW_MS: u64 = 5_000;
 /// The keys and heads that are read at once to find those of some leaves, in bytes.
 const SCAN_BYTES_MAX: usize = 4 * PAGE_BYTES_MAX;
 
-/// What makes copies good: those whose records cannot be read, and those that differ.
+/// What makes copies good: those whose records cannot be read, those that differ, and those of which nothing is left.
 #[derive(Debug)]
 pub(super) struct Repairs {
     pub(super) rotten: Rotten,
     pub(super) rounds: Rounds,
+    /// Keys that are to go for good, and what came late for some that have gone.
+    pub(super) purger: Purger,
+    pub(super) late: Late,
     /// Under which layouts the units were looked up whose trees there are.
     owned_under: LayoutSet,
     partial: usize,
@@ -58,6 +63,8 @@ impl Repairs {
         Repairs {
             rotten: Rotten::new(config.id, config.life),
             rounds: Rounds::new(config),
+            purger: Purger::new(config),
+            late: Late::default(),
             owned_under: LayoutSet::default(),
             partial: 0,
             grow_at: Mono(0),

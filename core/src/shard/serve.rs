@@ -74,16 +74,21 @@ impl Shard {
                 let room = Room(!env.engine().is_nearly_full());
                 return Ok((Answer::Query { clock, highest, room }, None));
             }
-            Question::Read { digest_only } => {
+            Question::Read { digest_only, heard } => {
+                self.hear_of(unit, *heard, view, env);
+                let epoch = self.replica.purged().row(unit).epoch;
                 let loaded = self.replica.read(key, unit, env.engine())?;
                 let answer = if *digest_only && !buggify!(env, StateInsteadOfDigest) {
                     Answer::Digest { digest: loaded.state.digest() }
                 } else {
-                    Answer::State { state: loaded.state }
+                    Answer::State { state: loaded.state, epoch }
                 };
                 (answer, loaded.lsn, true)
             }
-            Question::Merge { state } => {
+            Question::Merge { state, epoch } => {
+                if let Some(outdated) = self.outdated((key, unit), (state, *epoch), view, env) {
+                    return Ok((outdated, None));
+                }
                 (Answer::MergeAck, self.replica.merge(key, unit, state, env)?, false)
             }
             Question::Holds { outline } => {
@@ -94,6 +99,19 @@ impl Shard {
                     return Ok((Answer::Lacks, None));
                 }
                 (Answer::MergeAck, loaded.lsn, false)
+            }
+            Question::Confirm { state, epoch } => {
+                match self.confirm((key, unit), (state, *epoch), view, env)? {
+                    (answer, Some(lsn)) => (answer, lsn, false),
+                    (answer, None) => return Ok((answer, None)),
+                }
+            }
+            Question::Purge { digest, epoch, gone } => {
+                let which = (*digest, *epoch);
+                match self.purge_here((key, unit), which, gone, env)? {
+                    Some(lsn) => (Answer::MergeAck, lsn, false),
+                    None => return Ok((Answer::Lacks, None)),
+                }
             }
         };
         let durable = env.engine().durable();

@@ -86,7 +86,9 @@ impl Shard {
                 let oldest = self.facts().oldest_under;
                 let Transfers { units, giving, .. } = &mut self.transfers;
                 let bounds = (keys_max, env.engine());
-                let told = giving.tell(self.me, (unit, &place), (units, oldest), view, bounds);
+                let row = self.replica.purged().row(unit);
+                let what = (unit, &place, (row.epoch, row.floor));
+                let told = giving.tell(self.me, what, (units, oldest), view, bounds);
                 let (listing, damage) = told;
                 if let (Some(error), Some(key)) = (damage, parse_data_key(&place)) {
                     self.note_rotten(&key, &error, env);
@@ -98,6 +100,11 @@ impl Shard {
                 Ok(())
             }
             TransferMessage::Answer { op, layouts, listing } => {
+                if let (Listing::Keys { purged, .. }, Some(unit)) =
+                    (&listing, self.transfers.receiver.walks(from, op))
+                {
+                    self.replica.inherit(unit, *purged, env.engine())?;
+                }
                 let (receiver, mut around) = self.split_transfers(view);
                 receiver.on_listing(from, (op, &layouts, listing), &mut around, env)
             }
@@ -116,9 +123,14 @@ impl Shard {
             let (receiver, mut around) = self.split_transfers(view);
             return receiver.on_answer(from, (op, &layouts, answer), &mut around, env);
         }
-        match self.transfers.leaving.on_answer(from, (op, &layouts, answer)) {
+        let time = self.replica.time(env);
+        match self.transfers.leaving.on_answer(from, (op, &layouts, answer), time) {
             Told::Nothing => Ok(()),
             Told::Lacked(unit, key) => self.bring(unit, &key, op, env),
+            Told::Refused(unit, key) => {
+                self.refused(key, unit, view, env);
+                Ok(())
+            }
             Told::Held(unit, listed) => {
                 let is_owned = is_owner(view.layouts, self.me, unit);
                 // What is owed to anybody is handed over first.
@@ -141,7 +153,8 @@ impl Shard {
         match self.replica.read(key, unit, env.engine()) {
             Ok(loaded) => {
                 sometimes!(env, LeavingStateBrought);
-                self.transfers.leaving.bring(op, &loaded.state, &mut self.out);
+                let epoch = self.replica.purged().row(unit).epoch;
+                self.transfers.leaving.bring(op, (&loaded.state, epoch), &mut self.out);
                 Ok(())
             }
             Err(Trouble::Cold(ticket)) => {

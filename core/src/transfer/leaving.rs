@@ -15,11 +15,11 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::config::{FETCH_BYTES_MAX, NodeConfig, PAGE_BYTES_MAX};
+use crate::config::{FETCH_BYTES_MAX, NodeConfig, PAGE_BYTES_MAX, QUARANTINED_MAX};
 use crate::engine::Engine;
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{LayoutVersion, Life, NodeId, OpId, Unit};
+use crate::id::{Epoch, LayoutVersion, Life, NodeId, OpId, Unit};
 use crate::layout::keyspace::Level;
 use crate::layout::live::{LayoutSet, LiveLayout};
 use crate::member::view::View;
@@ -27,7 +27,8 @@ use crate::quorum::{Members, Needs, Primaries, Tally};
 use crate::replica::keys::{data_key, unit_range};
 use crate::replica::listing::{Listed, Part, list};
 use crate::version::dvv::VersionSet;
-use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question};
+use crate::version::hlc::Hlc;
+use crate::wire::key::{Answer, Ask, Has, KeyMessage, KeyRef, Question};
 use crate::wire::message::Message;
 
 /// The bit of the operations of this machine among all of a node.
@@ -87,6 +88,8 @@ pub enum Told {
     Held(Unit, Listed),
     /// An owner lacks what is here: it is to be read, and brought to it.
     Lacked(Unit, KeyRef),
+    /// An owner refuses what is here, because it may have been purged.
+    Refused(Unit, KeyRef),
 }
 
 /// Units that leave this node.
@@ -99,6 +102,8 @@ pub struct Leaving {
     found_by: Option<(LayoutVersion, Mono)>,
     /// Units that may have something left here.
     units: BTreeSet<Unit>,
+    /// Keys that an owner has refused because they may have been purged: they stay, and nobody waits for them.
+    refused: BTreeSet<KeyRef>,
     walk: Option<Walk>,
     batch: Option<Batch>,
     look_at: Mono,
@@ -117,6 +122,21 @@ pub struct Progress {
     pub unreadable: u64,
 }
 
+impl Batch {
+    /// An owner holds what is here of a key, or needs it no more.
+    fn holds(&mut self, seq: u64, at: usize) -> Told {
+        let Some(parting) = self.keys.get_mut(&seq) else {
+            return Told::Nothing;
+        };
+        parting.holders.yes(at);
+        if !parting.holders.met() {
+            return Told::Nothing;
+        }
+        let held = self.keys.remove(&seq);
+        held.map_or(Told::Nothing, |parting| Told::Held(self.unit, parting.listed))
+    }
+}
+
 impl Leaving {
     /// Nothing is known yet.
     #[must_use]
@@ -127,6 +147,7 @@ impl Leaving {
             sequence: 0,
             found_by: None,
             units: BTreeSet::new(),
+            refused: BTreeSet::new(),
             walk: None,
             batch: None,
             look_at: Mono(0),
@@ -196,6 +217,7 @@ impl Leaving {
             let units = only.layout.units();
             self.units = units.filter(|&unit| !only.layout.is_primary(self.me, unit)).collect();
             (self.found_by, self.walk, self.pause_ms) = (Some((by, now)), None, LOOK_MS);
+            self.refused.clear();
         }
         for _ in 0..UNITS_A_TURN {
             let unit = self.walk.as_ref().map(|walk| walk.unit).or(self.units.first().copied());
@@ -236,7 +258,8 @@ impl Leaving {
             Err(error) => return Err(error),
         };
         // Those are deleted as they are.
-        part.keys.retain(|one| !layout.has_dropped(one.key.keyspace));
+        let is_refused = |one: &Listed| self.refused.contains(&one.key);
+        part.keys.retain(|one| !layout.has_dropped(one.key.keyspace) && !is_refused(one));
         cut(&mut part, unit);
         walk.left |= !part.keys.is_empty();
         if part.keys.is_empty() && part.next.is_none() {
@@ -299,6 +322,7 @@ impl Leaving {
         &mut self,
         from: NodeId,
         (op, layouts, answer): (OpId, &LayoutSet, Answer),
+        time: Hlc,
     ) -> Told {
         let Some(batch) = self.batch.as_mut().filter(|batch| layouts.answers_for(&batch.layouts))
         else {
@@ -309,24 +333,29 @@ impl Leaving {
         else {
             return Told::Nothing;
         };
+        let is_dead = parting.listed.dead_since.is_some_and(|since| since <= time);
         match answer {
-            Answer::MergeAck => {
-                parting.holders.yes(at);
-                if !parting.holders.met() {
-                    return Told::Nothing;
-                }
-                let unit = batch.unit;
-                let held = batch.keys.remove(&op.seq);
-                held.map_or(Told::Nothing, |parting| Told::Held(unit, parting.listed))
-            }
+            Answer::MergeAck => batch.holds(op.seq, at),
+            Answer::Outdated { has: Has::All, .. } => batch.holds(op.seq, at),
+            // It was purged there: what is here deletes nothing any more.
+            Answer::Outdated { has: Has::Nothing, .. } if is_dead => batch.holds(op.seq, at),
             Answer::Lacks if parting.lack.add(at) => {
                 Told::Lacked(batch.unit, parting.listed.key.clone())
+            }
+            Answer::Outdated { .. } => {
+                let key = parting.listed.key.clone();
+                if self.refused.len() < QUARANTINED_MAX {
+                    self.refused.insert(key.clone());
+                }
+                Told::Refused(batch.unit, key)
             }
             // It is asked again with the next look.
             Answer::Lacks
             | Answer::Failed
             | Answer::StaleLayout
             | Answer::NotCounted
+            | Answer::Confirmed { .. }
+            | Answer::NotConfirmed { .. }
             | Answer::Query { .. }
             | Answer::State { .. }
             | Answer::Digest { .. } => Told::Nothing,
@@ -334,7 +363,12 @@ impl Leaving {
     }
 
     /// Brings a state that has been read here to those who lack it, each once.
-    pub fn bring(&mut self, op: OpId, state: &VersionSet, out: &mut VecDeque<(NodeId, Message)>) {
+    pub fn bring(
+        &mut self,
+        op: OpId,
+        (state, epoch): (&VersionSet, Epoch),
+        out: &mut VecDeque<(NodeId, Message)>,
+    ) {
         let Some(batch) = &mut self.batch else {
             return;
         };
@@ -343,7 +377,7 @@ impl Leaving {
         };
         for (at, &node) in batch.primaries.nodes().iter().enumerate() {
             if parting.lack.has(at) && parting.brought.add(at) {
-                let question = Question::Merge { state: state.clone() };
+                let question = Question::Merge { state: state.clone(), epoch };
                 out.push_back((node, ask(op, &batch.layouts, &parting.listed.key, question)));
             }
         }

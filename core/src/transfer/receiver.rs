@@ -22,7 +22,7 @@ use crate::config::{
 };
 use crate::env::Mono;
 use crate::error::{Error, Result};
-use crate::id::{Life, NodeId, OpId, Unit};
+use crate::id::{Epoch, Life, NodeId, OpId, Unit};
 use crate::layout::Layout;
 use crate::layout::live::{LayoutSet, is_owner};
 use crate::member::view::View;
@@ -293,6 +293,13 @@ impl Receiver {
         self.fill(unit, around, env)
     }
 
+    /// The unit that a source is asked about by this operation.
+    #[must_use]
+    pub fn walks(&self, from: NodeId, op: OpId) -> Option<Unit> {
+        let is_it = |walk: &Walk| walk.source == from && walk.asked == Some(op.seq);
+        self.walks.iter().find(|(_, walk)| is_it(walk)).map(|(&unit, _)| unit)
+    }
+
     /// A source says what it has, or why it does not say it.
     pub fn on_listing(
         &mut self,
@@ -310,7 +317,7 @@ impl Receiver {
             false => Listing::StaleLayout,
         };
         let trouble = match listing {
-            Listing::Keys { keys, next } => {
+            Listing::Keys { keys, next, .. } => {
                 let forward = next.as_ref().is_none_or(|next| *next > walk.place);
                 if forward && keys.len() <= PAGE_KEYS_MAX {
                     return self.on_keys(unit, keys, next, around, env);
@@ -377,7 +384,7 @@ impl Receiver {
             walk.patience.wait(now);
             if let Some(wanted) = walk.todo.pop_front() {
                 let (layouts, key) = (walk.layouts.clone(), wanted.key.clone());
-                let question = Question::Read { digest_only: false };
+                let question = Question::Read { digest_only: false, heard: Epoch::default() };
                 let ask = KeyMessage::Ask(Ask { op, layouts, key, question });
                 around.out.push_back((walk.source, Message::Key(ask)));
                 walk.fetching.insert(op.seq, Fetch { wanted, is_told: false });
@@ -449,12 +456,13 @@ impl Receiver {
         }
         let answer = if layouts.answers_for(&walk.layouts) { answer } else { Answer::StaleLayout };
         let trouble = match answer {
-            Answer::State { state } if !fetch.is_told => {
+            Answer::State { state, .. } if !fetch.is_told => {
                 let bytes = weight(&state) as u64;
                 fetch.is_told = true;
                 walk.unstored += bytes;
                 let (layouts, key) = (walk.layouts.clone(), fetch.wanted.key.clone());
-                let ask = Ask { op, layouts, key, question: Question::Merge { state } };
+                let question = Question::Merge { state, epoch: Epoch::TAKEN };
+                let ask = Ask { op, layouts, key, question };
                 around.out.push_back((self.me, Message::Key(KeyMessage::Ask(ask))));
                 walk.patience.wait(env.mono());
                 self.taken.bytes += bytes;
@@ -474,7 +482,10 @@ impl Receiver {
             | Answer::MergeAck
             | Answer::Digest { .. }
             | Answer::Query { .. }
-            | Answer::Lacks => return Ok(()),
+            | Answer::Lacks
+            | Answer::Outdated { .. }
+            | Answer::Confirmed { .. }
+            | Answer::NotConfirmed { .. } => return Ok(()),
         };
         // It is asked for again when its time has come.
         walk.patience.trouble = Some(trouble);

@@ -10,12 +10,13 @@ use bytes::Bytes;
 use crate::config::{ENGINE_KEY_BYTES_MAX, PAGE_BYTES_MAX, PAGE_KEYS_MAX};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::id::{LayoutVersion, NodeId, Unit};
+use crate::id::{Epoch, LayoutVersion, NodeId, Unit};
 use crate::layout::live::is_owner;
 use crate::member::view::View;
 use crate::replica::keys::unit_range;
 use crate::replica::listing::list;
 use crate::transfer::units::Units;
+use crate::version::hlc::Hlc;
 use crate::wire::transfer::{Digested, Listing};
 
 /// What this node has given of its units.
@@ -39,12 +40,12 @@ impl Giving {
         self.keys
     }
 
-    /// What this node, `me`, tells of a unit, from a place on. `oldest`: the oldest of the newest layouts that its operations in
-    /// flight began under. The error of a record that could not be read goes with it.
+    /// What this node, `me`, tells of a unit, from a place on, and how far it has purged there. `oldest`: the oldest of the newest layouts
+    /// that its operations in flight began under. The error of a record that could not be read goes with it.
     pub fn tell(
         &mut self,
         me: NodeId,
-        (unit, from): (Unit, &Bytes),
+        (unit, from, purged): (Unit, &Bytes, (Epoch, Hlc)),
         (units, oldest): (&Units, Option<LayoutVersion>),
         view: View<'_>,
         (keys_max, engine): (usize, &mut dyn Engine),
@@ -73,7 +74,7 @@ impl Giving {
                 let keys = part.keys.into_iter();
                 let keys =
                     keys.map(|one| Digested { key: one.key, digest: one.digest, bytes: one.bytes });
-                (Listing::Keys { keys: keys.collect(), next: part.next }, None)
+                (Listing::Keys { keys: keys.collect(), next: part.next, purged }, None)
             }
             Err(error @ (Error::Corrupt { .. } | Error::Disk(_))) => {
                 (Listing::Unreadable, Some(error))

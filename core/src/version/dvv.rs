@@ -18,6 +18,7 @@
 //! Only the actor's owner may call `event`; everybody else merges. Left out: pruning by size, which
 //! creates siblings for ever (<https://github.com/basho/riak_core/issues/613>).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
@@ -416,6 +417,31 @@ impl VersionSet {
     #[must_use]
     pub fn highest_hlc(&self) -> Hlc {
         self.versions().map(|(_, version)| version.hlc).max().unwrap_or_default()
+    }
+
+    /// Since when nothing is left of it but deletions and what has expired; `None` when something stays, or nothing was ever written.
+    #[must_use]
+    pub fn dead_since(&self) -> Option<Hlc> {
+        let dead = |version: &Version| match (version.tombstone, version.expires) {
+            (true, _) => Some(version.hlc),
+            (false, expires) => expires.map(|expires| expires.max(version.hlc)),
+        };
+        let since: Option<Vec<Hlc>> = self.versions().map(|(_, version)| dead(version)).collect();
+        since.and_then(|since| since.into_iter().max())
+    }
+
+    /// The actors of which no version is there, without these.
+    pub fn without_versions<'a>(
+        &'a self,
+        but: &'a BTreeSet<ActorId>,
+    ) -> impl Iterator<Item = ActorId> + 'a {
+        let is_gone = |entry: &&Entry| entry.versions.is_empty() && !but.contains(&entry.actor);
+        self.entries.iter().filter(is_gone).map(|entry| entry.actor)
+    }
+
+    /// Forgets what is known of these actors, where no version of them is there. For a state that all owners of its key have.
+    pub fn forget(&mut self, actors: &[ActorId]) {
+        self.entries.retain(|entry| !entry.versions.is_empty() || !actors.contains(&entry.actor));
     }
 
     /// Learns everything `other` knows. Whether anything was new here.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::error::Result;
-use crate::id::{KeyspaceId, OpId, Token};
+use crate::id::{ActorId, Epoch, KeyspaceId, OpId, Token, Unit};
 use crate::layout::keyspace;
 use crate::layout::live::LayoutSet;
 use crate::version::dvv::{VersionSet, VersionVector};
@@ -96,16 +96,37 @@ pub enum Question {
     Read {
         /// Whether a digest is enough.
         digest_only: bool,
+        /// The highest purge epoch of the unit that who asks has heard of.
+        heard: Epoch,
     },
     /// Merge this state and make it durable: after a put, for a write-back or a repair.
     Merge {
         /// What to merge.
         state: VersionSet,
+        /// The unit's purge epoch where and when this was read, or issued.
+        epoch: Epoch,
     },
     /// Does the replica hold all of a state that was sent before? `MergeAck` when it is durable there, or `Lacks`.
     Holds {
         /// What was sent, without its values.
         outline: Outline,
+    },
+    /// Merge this, of which nothing is left but deletions: is it then exactly what is here, durably, and owed to nobody?
+    Confirm {
+        /// What is to be purged.
+        state: VersionSet,
+        /// As in `Merge`.
+        epoch: Epoch,
+    },
+    /// All owners have confirmed this state: delete it, or what it knows of some actors, if it is what is here. `MergeAck` when that
+    /// is durable, `Lacks` when something else is here.
+    Purge {
+        /// `VersionSet::digest` of the state.
+        digest: u64,
+        /// The unit's purge epoch from now on, at least.
+        epoch: Epoch,
+        /// The actors; none: all of the key.
+        gone: Vec<ActorId>,
     },
 }
 
@@ -115,7 +136,10 @@ impl Question {
     pub const fn tells(&self) -> bool {
         match self {
             Question::Query | Question::Read { .. } => true,
-            Question::Merge { .. } | Question::Holds { .. } => false,
+            Question::Merge { .. }
+            | Question::Holds { .. }
+            | Question::Confirm { .. }
+            | Question::Purge { .. } => false,
         }
     }
 }
@@ -134,8 +158,10 @@ pub enum Answer {
     },
     /// To `Read`: the whole state.
     State {
-        /// The state; empty when the key was never written here.
+        /// The state; empty when the key was never written here, or was purged.
         state: VersionSet,
+        /// The unit's purge epoch at the replica when it was read.
+        epoch: Epoch,
     },
     /// To `Read`: the digest of the state.
     Digest {
@@ -153,6 +179,55 @@ pub enum Answer {
     /// The replica does not own the key under any live layout, or does not have all of it yet, and did nothing: its word counts in
     /// no quorum.
     NotCounted,
+    /// To `Merge` and `Confirm`: something was purged since this was read, and it may be a part of that. Nothing was merged.
+    Outdated {
+        /// The key's unit.
+        unit: Unit,
+        /// Its purge epoch at the replica.
+        epoch: Epoch,
+        /// What the replica has of the key.
+        has: Has,
+    },
+    /// To `Confirm`: exactly this is here, durably.
+    Confirmed {
+        /// The unit's purge epoch at the replica.
+        epoch: Epoch,
+        /// The actor that the replica issues with; `None`: it will draw one.
+        actor: Option<ActorId>,
+    },
+    /// To `Confirm`: not now.
+    NotConfirmed {
+        /// Why.
+        why: Blocked,
+    },
+}
+
+/// What a replica has of a key whose state it has refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Has {
+    /// Nothing at all.
+    Nothing,
+    /// Every version that was refused is known there, and is there or gone.
+    All,
+    /// Not all of them, or it cannot say.
+    Less,
+}
+
+/// Why an owner does not let a key be purged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Blocked {
+    /// It holds something else.
+    Differs,
+    /// It owes the key to somebody.
+    Owed,
+    /// It does not have all of the unit.
+    Partial,
+    /// It is not there, or does not answer. Nobody says this of himself.
+    Absent,
+    /// It has other layouts. Nobody says this of himself.
+    OtherLayouts,
+    /// It cannot read its record, or has no room. Nobody says this of himself.
+    Failed,
 }
 
 /// Whether a replica has room for values. One of the generation before does not say, and is taken to have.
@@ -169,6 +244,20 @@ impl Wire for Room {
     fn take(from: &mut Reader) -> Result<Self> {
         let has_room = from.generation() == Generation::First || Wire::take(from)?;
         Ok(Room(has_room))
+    }
+}
+
+/// The generation before does not say it, and has purged nothing.
+impl Wire for Epoch {
+    fn put(&self, to: &mut Writer) {
+        if to.generation() > Generation::First {
+            self.0.put(to);
+        }
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let has_epochs = from.generation() > Generation::First;
+        Ok(Epoch(if has_epochs { Wire::take(from)? } else { 0 }))
     }
 }
 
@@ -189,7 +278,8 @@ impl Ask {
     pub fn weight(&self) -> usize {
         let carried = match &self.question {
             Question::Query | Question::Read { .. } => 0,
-            Question::Merge { state } => state::weight(state),
+            Question::Merge { state, .. } | Question::Confirm { state, .. } => state::weight(state),
+            Question::Purge { gone, .. } => size_of_val(&gone[..]),
             Question::Holds { outline } => {
                 size_of_val(outline.known.entries()) + size_of_val(&outline.held[..])
             }
@@ -204,13 +294,16 @@ impl Answer {
     pub fn weight(&self) -> usize {
         match self {
             Answer::Query { clock, .. } => size_of_val(clock.entries()),
-            Answer::State { state } => state::weight(state),
+            Answer::State { state, .. } => state::weight(state),
             Answer::Digest { .. }
             | Answer::MergeAck
             | Answer::Lacks
             | Answer::Failed
             | Answer::StaleLayout
-            | Answer::NotCounted => 0,
+            | Answer::NotCounted
+            | Answer::Outdated { .. }
+            | Answer::Confirmed { .. }
+            | Answer::NotConfirmed { .. } => 0,
         }
     }
 }
@@ -219,17 +312,24 @@ table!(struct Ask { op, layouts, key, question });
 table!(enum KeyMessage { 1 Ask(ask), 2 Answer { op, layouts, answer } });
 table!(enum Question {
     1 Query,
-    2 Read { digest_only },
-    3 Merge { state },
+    2 Read { digest_only, heard },
+    3 Merge { state, epoch },
     4 Holds { outline },
+    5 Confirm { state, epoch },
+    6 Purge { digest, epoch, gone },
 });
 table!(enum Answer {
     1 Query { clock, highest, room },
-    2 State { state },
+    2 State { state, epoch },
     3 Digest { digest },
     4 MergeAck,
     5 Lacks,
     6 Failed,
     7 StaleLayout,
     8 NotCounted,
+    9 Outdated { unit, epoch, has },
+    10 Confirmed { epoch, actor },
+    11 NotConfirmed { why },
 });
+table!(enum Has { 1 Nothing, 2 All, 3 Less });
+table!(enum Blocked { 1 Differs, 2 Owed, 3 Partial, 4 Absent, 5 OtherLayouts, 6 Failed });

@@ -12,7 +12,7 @@ use crate::id::{Life, Lsn, OpId};
 use crate::layout::live::LayoutSet;
 use crate::wire::forward::ForwardMessage;
 use crate::wire::frame::{Generation, Reader, Wire, Writer, read_of, table};
-use crate::wire::key::{Answer, Ask, KeyMessage};
+use crate::wire::key::{Answer, Ask, KeyMessage, Question};
 use crate::wire::layout::LayoutMessage;
 use crate::wire::repair::RepairMessage;
 use crate::wire::swim::Exchange;
@@ -137,15 +137,23 @@ enum Said {
 }
 
 impl Message {
-    /// Nobody of the first generation takes or gives units or compares them, or compares what failure detectors know.
+    /// Nobody of the first generation takes or gives units or compares them, or compares what failure detectors know, or purges.
     fn in_the_first_generation(&self) -> Said {
         match self {
-            Message::Key(KeyMessage::Ask(_)) | Message::Forward(_) | Message::Layout(_) => {
-                Said::AsItIs
-            }
+            Message::Key(KeyMessage::Ask(ask)) => match ask.question {
+                Question::Query
+                | Question::Read { .. }
+                | Question::Merge { .. }
+                | Question::Holds { .. } => Said::AsItIs,
+                Question::Confirm { .. } | Question::Purge { .. } => Said::Never,
+            },
+            Message::Forward(_) | Message::Layout(_) => Said::AsItIs,
             Message::Key(KeyMessage::Answer { op, layouts, answer }) => match answer {
                 // It knows no such answer: it was not done.
-                Answer::NotCounted => {
+                Answer::NotCounted
+                | Answer::Outdated { .. }
+                | Answer::Confirmed { .. }
+                | Answer::NotConfirmed { .. } => {
                     let (op, layouts, answer) = (*op, layouts.clone(), Answer::Failed);
                     Said::As(Message::Key(KeyMessage::Answer { op, layouts, answer }))
                 }

@@ -5,8 +5,9 @@
 
 use bytes::Bytes;
 
-use crate::id::{OpId, Unit};
+use crate::id::{Epoch, OpId, Unit};
 use crate::layout::live::LayoutSet;
+use crate::version::hlc::Hlc;
 use crate::wire::frame::table;
 use crate::wire::key::KeyRef;
 
@@ -44,6 +45,8 @@ pub enum Listing {
         keys: Vec<Digested>,
         /// Where to go on; `None`: these were the last.
         next: Option<Bytes>,
+        /// Its purge epoch of the unit, and its purge floor.
+        purged: (Epoch, Hlc),
     },
     /// It cannot tell yet: operations of its own go on that began under older layouts.
     NotYet,
@@ -94,7 +97,7 @@ table!(enum TransferMessage {
     2 Answer { op, layouts, listing },
 });
 table!(enum Listing {
-    1 Keys { keys, next },
+    1 Keys { keys, next, purged },
     2 NotYet,
     3 Unreadable,
     4 StaleLayout,

@@ -127,7 +127,7 @@ impl Scene for Cluster {
     }
 }
 
-/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead= hints= repair=]`: so many nodes that have formed a cluster; `nodes` that have not.
+/// `cluster 3 [partitions= r= w= n= expect= deadline= hedge= resend= dead= hints= repair= grace=]`: so many nodes that have formed a cluster; `nodes` that have not.
 fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     let mut base = usual(nodes);
     base.bootstrap_expect = call.take("expect")?.unwrap_or(nodes);
@@ -141,6 +141,7 @@ fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     base.dead_ms = call.take("dead")?.unwrap_or(base.dead_ms);
     base.hint_bytes_max = call.take("hints")?.unwrap_or(base.hint_bytes_max);
     base.repair_every_ms = call.take("repair")?.unwrap_or(base.repair_every_ms);
+    base.grace_ms = call.take("grace")?.unwrap_or(base.grace_ms);
     Ok(base)
 }
 
@@ -549,6 +550,7 @@ areas!(
     hints,
     layouts,
     lives,
+    purge,
     readiness,
     repair,
     repetitions,

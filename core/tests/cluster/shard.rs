@@ -8,7 +8,7 @@ use rondo_core::config::NodeConfig;
 use rondo_core::engine::{Engine, MemoryEngine};
 use rondo_core::env::Mono;
 use rondo_core::id::{
-    ActorId, BootEpoch, ClientTag, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId,
+    ActorId, BootEpoch, ClientTag, Epoch, KeyspaceId, LayoutVersion, Life, NodeId, OpId, RequestId,
     SessionId,
 };
 use rondo_core::layout::keyspace::{Keyspace, Level};
@@ -244,8 +244,8 @@ fn who_owns_a_key_under_no_layout_that_is_live_does_nothing_about_it_and_says_so
     let outline = Outline::of(&state);
     let questions = [
         Question::Query,
-        Question::Read { digest_only: false },
-        Question::Merge { state },
+        Question::Read { digest_only: false, heard: Epoch::default() },
+        Question::Merge { state, epoch: Epoch::default() },
         Question::Holds { outline },
     ];
     for question in questions {
@@ -287,7 +287,7 @@ fn a_request_for_a_keyspace_that_was_made_anew_under_its_name_is_not_done() {
 fn a_question_that_waited_for_the_device_is_fenced_again_when_its_read_ends() {
     let shown = Shown::new();
     let another = LayoutSet::one(LayoutRef { version: LayoutVersion(2), digest: 7 });
-    let state = Answer::State { state: Default::default() };
+    let state = Answer::State { state: Default::default(), epoch: Epoch::default() };
     // The layout that it was asked under is live still, or has been dropped since.
     for (now, expected) in [(shown.set(), state), (another, Answer::StaleLayout)] {
         let mut world = World::<SlowEngine>::default();
@@ -295,7 +295,12 @@ fn a_question_that_waited_for_the_device_is_fenced_again_when_its_read_ends() {
         world.engine.cold = true;
         let key = KeyRef::new(KeyspaceId(1), "k".into());
         let (op, layouts) = (OpId { life: PEERS_LIFE, seq: 5 }, shown.set());
-        let ask = Ask { op, layouts, key, question: Question::Read { digest_only: false } };
+        let ask = Ask {
+            op,
+            layouts,
+            key,
+            question: Question::Read { digest_only: false, heard: Epoch::default() },
+        };
         shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
         let id = world.engine.reading.pop().expect("it waits for the device");
         let view = View { layout_set: &now, ..shown.view() };
@@ -315,12 +320,18 @@ fn an_answer_leaves_in_the_life_and_under_the_layout_that_the_shard_is_shown() {
     let op = OpId { seq: 5, ..OpId::default() };
     let key = KeyRef::new(KeyspaceId(1), "k".into());
     let layouts = shown.set();
-    let ask = Ask { op, layouts, key, question: Question::Read { digest_only: false } };
+    let ask = Ask {
+        op,
+        layouts,
+        key,
+        question: Question::Read { digest_only: false, heard: Epoch::default() },
+    };
     shard.on_key(PEER, KeyMessage::Ask(ask), shown.view(), &mut world).expect("no disk fails");
     shard.settle(shown.view(), &mut world).expect("no disk fails");
     let (to, envelope) = world.sent.pop().expect("it answers");
     assert_eq!((to, envelope.life), (PEER, node_config().life));
-    let (layouts, answer) = (shown.set(), Answer::State { state: Default::default() });
+    let (layouts, answer) =
+        (shown.set(), Answer::State { state: Default::default(), epoch: Epoch::default() });
     assert_eq!(envelope.message, Message::Key(KeyMessage::Answer { op, layouts, answer }));
 }
 
@@ -341,11 +352,11 @@ fn who_does_not_have_all_of_a_unit_takes_what_is_merged_and_tells_nobody_what_it
     state.put(&VersionVector::default(), ActorId(9), Version::tombstone(Hlc(1), RequestId(7)));
     let outline = Outline::of(&state);
     let cases = [
-        (Question::Merge { state }, Answer::MergeAck),
+        (Question::Merge { state, epoch: Epoch::default() }, Answer::MergeAck),
         (Question::Holds { outline }, Answer::MergeAck),
         (Question::Query, Answer::NotCounted),
-        (Question::Read { digest_only: false }, Answer::NotCounted),
-        (Question::Read { digest_only: true }, Answer::NotCounted),
+        (Question::Read { digest_only: false, heard: Epoch::default() }, Answer::NotCounted),
+        (Question::Read { digest_only: true, heard: Epoch::default() }, Answer::NotCounted),
     ];
     for (question, answer) in cases {
         let (op, layouts) = (OpId::default(), shown.set());
@@ -385,7 +396,10 @@ fn who_does_not_have_all_of_a_unit_coordinates_no_write_of_it_and_answers_no_rea
     let Message::Key(KeyMessage::Ask(Ask { question, .. })) = envelope.message else {
         panic!("{envelope:?}")
     };
-    assert_eq!((to, question), (PEER, Question::Read { digest_only: false }));
+    assert_eq!(
+        (to, question),
+        (PEER, Question::Read { digest_only: false, heard: Epoch::default() })
+    );
     // The peer passes on what it does not have all of either.
     let op = OpId { life: PEERS_LIFE, seq: 5 };
     let (fixed, request) = (Fixed::default(), request(put()));

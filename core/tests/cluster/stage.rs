@@ -484,8 +484,12 @@ impl Stage {
         let Some(found) = found else { return false };
         let (_, _, envelope) = self.shared.borrow_mut().mail.remove(found).expect("just found");
         let speaks = |node| self.speaks.get(&node).copied().unwrap_or(Generation::NEWEST);
-        let outbound = message::encode(&envelope, speaks(from).min(speaks(to)));
-        let parts = outbound.expect("nothing in it is too new").parts.concat();
+        let Some(outbound) = message::encode(&envelope, speaks(from).min(speaks(to))) else {
+            let name = words::message(&envelope.message);
+            self.tell(&format!("n{from} cannot say {name} to n{to}"));
+            return true;
+        };
+        let parts = outbound.parts.concat();
         let mut envelope =
             message::decode(&Bytes::from(parts)).expect("what is encoded can be decoded");
         self.arrived.insert((from, to), envelope.clone());

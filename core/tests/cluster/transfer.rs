@@ -517,7 +517,8 @@ fn a_listing_that_leads_nowhere_is_no_walk() {
     let Message::Transfer(TransferMessage::Ask { op, layouts, .. }) = asked.message else {
         panic!("{asked:?}")
     };
-    let listing = Listing::Keys { keys: Vec::new(), next: Some(Bytes::new()) };
+    let listing =
+        Listing::Keys { keys: Vec::new(), next: Some(Bytes::new()), purged: Default::default() };
     let answer = TransferMessage::Answer { op, layouts, listing };
     trio.step(1, |shard, view, world| shard.on_transfer(NodeId(2), answer, view, world))
         .expect("no disk fails");

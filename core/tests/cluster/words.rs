@@ -59,10 +59,13 @@ pub(crate) fn message(message: &Message) -> String {
     match message {
         Message::Key(KeyMessage::Ask(ask)) => match &ask.question {
             Question::Query => "Query".to_owned(),
-            Question::Read { digest_only: true } => "Read digest".to_owned(),
-            Question::Read { digest_only: false } => "Read".to_owned(),
-            Question::Merge { state: told } => format!("Merge {}", state(told)),
+            Question::Read { digest_only: true, .. } => "Read digest".to_owned(),
+            Question::Read { digest_only: false, .. } => "Read".to_owned(),
+            Question::Merge { state: told, .. } => format!("Merge {}", state(told)),
             Question::Holds { .. } => "Holds".to_owned(),
+            Question::Confirm { state: told, .. } => format!("Confirm {}", state(told)),
+            Question::Purge { gone, .. } if gone.is_empty() => "Purge".to_owned(),
+            Question::Purge { gone, .. } => format!("Purge {} actors", gone.len()),
         },
         Message::Key(KeyMessage::Answer { answer, .. }) => match answer {
             Answer::Query { clock: known, room: Room(true), .. } => {
@@ -71,13 +74,16 @@ pub(crate) fn message(message: &Message) -> String {
             Answer::Query { clock: known, room: Room(false), .. } => {
                 format!("QueryReply {} no room", clock(known))
             }
-            Answer::State { state: told } => format!("ReadReply {}", state(told)),
+            Answer::State { state: told, .. } => format!("ReadReply {}", state(told)),
             Answer::Digest { .. } => "DigestReply".to_owned(),
             Answer::MergeAck => "MergeAck".to_owned(),
             Answer::Lacks => "Lacks".to_owned(),
             Answer::Failed => "Failed".to_owned(),
             Answer::StaleLayout => "StaleLayout".to_owned(),
             Answer::NotCounted => "NotCounted".to_owned(),
+            Answer::Outdated { .. } => "Outdated".to_owned(),
+            Answer::Confirmed { .. } => "Confirmed".to_owned(),
+            Answer::NotConfirmed { why } => format!("NotConfirmed {why:?}"),
         },
         Message::Forward(ForwardMessage::Ask { request, .. }) => {
             format!("Forward {}", self::request(request))
@@ -93,7 +99,7 @@ pub(crate) fn message(message: &Message) -> String {
             format!("List {}{}", unit.partition.0, place.unwrap_or_default())
         }
         Message::Transfer(TransferMessage::Answer { listing, .. }) => match listing {
-            Listing::Keys { keys, next } => {
+            Listing::Keys { keys, next, .. } => {
                 let keys: Vec<String> = keys.iter().map(|one| text(&one.key.key)).collect();
                 let more = if next.is_some() { " and more" } else { "" };
                 format!("Listing [{}]{more}", keys.join(" "))

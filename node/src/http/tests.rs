@@ -204,6 +204,7 @@ fn fake_status() -> Status {
         }),
         change: ChangeStatus { live: vec![1], units: 4, ..ChangeStatus::default() },
         repairs: rondo_core::status::RepairStatus::default(),
+        purges: Default::default(),
         transfers: TransferStatus {
             taking: vec![TakingStatus {
                 group: 0,

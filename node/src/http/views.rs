@@ -84,6 +84,7 @@ pub async fn show(front: &Front, view: View) -> Result<Answer, Problem> {
             "change": status.change,
             "transfers": status.transfers,
             "repairs": status.repairs,
+        "purges": status.purges,
         }),
         View::Hints => json!({
             "node": status.node,
@@ -220,6 +221,7 @@ fn whole(front: &Front, status: &Status) -> Value {
         "change": status.change,
         "hints": status.hints,
         "repairs": status.repairs,
+        "purges": status.purges,
         "served": status.served,
         "members": status.members,
         "keys": status.keys,

@@ -94,6 +94,13 @@ pub static KEYS: &[Key] = &[
         Some("8MiB"),
         "What comparing copies and making them equal may take in a second",
     ),
+    key(
+        "grace",
+        &[],
+        "TIME",
+        Some("24h"),
+        "How long what is deleted or has expired is kept; 0 for ever",
+    ),
     key("cluster-name", &[], "NAME", Some("rondo"), "Only nodes of one cluster talk to each other"),
     key("cluster-secret-file", &[], "FILE", None, "What proves that a node belongs to the cluster"),
     key(

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use rondo_core::config::{
-    MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX, TRANSFER_BYTES_PER_S_MAX,
-    TRANSFER_BYTES_PER_S_MIN,
+    GRACE_MS_MIN, MEMORY_BYTES_MIN, NAME_BYTES_MAX, NODES_MAX, REPLICAS_MAX,
+    TRANSFER_BYTES_PER_S_MAX, TRANSFER_BYTES_PER_S_MIN,
 };
 use rondo_engines::kind::EngineKind;
 
@@ -88,6 +88,8 @@ pub struct Settings {
     pub repair_every_ms: u64,
     /// What comparing copies may take, in bytes per second.
     pub repair_bytes_per_s: u64,
+    /// How long what is deleted or has expired is kept, in milliseconds; 0: for ever.
+    pub grace_ms: u64,
     /// The cluster's name.
     pub cluster: String,
     /// The file of the cluster's secret.
@@ -141,8 +143,9 @@ impl Settings {
             vnodes: number(texts, "vnodes", 1, 1_000_000)? as u32,
             memory_bytes_max: memory(text(texts, "memory-max"))?,
             transfer_bytes_per_s: rate(texts, "transfer-rate")?,
-            repair_every_ms: every(text(texts, "repair-every"))?,
+            repair_every_ms: time(texts, "repair-every", (1_000, 7 * 24, "10m"))?,
             repair_bytes_per_s: rate(texts, "repair-rate")?,
+            grace_ms: time(texts, "grace", (GRACE_MS_MIN, 365 * 24, "24h"))?,
             cluster: label("cluster-name", text(texts, "cluster-name"))?,
             secret_file,
             zone: zone(text(texts, "zone"))?,
@@ -210,14 +213,22 @@ fn memory(text: &str) -> Result<usize> {
 }
 
 /// A pause of at least a second, in milliseconds; 0 for none at all.
-fn every(text: &str) -> Result<u64> {
+/// A time in milliseconds: 0, or no less than so many milliseconds and no more than so many hours.
+fn time(
+    texts: &Texts,
+    name: &'static str,
+    (least_ms, most_h, such_as): (u64, u64, &str),
+) -> Result<u64> {
+    let text = text(texts, name);
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let unit = units.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)));
     let (number, ms) = unit.unwrap_or((text, 1_000));
     let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(ms));
-    let is_sane = |ms: &u64| *ms == 0 || (1_000..=7 * 86_400_000).contains(ms);
-    ms.filter(is_sane)
-        .ok_or_else(|| bad("repair-every", text, "a time from 1s to 168h, such as 10m, or 0"))
+    let is_sane = |ms: &u64| *ms == 0 || (least_ms..=most_h * 3_600_000).contains(ms);
+    ms.filter(is_sane).ok_or_else(|| {
+        let least = least_ms / 1_000;
+        bad(name, text, &format!("a time from {least}s to {most_h}h, such as {such_as}, or 0"))
+    })
 }
 
 fn rate(texts: &Texts, name: &'static str) -> Result<u64> {

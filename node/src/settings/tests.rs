@@ -177,6 +177,8 @@ fn refusals_say_what_is_wrong_and_what_to_try() {
         "--repair-every 10ms",
         "--repair-every soon",
         "--repair-rate 1KiB",
+        "--grace 10ms",
+        "--grace 3y",
         "--engine btree",
         "--engine bitcsk",
         "--engine oracle",

@@ -167,6 +167,7 @@ mod tests {
             transfers: TransferStatus::default(),
             hints: HintStatus::default(),
             repairs: rondo_core::status::RepairStatus::default(),
+            purges: Default::default(),
             members: alive.iter().map(member).collect(),
             served: Some(Served { partitions: 8, quorum, whole: 0 }),
             keys: 0,

@@ -207,6 +207,7 @@ fn node_config(
         hint_bytes_max: HINT_BYTES_MAX,
         repair_every_ms: settings.repair_every_ms,
         repair_bytes_per_s: settings.repair_bytes_per_s,
+        grace_ms: settings.grace_ms,
     }
 }
 

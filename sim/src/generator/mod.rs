@@ -20,6 +20,7 @@ mod workload;
 
 use std::ops::Range;
 
+use rondo_core::config::GRACE_MS_MIN;
 use rondo_core::probe::Buggify;
 use rondo_engines::kind::EngineKind;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -51,12 +52,18 @@ const OPERATIONS_FROM_MS: u64 = 1_500;
 pub fn scenario(seed: u64) -> Scenario {
     let mut made = without_repairs(seed);
     made.cluster.repair_ms = repairs(&mut Rng::new(seed, 12));
+    made.cluster.grace_ms = grace(&mut Rng::new(seed, 13));
     made
 }
 
 /// In three of four scenarios nodes compare their copies, often.
 fn repairs(rng: &mut Rng) -> u64 {
     if rng.percent(25) { 0 } else { rng.log(1_000, 4_000) }
+}
+
+/// In two of five scenarios nodes purge what is deleted, soon.
+fn grace(rng: &mut Rng) -> u64 {
+    if rng.percent(60) { 0 } else { rng.log(GRACE_MS_MIN, 4_000) }
 }
 
 fn without_repairs(seed: u64) -> Scenario {
@@ -199,6 +206,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         weights: Vec::new(),
         memory_mib: MEMORY_MIB_USUAL,
         repair_ms: 0,
+        grace_ms: 0,
         later: Vec::new(),
     }
 }

@@ -390,5 +390,6 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         hint_bytes_max: HINT_BYTES_MAX,
         repair_every_ms: cluster.repair_ms,
         repair_bytes_per_s: REPAIR_BYTES_PER_S,
+        grace_ms: cluster.grace_ms,
     }
 }

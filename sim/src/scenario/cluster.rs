@@ -40,6 +40,9 @@ pub struct Cluster {
     /// How often nodes compare their copies, in milliseconds; 0: they do not.
     #[serde(default, skip_serializing_if = "is_never")]
     pub repair_ms: u64,
+    /// How long what is deleted or has expired is kept, in milliseconds; 0: for ever.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub grace_ms: u64,
     /// The failure domain of each node; none where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<u32>,

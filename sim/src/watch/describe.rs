@@ -24,13 +24,16 @@ pub fn message(bytes: &Bytes) -> String {
         Message::Key(KeyMessage::Answer { op, answer, .. }) => {
             let answer = match answer {
                 Answer::Query { highest, .. } => format!("highest {highest}"),
-                Answer::State { state } => format!("state {}", self::state(&state)),
+                Answer::State { state, .. } => format!("state {}", self::state(&state)),
                 Answer::Digest { digest } => format!("digest {digest:016x}"),
                 Answer::MergeAck => "merged".to_owned(),
                 Answer::Lacks => "lacks".to_owned(),
                 Answer::Failed => "failed".to_owned(),
                 Answer::StaleLayout => "stale layout".to_owned(),
                 Answer::NotCounted => "not counted".to_owned(),
+                Answer::Outdated { .. } => "outdated".to_owned(),
+                Answer::Confirmed { .. } => "confirmed".to_owned(),
+                Answer::NotConfirmed { why } => format!("not confirmed: {why:?}"),
             };
             format!("{} {answer}", id(op))
         }
@@ -71,10 +74,12 @@ fn asked(ask: &Ask) -> String {
     let key = String::from_utf8_lossy(&ask.key.key);
     match &ask.question {
         Question::Query => format!("query {key}"),
-        Question::Read { digest_only: true } => format!("digest of {key}"),
-        Question::Read { digest_only: false } => format!("read {key}"),
-        Question::Merge { state } => format!("merge {key} {}", self::state(state)),
+        Question::Read { digest_only: true, .. } => format!("digest of {key}"),
+        Question::Read { digest_only: false, .. } => format!("read {key}"),
+        Question::Merge { state, .. } => format!("merge {key} {}", self::state(state)),
         Question::Holds { .. } => format!("holds {key}"),
+        Question::Confirm { state, .. } => format!("confirm {key} {}", self::state(state)),
+        Question::Purge { .. } => format!("purge {key}"),
     }
 }
 
@@ -89,15 +94,21 @@ pub fn said(bytes: &Bytes) -> Said {
             Question::Query => Said::Query,
             Question::Read { .. } => Said::Read,
             Question::Merge { .. } => Said::Merge,
-            Question::Holds { .. } => Said::Other,
+            Question::Holds { .. } | Question::Confirm { .. } | Question::Purge { .. } => {
+                Said::Other
+            }
         },
         Message::Key(KeyMessage::Answer { answer, .. }) => match answer {
             Answer::Query { .. } => Said::QueryReply,
             Answer::State { .. } | Answer::Digest { .. } => Said::ReadReply,
             Answer::MergeAck => Said::MergeAck,
-            Answer::Lacks | Answer::Failed | Answer::StaleLayout | Answer::NotCounted => {
-                Said::Other
-            }
+            Answer::Lacks
+            | Answer::Failed
+            | Answer::StaleLayout
+            | Answer::NotCounted
+            | Answer::Outdated { .. }
+            | Answer::Confirmed { .. }
+            | Answer::NotConfirmed { .. } => Said::Other,
         },
         Message::Forward(ForwardMessage::Ask { .. }) => Said::Forward,
         Message::Forward(ForwardMessage::Answer { answer, .. }) => match answer {
@@ -154,7 +165,7 @@ fn compared_told(told: &Told) -> String {
 /// What a source says of a unit.
 fn listed(listing: &Listing) -> String {
     match listing {
-        Listing::Keys { keys, next } => {
+        Listing::Keys { keys, next, .. } => {
             let more = if next.is_some() { " and more" } else { "" };
             format!("lists {} keys{more}", keys.len())
         }
