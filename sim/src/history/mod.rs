@@ -14,7 +14,7 @@ use std::fmt;
 
 pub use nodes::{
     Agreement, Alone, Boot, Breach, Carried, FarAhead, Final, Kept, LayoutView, Lives, Place,
-    Promise, Reshaping, Served, Sight, Sighting, Spell, StoodIn, Survivors,
+    Promise, Purged, Reshaping, Served, Sight, Sighting, Spell, StoodIn, Survivors,
 };
 pub use op::{Answer, Attempt, End, Fate, Op, Seen, other_context, value};
 use rondo_core::layout::Quorums;
@@ -80,6 +80,9 @@ pub struct Ends {
     pub read: Vec<Final>,
     /// Of those keys whose primaries did not become equal before anybody read them.
     pub unread: Vec<Final>,
+    /// Copies of which nothing was left but deletions and what had expired, for much longer than such things are kept, when all had
+    /// had time to purge them.
+    pub unpurged: Vec<Final>,
 }
 
 /// What is promised of a run before it begins.

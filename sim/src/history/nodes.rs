@@ -33,6 +33,8 @@ pub struct Lives {
     pub agreement: Option<Agreement>,
     /// What they say otherwise of those that are gone, when that took too long.
     pub unburied: Option<Agreement>,
+    /// What nodes have purged, in order of time.
+    pub purged: Vec<Purged>,
     /// How the cluster was reshaped, where it was.
     pub reshaping: Option<Reshaping>,
 }
@@ -162,6 +164,19 @@ pub struct Kept {
     pub stamp: Stamp,
     /// The dots.
     pub clock: VersionVector,
+}
+
+/// A node has purged a key, or what was known of some actors: it knows this no more, and all that it knew is told by nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Purged {
+    /// The key.
+    pub key: u32,
+    /// The node.
+    pub node: u32,
+    /// When.
+    pub stamp: Stamp,
+    /// What was there.
+    pub state: VersionSet,
 }
 
 /// A key's state at one of its primaries at the end.

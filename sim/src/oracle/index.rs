@@ -17,7 +17,7 @@ use rondo_core::version::runs::Run;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::check::Mixed;
-use crate::history::{Answer, Fate, Final, History, Op, Seen, Sighting, Stamp};
+use crate::history::{Answer, Fate, Final, History, Op, Purged, Seen, Sighting, Stamp};
 use crate::oracle::fact::{Fact, Kind, Span, Told, expires_from};
 use crate::oracle::given_up::GivenUp;
 use crate::oracle::meets::Meets;
@@ -88,7 +88,7 @@ impl<'a> Index<'a> {
         for (id, op) in history.ops.iter().enumerate().filter(|(_, op)| !op.attempts.is_empty()) {
             let of = &mut keys[op.key as usize];
             places[id] = of.facts.len() as u32;
-            of.add(id as u32, op, apart_ms);
+            of.add(id as u32, op, (apart_ms, &history.lives.purged));
         }
         let writes = history.ops.iter().enumerate().filter(|(_, op)| op.writes());
         let mut requests = HashMap::default();
@@ -117,6 +117,11 @@ impl<'a> Index<'a> {
             of.finish();
         }
         index
+    }
+
+    /// The states of a key that were purged. Whoever finds nothing of it since knows what they said.
+    pub(super) fn purged(&self, key: u32) -> impl Iterator<Item = &'a VersionSet> {
+        self.history.lives.purged.iter().filter(move |of| of.key == key).map(|of| &of.state)
     }
 
     /// The states of a key at the end; none when it was not asked for.
@@ -210,7 +215,7 @@ impl OfKey {
         }
     }
 
-    fn add(&mut self, id: u32, op: &Op, clocks_apart_ms: Option<u64>) {
+    fn add(&mut self, id: u32, op: &Op, (clocks_apart_ms, purged): (Option<u64>, &[Purged])) {
         let place = self.facts.len() as u32;
         let mut has_answer = false;
         for (at, attempt) in op.attempts.iter().enumerate() {
@@ -231,7 +236,9 @@ impl OfKey {
             // Of several attempts the last one was answered, and it began last.
             let later = op.attempts[at..].iter().rfind(|other| other.called < end.stamp);
             let began = later.map_or(attempt.called, |other| other.called);
-            let told = self.told(end.stamp, place, context, values);
+            let purged = purged.iter().filter(|of| of.key == op.key && of.stamp < end.stamp);
+            let known = knows(context, purged.filter(|_| reads).map(|of| &of.state));
+            let told = self.told(end.stamp, place, &known, values);
             let is_found = matches!(end.answer, Answer::Found { .. });
             let may_be_expired = !is_found && self.expires_from.is_some_and(|from| end.at >= from);
             let time = end.at;
@@ -379,6 +386,19 @@ impl OfKey {
     pub(super) fn is_strict(&self) -> bool {
         self.facts.iter().all(|fact| fact.kind == Kind::Get || fact.level != Level::One)
     }
+}
+
+/// What a reader knows by what it was told, and by what it was not told any more.
+fn knows<'a>(context: &Context, purged: impl Iterator<Item = &'a VersionSet>) -> Context {
+    let mut known = context.clone();
+    for state in purged {
+        known.clock.join(&state.clock());
+        // It found nothing, and so the last delete.
+        if context.highest == Hlc(0) {
+            known.highest = known.highest.max(state.highest_hlc());
+        }
+    }
+    known
 }
 
 /// The digest of the version that it wrote, without making one.

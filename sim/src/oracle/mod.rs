@@ -65,6 +65,8 @@ mod hints;
 
 mod trees;
 
+mod purges;
+
 mod bounds;
 
 mod ceiling;
@@ -115,7 +117,7 @@ pub struct Violation {
 type Oracle = (&'static str, fn(&Index<'_>) -> Vec<Violation>);
 
 /// The oracles, in the order in which their evidence is clearest.
-pub const ALL: [Oracle; 38] = [
+pub const ALL: [Oracle; 39] = [
     ("nodes", nodes::check),
     ("transport", transport::check),
     ("prefix", prefix::check),
@@ -142,6 +144,7 @@ pub const ALL: [Oracle; 38] = [
     ("memory", memory::check),
     ("hints", hints::check),
     ("trees", trees::check),
+    ("purges", purges::check),
     ("bounds", bounds::check),
     ("ceiling", ceiling::check),
     ("waits", waits::check),

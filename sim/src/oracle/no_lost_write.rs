@@ -1,5 +1,7 @@
 //! No acknowledged write is lost: at the end it is there, or a write that may have known it has overwritten it.
 //!
+//! What was purged was there until everybody had it.
+//!
 //! This holds for every level, because the simulated disks keep what was synced; where rot has lasted, of level `one` only what
 //! a second replica heard of, so nothing is asked of that level then. It is asked of the states that the replicas hold at the end,
 //! deletes included.
@@ -22,7 +24,8 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         }
         let gone = overwritten::may_be_gone(of);
         let mut is_there = vec![false; of.facts.len()];
-        for place in finals.iter().flat_map(|last| index.held(of, &last.state)) {
+        let states = finals.iter().map(|last| &last.state).chain(index.purged(of.key));
+        for place in states.flat_map(|state| index.held(of, state)) {
             is_there[place as usize] = true;
         }
         for (place, fact) in of.facts.iter().enumerate().filter(|(_, fact)| fact.happened()) {

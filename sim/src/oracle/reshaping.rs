@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
-use rondo_core::version::dvv::Dot;
+use rondo_core::version::dvv::{Dot, VersionSet, VersionVector};
 
 use crate::history::{Final, LayoutView, Reshaping, Stamp};
 use crate::oracle::Violation;
@@ -27,7 +27,9 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     };
     let mut wrong = layouts(reshaping);
     wrong.extend(strangers(index, reshaping));
-    let left = reshaping.left.iter().map(|(node, key)| {
+    // What its owners refuse since they have purged something of it stays where it is.
+    let left = reshaping.left.iter().filter(|(_, key)| index.purged(*key).next().is_none());
+    let left = left.map(|(node, key)| {
         let what =
             format!("n{node} holds k{key}, which it does not own and says it has handed over");
         Violation::safety(NAME, Stamp::NEVER, what)
@@ -97,7 +99,10 @@ fn lost(index: &Index<'_>, reshaping: &Reshaping, of: &OfKey) -> Vec<Violation> 
     let came: Vec<&&Final> = held.iter().filter(|held| !first.contains(&held.node)).collect();
     let needed = needed(reshaping, newest);
     let mut wrong = Vec::new();
-    for (dot, fact) in acked(of) {
+    let purged: Vec<VersionVector> = index.purged(of.key).map(VersionSet::clock).collect();
+    // What was purged all owners had.
+    let is_purged = |dot| purged.iter().any(|clock| clock.covers(dot));
+    for (dot, fact) in acked(of).filter(|(dot, _)| !is_purged(*dot)) {
         let by = held.iter().filter(|held| has(held, dot)).count();
         let (key, id) = (of.key, fact.id);
         if by < needed {

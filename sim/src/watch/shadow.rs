@@ -106,6 +106,17 @@ impl Shadow {
         Shadow { mark: self.mark, is_copy: true, ..Shadow::default() }
     }
 
+    /// The head and the body of the newest record under a key, durable or not.
+    #[must_use]
+    pub fn newest(&self, key: &Bytes) -> Option<(Bytes, Bytes)> {
+        let later = self.later.iter().rev().flat_map(|later| later.batch.changes.iter().rev());
+        match later.into_iter().find(|change| key_of(change) == key) {
+            Some(Change::Put { head, body, .. }) => Some((head.clone(), body.concat().into())),
+            Some(Change::Delete { .. }) => None,
+            None => self.durable.get(key).cloned(),
+        }
+    }
+
     /// The head that is durable under a key.
     #[must_use]
     pub fn durable_head(&self, key: &[u8]) -> Option<&Bytes> {

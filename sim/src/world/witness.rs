@@ -20,7 +20,7 @@ use rondo_core::version::hlc::Hlc;
 use rondo_core::wire::state::decode_state;
 
 use crate::history::{
-    Alone, Breach, Cause, FarAhead, Kept, LayoutView, Promise, STAND_INS, Stamp, Trouble,
+    Alone, Breach, Cause, FarAhead, Kept, LayoutView, Promise, Purged, STAND_INS, Stamp, Trouble,
 };
 use crate::rt;
 use crate::watch::describe;
@@ -93,7 +93,11 @@ fn keeps(world: &mut World, node: u32, known: Known) {
 
 fn writes(world: &mut World, node: u32, batch: &Batch) {
     let mut known = Known::new();
+    let is_purge = batch.changes.iter().any(|change| is_row(change.key()));
     for change in &batch.changes {
+        if is_purge {
+            purges(world, node, change.key());
+        }
         let number =
             |key: &Bytes| keys::parse_data_key(key).and_then(|of| client::key_number(&of.key));
         let (key, head, body) = match change {
@@ -133,6 +137,34 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
     if let Some(key) = shrunk.filter(|_| !is_rotten) {
         let what = format!("what it stores of k{key} knows less than what was there");
         breach(world, node, Promise::Memory, what);
+    }
+}
+
+/// Whether a record is what a purge leaves of a unit.
+fn is_row(key: &Bytes) -> bool {
+    key.starts_with(b"\0purge/")
+}
+
+/// A purge changes what a node stores under this key.
+fn purges(world: &mut World, node: u32, place: &Bytes) {
+    let number = keys::parse_data_key(place).and_then(|of| client::key_number(&of.key));
+    let Some(key) = number else {
+        return;
+    };
+    let data = &mut world.nodes[node as usize].data;
+    data.shadow.forgets(key);
+    let Some((head, body)) = data.shadow.newest(place) else {
+        return;
+    };
+    let Ok(state) = decode_state(&head, &body) else {
+        return;
+    };
+    let stamp = world.note("purge", node, &state.digest().to_le_bytes(), || {
+        format!("k{key} {}", describe::state(&state))
+    });
+    // What a stand-in purges goes with it.
+    if world.teller(node) == node {
+        world.history.lives.purged.push(Purged { key, node, stamp, state });
     }
 }
 
