@@ -20,6 +20,8 @@ mod anew;
 
 mod equal;
 
+mod deletes;
+
 mod killed;
 
 mod leaving;
