@@ -10,13 +10,23 @@ use crate::watch::describe;
 const NAME: &str = "convergence";
 
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
-    let finals = unequal(&index.history.ends.read);
+    let read = index.history.ends.read.iter().map(|last| known(index, last));
+    let finals = unequal(&read.collect::<Vec<Final>>());
     let finals = finals.into_iter().map(|what| Violation::safety(NAME, Stamp::NEVER, what));
     let unread = unequal(&index.history.ends.unread).into_iter().map(|what| {
         let what = format!("{what}, {UNREAD_MS} ms after all was well and before anybody read it");
         Violation { oracle: NAME, verdict: Verdict::Liveness, at: Stamp::NEVER, what }
     });
     finals.chain(unread).collect()
+}
+
+/// A copy with what was purged of its key: a purge may be under way when all is looked at, and goes on until all have done it.
+fn known(index: &Index<'_>, last: &Final) -> Final {
+    let mut known = last.clone();
+    for state in index.purged(last.key) {
+        known.state.merge(state);
+    }
+    known
 }
 
 /// Each two copies that follow each other and differ.
