@@ -20,11 +20,11 @@ pub mod trees;
 
 pub mod read;
 
+pub mod purged;
+
 pub mod merge;
 
 pub mod issue;
-
-pub mod purged;
 
 pub mod erase;
 

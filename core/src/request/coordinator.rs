@@ -309,12 +309,7 @@ impl Coordinator {
                             around.unreadable.push((facts.key.clone(), id));
                             return Ok(());
                         }
-                        Err(Trouble::Failed(error)) => {
-                            if is_clock_full(&error) {
-                                around.full.push((facts.key.clone(), facts.unit));
-                            }
-                            Next::End(not_issued(&error))
-                        }
+                        Err(Trouble::Failed(error)) => Next::End(not_issued(&error, facts, around)),
                     }
                 }
             }
@@ -377,8 +372,11 @@ impl Coordinator {
 const OWNERS_CHANGED: &str =
     "the key was given to other nodes meanwhile; nothing was written, try again";
 
-/// The local copy refused to issue: nothing has happened.
-fn not_issued(error: &Error) -> Reply {
+/// The local copy refused to issue: nothing has happened. A clock that is full is made shorter, if that can be.
+fn not_issued(error: &Error, facts: &Facts, around: &mut Surroundings<'_>) -> Reply {
+    if is_clock_full(error) {
+        around.full.push((facts.key.clone(), facts.unit));
+    }
     match error {
         Error::Full(what) => Reply::overloaded(*what).lasting(),
         Error::Busy(what) => Reply::overloaded(*what),
