@@ -74,6 +74,7 @@ impl Options {
                 allocate_bytes: bytes / 2,
                 buffer_bytes_max: (bytes / 5 * 2) as usize,
                 memtable_bytes_max: (bytes / 2) as usize,
+                level_bytes: bytes / 2,
                 ..usual.tiny(bytes)
             },
         }
