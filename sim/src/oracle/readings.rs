@@ -105,6 +105,10 @@ impl Pushed {
         for (&(key, _), all) in &index.history.sightings {
             times.entry(key).or_default().extend(all.iter().map(|seen| seen.hlc.0));
         }
+        // So does what was purged, of any key: it is the floor of its unit.
+        let purged = index.history.lives.purged.iter().map(|of| of.state.highest_hlc().0);
+        let purged: Vec<u64> = purged.collect();
+        times.values_mut().for_each(|times| times.extend(&purged));
         times.values_mut().for_each(|times| times.sort_unstable());
         Pushed(times)
     }
