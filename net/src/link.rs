@@ -68,6 +68,8 @@ pub struct Link {
     unwritten: usize,
     heard: Mono,
     wrote: Mono,
+    /// When this side looked at the time last.
+    looked: Mono,
 }
 
 impl Link {
@@ -76,7 +78,7 @@ impl Link {
     pub fn new(pace: Pace, version: u8, mut decoder: Decoder, now: Mono) -> Link {
         decoder.set_payload_max(MESSAGE_BYTES_MAX);
         let (writing, unwritten) = (VecDeque::new(), 0);
-        Link { pace, version, decoder, writing, unwritten, heard: now, wrote: now }
+        Link { pace, version, decoder, writing, unwritten, heard: now, wrote: now, looked: now }
     }
 
     /// Where the rim appends what it reads: at least `READ_BYTES` of room. Then call `on_read`.
@@ -164,8 +166,14 @@ impl Link {
     }
 
     /// Looks at the time: gives a silent peer up, or puts a heartbeat into what is to be written.
-    /// Returns when to look again.
+    /// Returns when to look again, which is after a heartbeat at the latest: whatever it is late beyond that, this process has
+    /// slept, and its machine, and the peer on it, may have.
     pub fn on_time(&mut self, now: Mono) -> Result<Mono, End> {
+        let late_ms = now.ms_since(self.looked.plus_ms(self.pace.heartbeat_ms));
+        self.looked = now;
+        if late_ms > self.pace.heartbeat_ms {
+            self.heard = self.heard.plus_ms(late_ms).min(now);
+        }
         let dead = self.heard.plus_ms(self.pace.silence_ms);
         if now >= dead {
             return Err(End::Silent(now.ms_since(self.heard)));
@@ -282,8 +290,23 @@ mod tests {
     fn a_silent_peer_is_given_up_and_any_byte_counts_as_life() {
         let mut link = link();
         assert_eq!(read(&mut link, &[1], at(900)), Ok(vec![]));
+        for ms in (100..1900).step_by(100) {
+            link.on_time(at(ms)).expect("heard less than a second ago");
+        }
         link.on_time(at(1899)).expect("heard 999 ms ago");
         let end = link.on_time(at(1900)).expect_err("silent for a second");
+        assert_eq!(end.to_string(), "silent for 1000 ms");
+    }
+
+    #[test]
+    fn a_side_that_has_slept_blames_nobody_for_the_silence_meanwhile() {
+        let mut link = link();
+        (100..=500).step_by(100).for_each(|ms| drop(link.on_time(at(ms))));
+        link.on_time(at(9_000)).expect("it was this side that slept for 8.5 s");
+        for ms in (9_100..9_400).step_by(100) {
+            link.on_time(at(ms)).expect("heard 500 ms before it slept");
+        }
+        let end = link.on_time(at(9_400)).expect_err("silent for a second of those it was awake");
         assert_eq!(end.to_string(), "silent for 1000 ms");
     }
 

@@ -33,6 +33,8 @@ use crate::wire::swim::Standing;
 
 /// Introductions of others in one datagram; they take turns.
 const OTHERS_MAX: usize = 16;
+/// So many heartbeats a node waits for those of others before it takes itself for alone.
+const BEATS_TO_MEET: u64 = 20;
 /// After so long without a link nobody waits for the answer of who was asked over it, in milliseconds.
 const LINK_LOST_MS: u64 = 300;
 /// A node that has said something within so many milliseconds runs: what is passed on to it is not asked first whether it does.
@@ -55,6 +57,8 @@ pub struct Peer {
     pub introduction: Introduction,
     /// When it was heard of last; `None` when others have only spoken of it.
     pub heard: Option<Mono>,
+    /// For so long this node has slept since, in milliseconds: nobody was heard meanwhile.
+    slept_ms: u64,
     /// When a message of it came last, over a link.
     spoke: Option<Mono>,
     /// When somebody spoke of it first.
@@ -218,7 +222,8 @@ impl Membership {
 
     /// Whether another node has been heard lately.
     fn hears(&self, peer: &Peer, now: Mono) -> bool {
-        peer.heard.is_some_and(|heard| now.ms_since(heard) <= self.dead_ms)
+        let silence_ms = |heard| now.ms_since(heard).saturating_sub(peer.slept_ms);
+        peer.heard.is_some_and(|heard| silence_ms(heard) <= self.dead_ms)
     }
 
     /// Takes note of a message that came from a node over a link.
@@ -300,7 +305,8 @@ impl Membership {
     }
 
     /// How far this node's clock is ahead of the median of those it hears, in milliseconds; 0 when it hears
-    /// nobody. Of two middle ones the nearer counts, so that one wrong clock among two peers convicts nobody.
+    /// nobody. Of two middle ones the nearer counts, so that one wrong clock among two peers convicts nobody; who is between the
+    /// two is right, as far as anybody can tell.
     #[must_use]
     pub fn clock_ahead_ms(&self, now: Mono) -> i64 {
         let own = shows(self.looked.0, self.looked.1, now);
@@ -309,14 +315,15 @@ impl Membership {
         let mut ahead: SmallVec<[i64; 16]> =
             theirs.map(|theirs| own.saturating_sub(theirs)).collect();
         ahead.sort_unstable();
-        let middle = ahead.get(ahead.len() / 2);
-        let other = ahead.get(ahead.len().saturating_sub(1) / 2);
-        middle
-            .into_iter()
-            .chain(other)
-            .copied()
-            .min_by_key(|ahead| ahead.unsigned_abs())
-            .unwrap_or(0)
+        let high = ahead.get(ahead.len() / 2).copied().unwrap_or(0);
+        let low = ahead.get(ahead.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+        if low > 0 { low } else { high.min(0) }
+    }
+
+    /// Whether it has just started and has heard nobody yet: it cannot know how its clock stands to theirs.
+    #[must_use]
+    pub fn has_met_nobody_yet(&self, now: Mono) -> bool {
+        self.beats < BEATS_TO_MEET && self.heard(now).len() <= 1
     }
 
     /// What the median of the peers' clocks shows now, as far as this node hears any: how far its own clock may be trusted.
@@ -352,6 +359,7 @@ impl Membership {
         if now < self.next_beat {
             return;
         }
+        self.excuse(now);
         self.next_beat = now.plus_ms(self.heartbeat_ms);
         if buggify!(env, HeartbeatEarly) {
             self.next_beat = now.plus_ms(self.heartbeat_ms / 10 + 1);
@@ -393,6 +401,15 @@ impl Membership {
             if let Some(peer) = self.peers.get_mut(&node) {
                 peer.answers.told = Some(now);
             }
+        }
+    }
+
+    /// When this node comes to its heartbeat much too late its process, or its machine, stood still: what the others said meanwhile is
+    /// still to be read, and if they stood still too they have said nothing.
+    fn excuse(&mut self, now: Mono) {
+        let late_ms = now.ms_since(self.next_beat);
+        if self.beats > 0 && late_ms > 2 * self.heartbeat_ms {
+            self.peers.values_mut().for_each(|peer| peer.slept_ms += late_ms);
         }
     }
 
@@ -475,7 +492,7 @@ impl Membership {
         if let Some(peer) = self.peers.get_mut(&node) {
             let silent_ms = peer.heard.map(|heard| env.mono().ms_since(heard));
             sometimes!(env, PeerCameBack, silent_ms.is_some_and(|ms| ms > self.dead_ms));
-            peer.heard = Some(env.mono());
+            (peer.heard, peer.slept_ms) = (Some(env.mono()), 0);
             let deaf_since = peer.deaf_since.or(Some(env.mono()));
             peer.deaf_since = deaf_since.filter(|_| !hears.contains(&self.me.node));
             let told = peer.answers.told.map(|told| env.mono().ms_since(told));
@@ -548,6 +565,7 @@ impl Membership {
                 let peer = Peer {
                     introduction,
                     heard: None,
+                    slept_ms: 0,
                     spoke: None,
                     met: env.mono(),
                     hears: Vec::new(),

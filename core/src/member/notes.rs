@@ -152,8 +152,11 @@ impl Notes {
                     me.short()
                 ));
             }
-            let other = heard[..at].iter().find(|other| other.introduction.name == theirs.name);
-            if let Some(other) = other.filter(|_| theirs.name != self.name) {
+            // One that has just ended, and whose place the other takes, is heard for a while.
+            let runs = |peer: &&Peer| members.is_alive(peer.introduction.node, now);
+            let mut others = heard[..at].iter().copied().filter(runs);
+            let other = others.find(|other| other.introduction.name == theirs.name);
+            if let Some(other) = other.filter(|_| theirs.name != self.name && runs(peer)) {
                 lines.push(format!(
                     "the nodes at {} ({}) and {at_address} ({}) both have the name {}: give one of them another --node-id and an \
                      empty --data-dir",

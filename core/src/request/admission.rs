@@ -82,6 +82,12 @@ pub fn prospects(
         return Err(Reply::unavailable(reason));
     }
     if stamps && facts.level == Level::One {
+        if facts.primaries.nodes().len() > 1 && members.has_met_nobody_yet(now) {
+            return Err(Reply::unavailable(
+                "this node has just started and has heard no other yet, so that its clock may be far off: try again in a moment, \
+                 or write at quorum",
+            ));
+        }
         clock(members.clock_ahead_ms(now), replica.ahead_of_peers_ms(now))?;
     }
     Ok(())

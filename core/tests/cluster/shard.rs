@@ -88,6 +88,7 @@ impl Shown {
         let gossip = Gossip { hears: vec![NodeId(1)], ..gossip_of_the_peer() };
         self.members.on_gossip(gossip, || BTreeSet::from([NodeId(1), PEER]), world);
         self.members.look_at_links(world);
+        self.members.look_at_clock(world);
     }
 
     fn set(&self) -> LayoutSet {
@@ -216,10 +217,18 @@ fn a_write_goes_on_under_the_layouts_that_are_live_now() {
 
 #[test]
 fn a_write_that_ends_before_all_have_acknowledged_it_owes_the_others_a_copy() {
-    for (shown, silent) in [(Shown::of([1]), 0), (Shown::of([1, PEER.0, 3]), 2)] {
+    for (mut shown, silent) in [(Shown::of([1]), 0), (Shown::of([1, PEER.0, 3]), 2)] {
         let mut world = World::<MemoryEngine>::default();
         let mut shard = shard(&mut world);
         let request = Request { level: Some(Level::One), ..request(put()) };
+        if silent > 0 {
+            shard
+                .begin(Asker::Client(ClientTag(2)), request.clone(), shown.view(), &mut world)
+                .expect("no disk fails");
+            let refused = world.replies.pop();
+            assert!(matches!(refused, Some(Reply::Unavailable { .. })), "its clock may be far off");
+            shown.hear_the_peer(&mut world);
+        }
         shard
             .begin(Asker::Client(ClientTag(1)), request, shown.view(), &mut world)
             .expect("no disk fails");
@@ -227,7 +236,8 @@ fn a_write_that_ends_before_all_have_acknowledged_it_owes_the_others_a_copy() {
         assert_eq!(shard.counters().owed_copies, 0, "it has not ended");
         shard.start_sync(&mut world).expect("no disk fails");
         shard.settle(shown.view(), &mut world).expect("no disk fails");
-        assert!(matches!(world.replies.pop(), Some(Reply::Stored { .. })));
+        let told = world.replies.pop();
+        assert!(matches!(told, Some(Reply::Stored { .. })), "{told:?}");
         assert_eq!(shard.counters().owed_copies, silent);
     }
 }
