@@ -18,8 +18,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use smallvec::SmallVec;
-
 use crate::buggify;
 use crate::config::{NODES_MAX, NodeConfig};
 use crate::env::{Address, Mono, Wall};
@@ -102,9 +100,9 @@ pub struct Membership {
     seeds: Seeds,
     heartbeat_ms: u64,
     dead_ms: u64,
-    peers: BTreeMap<NodeId, Peer>,
+    pub(super) peers: BTreeMap<NodeId, Peer>,
     /// What this node's clock showed when it was looked at last, and when that was.
-    looked: (Wall, Mono),
+    pub(super) looked: (Wall, Mono),
     next_beat: Mono,
     beats: u64,
     leaving: bool,
@@ -221,7 +219,7 @@ impl Membership {
     }
 
     /// Whether another node has been heard lately.
-    fn hears(&self, peer: &Peer, now: Mono) -> bool {
+    pub(super) fn hears(&self, peer: &Peer, now: Mono) -> bool {
         let silence_ms = |heard| now.ms_since(heard).saturating_sub(peer.slept_ms);
         peer.heard.is_some_and(|heard| silence_ms(heard) <= self.dead_ms)
     }
@@ -304,47 +302,10 @@ impl Membership {
         self.heard(env.mono()).len() > 1
     }
 
-    /// How far this node's clock is ahead of the median of those it hears, in milliseconds; 0 when it hears
-    /// nobody. Of two middle ones the nearer counts, so that one wrong clock among two peers convicts nobody; who is between the
-    /// two is right, as far as anybody can tell.
-    #[must_use]
-    pub fn clock_ahead_ms(&self, now: Mono) -> i64 {
-        let own = shows(self.looked.0, self.looked.1, now);
-        let heard = self.peers.values().filter(|peer| self.hears(peer, now));
-        let theirs = heard.filter_map(|peer| Some(shows(peer.wall, peer.heard?, now)));
-        let mut ahead: SmallVec<[i64; 16]> =
-            theirs.map(|theirs| own.saturating_sub(theirs)).collect();
-        ahead.sort_unstable();
-        let high = ahead.get(ahead.len() / 2).copied().unwrap_or(0);
-        let low = ahead.get(ahead.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-        if low > 0 { low } else { high.min(0) }
-    }
-
     /// Whether it has just started and has heard nobody yet: it cannot know how its clock stands to theirs.
     #[must_use]
     pub fn has_met_nobody_yet(&self, now: Mono) -> bool {
         self.beats < BEATS_TO_MEET && self.heard(now).len() <= 1
-    }
-
-    /// What the median of the peers' clocks shows now, as far as this node hears any: how far its own clock may be trusted.
-    #[must_use]
-    pub fn peers_wall(&self, now: Mono) -> Option<Wall> {
-        if !self.peers.values().any(|peer| self.hears(peer, now)) {
-            return None;
-        }
-        let own = shows(self.looked.0, self.looked.1, now);
-        Some(Wall(own.saturating_sub(self.clock_ahead_ms(now)).max(0).cast_unsigned()))
-    }
-
-    /// Looks at this node's own clock, which may have jumped since.
-    pub fn look_at_clock(&mut self, env: &impl Env) {
-        self.looked = (env.wall(), env.mono());
-    }
-
-    /// What this node's own clock shows now, in milliseconds, from when it was looked at last.
-    #[must_use]
-    pub fn own_ms(&self, now: Mono) -> u64 {
-        shows(self.looked.0, self.looked.1, now).max(0).cast_unsigned()
     }
 
     /// When `tick` has something to do.
@@ -608,11 +569,6 @@ impl Membership {
 /// Whether two foundings are known, and are not of one cluster.
 const fn differ(one: u128, other: u128) -> bool {
     one != 0 && other != 0 && one != other
-}
-
-/// What a clock that showed `wall` at `at` shows now, in milliseconds.
-fn shows(wall: Wall, at: Mono, now: Mono) -> i64 {
-    i64::try_from(wall.0.saturating_add(now.ms_since(at))).unwrap_or(i64::MAX)
 }
 
 /// Up to `max` of them; with each beat others have their turn.

@@ -7,6 +7,8 @@ pub mod seeds;
 
 pub mod membership;
 
+mod walls;
+
 pub mod choice;
 
 pub mod notes;

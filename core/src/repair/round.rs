@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::config::REPAIR_ROOTS_MAX;
+use crate::config::{REPAIR_EVERY_MS, REPAIR_ROOTS_MAX};
 use crate::env::Mono;
 use crate::id::{Life, Unit};
 use crate::repair::exchange::{Done, PAUSE_MS};
@@ -31,6 +31,24 @@ pub struct Peer {
     pub round: Option<Round>,
     /// Another one is wanted soon after this.
     pub wanted: bool,
+}
+
+/// When a node compares its copies.
+#[derive(Clone, Copy, Debug)]
+pub struct Habit {
+    /// Whether it begins rounds when nobody asks for them.
+    pub by_itself: bool,
+    /// How often at most, in milliseconds.
+    pub every_ms: u64,
+}
+
+impl Habit {
+    /// Every so many milliseconds; 0: when somebody asks.
+    #[must_use]
+    pub fn new(every_ms: u64) -> Habit {
+        let usual = if every_ms == 0 { REPAIR_EVERY_MS } else { every_ms };
+        Habit { by_itself: every_ms > 0, every_ms: usual.max(AGAIN_MS) }
+    }
 }
 
 /// A round.
@@ -76,9 +94,8 @@ pub struct Tally {
 impl Peer {
     /// A node that owns units which this one owns; the first round with it is due then.
     #[must_use]
-    pub const fn new(life: Option<Life>, was_alive: bool, due: Mono) -> Peer {
-        let (due, pause_ms) = (Some(due), AGAIN_MS);
-        Peer { due, pause_ms, life, was_alive, round: None, wanted: false }
+    pub const fn new(life: Option<Life>, was_alive: bool, due: Option<Mono>) -> Peer {
+        Peer { due, pause_ms: AGAIN_MS, life, was_alive, round: None, wanted: false }
     }
 
     /// Whether a round is to begin now, or to be asked for.
@@ -98,21 +115,26 @@ impl Peer {
         (self.due, self.pause_ms) = (None, AGAIN_MS);
     }
 
-    /// The round is over: how it was. The next one is due after a pause.
-    pub fn end(&mut self, now: Mono, every_ms: u64, dice: u64) -> Option<Round> {
+    /// The round is over: how it was. The next one is due after a pause, if rounds begin by themselves or this one is not done.
+    pub fn end(
+        &mut self,
+        now: Mono,
+        Habit { by_itself, every_ms }: Habit,
+        dice: u64,
+    ) -> Option<Round> {
         let round = self.round.take()?;
         let pause_ms = match round.failed.is_some() || round.more {
             true => {
                 let pause_ms = self.pause_ms;
                 self.pause_ms = (2 * pause_ms).min(every_ms);
-                pause_ms
+                Some(pause_ms)
             }
             false => {
                 self.pause_ms = AGAIN_MS;
-                every_ms - every_ms / 8 + dice % (every_ms / 4)
+                by_itself.then(|| every_ms - every_ms / 8 + dice % (every_ms / 4))
             }
         };
-        self.due = Some(now.plus_ms(pause_ms));
+        self.due = pause_ms.map(|pause_ms| now.plus_ms(pause_ms));
         if std::mem::take(&mut self.wanted) {
             self.want(now, SOON_MS);
         }
@@ -129,12 +151,12 @@ impl Peer {
         }
     }
 
-    /// How it is now: when it is there again, or in another life, a round begins soon.
-    pub fn look_at(&mut self, life: Option<Life>, is_alive: bool, now: Mono, jitter: u64) {
+    /// How it is now: when it is there again, or in another life, a round begins so soon.
+    pub fn look_at(&mut self, life: Option<Life>, is_alive: bool, now: Mono, soon_ms: Option<u64>) {
         let is_back = is_alive && (!self.was_alive || life != self.life);
         (self.was_alive, self.life) = (is_alive, life);
-        if is_back {
-            self.want(now, SOON_MS + jitter);
+        if let Some(soon_ms) = soon_ms.filter(|_| is_back) {
+            self.want(now, soon_ms);
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::pace::Pace;
 use crate::repair::exchange::{End, Exchange, Here, Next};
 use crate::repair::mending::{Names, Say, Why};
 use crate::repair::merkle::FORMAT;
-use crate::repair::round::{AGAIN_MS, Peer, Round, SOON_MS, Tally, WAIT_MS};
+use crate::repair::round::{Habit, Peer, Round, SOON_MS, Tally, WAIT_MS};
 use crate::wire::key::{Answer, Ask, KeyMessage};
 use crate::wire::message::Message;
 use crate::wire::repair::{Compare, RepairMessage, Rooted, Told};
@@ -56,8 +56,7 @@ pub struct Rounds {
     me: NodeId,
     life: Life,
     names: Names,
-    /// 0: it begins nothing.
-    every_ms: u64,
+    habit: Habit,
     layouts: LayoutSet,
     look_at: Mono,
     peers: BTreeMap<NodeId, Peer>,
@@ -78,10 +77,7 @@ impl Rounds {
             me: config.id,
             life: config.life,
             names: Names::with(REPAIRING),
-            every_ms: match config.repair_every_ms {
-                0 => 0,
-                ms => ms.max(AGAIN_MS),
-            },
+            habit: Habit::new(config.repair_every_ms),
             layouts: LayoutSet::default(),
             look_at: Mono(0),
             peers: BTreeMap::new(),
@@ -111,8 +107,14 @@ impl Rounds {
 
     /// When `tick` has something to do.
     #[must_use]
-    pub const fn next_deadline(&self) -> Mono {
-        if self.every_ms == 0 { Mono(u64::MAX) } else { self.look_at }
+    pub fn next_deadline(&self) -> Mono {
+        if self.is_idle() { Mono(u64::MAX) } else { self.look_at }
+    }
+
+    /// Whether nothing is asked for, and nothing is done by itself.
+    fn is_idle(&self) -> bool {
+        let is_idle = |peer: &Peer| peer.due.is_none() && peer.round.is_none();
+        !self.habit.by_itself && self.exchanges.is_empty() && self.peers.values().all(is_idle)
     }
 
     /// What was done since the start.
@@ -140,9 +142,16 @@ impl Rounds {
         self.last.iter().filter(|(_, (_, _, end))| *end != End::Equal).map(|(unit, _)| *unit)
     }
 
-    /// Something may be missing here or at others: all rounds begin soon.
+    /// An operator asks that all rounds begin.
     pub fn begin_soon(&mut self, now: Mono) {
         self.stir(None, now, SOON_MS);
+    }
+
+    /// Something may be missing here or at others: all rounds begin soon, if any do by themselves.
+    pub fn begin_by_itself(&mut self, now: Mono) {
+        if self.habit.by_itself {
+            self.stir(None, now, SOON_MS);
+        }
     }
 
     fn stir(&mut self, but: Option<NodeId>, now: Mono, ms: u64) {
@@ -161,7 +170,7 @@ impl Rounds {
     /// Begins what is due, asks again, and sends what the rate allows.
     pub fn tick<H: Here>(&mut self, around: &mut Around<'_, H>) -> Result<()> {
         let (view, now) = (around.view, around.now);
-        if self.every_ms == 0 || now < self.look_at && self.layouts == *view.layout_set {
+        if self.layouts == *view.layout_set && (now < self.look_at || self.is_idle()) {
             return Ok(());
         }
         self.look_at = now.plus_ms(LOOK_MS);
@@ -172,9 +181,9 @@ impl Rounds {
         if self.layouts != *view.layout_set {
             self.begin_under(layout, around);
         }
-        let jitter = around.dice % SOON_MS;
+        let soon_ms = self.habit.by_itself.then_some(SOON_MS + around.dice % SOON_MS);
         for (node, peer) in &mut self.peers {
-            peer.look_at(view.lives.known(*node), view.members.is_alive(*node, now), now, jitter);
+            peer.look_at(view.lives.known(*node), view.members.is_alive(*node, now), now, soon_ms);
         }
         let due = self.peers.iter().filter(|(_, peer)| peer.is_due(now)).map(|(node, _)| *node);
         for node in due.collect::<Vec<NodeId>>() {
@@ -202,12 +211,13 @@ impl Rounds {
             owned.flat_map(|unit| layout.primaries(unit)).filter(|&node| node != self.me).collect();
         self.last.retain(|&unit, _| layout.is_primary(self.me, unit));
         let soon = around.now.plus_ms(SOON_MS + around.dice % SOON_MS);
+        let due = self.habit.by_itself.then_some(soon);
         self.peers = others
             .into_iter()
             .map(|node| {
                 let life = around.view.lives.known(node);
                 let was_alive = around.view.members.is_alive(node, around.now);
-                (node, Peer::new(life, was_alive, soon))
+                (node, Peer::new(life, was_alive, due))
             })
             .collect();
     }
@@ -215,7 +225,7 @@ impl Rounds {
     /// Begins a round with a node, or asks it to begin one.
     fn begin<H: Here>(&mut self, node: NodeId, layout: &Layout, around: &mut Around<'_, H>) {
         let (me, now) = (self.me, around.now);
-        let every_ms = self.every_ms;
+        let every_ms = self.habit.every_ms;
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
@@ -321,8 +331,8 @@ impl Rounds {
 
     /// A round is over.
     fn end<H: Here>(&mut self, node: NodeId, around: &Around<'_, H>) {
-        let ended =
-            self.peers.get_mut(&node).map(|peer| peer.end(around.now, self.every_ms, around.dice));
+        let peer = self.peers.get_mut(&node);
+        let ended = peer.map(|peer| peer.end(around.now, self.habit, around.dice));
         if let Some(round) = ended.flatten() {
             self.tally.rounds += 1;
             self.tally.failed_rounds += u64::from(round.failed.is_some());

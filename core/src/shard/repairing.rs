@@ -181,7 +181,7 @@ impl Shard {
         let partial = self.transfers.units.partial().count();
         if partial < std::mem::replace(&mut self.repairs.partial, partial) {
             // What others have written here meanwhile they may lack themselves.
-            self.repairs.rounds.begin_soon(now);
+            self.repairs.rounds.begin_by_itself(now);
         }
         self.grow_trees(view, env)?;
         let is_due = self.repairs.rounds.next_deadline() <= now;
@@ -205,7 +205,7 @@ impl Shard {
         });
         match grown {
             Growth::More => {}
-            Growth::Done => self.repairs.rounds.begin_soon(now),
+            Growth::Done => self.repairs.rounds.begin_by_itself(now),
             Growth::Unreadable(key, error) => {
                 sometimes!(env, TreeMetDamage);
                 self.note_rotten(&key, &error, env);

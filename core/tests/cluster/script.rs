@@ -407,6 +407,7 @@ fn operate(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
         "give-up" => AdminRequest::SkipDead { node: named()?, accepts_loss: true },
         "commit" => AdminRequest::Commit { expected: None },
         "unstage" => AdminRequest::Unstage,
+        "repair" => AdminRequest::Repair,
         // Which layouts are live at each node.
         "layouts" => {
             for node in 1..=stage.nodes() {

@@ -191,10 +191,11 @@ impl Cluster {
             return Ok(Some(String::from_utf8_lossy(&ended.stderr).into_owned()));
         };
         let count = |name: &str| found[name].as_array().map_or(usize::MAX, Vec::len);
-        let (differ, incomplete) = (count("differ"), count("incomplete"));
-        Ok((differ + incomplete > 0).then(|| {
-            format!("{differ} partitions differ, and trees of {incomplete} are incomplete")
-        }))
+        let names = ["differ", "incomplete", "not_reached", "troubles"];
+        let wrong =
+            names.map(|name| (count(name), name)).into_iter().filter(|(count, _)| *count > 0);
+        let wrong: Vec<String> = wrong.map(|(count, name)| format!("{count} {name}")).collect();
+        Ok((!wrong.is_empty()).then(|| format!("copies are not equal: {}", wrong.join(", "))))
     }
 
     /// Removes the directory of a node that is down.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Method;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::cli::table::{grouped, table, text};
 use crate::cli::{Client, Output, print};
@@ -37,19 +38,18 @@ pub struct Repair {
 
 /// Runs it.
 pub async fn run(command: Repair) -> Result<()> {
-    let nodes = nodes(&command.client.servers()?).await?;
+    let mut asked = Asked::find(&command.client.servers()?).await?;
     let (report, told) = if command.dry_run {
-        let report = differing(&nodes).await?;
+        let report = differing(&mut asked).await;
         let told = tell_differing(&report);
         (report, told)
     } else {
-        let before = look(&nodes).await;
-        for (_, server) in &nodes {
-            server.send(Method::POST, "/v1/repair", None).await?;
-        }
-        let after = wait(&nodes).await;
-        let told = tell(&before, &after);
-        (json!({ "before": before, "after": after }), told)
+        let before = look(&asked.nodes).await;
+        asked.begin().await;
+        let after = wait(&asked.nodes).await;
+        let report = json!({ "before": before, "after": after, "not_reached": asked.missed, "troubles": asked.troubles });
+        let told = tell(&report);
+        (report, told)
     };
     match command.output {
         Output::Json => print(&report.to_string()),
@@ -57,16 +57,57 @@ pub async fn run(command: Repair) -> Result<()> {
     }
 }
 
-/// The nodes that can be reached, by name.
-async fn nodes(servers: &Servers) -> Result<Vec<(String, Servers)>> {
-    let cluster = servers.json("/v1/cluster").await?;
-    let members = cluster["members"].as_array().into_iter().flatten();
-    let alive = members.filter(|member| member["state"] == "alive" && member["in_layout"] == true);
-    let server = |member: &Value| {
-        let address = member["client_address"].as_str().unwrap_or_default();
-        Some((said(&member["name"]), Servers::parse(address, servers.timeout()).ok()?))
-    };
-    Ok(alive.filter_map(server).collect())
+/// The nodes that have data, and which of them can be asked.
+struct Asked {
+    nodes: Vec<(String, Servers)>,
+    partitions: u64,
+    /// Names of those that could not be asked: what they hold is not known.
+    missed: BTreeSet<String>,
+    /// What nodes say is wrong with their data, each with the node's name.
+    troubles: Vec<String>,
+}
+
+impl Asked {
+    /// All that have a role in the layout.
+    async fn find(servers: &Servers) -> Result<Asked> {
+        let cluster = servers.json("/v1/cluster").await?;
+        let partitions = cluster["layout"]["partitions"].as_u64().unwrap_or_default();
+        let mut asked =
+            Asked { nodes: Vec::new(), partitions, missed: BTreeSet::new(), troubles: Vec::new() };
+        for member in cluster["members"].as_array().into_iter().flatten() {
+            let (name, address) = (said(&member["name"]), member["client_address"].as_str());
+            let server = Servers::parse(address.unwrap_or_default(), servers.timeout());
+            match server {
+                _ if member["in_layout"] != true => {}
+                Ok(server) if member["state"] == "alive" => asked.nodes.push((name, server)),
+                _ => drop(asked.missed.insert(name)),
+            }
+        }
+        asked.look_at_data().await;
+        Ok(asked)
+    }
+
+    /// Leaves out those that do not answer, and notes what the others say of their data.
+    async fn look_at_data(&mut self) {
+        for (name, server) in std::mem::take(&mut self.nodes) {
+            let Ok(says) = server.json("/v1/storage").await else {
+                self.missed.insert(name);
+                continue;
+            };
+            let troubles = says["troubles"].as_array().into_iter().flatten();
+            self.troubles.extend(troubles.map(|trouble| format!("{name}: {}", said(trouble))));
+            self.nodes.push((name, server));
+        }
+    }
+
+    /// Has all of them begin.
+    async fn begin(&mut self) {
+        for (name, server) in &self.nodes {
+            if server.send(Method::POST, "/v1/repair", None).await.is_err() {
+                self.missed.insert(name.clone());
+            }
+        }
+    }
 }
 
 /// What each node says of comparing.
@@ -102,7 +143,8 @@ fn sum(all: &Value, name: &str) -> u64 {
     nodes.filter_map(|node| node[name].as_u64()).sum()
 }
 
-fn tell(before: &Value, after: &Value) -> String {
+fn tell(report: &Value) -> String {
+    let (before, after) = (&report["before"], &report["after"]);
     let since = |name: &str| sum(after, name).saturating_sub(sum(before, name));
     let mut lines = vec![format!(
         "{} rounds of comparing: {} keys differed, {} states taken, {} brought",
@@ -121,66 +163,104 @@ fn tell(before: &Value, after: &Value) -> String {
             ));
         }
     }
+    lines.extend(shortcomings(report));
     lines.join("\n")
 }
 
-/// The partitions whose trees differ both times, with the nodes and how many of their 32 parts differ; and those that could not be
-/// compared.
-async fn differing(nodes: &[(String, Servers)]) -> Result<Value> {
-    let Some((_, first)) = nodes.first() else {
-        return Ok(json!({ "partitions": 0, "differ": [], "incomplete": [] }));
-    };
-    let ring = first.json("/v1/ring").await?;
-    let partitions = ring["partitions"].as_u64().unwrap_or_default();
-    let (mut differ, mut incomplete) = (Vec::new(), BTreeSet::new());
-    for partition in 0..partitions {
-        let found = compare(nodes, partition, &mut incomplete).await;
-        if found.is_empty() {
-            continue;
-        }
-        tokio::time::sleep(LOOK).await;
-        let again = compare(nodes, partition, &mut incomplete).await;
-        differ.extend(again.into_iter().filter(|(group, _)| found.contains_key(group)).map(
-            |(group, (parts, names))| {
-                json!({ "group": group, "partition": partition, "parts": parts, "nodes": names })
-            },
-        ));
+/// What was not compared, and what nodes say is wrong with their data.
+fn shortcomings(report: &Value) -> Vec<String> {
+    let list = |name: &str| report[name].as_array().cloned().unwrap_or_default();
+    let missed: Vec<String> = list("not_reached").iter().map(said).collect();
+    let mut lines: Vec<String> =
+        list("troubles").iter().map(|trouble| format!("Trouble: {}", said(trouble))).collect();
+    if !missed.is_empty() {
+        let missed = missed.join(", ");
+        lines.push(format!("Not reached, so that nobody knows what they lack: {missed}"));
     }
-    Ok(json!({ "partitions": partitions, "differ": differ, "incomplete": incomplete }))
+    lines
 }
 
-/// By group: how many parts of a partition differ, and between which nodes.
-async fn compare(
-    nodes: &[(String, Servers)],
-    partition: u64,
-    incomplete: &mut BTreeSet<u64>,
-) -> BTreeMap<u64, (usize, Vec<String>)> {
-    let mut trees: BTreeMap<u64, Vec<(String, Vec<String>)>> = BTreeMap::new();
-    for (name, server) in nodes {
-        let says = server.json(&format!("/v1/merkle/{partition}")).await.unwrap_or_default();
-        for tree in says["trees"].as_array().into_iter().flatten() {
-            if tree["complete"] != true {
-                incomplete.insert(partition);
-                continue;
+/// A partition of a group.
+type Unit = (u64, u64);
+
+/// The trees of the nodes: by partition and group, what each node's has in its parts.
+type Trees = BTreeMap<Unit, BTreeMap<String, Vec<String>>>;
+
+/// The partitions whose trees differ both times, with the nodes and how many of their 32 parts differ; and those that could not be
+/// compared.
+async fn differing(asked: &mut Asked) -> Value {
+    let all: Vec<u64> = (0..asked.partitions).collect();
+    let (first, mut incomplete) = trees(asked, &all).await;
+    let found: BTreeSet<Unit> =
+        first.iter().filter(|(_, of)| parts_apart(of) > 0).map(|(unit, _)| *unit).collect();
+    let mut differ = Vec::new();
+    if !found.is_empty() {
+        tokio::time::sleep(LOOK).await;
+        let again: BTreeSet<u64> = found.iter().map(|&(partition, _)| partition).collect();
+        let (again, more) = trees(asked, &again.into_iter().collect::<Vec<_>>()).await;
+        incomplete.extend(more);
+        for (unit @ (partition, group), of) in &again {
+            let parts = parts_apart(of);
+            if parts > 0 && found.contains(unit) {
+                let nodes: Vec<&String> = of.keys().collect();
+                differ.push(json!({ "group": group, "partition": partition, "parts": parts, "nodes": nodes }));
             }
-            let parts = tree["nodes"].as_array().into_iter().flatten().map(said).collect();
-            let of = trees.entry(tree["group"].as_u64().unwrap_or_default()).or_default();
-            of.push((name.clone(), parts));
         }
     }
-    let differ = |all: &Vec<(String, Vec<String>)>| {
-        let parts = all.first().map_or(0, |(_, parts)| parts.len());
-        let part =
-            |at: usize| all.iter().map(move |(_, parts)| parts.get(at)).collect::<BTreeSet<_>>();
-        (0..parts).filter(|at| part(*at).len() > 1).count()
-    };
-    let found = trees.into_iter().map(|(group, all)| (group, differ(&all), all));
-    found
-        .filter(|(_, parts, _)| *parts > 0)
-        .map(|(group, parts, all)| {
-            (group, (parts, all.into_iter().map(|(name, _)| name).collect()))
-        })
-        .collect()
+    json!({
+        "partitions": asked.partitions,
+        "differ": differ,
+        "incomplete": incomplete,
+        "not_reached": asked.missed,
+        "troubles": asked.troubles,
+    })
+}
+
+/// The trees of these partitions at all nodes, which are asked at the same time, and the partitions of which some node has none. Whoever
+/// does not answer is not asked further.
+async fn trees(asked: &mut Asked, partitions: &[u64]) -> (Trees, BTreeSet<u64>) {
+    let (mut trees, mut incomplete) = (Trees::new(), BTreeSet::new());
+    let mut tasks = JoinSet::new();
+    for (name, server) in asked.nodes.clone() {
+        let partitions = partitions.to_vec();
+        tasks.spawn(async move {
+            let mut said = Vec::new();
+            for partition in partitions {
+                match server.json(&format!("/v1/merkle/{partition}")).await {
+                    Ok(says) => said.push((partition, says)),
+                    Err(_) => return (name, None),
+                }
+            }
+            (name, Some(said))
+        });
+    }
+    while let Some(told) = tasks.join_next().await {
+        let (name, told) = told.expect("asking does not panic");
+        let Some(told) = told else {
+            asked.nodes.retain(|(one, _)| *one != name);
+            asked.missed.insert(name);
+            continue;
+        };
+        for (partition, says) in told {
+            for tree in says["trees"].as_array().into_iter().flatten() {
+                if tree["complete"] != true {
+                    incomplete.insert(partition);
+                    continue;
+                }
+                let parts = tree["nodes"].as_array().into_iter().flatten().map(said).collect();
+                let group = tree["group"].as_u64().unwrap_or_default();
+                trees.entry((partition, group)).or_default().insert(name.clone(), parts);
+            }
+        }
+    }
+    (trees, incomplete)
+}
+
+/// How many parts of the trees of one unit are not the same everywhere.
+fn parts_apart(of: &BTreeMap<String, Vec<String>>) -> usize {
+    let parts = of.values().map(Vec::len).max().unwrap_or(0);
+    let kinds = |at: usize| of.values().map(|parts| parts.get(at)).collect::<BTreeSet<_>>().len();
+    (0..parts).filter(|&at| kinds(at) > 1).count()
 }
 
 fn tell_differing(report: &Value) -> String {
@@ -188,7 +268,9 @@ fn tell_differing(report: &Value) -> String {
     let incomplete = report["incomplete"].as_array().map_or(0, Vec::len);
     let mut lines = Vec::new();
     if differ.is_empty() {
-        lines.push(format!("All copies are equal, of {} partitions", report["partitions"]));
+        let missed = report["not_reached"].as_array().is_some_and(|missed| !missed.is_empty());
+        let which = if missed { "All copies that could be compared" } else { "All copies" };
+        lines.push(format!("{which} are equal, of {} partitions", report["partitions"]));
     } else {
         let mut rows = table(&[">PARTITION", ">PARTS OF 32", "NODES"]);
         for one in differ {
@@ -204,6 +286,7 @@ fn tell_differing(report: &Value) -> String {
             "{incomplete} partitions could not be compared at all of their owners yet"
         ));
     }
+    lines.extend(shortcomings(report));
     lines.join("\n")
 }
 
@@ -215,9 +298,13 @@ mod tests {
     fn what_differs_for_people() {
         let mut report = json!({ "partitions": 8, "differ": [], "incomplete": [] });
         assert_eq!(tell_differing(&report), "All copies are equal, of 8 partitions");
+        report["not_reached"] = json!(["node-3"]);
+        assert!(tell_differing(&report).starts_with("All copies that could be compared are equal"));
         report["differ"] =
             json!([{ "group": 0, "partition": 5, "parts": 2, "nodes": ["node-1", "node-2"] }]);
         report["incomplete"] = json!([3]);
+        report["not_reached"] = json!(["node-3"]);
+        report["troubles"] = json!(["node-1: a record of a key cannot be read"]);
         insta::assert_snapshot!(tell_differing(&report));
     }
 
@@ -228,6 +315,8 @@ mod tests {
             json!([{ "partition": 5, "with": "node-3", "outcome": "the other did not answer" }]);
         let before = json!({ "node-1": node(7, 10, json!([])), "node-2": node(1, 0, json!([])) });
         let after = json!({ "node-1": node(9, 1_210, json!([])), "node-2": node(2, 0, silent) });
-        insta::assert_snapshot!(tell(&before, &after));
+        let report =
+            json!({ "before": before, "after": after, "not_reached": ["node-3"], "troubles": [] });
+        insta::assert_snapshot!(tell(&report));
     }
 }

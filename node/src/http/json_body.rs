@@ -141,18 +141,27 @@ impl Fields<'_> {
                     "send it once: nobody knows which of the two is meant",
                 ));
             }
+            let is_in_the_query = match name.as_ref() {
+                "consistency" => options.level.is_some(),
+                "ttl" => options.ttl_ms.is_some(),
+                _ => false,
+            };
+            if is_in_the_query {
+                return Err(Problem::bad(
+                    format!("`{name}` stands in the query and in the body"),
+                    "send it once: nobody knows which of the two is meant",
+                ));
+            }
             match name.as_ref() {
                 "value" => value = Some(kept(field)?),
                 "consistency" => {
                     let level = text(name, field)?;
-                    options.level =
-                        level.map(|level| kv::level(&level)).transpose()?.or(options.level);
+                    options.level = level.map(|level| kv::level(&level)).transpose()?;
                 }
                 "context" => options.context = text(name, field)?.or(options.context.take()),
                 "ttl" => {
                     let ttl = text(name, field)?;
-                    options.ttl_ms =
-                        ttl.map(|ttl| kv::ttl_ms(&ttl)).transpose()?.or(options.ttl_ms);
+                    options.ttl_ms = ttl.map(|ttl| kv::ttl_ms(&ttl)).transpose()?;
                 }
                 other => return Err(unknown(other, has_value)),
             }

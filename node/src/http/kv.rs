@@ -89,6 +89,15 @@ impl Options {
                 ));
             }
         }
+        // An answer has the one, and nobody the other: whoever sends them means a value to end.
+        for name in ["x-rondo-expires", "x-rondo-ttl"] {
+            if headers.contains_key(name) {
+                return Err(Problem::bad(
+                    format!("the header `{name}` is not for requests"),
+                    "send ?ttl=60s, or \"ttl\" in a JSON body",
+                ));
+            }
+        }
         if let Some(token) = headers.get(&CONTEXT) {
             let token = token.to_str().map_err(|_| {
                 Problem::bad("X-Rondo-Context is not text", "send it as it was answered")
@@ -161,7 +170,8 @@ pub fn ttl_ms(text: &str) -> Result<u64, Problem> {
     const UNITS: [(&str, u64); 5] =
         [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 24 * 3_600_000)];
     let times = |(unit, ms): &(&str, u64)| {
-        let number = text.strip_suffix(unit)?.parse::<u64>().ok().filter(|&number| number > 0);
+        let number = text.strip_suffix(unit).filter(|number| !number.starts_with('+'))?;
+        let number = number.parse::<u64>().ok().filter(|&number| number > 0);
         number?.checked_mul(*ms)
     };
     let ms = if text == "0" { Some(0) } else { UNITS.iter().find_map(times) };
