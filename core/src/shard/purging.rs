@@ -162,7 +162,7 @@ impl Shard {
         let before = self.repairs.purger.tally();
         let (purger, mut around) = self.purges(view, env);
         purger.tick(&mut around)?;
-        sometimes!(env, PurgeBlocked, self.repairs.purger.tally().blocked > before.blocked);
+        meet_blocked(self.repairs.purger.tally().blocked > before.blocked, env);
         while let Some((op, key, unit)) = self.repairs.purger.start(view, env.mono()) {
             self.read_to_purge(unit, &key, op, view, env)?;
         }
@@ -211,7 +211,7 @@ impl Shard {
         let before = self.repairs.purger.tally();
         let (purger, mut around) = self.purges(view, env);
         purger.on_answer(from, (op, &layouts, answer), &mut around);
-        sometimes!(env, PurgeBlocked, self.repairs.purger.tally().blocked > before.blocked);
+        meet_blocked(self.repairs.purger.tally().blocked > before.blocked, env);
         let begins = self.out.len() > sent + 1;
         if begins && buggify!(env, PurgeStopsMidway) {
             self.out.truncate(sent + 1);
@@ -229,6 +229,11 @@ impl Shard {
         let (units, engine, out) = (&self.transfers.units, env.engine(), &mut self.out);
         (&mut self.repairs.purger, Around { view, units, engine, out, time, clock, now })
     }
+}
+
+/// Tells the simulator that something was in the way of a purge.
+fn meet_blocked(is_blocked: bool, env: &impl Env) {
+    sometimes!(env, PurgeBlocked, is_blocked);
 }
 
 /// What is in the way of a purge.
