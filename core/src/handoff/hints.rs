@@ -178,17 +178,18 @@ impl Hints {
         }
     }
 
-    fn take(&mut self, key: &Bytes) {
-        let Some((target, ..)) = parse_hint_key(key) else {
-            return;
+    fn take(&mut self, key: &Bytes) -> bool {
+        let target = parse_hint_key(key).map(|(target, ..)| target);
+        let Some((target, stored)) = target.and_then(|of| Some((of, self.targets.get_mut(&of)?)))
+        else {
+            return false;
         };
-        if let Some(stored) = self.targets.get_mut(&target) {
-            stored.hints -= 1;
-            stored.bytes -= weight(key);
-            if stored.hints == 0 {
-                self.targets.remove(&target);
-            }
+        stored.hints -= 1;
+        stored.bytes -= weight(key);
+        if stored.hints == 0 {
+            self.targets.remove(&target);
         }
+        true
     }
 
     /// What is due becomes hints, in one batch. The write that stores them; `None` when there is nothing to store.
@@ -290,7 +291,8 @@ impl Hints {
     pub fn quarantine(&mut self, key: &Bytes) {
         let is_told = self.unreadable.len() < HINTS_UNREADABLE_MAX;
         if is_told && parse_hint_key(key).is_some() && self.unreadable.insert(key.clone()) {
-            self.take(key);
+            // None is stored for its target: it was deleted, and that cannot be read any more.
+            self.totals.found += u64::from(!self.take(key));
         }
     }
 

@@ -21,13 +21,13 @@ const SMALL_FILES_MAX: usize = 32;
 impl<D: Disk> Bitcask<D> {
     /// One step of whatever is to be done.
     pub(super) fn background_step(&mut self, budget: u64) -> Result<Progress> {
-        if self.syncing.errand.is_none() {
+        if !self.syncing.has_errand() {
             match self.note_log() {
                 Err(Error::Disk(error)) if passes(&error) => {}
                 noted => noted?,
             }
         }
-        if self.syncing.errand.is_some() {
+        if self.syncing.has_errand() {
             // It is covered by a sync that starts now, whatever is durable already.
             return Ok(self.waiting());
         }
@@ -49,7 +49,7 @@ impl<D: Disk> Bitcask<D> {
             Err(error) => return Err(error),
         };
         let waits_for = match &self.background {
-            _ if self.syncing.errand.is_some() => Some(Lsn(self.syncing.durable)),
+            _ if self.syncing.has_errand() => Some(Lsn(self.syncing.durable)),
             Some(Background::Compaction(compaction)) => compaction.waits_for(self.syncing.durable),
             _ => None,
         };
@@ -101,9 +101,9 @@ impl<D: Disk> Bitcask<D> {
         }
         sometimes!(self.disk, HintWrittenInBackground);
         let bytes = self.step_hint(number, writer, budget as usize)?;
-        self.write_ahead(writer.file(), bytes);
+        self.syncing.write_ahead(writer.file(), bytes);
         if writer.is_ended() {
-            self.send_errand(vec![writer.file().clone()], false);
+            self.syncing.send_errand(vec![writer.file().clone()], false);
         }
         Ok(Some(bytes))
     }

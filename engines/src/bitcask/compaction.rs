@@ -152,16 +152,16 @@ impl<D: Disk> Bitcask<D> {
             }
             Phase::Hint(number, writer) => {
                 let bytes = self.step_hint(*number, writer, budget as usize)?;
-                self.write_ahead(writer.file(), bytes);
+                self.syncing.write_ahead(writer.file(), bytes);
                 if writer.is_ended() {
                     let data = self.files[number].file.clone();
-                    self.send_errand(vec![data, writer.file().clone()], false);
+                    self.syncing.send_errand(vec![data, writer.file().clone()], false);
                 }
                 return Ok(Some(bytes));
             }
             Phase::Name(number) => {
                 self.disk.rename(&self.path(*number, "merge"), &self.path(*number, "data"))?;
-                self.send_errand(Vec::new(), true);
+                self.syncing.send_errand(Vec::new(), true);
                 compaction.phase = Phase::Note(0);
             }
             Phase::Note(_) if durable < compaction.superseded_by => {}
@@ -173,7 +173,7 @@ impl<D: Disk> Bitcask<D> {
                 if until < made + compaction.consumed.len() {
                     compaction.phase = Phase::Note(until);
                 } else {
-                    self.send_errand(Vec::new(), true);
+                    self.syncing.send_errand(Vec::new(), true);
                     compaction.phase = Phase::Remove;
                 }
             }
@@ -415,7 +415,7 @@ impl<D: Disk> Bitcask<D> {
                 self.add_live(new.file, i64::from(new.len));
             }
         }
-        self.write_ahead(&handle, copied.buffer.len() as u64);
+        self.syncing.write_ahead(&handle, copied.buffer.len() as u64);
         Ok(())
     }
 

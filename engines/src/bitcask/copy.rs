@@ -3,11 +3,11 @@
 //! Files that do not change any more are linked; of the active file the bytes are copied. What a compaction is writing is left
 //! out: its records are in the files that it reads.
 
-use rondo_core::env::{Disk, Open};
-use rondo_core::error::{Error, Result};
+use rondo_core::env::Disk;
+use rondo_core::error::Result;
 
 use super::{Background, Bitcask};
-use crate::log::{file_path, make_dir};
+use crate::log::{copy_bytes, file_path, make_dir};
 
 impl<D: Disk> Bitcask<D> {
     /// Copies everything into another directory: links to what does not change, and bytes of the
@@ -32,20 +32,4 @@ impl<D: Disk> Bitcask<D> {
         }
         Ok(disk.sync_dir(dir)?)
     }
-}
-
-fn copy_bytes<D: Disk>(disk: &D, from: &D::File, to: &str, len: u64) -> Result<()> {
-    let copy = disk.open(to, Open::New)?;
-    let mut buf = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        let wanted = buf.len().min((len - at) as usize);
-        let read = disk.read_at(from, &mut buf[..wanted], at)?;
-        if read < wanted {
-            return Err(Error::Disk(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        disk.write_at(&copy, &[&buf[..read]], at)?;
-        at += read as u64;
-    }
-    Ok(disk.sync_now(&copy)?)
 }

@@ -21,7 +21,6 @@ use rondo_core::{buggify, sometimes};
 use smallvec::SmallVec;
 
 use super::keydir::Place;
-use super::sync::note;
 use super::table::Table;
 use super::{Active, Bitcask, DataFile, Keys, LOOK_BYTES, NO_FILE, TABLES_MAX};
 use crate::log::batch::{BATCH_BYTES_MAX, delta_of, parts_of, size_of_batch};
@@ -209,7 +208,7 @@ impl<D: Disk> Bitcask<D> {
         // A part of it may be in the file now: behind the end, where a cut takes it off.
         let written = self.disk.write_at(file, &[&active.buffer], active.flushed);
         active.allocated = active.allocated.max(end);
-        note(&mut self.syncing.dirty, active.number);
+        self.syncing.note(active.number);
         self.room.is_full = matches!(&written, Err(error) if passes(error));
         sometimes!(self.disk, DiskFull, self.room.is_full);
         written.map_err(|error| if passes(&error) { NO_ROOM } else { error.into() })?;
@@ -228,9 +227,7 @@ impl<D: Disk> Bitcask<D> {
         let number = self.names.next_number;
         let (active, file) = start_log(self, number)?;
         self.names.next_number += 1;
-        let mut files: Vec<D::File> = vec![file.file.clone()];
-        files.extend(self.syncing.errand.take().into_iter().flat_map(|errand| errand.files));
-        self.send_errand(files, true);
+        self.syncing.send_errand(vec![file.file.clone()], true);
         self.active = active;
         self.files.insert(number, file);
         Ok(())
@@ -267,7 +264,7 @@ impl<D: Disk> Bitcask<D> {
         self.files.insert(number, file);
         self.active = active;
         self.syncing.marked = self.syncing.marked.max(self.syncing.durable);
-        note(&mut self.syncing.dirty, number);
+        self.syncing.note(number);
         self.syncing.names_dirty = true;
         Ok(())
     }
@@ -278,7 +275,7 @@ impl<D: Disk> Bitcask<D> {
         if active.allocated > active.flushed {
             self.disk.set_len(&self.files[&active.number].file, active.flushed)?;
             active.allocated = active.flushed;
-            note(&mut self.syncing.dirty, active.number);
+            self.syncing.note(active.number);
         }
         Ok(())
     }

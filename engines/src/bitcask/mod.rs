@@ -74,11 +74,11 @@ use rondo_core::id::{Lsn, ReadId, SyncId};
 use self::hint::Hint;
 use self::keydir::Keydir;
 pub use self::options::Options;
-use self::sync::{Errand, Sync};
 use self::table::Table;
 use crate::log::batch::check_limits;
 use crate::log::file_path;
 use crate::log::record::{FILE_HEADER, Kind, MARK_LEN};
+use crate::log::syncing::Syncing;
 
 /// Opens the store in `dir` as any engine is opened, or makes one there.
 ///
@@ -131,26 +131,6 @@ struct Names {
     listed_below: u32,
     /// The last log that is listed or noted.
     noted_log: u32,
-}
-
-/// How far writes have come on their way to the device.
-struct Syncing<F> {
-    /// The last write.
-    lsn: u64,
-    /// The last write of which the operating system has all.
-    handed_over: u64,
-    durable: u64,
-    /// The highest durable Lsn that the log names.
-    marked: u64,
-    /// Files with writes that no sync has been started for, oldest first.
-    dirty: Vec<u32>,
-    /// Whether names were made that no sync has been started for.
-    names_dirty: bool,
-    running: Option<Sync>,
-    /// What background work waits for.
-    errand: Option<Errand<F>>,
-    /// What background work has written and not asked a sync for, in bytes.
-    ahead: u64,
 }
 
 /// What is known of the room on the disk.
@@ -303,7 +283,7 @@ impl<D: Disk> Engine for Bitcask<D> {
             // What was handed over before can be made durable.
             _ => {}
         }
-        if self.syncing.running.is_some() {
+        if self.syncing.is_running() {
             return Err(Error::Busy("a sync is under way; wait for it"));
         }
         Ok(self.begin_sync(id))
@@ -360,13 +340,7 @@ impl<D: Disk> Engine for Bitcask<D> {
         if self.poisoned {
             return;
         }
-        assert!(
-            self.syncing.durable <= self.syncing.lsn
-                && self.syncing.handed_over <= self.syncing.lsn,
-            "writes come in order"
-        );
-        assert!(self.syncing.marked <= self.syncing.durable, "the log names only what is durable");
-        assert!(self.syncing.dirty.is_sorted(), "older files are synced first");
+        self.syncing.invariants();
         let has_active = self.files.contains_key(&self.active.number);
         assert!(has_active || self.active.number == NO_FILE, "the file that is written is one");
         assert!(

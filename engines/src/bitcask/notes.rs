@@ -31,7 +31,7 @@ impl<D: Disk> Bitcask<D> {
             self.note_made(&[number])?;
             self.names.noted_log = number;
             // Nothing may be written for long, and until the note is durable a power loss takes it.
-            self.send_errand(Vec::new(), true);
+            self.syncing.send_errand(Vec::new(), true);
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ impl<D: Disk> Bitcask<D> {
         assert!(is_unused, "nothing alive is removed");
         self.disk.remove(&self.path(number, "data"))?;
         self.disk.remove(&self.path(number, "hint"))?;
-        self.send_errand(Vec::new(), true);
+        self.syncing.send_errand(Vec::new(), true);
         if let Some(file) = self.files.remove(&number) {
             self.leftovers.graves.push_back((number, file.file));
         }

@@ -101,10 +101,7 @@ pub(super) fn open<D: Disk>(
     if has_tails {
         bitcask.disk.sync_dir(&bitcask.names.dir)?;
     }
-    bitcask.syncing.lsn = follow.durable.max(follow.last);
-    bitcask.syncing.durable = bitcask.syncing.lsn;
-    bitcask.syncing.marked = bitcask.syncing.lsn;
-    bitcask.syncing.handed_over = bitcask.syncing.lsn;
+    bitcask.syncing = Syncing::from(follow.durable.max(follow.last));
     bitcask.write_hints()?;
     bitcask.start_first_log()?;
     bitcask.remove_empty(&empty)?;
@@ -137,17 +134,6 @@ fn new_bitcask<D: Disk>(
         listed_below: next_number,
         noted_log: NO_FILE,
     };
-    let syncing = Syncing {
-        lsn: 0,
-        handed_over: 0,
-        durable: 0,
-        marked: 0,
-        dirty: Vec::new(),
-        names_dirty: false,
-        running: None,
-        errand: None,
-        ahead: 0,
-    };
     Bitcask {
         disk,
         options,
@@ -155,7 +141,7 @@ fn new_bitcask<D: Disk>(
         keydir: Keydir::new(),
         files: BTreeMap::new(),
         active: Active { number: NO_FILE, buffer: Vec::new(), flushed: 0, allocated: 0 },
-        syncing,
+        syncing: Syncing::from(0),
         background: None,
         room: Room::default(),
         leftovers: Leftovers { graves: VecDeque::new(), untold: Vec::new() },

@@ -71,7 +71,7 @@ impl<D: Disk> Bitcask<D> {
         let number = self.active.number;
         if !self.has_little_room()
             || number == NO_FILE
-            || self.syncing.running.is_some()
+            || self.syncing.is_running()
             || !self.pays(&self.files[&number])
         {
             return Ok(Progress::default());
@@ -81,7 +81,7 @@ impl<D: Disk> Bitcask<D> {
             result => result?,
         }
         let file = self.files[&self.active.number].file.clone();
-        self.send_errand(vec![file], true);
+        self.syncing.send_errand(vec![file], true);
         Ok(self.waiting())
     }
 

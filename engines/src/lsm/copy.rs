@@ -2,11 +2,11 @@
 //!
 //! Tables are linked; of the logs that are not in tables yet the bytes are copied. A list of its own names them.
 
-use rondo_core::env::{Disk, Open};
-use rondo_core::error::{Error, Result};
+use rondo_core::env::Disk;
+use rondo_core::error::Result;
 
 use super::{Lsm, writer};
-use crate::log::{file_path, make_dir};
+use crate::log::{copy_bytes, file_path, make_dir};
 
 impl<D: Disk> Lsm<D> {
     /// Copies everything into another directory. The log is durable.
@@ -30,20 +30,4 @@ impl<D: Disk> Lsm<D> {
         disk.sync_now(&list)?;
         Ok(disk.sync_dir(dir)?)
     }
-}
-
-fn copy_bytes<D: Disk>(disk: &D, from: &D::File, to: &str, len: u64) -> Result<()> {
-    let copy = disk.open(to, Open::New)?;
-    let mut buf = vec![0; 1 << 20];
-    let mut at = 0;
-    while at < len {
-        let wanted = buf.len().min((len - at) as usize);
-        let read = disk.read_at(from, &mut buf[..wanted], at)?;
-        if read < wanted {
-            return Err(Error::Disk(std::io::ErrorKind::UnexpectedEof.into()));
-        }
-        disk.write_at(&copy, &[&buf[..read]], at)?;
-        at += read as u64;
-    }
-    Ok(disk.sync_now(&copy)?)
 }

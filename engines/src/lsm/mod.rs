@@ -85,11 +85,11 @@ use self::manifest::Totals;
 use self::memory::Memory;
 pub use self::options::Options;
 use self::room::Room;
-use self::sync::Syncing;
 use self::table::Part;
 use self::wal::Wal;
 use crate::log::batch::check_limits;
 use crate::log::file_path;
+use crate::log::syncing::Syncing;
 
 /// Opens the store in `dir` as any engine is opened, or makes one there.
 ///
@@ -279,18 +279,16 @@ impl<D: Disk> Engine for Lsm<D> {
         if self.poisoned {
             return;
         }
-        let Syncing { lsn, handed_over, durable, marked, .. } = &self.syncing;
-        assert!(durable <= lsn && handed_over <= lsn, "writes come in order");
-        assert!(marked <= durable, "the log names only what is durable");
-        assert!(self.syncing.dirty.is_sorted(), "older files are synced first");
+        self.syncing.invariants();
+        let lsn = self.syncing.lsn;
         let has_active = self.wal.logs.contains_key(&self.wal.active.number);
         assert!(has_active || self.wal.active.number == NO_FILE, "the log that is written is one");
         assert!(
             self.wal.logs.keys().all(|number| *number < self.names.next_number),
             "numbers are new"
         );
-        assert!(self.wal.logs.values().all(|log| log.last <= *lsn), "no log is ahead");
-        assert!(self.tables.flushed <= *lsn, "tables are not ahead of the log");
+        assert!(self.wal.logs.values().all(|log| log.last <= lsn), "no log is ahead");
+        assert!(self.tables.flushed <= lsn, "tables are not ahead of the log");
         assert!(
             self.work.persist.flushed_log <= self.tables.flushed_log,
             "lists come after tables"

@@ -327,6 +327,7 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
     if world.faults.healed {
         return;
     }
+    let mut fails = Vec::new();
     for (at, fault) in
         world.scenario.faults.iter().enumerate().filter(|(_, fault)| begins(fault.when))
     {
@@ -335,11 +336,14 @@ fn light_fuse(world: &mut World, node: u32, life: u64) {
                 world.nodes[node as usize].device.fuse.light(at, ops);
             }
             (AtOperation::Fails { node: of, how, times }, Trigger::OnBoot { ops, .. }) => {
-                world.nodes[of as usize].device.failing.begin(at, how, times, ops);
+                fails.push((of, (at, how, times), ops));
                 world.agenda.push(rt::now(), Event::Strike(at));
             }
             _ => world.agenda.push(rt::now(), Event::Strike(at)),
         }
+    }
+    for (of, what, ops) in fails {
+        world.fail_disk(of, what, ops);
     }
 }
 

@@ -252,9 +252,8 @@ impl Stage for Hands<'_> {
     }
 
     fn fail_disk(&mut self, node: u32, how: Failure, times: u32) {
-        self.world.history.lives.has_rotted |= how == Failure::LastingRot;
         let fault = self.fault;
-        self.node(node).device.failing.begin(fault, how, times, 0);
+        self.world.fail_disk(node, (fault, how, times), 0);
     }
 
     fn fail_disk_no_more(&mut self, node: u32) {

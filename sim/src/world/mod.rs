@@ -35,6 +35,7 @@ pub use machine::{Data, Device, Node, Part, Running};
 use rondo_core::admin::Layouts;
 use rondo_core::env::{Address, Class};
 use rondo_core::id::NodeId;
+use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::Pending;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
@@ -43,6 +44,7 @@ use crate::carry::driver::Driver;
 use crate::carry::streams::{self, Due, Luck, Streams, Told};
 use crate::draw::Dice;
 use crate::fault::directories::Step;
+use crate::fault::disks::Failure;
 use crate::fault::membership::Wanted;
 use crate::fault::{AtOperation, Trigger};
 use crate::history::{History, Lives, Op, Reshaping, STAND_INS, Stamp, Terms, Trouble};
@@ -270,6 +272,26 @@ impl Shared {
 }
 
 impl World {
+    /// A disk begins to fail, after so many operations.
+    ///
+    /// A compaction of the LSM engine takes the keys of damaged records along into new files, where no heal puts them right. So rot
+    /// lasts there; and where W is 1, and nobody replaces what cannot be read, there is none.
+    pub fn fail_disk(
+        &mut self,
+        node: u32,
+        (fault, how, times): (usize, Failure, u32),
+        spared: u64,
+    ) {
+        let cluster = &self.scenario.cluster;
+        let is_rot = matches!(how, Failure::Rot | Failure::LastingRot);
+        let is_carried = is_rot && cluster.engine == EngineKind::Lsm;
+        if is_carried && cluster.effective().w < 2 {
+            return;
+        }
+        self.history.lives.has_rotted |= is_carried || how == Failure::LastingRot;
+        self.nodes[node as usize].device.failing.begin(fault, how, times, spared);
+    }
+
     /// Notes an event: it gets a place in the order, goes into the hash, and into the transcript.
     pub fn note(
         &mut self,
