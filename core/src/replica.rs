@@ -16,7 +16,11 @@ pub mod queried;
 
 pub mod listing;
 
+pub mod tree_row;
+
 pub mod trees;
+
+pub mod stored;
 
 pub mod read;
 
@@ -39,7 +43,9 @@ use self::purged::Purged;
 use self::queried::Queried;
 use self::read::Trouble;
 use self::trees::Trees;
-use crate::config::{BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, PARTITIONS_MAX};
+use crate::config::{
+    Actors, BODY_BYTES_MAX, DRIFT_MS_MAX, HEAD_BYTES_MAX, NodeConfig, PARTITIONS_MAX,
+};
 use crate::engine::{Batch, Change, Engine, EngineStats, Lookup, ReadTicket};
 use crate::env::{Mono, Wall};
 use crate::error::{Error, Result};
@@ -75,13 +81,15 @@ pub struct Replica {
 impl Replica {
     /// Reads the node's own records.
     pub fn load(config: &NodeConfig, engine: &mut dyn Engine) -> Result<Replica> {
+        // First: it fixes where what earlier lives have written ends.
+        let trees = Trees::load(engine, config.actors != Actors::Fresh)?;
         let mut reservation = Hlc(0);
         let mut actors = OwnActors::new(config);
         let (mut deleted, mut purged) = (None, Purged::default());
         let mut changes = SmallVec::new();
         let mut from = Bytes::from_static(&[OWN_KIND]);
-        // Hints stand behind them, and may be many.
-        let is_read = |key: &Bytes| key[0] == OWN_KIND && !key.starts_with(HINTS);
+        // Hints stand behind them, and may be many; and the rows of trees.
+        let is_read = |key: &Bytes| key[0] == OWN_KIND && key[..] < *HINTS;
         loop {
             let page = engine.scan_from(&from, 1024, 1 << 20)?;
             for (key, record) in page.records.iter().take_while(|(key, _)| is_read(key)) {
@@ -115,7 +123,7 @@ impl Replica {
             awaited: BTreeMap::new(),
             warm: None,
             queried: Queried::default(),
-            trees: Trees::default(),
+            trees,
             purged,
             unwritten,
             actors_replaced: 0,
@@ -260,6 +268,7 @@ impl Replica {
             error => Trouble::Fatal(error),
         })?;
         self.unwritten.clear();
+        self.trees.wrote(batch.changes.iter().map(Change::bytes).sum());
         // Only now: a write that was refused changes no tree.
         for change in &batch.changes {
             self.trees.change(unit, change.key(), key, change.delta());

@@ -295,7 +295,8 @@ impl Shard {
     /// The last thing before the store is closed. `Err`: it must not be marked as closed cleanly.
     pub fn settle_store(&mut self, engine: &mut dyn Engine) -> Result<()> {
         self.settle_hints(engine)?;
-        self.replica.settle(engine)
+        self.replica.settle(engine)?;
+        self.replica.trees_mut().store_all(engine)
     }
 
     /// Sends what is to be sent, and serves what this node says to itself, until nothing is left.

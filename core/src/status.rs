@@ -131,6 +131,8 @@ pub struct TransferStatus {
 pub struct RepairStatus {
     /// Units whose hash trees are not complete yet: they are compared with nobody.
     pub growing_trees: u64,
+    /// Where the trees come from.
+    pub trees: TreesStatus,
     /// Units that this node compares now.
     pub exchanges: u64,
     /// Units that it knows to differ and that wait for their turn.
@@ -151,6 +153,21 @@ pub struct RepairStatus {
     pub bytes: u64,
     /// Partitions that differed, or could not be compared, when this node looked last; at most `TAKING_SHOWN_MAX` of them.
     pub unequal: Vec<ComparedStatus>,
+}
+
+/// Where the hash trees of a node come from, and what was stored of them. Counts are since its start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct TreesStatus {
+    /// Trees that an earlier life had stored, and that were brought up to date from the log.
+    pub loaded: u64,
+    /// Stored trees that could not be, and were grown.
+    pub refused: u64,
+    /// Trees that were made of all heads of their unit.
+    pub grown: u64,
+    /// Trees that were stored, each time counted.
+    pub stored: u64,
+    /// Bytes that this took.
+    pub stored_bytes: u64,
 }
 
 /// What was purged of what is deleted and has expired, and what was in the way. Counts are since the start.

@@ -288,7 +288,7 @@ fn a_complete_tree_is_that_of_what_is_stored_also_when_keys_are_deleted_or_repla
     let mut world = World::default();
     let mut replica = world.start(Actors::Continue);
     let root = |replica: &mut Replica, world: &mut World| {
-        replica.trees_mut().own([UNIT].into_iter());
+        replica.trees_mut().own([UNIT].into_iter(), 1);
         while replica.trees().is_growing() {
             replica.trees_mut().grow(1, &mut world.engine).unwrap();
         }
@@ -310,11 +310,14 @@ fn a_complete_tree_is_that_of_what_is_stored_also_when_keys_are_deleted_or_repla
     let told = gone("b", Some(entry(&key("b"), &state)));
     assert!(replica.erase_all(&[told], &mut world.engine).unwrap());
     let kept = root(&mut replica, &mut world);
+    replica.trees_mut().store_all(&mut world.engine).unwrap();
+    assert_eq!(replica.trees().counts().stored, 1);
     assert!(replica.erase_all(&[gone("c", None)], &mut world.engine).unwrap());
     let unread = root(&mut replica, &mut world);
     world.issue(&mut replica, &key("a"));
     let last = root(&mut replica, &mut world);
     let mut again = world.start(Actors::Continue);
     assert_eq!(root(&mut again, &mut world), last, "as a scan of what is left finds it");
+    assert_eq!(again.trees().counts().loaded, 0, "the row went with what nobody could read");
     assert!(last != unread && unread != kept && kept != Some(0), "each is another");
 }

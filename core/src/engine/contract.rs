@@ -110,6 +110,18 @@ impl Change {
         }
     }
 
+    /// What its key, head and body take, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let values = match self {
+            Change::Put { head, body, .. } => {
+                head.len() + body.iter().map(Bytes::len).sum::<usize>()
+            }
+            Change::Delete { .. } => 0,
+        };
+        (self.key().len() + values) as u64
+    }
+
     /// The key that it changes.
     #[must_use]
     pub const fn key(&self) -> &Bytes {

@@ -54,6 +54,8 @@ sites! {
     NotCountedSaid, "not-counted-said", 5, "a replica says that it does not have all of a key yet";
     PageOfOne, "page-of-one", 25, "a replica tells of one key at a time what it has of a unit";
     RepairPageOfOne, "repair-page-of-one", 25, "an owner tells of one key at a time what it has in some leaves";
+    TreeReplayOfOne, "tree-replay-of-one", 25, "one write of the log is told at a time to bring stored trees up to date";
+    TreesStoredEarly, "trees-stored-early", 25, "hash trees are stored a second after the last time";
     PurgeStopsMidway, "purge-stops-midway", 10, "a purge reaches only some owners before who does it stops";
     PurgeNotConfirmed, "purge-not-confirmed", 10, "an owner does not let a key be purged now";
     HintStoreFull, "hint-store-full", 5, "what a primary has not acknowledged leaves no hint";
@@ -145,6 +147,10 @@ sites! {
     TransferMetDamage, "transfer-met-damage", 0, "a unit could not be taken from a replica that cannot read a record of it";
     LeavingStateBrought, "leaving-state-brought", 0, "a node had of a unit that it does not own any more what an owner lacked";
     LeavingKeyErased, "leaving-key-erased", 0, "a key of a unit that a node does not own any more was deleted there";
+    TreeLoaded, "tree-loaded", 0, "a hash tree that an earlier life had stored was brought up to date";
+    TreeReplayed, "tree-replayed", 0, "the log told changes that a stored hash tree did not have";
+    TreeRefused, "tree-refused", 0, "a stored hash tree was of no use, and was grown";
+    TreesStored, "trees-stored", 0, "a node that runs stored hash trees";
     TreeMetDamage, "tree-met-damage", 0, "a hash tree could not be made because a record cannot be read";
     RepairTook, "repair-took", 0, "comparing copies brought a node what it lacked";
     RepairBrought, "repair-brought", 0, "comparing copies brought another node what it lacked";

@@ -4,6 +4,8 @@
 //! Invariants: a record of a keyspace that is there is deleted only as it was when somebody made sure that its owners have it; the unit's
 //! actor issues nothing after that; the count of deleted keys is right after any crash, as in every write.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -13,6 +15,7 @@ use super::keys::{DELETED_KEY, data_key, number};
 use super::listing::Listed;
 use super::purged::removal;
 use super::read::Trouble;
+use super::tree_row;
 use crate::config::RANGE_KEYS_MAX;
 use crate::engine::{Batch, Change, Compared, Engine};
 use crate::error::Error;
@@ -76,6 +79,9 @@ impl Replica {
             Change::Delete { key, delta }
         };
         let mut changes: SmallVec<[Change; 2]> = keys.iter().map(delete).collect();
+        let unknown = keys.iter().filter(|one| one.entry.is_none());
+        let unknown: BTreeSet<Unit> = unknown.map(|one| one.unit).collect();
+        changes.extend(unknown.iter().map(|&unit| tree_row::removal(unit)));
         if deleted != self.deleted {
             changes.push(number(DELETED_KEY, deleted));
         }
@@ -90,7 +96,7 @@ impl Replica {
         for Gone { place, key, unit, entry, .. } in keys {
             match *entry {
                 Some(entry) => self.trees.change(*unit, place, key, entry),
-                None => self.trees.regrow(*unit),
+                None => self.trees.lose(*unit),
             }
             self.awaited.remove(key);
             self.queried.take(key);

@@ -2,7 +2,8 @@
 //!
 //! `0 | name` is a record of the node's own, `1 | group u16 | token u64 | keyspace u32 | key` a client's key (integers big endian),
 //! so that a partition is one contiguous range. `0 | ~ | target u128 |` and what follows the 1 in a client's key is a hint: that
-//! this key is owed to that node. Hints stand behind the other records of the node's own, all of one target together.
+//! this key is owed to that node. Hints stand behind the other records of the node's own, all of one target together; behind them are
+//! the rows of hash trees alone (`tree_row`).
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -11,6 +12,7 @@ use crate::config::{ENGINE_KEY_BYTES_MAX, KEY_BYTES_MAX};
 use crate::engine::Change;
 use crate::error::{Error, Result};
 use crate::id::{GroupId, KeyspaceId, NodeId, PartitionId, Token, Unit};
+use crate::layout::keyspace::partition;
 use crate::version::hlc::Hlc;
 use crate::wire::key::KeyRef;
 
@@ -68,6 +70,13 @@ pub fn parse_data_key(bytes: &Bytes) -> Option<KeyRef> {
     }
     let keyspace = bytes[11..DATA_PREFIX_BYTES].try_into().map(u32::from_be_bytes).ok()?;
     Some(KeyRef::new(KeyspaceId(keyspace), bytes.slice(DATA_PREFIX_BYTES..)))
+}
+
+/// The unit and the client's key in an engine key; `None` for the node's own records.
+#[must_use]
+pub fn parse_unit_key(bytes: &Bytes, partitions: u16) -> Option<(Unit, KeyRef)> {
+    let (group, key) = (group_of(bytes)?, parse_data_key(bytes)?);
+    Some((Unit { group, partition: partition(key.token(), partitions) }, key))
 }
 
 /// The group of a client's key, by its engine key; `None` for the node's own records.
@@ -132,7 +141,6 @@ pub(super) fn own_number(head: &Bytes) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layout::keyspace::partition;
 
     #[test]
     fn a_hint_says_what_is_owed_to_whom_and_lies_in_the_range_of_its_target_alone() {

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::keys::data_key;
 use super::read::{Loaded, Trouble};
+use super::tree_row::removal;
 use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::engine::Change;
 use crate::id::{Lsn, Unit};
@@ -86,9 +87,10 @@ impl Replica {
             true => Change::Delete { key: data_key(unit.group, key), delta: 0 },
             false => store(key, unit, 0, state)?,
         });
+        changes.push(removal(unit));
         self.write((unit, key), changes, env)?;
         // What it was before nobody can read.
-        self.trees.regrow(unit);
+        self.trees.lose(unit);
         Ok(())
     }
 }

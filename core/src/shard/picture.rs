@@ -15,7 +15,7 @@ use crate::repair::exchange::End;
 use crate::repair::mending::Why;
 use crate::status::{
     ComparedStatus, Counters, HINT_TARGETS_SHOWN_MAX, HintStatus, HintTarget, MemoryStatus,
-    RepairStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus, TreeStatus,
+    RepairStatus, TAKING_SHOWN_MAX, TakingStatus, TransferStatus, TreeStatus, TreesStatus,
 };
 use crate::transfer::patience::Trouble;
 
@@ -137,10 +137,17 @@ impl Shard {
     pub fn repair_status(&self, view: View<'_>, now: Mono) -> RepairStatus {
         let rounds = &self.repairs.rounds;
         let (tally, (exchanges, waiting)) = (rounds.tally(), rounds.in_flight());
-        let (growing_trees, _) = self.replica.trees().growing();
+        let (trees, counts) = (self.replica.trees(), self.replica.trees().counts());
         let unequal = rounds.unequal().filter_map(|unit| self.compared(unit, view, now));
         RepairStatus {
-            growing_trees,
+            growing_trees: trees.incomplete(),
+            trees: TreesStatus {
+                loaded: counts.loaded,
+                refused: counts.refused,
+                grown: counts.grown,
+                stored: counts.stored,
+                stored_bytes: counts.stored_bytes,
+            },
             exchanges,
             waiting,
             rounds: tally.rounds,

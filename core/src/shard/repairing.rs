@@ -5,7 +5,7 @@ use super::purging::Late;
 use crate::buggify;
 use crate::config::{
     NodeConfig, PAGE_BYTES_MAX, REPAIR_KEYS_MAX, REPAIR_LEAVES_MAX, REPAIR_ROOTS_MAX,
-    REPAIR_SCAN_KEYS_MAX,
+    REPAIR_SCAN_KEYS_MAX, TREES_REPLAY_BYTES, TREES_STORED_MS,
 };
 use crate::engine::Engine;
 use crate::env::Mono;
@@ -36,6 +36,9 @@ use bytes::Bytes;
 /// Between two steps of growing trees, in milliseconds; and when a record cannot be read.
 const GROW_MS: u64 = 2;
 const STUCK_MS: u64 = 500;
+/// Between two steps of storing trees, in milliseconds; and between two looks whether it is time for that.
+const STORE_MS: u64 = 10;
+const STORE_LOOK_MS: u64 = 1_000;
 /// A tree that others call wrong is made anew at most so often, in milliseconds.
 const REGROW_MS: u64 = 5_000;
 /// The keys and heads that are read at once to find those of some leaves, in bytes.
@@ -53,6 +56,9 @@ pub(super) struct Repairs {
     owned_under: LayoutSet,
     partial: usize,
     grow_at: Mono,
+    /// When trees are stored, or it is looked at whether they are to be; and when they are, whatever was written.
+    store_at: Mono,
+    store_by: Option<Mono>,
     regrown_at: Option<Mono>,
     is_stopped: bool,
 }
@@ -68,6 +74,8 @@ impl Repairs {
             owned_under: LayoutSet::default(),
             partial: 0,
             grow_at: Mono(0),
+            store_at: Mono(0),
+            store_by: None,
             regrown_at: None,
             is_stopped: false,
         }
@@ -158,8 +166,10 @@ impl Shard {
             // What is never done is never due: else the node would turn without end until it has stopped.
             return Mono(u64::MAX);
         }
-        let growing = self.replica.trees().is_growing().then_some(self.repairs.grow_at);
-        growing.into_iter().fold(self.repairs.rounds.next_deadline(), Mono::min)
+        let trees = self.replica.trees();
+        let growing = trees.is_growing().then_some(self.repairs.grow_at);
+        let at = [self.storing_deadline(), self.repairs.rounds.next_deadline()];
+        at.into_iter().chain(growing).fold(Mono(u64::MAX), Mono::min)
     }
 
     /// Grows trees, and compares copies with those of others.
@@ -174,9 +184,10 @@ impl Shard {
         if let Some(layout) = view.newest().filter(|_| are_other) {
             self.repairs.owned_under = view.layout_set.clone();
             let me = self.me;
-            self.replica
-                .trees_mut()
-                .own(layout.units().filter(|&unit| layout.is_primary(me, unit)));
+            self.replica.trees_mut().own(
+                layout.units().filter(|&unit| layout.is_primary(me, unit)),
+                layout.partitions(),
+            );
         }
         let partial = self.transfers.units.partial().count();
         if partial < std::mem::replace(&mut self.repairs.partial, partial) {
@@ -184,6 +195,7 @@ impl Shard {
             self.repairs.rounds.begin_by_itself(now);
         }
         self.grow_trees(view, env)?;
+        self.store_trees(env)?;
         let is_due = self.repairs.rounds.next_deadline() <= now;
         let dice = if is_due { env.random() } else { 0 };
         self.with_rounds(view, dice, env, |rounds, around| rounds.tick(around))
@@ -194,11 +206,17 @@ impl Shard {
         if !self.replica.trees().is_growing() || self.repairs.grow_at > now {
             return Ok(());
         }
-        let Some(layout) = view.newest() else {
+        if view.newest().is_none() {
             self.repairs.grow_at = now.plus_ms(STUCK_MS);
             return Ok(());
-        };
-        let grown = self.replica.trees_mut().grow(layout.partitions(), env.engine())?;
+        }
+        let before = self.replica.trees().counts();
+        let log_bytes = if buggify!(env, TreeReplayOfOne) { 1 } else { TREES_REPLAY_BYTES };
+        let grown = self.replica.trees_mut().grow(log_bytes, env.engine())?;
+        let after = self.replica.trees().counts();
+        sometimes!(env, TreeLoaded, after.loaded > before.loaded);
+        sometimes!(env, TreeReplayed, after.replayed > before.replayed);
+        sometimes!(env, TreeRefused, after.refused > before.refused);
         self.repairs.grow_at = now.plus_ms(match &grown {
             Growth::Done | Growth::More => GROW_MS,
             Growth::Unreadable(..) => STUCK_MS,
@@ -211,6 +229,33 @@ impl Shard {
                 self.note_rotten(&key, &error, env);
             }
         }
+        Ok(())
+    }
+
+    fn storing_deadline(&self) -> Mono {
+        let is_at_once = self.replica.trees().is_much_written();
+        if is_at_once { Mono(0) } else { self.repairs.store_at }
+    }
+
+    /// Stores trees, a few at a time, when it is time for that.
+    fn store_trees(&mut self, env: &mut impl Env) -> Result<()> {
+        let now = env.mono();
+        if self.storing_deadline() > now {
+            return Ok(());
+        }
+        let trees = self.replica.trees_mut();
+        let by = *self.repairs.store_by.get_or_insert(now.plus_ms(TREES_STORED_MS));
+        if env.engine().is_nearly_full() {
+            trees.put_off_storing();
+        } else if trees.is_much_written() || by <= now || buggify!(env, TreesStoredEarly) {
+            self.repairs.store_by = Some(now.plus_ms(TREES_STORED_MS));
+            trees.begin_to_store();
+        }
+        let before = trees.counts().stored;
+        trees.store_some(env.engine())?;
+        sometimes!(env, TreesStored, trees.counts().stored > before);
+        let pause = if trees.is_storing() { STORE_MS } else { STORE_LOOK_MS };
+        self.repairs.store_at = now.plus_ms(pause);
         Ok(())
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct SlowEngine {
     /// This record of the node's own cannot be read.
     pub(crate) own_rotten: Option<&'static [u8]>,
     pub(crate) room: Room,
+    /// The log is told from here on.
+    log_from: Lsn,
     /// In which bytes clients' records are written; `None`: in those of today.
     pub(crate) generation: Option<Generation>,
     /// Its node must end.
@@ -62,8 +64,13 @@ pub(crate) struct SlowEngine {
 impl SlowEngine {
     /// Another engine with all that is in this one.
     pub(crate) fn copy(&self) -> SlowEngine {
-        let (room, own_rotten) = (self.room, self.own_rotten);
-        SlowEngine { room, own_rotten, ..SlowEngine::of(self.inner.clone(), self.written) }
+        let (room, own_rotten, log_from) = (self.room, self.own_rotten, self.log_from);
+        SlowEngine {
+            room,
+            own_rotten,
+            log_from,
+            ..SlowEngine::of(self.inner.clone(), self.written)
+        }
     }
 
     /// Another engine with what is durable in this one.
@@ -83,6 +90,11 @@ impl SlowEngine {
         let rotten = |(key, _)| Change::put(key, Bytes::from_static(b"?"), SmallVec::new());
         let changes = hints.map(rotten).collect();
         self.written = self.inner.write(&Batch { changes }).expect("memory");
+    }
+
+    /// The log does not reach back before this.
+    pub(crate) fn forget_log(&mut self) {
+        self.log_from = self.written;
     }
 
     /// What a client's key has here, whether it can be read or not.
@@ -167,6 +179,9 @@ impl Engine for SlowEngine {
     }
 
     fn replay(&mut self, from: LogPlace, bytes_max: u64) -> Result<Replay> {
+        if from.after < self.log_from {
+            return Ok(Replay::Gone);
+        }
         self.inner.replay(from, bytes_max)
     }
 

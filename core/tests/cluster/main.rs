@@ -30,6 +30,7 @@ mod lives;
 mod shard;
 
 mod transfer;
+mod trees;
 
 mod exchange;
 

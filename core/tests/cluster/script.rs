@@ -24,6 +24,7 @@ use crate::engine::Room;
 use crate::format::{self, Scene};
 use crate::request::request;
 use crate::stage::{BEGIN_MS, Stage, Start, usual};
+use crate::trees;
 
 /// A cluster on the stage, once a command has made it.
 #[derive(Default)]
@@ -34,9 +35,9 @@ struct Cluster {
 }
 
 /// A command, its words, and its `name=value` pairs.
-struct Call<'a> {
-    name: &'a str,
-    words: Vec<&'a str>,
+pub(crate) struct Call<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) words: Vec<&'a str>,
     options: BTreeMap<&'a str, &'a str>,
 }
 
@@ -57,11 +58,11 @@ impl<'a> Call<'a> {
         self.words.get(at).copied().ok_or(format!("{} needs {} words more", self.name, at + 1))
     }
 
-    fn node(&self, at: usize) -> Result<usize, String> {
+    pub(crate) fn node(&self, at: usize) -> Result<usize, String> {
         node(self.word(at)?)
     }
 
-    fn nodes(&self) -> Result<Vec<usize>, String> {
+    pub(crate) fn nodes(&self) -> Result<Vec<usize>, String> {
         self.words.iter().map(|word| node(word)).collect()
     }
 
@@ -103,7 +104,8 @@ impl Scene for Cluster {
                 || spoil(stage, &call)?
                 || look(stage, &mut call)?
                 || operate(stage, &mut call)?
-                || live(stage, &mut call, &mut self.kept)?;
+                || live(stage, &mut call, &mut self.kept)?
+                || trees::run(stage, &call)?;
             if !is_done {
                 return Err("there is no such command".to_owned());
             }
@@ -561,5 +563,6 @@ areas!(
     siblings,
     stopping,
     syncs,
+    trees,
     versions
 );

@@ -399,6 +399,15 @@ impl Stage {
         reply
     }
 
+    /// The last thing that the process of a node does: its store is settled and closed.
+    pub(crate) fn close(&mut self, node: usize) {
+        let Actor { node: machine, engine, .. } = &mut self.actors[node - 1];
+        machine.settle_store(engine).expect("there is room");
+        let notes = std::mem::take(&mut engine.notes);
+        notes.iter().for_each(|note| self.tell(&format!("  n{node} {note}")));
+        self.end(node);
+    }
+
     pub(crate) fn step(&mut self, node: usize, input: Input) {
         let at = node - 1;
         let Actor { node: machine, engine, wall_offset, is_gone, .. } = &mut self.actors[at];

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rondo_core::engine::{Batch, Change};
 use rondo_core::id::NodeId;
 use rondo_core::replica::keys::{parse_data_key, parse_hint_key};
+use rondo_core::replica::tree_row::parse_row_key;
 use rondo_core::version::dvv::{Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::runs::{Run, Runs};
 use rondo_core::wire::client::{Action, Reply, Request};
@@ -231,6 +232,9 @@ pub(crate) fn batch(batch: &Batch) -> String {
 fn own(key: &Bytes) -> String {
     if let Some((target, _, of)) = parse_hint_key(key) {
         return format!("hint {} for {}", text(&of.key), node(&target));
+    }
+    if let Some(unit) = parse_row_key(key) {
+        return format!("tree {}", unit.partition.0);
     }
     let name = key.iter().skip(1).take_while(|byte| byte.is_ascii_alphabetic());
     name.map(|&byte| char::from(byte)).collect()
