@@ -140,6 +140,10 @@ pub struct KeyspaceWish {
     /// How long what is put stays when the request does not say, in milliseconds; 0 for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
+    /// Whether a node that is no primary takes on what is written at level `one` when no primary is reached. A keyspace that is there
+    /// stays as it was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sloppy: Option<bool>,
 }
 
 /// What the node has done, or knows.
@@ -220,6 +224,8 @@ pub struct KeyspaceStatus {
     pub policy: Policy,
     /// How long what is put stays when the request does not say, in milliseconds; 0 for ever.
     pub ttl_ms: u64,
+    /// Whether a node that is no primary takes on what is written at level `one` when no primary is reached.
+    pub sloppy: bool,
 }
 
 /// The layout that a commit would make.

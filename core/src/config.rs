@@ -340,6 +340,8 @@ pub struct NodeConfig {
     pub read_quorum: u8,
     /// Replicas that must hold a `quorum` write.
     pub write_quorum: u8,
+    /// Whether the keyspace `default` is sloppy, when this node writes the first layout.
+    pub sloppy: bool,
     /// This node's share of the data, relative to the others'.
     pub weight: u32,
     /// The failure domain this node is in; replicas are spread over zones where there are several.

@@ -36,6 +36,8 @@ pub struct Formation {
     me: NodeId,
     partitions: u16,
     wanted: Quorums,
+    /// Whether the keyspace `default` is to be sloppy.
+    sloppy: bool,
     has_seeds: bool,
     listens_ms: u64,
     /// Until when it listens before it forms a cluster alone; `None` before the first tick.
@@ -54,6 +56,7 @@ impl Formation {
             me: config.id,
             partitions: config.partitions,
             wanted: Quorums { n: config.replicas, r: config.read_quorum, w: config.write_quorum },
+            sloppy: config.sloppy,
             has_seeds: !config.seeds.is_empty(),
             listens_ms: LISTENS_BEATS * config.heartbeat_ms,
             listens_until: None,
@@ -79,7 +82,8 @@ impl Formation {
             return None;
         }
         sometimes!(env, LayoutFormed);
-        let (roles, keyspaces) = (roles(members, now), vec![Keyspace::default_keyspace()]);
+        let default = Keyspace { sloppy: self.sloppy, ..Keyspace::default_keyspace() };
+        let (roles, keyspaces) = (roles(members, now), vec![default]);
         Some(Arc::new(Layout::first(self.partitions, self.wanted, roles, keyspaces)))
     }
 

@@ -368,6 +368,8 @@ impl Shard {
             unreadable: &mut self.begun.put_off.unreadable,
             full: &mut self.begun.put_off.full,
             debts: &mut self.handoff.debts,
+            hints: &mut self.handoff.hints,
+            handing: &mut self.handoff.handing,
             counters: &mut self.counters,
         };
         (&mut self.coordinator, around)

@@ -493,6 +493,8 @@ pub struct Counters {
     pub records_healed: u64,
     /// Copies of writes that their primaries had not acknowledged when the writes ended: they came later, or are missing.
     pub owed_copies: u64,
+    /// Writes that this node has taken on for primaries of which it reached none.
+    pub fallbacks: u64,
     /// Sum of the latencies of reads.
     pub get_us: u64,
     /// Sum of the latencies of writes.

@@ -13,14 +13,14 @@ use rondo_core::id::{
     ActorId, BootEpoch, Epoch, GroupId, KeyspaceId, LayoutVersion, Life, Lsn, NodeId, OpId,
     PartitionId, RequestId, SessionId, Unit,
 };
-use rondo_core::layout::keyspace::{Keyspace, Level};
+use rondo_core::layout::keyspace::{Keyspace, Level, Policy};
 use rondo_core::layout::live::LayoutSet;
-use rondo_core::layout::{Layout, LayoutRef, Quorums, Role};
+use rondo_core::layout::{Layout, LayoutParts, LayoutRef, Quorums, Role};
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Behind, Stamp, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
-use rondo_core::wire::client::{Action, Reply, Request, Sibling};
+use rondo_core::wire::client::{Action, By, Reply, Request, Sibling};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Answer, Ask, Blocked, Has, KeyMessage, KeyRef, Question, Room};
@@ -86,9 +86,9 @@ fn sibling() -> Sibling {
 fn replies() -> Vec<Reply> {
     let stamp = Stamp { hlc: Hlc(0x2_0000), actor: ActorId(3), step: 0 };
     vec![
-        Reply::Stored { context: context(), version: stamp },
-        Reply::Found { siblings: vec![sibling()], context: context() },
-        Reply::NotFound { siblings: vec![sibling()], context: context() },
+        Reply::Stored { context: context(), version: stamp, by: By::Primaries },
+        Reply::Found { siblings: vec![sibling()], context: context(), by: By::Primaries },
+        Reply::NotFound { siblings: vec![sibling()], context: context(), by: By::Primaries },
         Reply::Indeterminate { acks: 1, needed: 2 },
         Reply::unavailable("why"),
         Reply::overloaded("why").lasting(),
@@ -180,7 +180,7 @@ fn new_messages() -> Vec<Message> {
     let put =
         ForwardMessage::Ask { op: OP, layouts: layouts.clone(), fixed, request: request(put) };
     let sibling = Sibling { expires: Some(Hlc(0x4_0000)), ..sibling() };
-    let found = Reply::Found { siblings: vec![sibling], context: context() };
+    let found = Reply::Found { siblings: vec![sibling], context: context(), by: By::Primaries };
     let found = ForwardMessage::Answer { op: OP, answer: ForwardAnswer::Done { reply: found } };
     let expiring = [put, found].map(Message::Forward);
     let known = Known {
@@ -446,6 +446,25 @@ fn a_record_of_the_generation_before_is_read_and_flags_that_mean_nothing_are_ref
     let mut unknown = head.to_vec();
     unknown[flags] = 1 << 3;
     assert!(decode_state(&Bytes::from(unknown), &Bytes::new()).is_err());
+}
+
+/// Whether it is sloppy stands in its policy: a layout without sloppy keyspaces keeps its bytes, and so its name.
+#[test]
+fn a_sloppy_keyspace_is_read_as_one_and_changes_one_byte() {
+    let of = |policy, sloppy| {
+        let keyspace = Keyspace { policy, sloppy, ttl_ms: 5, ..Keyspace::default_keyspace() };
+        let parts = LayoutParts { keyspaces: vec![keyspace], ..layout().parts().clone() };
+        Layout::from_parts(parts).expect("a sound layout")
+    };
+    for policy in [Policy::Newest, Policy::Siblings] {
+        let [strict, sloppy] = [false, true].map(|sloppy| of(policy, sloppy));
+        let [strict_bytes, sloppy_bytes] = [&strict, &sloppy].map(encode_layout);
+        assert_eq!(decode_layout(&strict_bytes).expect("it was just written"), strict);
+        assert_eq!(decode_layout(&sloppy_bytes).expect("it was just written"), sloppy);
+        assert_eq!(strict_bytes.len(), sloppy_bytes.len());
+        let differ = strict_bytes.iter().zip(&sloppy_bytes).filter(|(a, b)| a != b);
+        assert_eq!(differ.map(|(a, b)| b - a).collect::<Vec<u8>>(), [2]);
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::{Run, Runs};
-use rondo_core::wire::client::{Reply, Sibling};
+use rondo_core::wire::client::{By, Reply, Sibling};
 use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Ask, KeyMessage, KeyRef, Question};
@@ -85,7 +85,7 @@ fn what_all_coordinators_accepted_fits_together() {
         });
         let context = Context { clock: merged.clock(), highest: merged.highest_hlc() };
         context.seal(b"secret", KeyspaceId(1), b"k").expect("a token of what is stored");
-        let reply = Reply::Found { siblings: siblings.collect(), context };
+        let reply = Reply::Found { siblings: siblings.collect(), context, by: By::Primaries };
         let answer = ForwardAnswer::Done { reply };
         let told = Message::Forward(ForwardMessage::Answer { op, answer });
         assert_eq!(sent(told.clone()), told);

@@ -27,7 +27,7 @@ use rondo_core::version::dvv::{Behind, Dot, Entry, Stamp, Version, VersionSet, V
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::outline::Outline;
 use rondo_core::version::runs::{Run, Runs};
-use rondo_core::wire::client::{Action, Reply, Request, Sibling};
+use rondo_core::wire::client::{Action, By, Reply, Request, Sibling};
 use rondo_core::wire::forward::{Fixed, ForwardAnswer, ForwardMessage};
 use rondo_core::wire::frame::Generation;
 use rondo_core::wire::key::{Answer, Ask, Blocked, KeyMessage, KeyRef, Question, Room};
@@ -255,9 +255,9 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
         })
     };
     Ok(match u.int_in_range(0..=6)? {
-        0 => Reply::Stored { context: context(u)?, version: stamp(u)? },
-        1 => Reply::Found { siblings: several(u, 4, sibling)?, context: context(u)? },
-        2 => Reply::NotFound { siblings: several(u, 4, sibling)?, context: context(u)? },
+        0 => Reply::Stored { context: context(u)?, version: stamp(u)?, by: By::Primaries },
+        1 => Reply::Found { siblings: several(u, 4, sibling)?, context: context(u)?, by: By::Primaries },
+        2 => Reply::NotFound { siblings: several(u, 4, sibling)?, context: context(u)?, by: By::Primaries },
         3 => Reply::Indeterminate { acks: u.arbitrary()?, needed: u.arbitrary()? },
         4 => Reply::Unavailable { reason: u.arbitrary()?, passes: u.arbitrary()? },
         5 => Reply::Overloaded { reason: u.arbitrary()?, passes: u.arbitrary()? },
@@ -429,6 +429,7 @@ fn layout(u: &mut Unstructured<'_>) -> Result<Layout> {
             policy: *u.choose(&[Policy::Newest, Policy::Siblings])?,
             level: level(u)?,
             ttl_ms: u.arbitrary()?,
+            sloppy: u.arbitrary()?,
         })
     };
     let mut keyspaces = several(u, 3, keyspace)?;

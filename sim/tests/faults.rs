@@ -63,6 +63,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
             memory_mib: 512,
             repair_ms: 0,
             grace_ms: 0,
+            sloppy: false,
         },
         links: Links {
             shape: Shape::Uniform,

@@ -13,7 +13,7 @@
 //! than units are taken; a target that fails is left alone for a pause that doubles, and tried for ever; nothing is handed over of
 //! units that are not whole here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -109,6 +109,8 @@ pub struct Handing {
     deliveries: BTreeMap<u64, Delivery>,
     /// Hints that are to be deleted.
     done: Vec<(Bytes, Done)>,
+    /// Units that this node does not own, of which hints have been deleted: perhaps nobody is owed their keys any more.
+    settled: BTreeSet<Unit>,
     look_at: Mono,
     pace: Pace,
 }
@@ -126,6 +128,7 @@ impl Handing {
             todo: VecDeque::new(),
             deliveries: BTreeMap::new(),
             done: Vec::new(),
+            settled: BTreeSet::new(),
             look_at: Mono(0),
             pace: Pace::new(config.transfer_bytes_per_s),
         }
@@ -201,7 +204,11 @@ impl Handing {
         let pause_ms = if around.hints.is_counting() { COUNT_MS } else { LOOK_MS };
         self.look_at = now.plus_ms(pause_ms);
         if !self.done.is_empty() && around.hints.delete(&self.done, around.engine)? {
-            self.done.clear();
+            for (hint, _) in std::mem::take(&mut self.done) {
+                self.settled.extend(
+                    unit_of(&hint, view).filter(|&unit| !is_owner(view.layouts, self.me, unit)),
+                );
+            }
         }
         if around.hints.is_counting() || view.layouts.is_empty() || view.barred.is_some() {
             return Ok(None);
@@ -274,6 +281,11 @@ impl Handing {
             walk.ended_under = Some(walk.under.clone());
         }
         Ok(last)
+    }
+
+    /// Units that this node does not own, of which hints have been deleted since somebody asked.
+    pub fn take_settled(&mut self) -> BTreeSet<Unit> {
+        std::mem::take(&mut self.settled)
     }
 
     fn is_known(&self, hint: &Bytes) -> bool {
@@ -443,6 +455,12 @@ impl Handing {
         self.done.retain(|(done, _)| done != hint);
         is_renewed || self.done.len() < before
     }
+}
+
+/// The unit of a hint's key, if its keyspace is there.
+fn unit_of(hint: &Bytes, view: View<'_>) -> Option<Unit> {
+    let (_, _, key) = parse_hint_key(hint)?;
+    view.newest()?.unit(key.keyspace, key.token())
 }
 
 impl Delivery {

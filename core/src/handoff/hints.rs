@@ -243,6 +243,37 @@ impl Hints {
         }
     }
 
+    /// The hints of a write that must leave one for each of these; `None` when there is no room for all of them: nothing is to be
+    /// written then.
+    pub fn promise(
+        &self,
+        (key, unit): (&KeyRef, Unit),
+        targets: &[NodeId],
+        now_ms: u64,
+        engine: &mut dyn Engine,
+    ) -> Result<Option<Debt>> {
+        if self.is_counting() || engine.is_nearly_full() {
+            return Ok(None);
+        }
+        let mut hints = Vec::new();
+        for &target in targets {
+            let hint = hint_key(target, unit.group, key);
+            let presence = self.presence(&hint, engine)?;
+            if presence == Presence::None && !self.has_room(target, weight(&hint), now_ms) {
+                return Ok(None);
+            }
+            hints.push((hint, presence));
+        }
+        Ok(Some(Debt { hints, now_ms }).filter(|debt| !debt.hints.is_empty()))
+    }
+
+    /// What was promised has been written, with what it is owed for.
+    pub fn owe(&mut self, debt: Debt) {
+        for (hint, presence) in debt.hints {
+            self.note(&hint, presence, debt.now_ms);
+        }
+    }
+
     fn has_room(&self, target: NodeId, bytes: u64, now_ms: u64) -> bool {
         let stored = self
             .targets
@@ -354,6 +385,33 @@ impl Hints {
         self.take(key);
         self.totals.moved += 1;
         Ok(Some(lsn))
+    }
+}
+
+/// Hints that are to be written in one batch with what is owed.
+#[derive(Debug)]
+pub struct Debt {
+    hints: Vec<(Bytes, Presence)>,
+    now_ms: u64,
+}
+
+impl Debt {
+    /// Where they lie.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.hints.iter().map(|(hint, _)| hint)
+    }
+
+    /// What writes them.
+    #[must_use]
+    pub fn changes(&self) -> SmallVec<[Change; 2]> {
+        let since = |presence: &Presence| presence.since().unwrap_or(self.now_ms);
+        self.hints.iter().map(|(hint, presence)| put(hint, since(presence))).collect()
+    }
+
+    /// Whether nobody was owed the key before.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        self.hints.iter().all(|(_, presence)| *presence == Presence::None)
     }
 }
 

@@ -265,6 +265,12 @@ impl Layout {
         self.0.keyspaces.iter().find(|keyspace| keyspace.name == name)
     }
 
+    /// Whether a keyspace of this id is there, and a node that is no primary may take its writes at level `one`.
+    #[must_use]
+    pub fn is_sloppy(&self, keyspace: KeyspaceId) -> bool {
+        self.keyspaces().iter().any(|one| one.id == keyspace && one.sloppy)
+    }
+
     /// Whether a keyspace of this id was there and is no more: ids are not used again.
     #[must_use]
     pub fn has_dropped(&self, keyspace: KeyspaceId) -> bool {

@@ -72,6 +72,9 @@ pub struct Keyspace {
     pub level: Level,
     /// How long what is put stays when the request does not say, in milliseconds: 0 for ever, `TTL_MS_MAX` at most.
     pub ttl_ms: u64,
+    /// Whether a node that is no primary takes on what is written at level `one` when no primary is reached. Fixed when it is made: what
+    /// may hold something of a key is asked before the key is purged.
+    pub sloppy: bool,
 }
 
 impl Keyspace {
@@ -85,6 +88,7 @@ impl Keyspace {
             policy: Policy::Newest,
             level: Level::Quorum,
             ttl_ms: 0,
+            sloppy: false,
         }
     }
 }

@@ -93,8 +93,8 @@ impl Layout {
                 self.keyspace(name).is_some_and(|keyspace| {
                     let group = self.group(keyspace.group);
                     group.map(|group| group.wanted) == Some(wanted.quorums)
-                        && (keyspace.policy, keyspace.level, keyspace.ttl_ms)
-                            == (wanted.policy, wanted.level, wanted.ttl_ms)
+                        && (keyspace.policy, keyspace.level, keyspace.ttl_ms, keyspace.sloppy)
+                            == (wanted.policy, wanted.level, wanted.ttl_ms, wanted.sloppy)
                 })
             }
             (Subject::Keyspace(name), Wish::Dropped) => self.keyspace(name).is_none(),
@@ -207,6 +207,13 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
             ));
         }
         let keyspace = &mut parts.keyspaces[at];
+        if keyspace.sloppy != wanted.sloppy {
+            // Who is not asked before a key is purged must never have taken a write of it.
+            let is = if keyspace.sloppy { "is sloppy and stays it" } else { "is not sloppy" };
+            return Err(format!(
+                "keyspace {name} {is}: that is fixed when a keyspace is made; make another one, and copy"
+            ));
+        }
         (keyspace.policy, keyspace.level) = (wanted.policy, wanted.level);
         keyspace.ttl_ms = wanted.ttl_ms;
         return Ok(());
@@ -233,8 +240,9 @@ fn define(parts: &mut LayoutParts, name: &str, wanted: &Definition) -> Result<()
         }
     };
     parts.last_keyspace = id;
-    let Definition { policy, level, ttl_ms, .. } = *wanted;
-    parts.keyspaces.push(Keyspace { id, name: name.to_owned(), group, policy, level, ttl_ms });
+    let Definition { policy, level, ttl_ms, sloppy, .. } = *wanted;
+    let name = name.to_owned();
+    parts.keyspaces.push(Keyspace { id, name, group, policy, level, ttl_ms, sloppy });
     Ok(())
 }
 
@@ -361,8 +369,13 @@ mod tests {
     fn a_group_leaves_after_its_last_keyspace_and_there_may_be_any_number_in_a_clusters_life() {
         let make = |name: &str, (n, r): (u8, u8)| {
             let quorums = Quorums { n, r, w: n };
-            let definition =
-                Definition { quorums, policy: Policy::Newest, level: Level::Quorum, ttl_ms: 0 };
+            let definition = Definition {
+                quorums,
+                policy: Policy::Newest,
+                level: Level::Quorum,
+                ttl_ms: 0,
+                sloppy: false,
+            };
             (Subject::Keyspace(name.to_owned()), Wish::Keyspace(definition))
         };
         let drops = |name: &str| (Subject::Keyspace(name.to_owned()), Wish::Dropped);
@@ -391,8 +404,13 @@ mod tests {
     fn an_id_of_a_keyspace_is_used_once_and_its_group_has_owners_of_its_own() {
         let make = |n| {
             let quorums = Quorums { n, r: 1, w: 1 };
-            let definition =
-                Definition { quorums, policy: Policy::Siblings, level: Level::One, ttl_ms: 60_000 };
+            let definition = Definition {
+                quorums,
+                policy: Policy::Siblings,
+                level: Level::One,
+                ttl_ms: 60_000,
+                sloppy: false,
+            };
             (Subject::Keyspace("k".to_owned()), Wish::Keyspace(definition))
         };
         let drops = (Subject::Keyspace("k".to_owned()), Wish::Dropped);

@@ -76,6 +76,8 @@ pub struct Definition {
     pub level: Level,
     /// How long what is put stays when the request does not say, in milliseconds; 0 for ever.
     pub ttl_ms: u64,
+    /// Whether others than primaries may take writes at level `one` when no primary is reached.
+    pub sloppy: bool,
 }
 
 /// Which of two wishes about one subject counts: the later one.

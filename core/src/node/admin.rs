@@ -178,12 +178,13 @@ impl Node {
             (Subject::Node(node), Wish::Removed) => Change::Leave { node: name(*node) },
             (
                 Subject::Keyspace(name),
-                Wish::Keyspace(Definition { quorums, policy, level, ttl_ms }),
+                Wish::Keyspace(Definition { quorums, policy, level, ttl_ms, sloppy }),
             ) => {
                 let Quorums { n, r, w } = *quorums;
                 let (level, policy, ttl_ms) = (Some(*level), Some(*policy), Some(*ttl_ms));
                 let (n, r, w) = (Some(n), Some(r), Some(w));
-                let wanted = KeyspaceWish { n, r, w, level, policy, ttl_ms };
+                let sloppy = Some(*sloppy);
+                let wanted = KeyspaceWish { n, r, w, level, policy, ttl_ms, sloppy };
                 Change::Keyspace { name: name.clone(), wanted }
             }
             (Subject::Keyspace(name), Wish::Dropped) => Change::DropKeyspace { name: name.clone() },
@@ -437,6 +438,7 @@ fn definition(layout: &Layout, name: &str, wanted: KeyspaceWish) -> Definition {
         level: level.unwrap_or(default.level),
         // What `default` forgets is no reason for another one to forget.
         ttl_ms: wanted.ttl_ms.or(own.map(|own| own.ttl_ms)).unwrap_or(0),
+        sloppy: wanted.sloppy.or(own.map(|own| own.sloppy)).unwrap_or(false),
     }
 }
 
@@ -487,6 +489,7 @@ fn keyspaces(layout: &Layout) -> Vec<KeyspaceStatus> {
             level: keyspace.level,
             policy: keyspace.policy,
             ttl_ms: keyspace.ttl_ms,
+            sloppy: keyspace.sloppy,
         });
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));

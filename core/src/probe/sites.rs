@@ -101,6 +101,14 @@ sites! {
     BatchEndedFull, "batch-ended-full", 0, "as many inputs as a batch holds were waiting";
     AlarmRangWithNothingDue, "alarm-rang-with-nothing-due", 0, "the alarm rang and nothing was due";
     OwedSettled, "owed-settled", 0, "a primary acknowledged a write after it had ended";
+    FallbackWrote, "fallback-wrote", 0, "a node that is no primary took on a write because it reached none of the key's primaries";
+    FallbackDeleted, "fallback-deleted", 0, "a fallback took on a delete";
+    FallbackWroteAgain, "fallback-wrote-again", 0, "a fallback wrote a key that it owed already";
+    FallbackAfterAll, "fallback-after-all", 0, "a write that was to be passed on reached nobody, and a fallback took it on";
+    FallbackRead, "fallback-read", 0, "a fallback answered a read by what it keeps for primaries of which it reached none";
+    FallbackRefused, "fallback-refused", 0, "a fallback had no room for the hints of a write, and took it not on";
+    FallbackBlockedAPurge, "fallback-blocked-a-purge", 0, "who does not own a key had something of it, and did not let it be purged";
+    FallbackConfirmed, "fallback-confirmed", 0, "a node that is no owner of a key had nothing of it, and let it be purged";
     HintStored, "hint-stored", 0, "a primary did not acknowledge a write, and a hint was stored for it";
     HintMerged, "hint-merged", 0, "a key was owed to a node already";
     HintRefused, "hint-refused", 0, "there was no room for a hint";

@@ -5,7 +5,7 @@
 //! the first of the others that it has seen may be purged, and soon when something was in the way.
 //!
 //! The first owner under the newest live layout does it, and nobody else: two of them would only raise each other's epochs. While it is
-//! away nothing is purged, as while any other owner is.
+//! away nothing is purged, as while any other owner is, and of a sloppy keyspace as while any member is.
 //!
 //! Invariants: at most `PURGES_MAX` keys at a time; nothing is asked while an owner of the unit is away, or when this node itself must
 //! not serve; under other layouts everything begins anew.
@@ -23,7 +23,7 @@ use crate::id::{ActorId, Epoch, Life, NodeId, OpId, Unit};
 use crate::layout::Layout;
 use crate::layout::live::LayoutSet;
 use crate::member::view::View;
-use crate::purge::run::{Aim, Next, Run};
+use crate::purge::run::{Aim, Asked, Next, Run};
 use crate::quorum::Primaries;
 use crate::replica::keys::unit_range;
 use crate::replica::listing::{Listed, list};
@@ -290,7 +290,7 @@ impl Purger {
             None if self.has_dead_actors(unit, one, owners, around.time) => Aim::Actors,
             None => return,
         };
-        match self.obstacle(unit, around) {
+        match self.obstacle((&one.key, unit), around) {
             None if self.is_known(&one.key) => {}
             None => self.todo.push_back((one.key.detached(), unit, aim)),
             Some(why) => self.block(unit, why, around.now),
@@ -311,12 +311,11 @@ impl Purger {
             && known.iter().any(|(actor, _)| is_dead(actor))
     }
 
-    /// What is in the way of purging anything of a unit, as far as this node can see.
-    fn obstacle(&self, unit: Unit, around: &Around<'_>) -> Option<Blocked> {
-        let view = around.view;
-        let owners = Primaries::under(view.layouts, unit);
-        let is_away = |&node: &NodeId| node != self.me && !view.members.is_alive(node, around.now);
-        if owners.nodes().iter().any(is_away) {
+    /// What is in the way of purging a key, as far as this node can see.
+    fn obstacle(&self, what: (&KeyRef, Unit), around: &Around<'_>) -> Option<Blocked> {
+        let (view, (_, unit)) = (around.view, what);
+        let is_away = |node: NodeId| node != self.me && !view.members.is_alive(node, around.now);
+        if asked(what, view).all().any(is_away) {
             return Some(Blocked::Absent);
         }
         around.units.get(unit).map(|_| Blocked::Partial)
@@ -360,9 +359,9 @@ impl Purger {
         let (key, unit, aim) = self.todo.pop_front()?;
         self.sequence += 1;
         let op = OpId { life: self.life, seq: self.sequence | PURGING };
-        let owners = Primaries::under(view.layouts, unit).nodes().to_vec();
+        let asked = asked((&key, unit), view);
         let what = (key.clone(), unit, aim);
-        let run = Run::new(what, (self.me, owners), self.layouts.clone(), now);
+        let run = Run::new(what, (self.me, asked), self.layouts.clone(), now);
         self.runs.insert(op.seq, run);
         Some((op, key, unit))
     }
@@ -444,4 +443,16 @@ impl Purger {
             Next::Wait | Next::Ask(..) => {}
         }
     }
+}
+
+/// Who must confirm that a key can be purged: its owners, and where it is of a sloppy keyspace every other member, because each may have
+/// taken a write of it for them.
+fn asked((key, unit): (&KeyRef, Unit), view: View<'_>) -> Asked {
+    let owners = Primaries::under(view.layouts, unit).nodes().to_vec();
+    let mut others = BTreeSet::new();
+    if view.layouts.iter().any(|live| live.layout.is_sloppy(key.keyspace)) {
+        let roles = view.layouts.iter().flat_map(|live| live.layout.roles());
+        others.extend(roles.map(|role| role.node).filter(|node| !owners.contains(node)));
+    }
+    Asked { owners, others: others.into_iter().collect() }
 }

@@ -60,6 +60,15 @@ enum Phase {
     },
 }
 
+/// Who is asked about a key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asked {
+    /// Its owners under every live layout: all of them confirm, and delete.
+    pub owners: Vec<NodeId>,
+    /// Others who may hold something of it, and confirm that they do not.
+    pub others: Vec<NodeId>,
+}
+
 /// A key on its way out.
 #[derive(Debug)]
 pub struct Run {
@@ -73,7 +82,7 @@ pub struct Run {
     pub until: Mono,
     layouts: LayoutSet,
     me: NodeId,
-    owners: Vec<NodeId>,
+    asked: Asked,
     state: VersionSet,
     phase: Phase,
     answered: BTreeSet<NodeId>,
@@ -83,12 +92,19 @@ pub struct Run {
     registered: BTreeSet<ActorId>,
 }
 
+impl Asked {
+    /// Who confirms.
+    pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.owners.iter().chain(&self.others).copied()
+    }
+}
+
 impl Run {
     /// A key whose state has not been read yet.
     #[must_use]
     pub fn new(
         (key, unit, aim): (KeyRef, Unit, Aim),
-        (me, owners): (NodeId, Vec<NodeId>),
+        (me, asked): (NodeId, Asked),
         layouts: LayoutSet,
         now: Mono,
     ) -> Run {
@@ -99,7 +115,7 @@ impl Run {
             until: now.plus_ms(WAIT_MS),
             layouts,
             me,
-            owners,
+            asked,
             state: VersionSet::default(),
             phase: Phase::Read,
             answered: BTreeSet::new(),
@@ -127,7 +143,7 @@ impl Run {
         }
         (self.phase, self.state, self.until) =
             (Phase::Confirm, state.clone(), now.plus_ms(WAIT_MS));
-        Next::Ask(self.owners.clone(), Question::Confirm { state, epoch })
+        Next::Ask(self.asked.all().collect(), Question::Confirm { state, epoch })
     }
 
     /// An owner has answered. `clock` is above every epoch of purges that were before.
@@ -138,7 +154,7 @@ impl Run {
         clock: Epoch,
         now: Mono,
     ) -> Next {
-        if !self.owners.contains(&from) {
+        if !self.asked.all().any(|node| node == from) {
             return Next::Wait;
         }
         match (&self.phase, answer) {
@@ -150,7 +166,7 @@ impl Run {
                 self.answered.insert(from);
                 self.epoch = self.epoch.max(epoch);
                 self.registered.extend(actor);
-                match self.answered.len() == self.owners.len() {
+                match self.answered.len() == self.asked.all().count() {
                     true => self.purge(clock, now),
                     false => Next::Wait,
                 }
@@ -161,9 +177,11 @@ impl Run {
             (Phase::Confirm, Answer::NotCounted) => Next::Blocked(Blocked::Partial),
             (Phase::Confirm, Answer::Failed) => Next::Blocked(Blocked::Failed),
             // Somebody writes the key anew: what is new stays.
-            (Phase::Purge { question, .. }, Answer::MergeAck | Answer::Lacks) => {
+            (Phase::Purge { question, .. }, Answer::MergeAck | Answer::Lacks)
+                if self.asked.owners.contains(&from) =>
+            {
                 let is_first = self.answered.insert(from);
-                match self.owners.len() - self.answered.len() {
+                match self.asked.owners.len() - self.answered.len() {
                     0 => Next::Done,
                     1 if is_first => self.ask_myself(question.clone()),
                     _ => Next::Wait,
@@ -200,7 +218,7 @@ impl Run {
     /// The other owners that have not answered.
     fn silent(&self) -> Vec<NodeId> {
         let is_silent = |owner: &&NodeId| **owner != self.me && !self.answered.contains(owner);
-        self.owners.iter().filter(is_silent).copied().collect()
+        self.asked.owners.iter().filter(is_silent).copied().collect()
     }
 
     /// It has waited long enough.
@@ -235,10 +253,14 @@ mod tests {
     }
 
     fn run(aim: Aim) -> Run {
+        with_others(aim, Vec::new())
+    }
+
+    fn with_others(aim: Aim, others: Vec<NodeId>) -> Run {
         let key = KeyRef::new(KeyspaceId(1), "k".into());
         let owners = [1, 2, 3].map(NodeId).to_vec();
-        let owners = (NodeId(1), owners);
-        let mut run = Run::new((key, Unit::default(), aim), owners, layouts(1), Mono(0));
+        let asked = (NodeId(1), Asked { owners, others });
+        let mut run = Run::new((key, Unit::default(), aim), asked, layouts(1), Mono(0));
         let mut state = VersionSet::default();
         for actor in 1..=5 {
             let version = Version::tombstone(Hlc(actor), RequestId(1));
@@ -247,7 +269,8 @@ mod tests {
         }
         let next = run.read(state.clone(), Epoch(3), Mono(0));
         let asked = Question::Confirm { state, epoch: Epoch(3) };
-        assert_eq!(next, Next::Ask([1, 2, 3].map(NodeId).to_vec(), asked));
+        let all = run.asked.all().collect();
+        assert_eq!(next, Next::Ask(all, asked));
         run
     }
 
@@ -278,6 +301,20 @@ mod tests {
         assert_eq!(last, [NodeId(1)]);
         assert_eq!(done(&mut run, 3, Answer::MergeAck), Next::Wait, "twice is once");
         assert_eq!(done(&mut run, 1, Answer::MergeAck), Next::Done);
+    }
+
+    #[test]
+    fn who_may_hold_something_confirms_and_only_owners_delete() {
+        let mut run = with_others(Aim::Key, vec![NodeId(5)]);
+        for owner in 1..=3 {
+            assert_eq!(confirm(&mut run, owner, 3), Next::Wait);
+        }
+        let Next::Ask(owners, _) = confirm(&mut run, 5, 0) else { panic!("all have confirmed") };
+        assert_eq!(owners, [2, 3].map(NodeId));
+        let mut done =
+            |node| run.on_answer(NodeId(node), (&layouts(1), Answer::MergeAck), Epoch(0), Mono(0));
+        assert_eq!((done(2), done(5)), (Next::Wait, Next::Wait), "it was not asked");
+        assert!(matches!(done(3), Next::Ask(last, _) if last == [NodeId(1)]));
     }
 
     #[test]

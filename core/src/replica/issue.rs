@@ -12,6 +12,7 @@ use super::read::{Loaded, Trouble};
 use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::buggify;
 use crate::config::{SIBLINGS_MAX, issue_runs_max, state_bytes_max};
+use crate::engine::Change;
 use crate::error::{Error, Result};
 use crate::id::{ActorId, Epoch, Lsn, Unit};
 use crate::repair::merkle::entry;
@@ -49,6 +50,15 @@ pub enum Covers {
     AndLocal(VersionVector),
 }
 
+/// What is written: the version, once its time is known, and what else is in its batch.
+#[derive(Debug)]
+pub struct Event<F> {
+    /// The version of this time.
+    pub version: F,
+    /// Changes beside the key, which are there when it is.
+    pub with: SmallVec<[Change; 2]>,
+}
+
 impl Replica {
     /// Whether a write of the key should wait until all its primaries have answered: this node's own actor has so many
     /// gaps that they must be closed.
@@ -57,9 +67,7 @@ impl Replica {
         !heard.is_all() && self.actors.get(unit).is_some_and(|own| own.wants_closing(heard))
     }
 
-    /// Issues a dot for a write of a key that this node is a primary of. Its HLC is above the highest that anybody told of
-    /// and above everything here. When all primaries have answered, the gaps in what is known of this node's own earlier lives
-    /// are closed: see `replica::actors`.
+    /// Issues a dot for a write of a key that this node is a primary of: see `issue_with`.
     pub fn issue(
         &mut self,
         key: &KeyRef,
@@ -67,6 +75,22 @@ impl Replica {
         covers: Covers,
         heard: &Heard,
         version: impl FnOnce(Hlc) -> Version,
+        env: &mut impl Env,
+    ) -> Result<Issued, Trouble> {
+        let event = Event { version, with: SmallVec::new() };
+        self.issue_with(key, unit, covers, heard, event, env)
+    }
+
+    /// Issues a dot for a write of a key that this node is a primary, or a fallback, of. Its HLC is above the highest that anybody told of
+    /// and above everything here. When all primaries have answered, the gaps in what is known of this node's own earlier lives
+    /// are closed: see `replica::actors`.
+    pub fn issue_with(
+        &mut self,
+        key: &KeyRef,
+        unit: Unit,
+        covers: Covers,
+        heard: &Heard,
+        Event { version, with }: Event<impl FnOnce(Hlc) -> Version>,
         env: &mut impl Env,
     ) -> Result<Issued, Trouble> {
         let Loaded { mut state, .. } = self.read_to_write(key, unit, env.engine())?;
@@ -126,6 +150,7 @@ impl Replica {
             changes.push(number(CLOCK_KEY, reservation.0));
         }
         let deleted = self.count_deleted(was_deleted, &state, &mut changes);
+        changes.extend(with);
         let lsn = self.write((unit, key), changes, env)?;
         self.deleted = deleted;
         self.actors.set(unit, own);

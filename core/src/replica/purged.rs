@@ -164,6 +164,27 @@ impl Replica {
         Ok(())
     }
 
+    /// From now on whatever is issued here of a unit is above this time, in every life. The write that says so.
+    pub fn stay_above(
+        &mut self,
+        unit: Unit,
+        floor: Hlc,
+        engine: &mut dyn Engine,
+    ) -> Result<Lsn, Trouble> {
+        let before = self.purged.row(unit);
+        if before.floor >= floor {
+            return Ok(before.lsn);
+        }
+        let row = Row { floor, ..before };
+        let written = engine.write(&Batch { changes: [change(unit, &row)].into_iter().collect() });
+        let lsn = written.map_err(|error| match error.wrote_nothing() {
+            true => Trouble::Failed(error),
+            false => Trouble::Fatal(error),
+        })?;
+        self.purged.rows.insert(unit, Row { lsn, ..row });
+        Ok(lsn)
+    }
+
     /// Deletes a key whose state has this digest, or takes from it what it knows of some actors, with the unit's row in the same batch.
     /// The write after which that is done; `None`: something else is here.
     pub fn purge(

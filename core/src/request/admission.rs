@@ -57,14 +57,8 @@ pub fn room(
     Ok(())
 }
 
-/// Whether enough of the key's primaries seem to be up, and the clock of this node is good enough, when it is the one that stamps.
-pub fn prospects(
-    facts: &Facts,
-    stamps: bool,
-    members: &Membership,
-    replica: &Replica,
-    now: Mono,
-) -> Result<(), Reply> {
+/// Whether enough of the key's primaries seem to be up.
+pub fn prospects(facts: &Facts, members: &Membership, now: Mono) -> Result<(), Reply> {
     let mut alive = match facts.request.action {
         Action::Get => facts.needs.answerers(),
         Action::Put { .. } | Action::Delete { .. } => facts.needs.holders(),
@@ -81,8 +75,19 @@ pub fn prospects(
         let reason = format!("{yes} of the key's {out_of} replicas {are} up, {lacking}");
         return Err(Reply::unavailable(reason));
     }
-    if stamps && facts.level == Level::One {
-        if facts.primaries.nodes().len() > 1 && members.has_met_nobody_yet(now) {
+    Ok(())
+}
+
+/// Whether the clock of this node is good enough, when it is the one that stamps and no query round orders what it writes.
+pub fn stamping(
+    facts: &Facts,
+    members: &Membership,
+    replica: &Replica,
+    now: Mono,
+) -> Result<(), Reply> {
+    if facts.level == Level::One {
+        let is_alone = facts.primaries.nodes().iter().all(|node| *node == members.me().node);
+        if !is_alone && members.has_met_nobody_yet(now) {
             return Err(Reply::unavailable(
                 "this node has just started and has heard no other yet, so that its clock may be far off: try again in a moment, \
                  or write at quorum",

@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 
 use crate::engine::ReadTicket;
+use crate::handoff::handing::Handing;
+use crate::handoff::hints::Hints;
 use crate::held::Held;
 use crate::id::{NodeId, OpId, Unit};
 use crate::member::view::View;
@@ -41,6 +43,10 @@ pub struct Surroundings<'a> {
     pub full: &'a mut Vec<(KeyRef, Unit)>,
     /// What writes owe when they end.
     pub debts: &'a mut Debts,
+    /// What is owed by the store, and is on its way.
+    pub hints: &'a mut Hints,
+    /// How that is handed over.
+    pub handing: &'a mut Handing,
     /// What was done.
     pub counters: &'a mut Counters,
 }

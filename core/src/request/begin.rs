@@ -14,6 +14,7 @@ use crate::request::admission;
 use crate::request::answers::{Surroundings, answer, refuse, turn_away};
 use crate::request::attempts::{Attempt, Earlier};
 use crate::request::coordinator::Coordinator;
+use crate::request::fallback::{self, Fallback};
 use crate::request::fingerprint::Fingerprint;
 use crate::request::get::{Aim, ReadRound};
 use crate::request::operation::{Asker, Facts, Next};
@@ -48,11 +49,18 @@ impl Coordinator {
         if buggify!(env, DeadlineClose) {
             facts.deadline = env.mono().plus_ms(facts.patience_ms() / 10 + 1);
         }
+        let is_client = matches!(asker, Asker::Client(_));
+        if is_client
+            && fallback::reaches_nobody(&facts, around.view, env.mono())
+            && fallback::may_be(self.me, &facts, around.view)
+        {
+            return self.begin_here(asker, facts, around, env);
+        }
         let coordinates = !facts.request.writes() || self.issues_for(&facts, around);
         if coordinates && facts.request.writes() && facts.request.named {
-            return self.begin_named(asker, facts, around, env);
+            return self.begin_named(asker, facts, Role::Primary, around, env);
         }
-        if let Err(reply) = self.admit(&facts, around, env) {
+        if let Err(reply) = self.admit(&facts, Role::Primary, around, env) {
             refuse(asker, &facts.request, reply, around, env);
             return Ok(());
         }
@@ -63,11 +71,61 @@ impl Coordinator {
         }
     }
 
+    /// A write that was to be passed on, and that nobody has got: this node takes it on itself.
+    pub(super) fn fall_back(
+        &mut self,
+        id: OpId,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let Some(Operation { facts, askers, .. }) = self.operations.remove(id.seq) else {
+            return Ok(());
+        };
+        // A peer's request is not passed on, and so has exactly one client.
+        let Some(asker) = askers.first().map(|waiting| waiting.asker) else {
+            return Ok(());
+        };
+        sometimes!(env, FallbackAfterAll);
+        self.begin_here(asker, facts, around, env)
+    }
+
+    /// Begins a request for which this node is a fallback.
+    fn begin_here(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        if facts.request.writes() && facts.request.named {
+            return self.begin_named(asker, facts, Role::Fallback, around, env);
+        }
+        match self.admit(&facts, Role::Fallback, around, env) {
+            Ok(()) => self.open_here(asker, facts, around, env),
+            Err(reply) => {
+                refuse(asker, &facts.request, reply, around, env);
+                Ok(())
+            }
+        }
+    }
+
+    fn open_here(
+        &mut self,
+        asker: Asker,
+        facts: Facts,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<()> {
+        let phase = Phase::Fallback(Fallback::new(self.me));
+        self.open(asker, facts, (phase, Next::Issue, self.patience.resend_ms), around, env)
+    }
+
     /// Begins a write that its client has named and that is coordinated here.
     fn begin_named(
         &mut self,
         asker: Asker,
         facts: Facts,
+        role: Role,
         around: &mut Surroundings<'_>,
         env: &mut impl Env,
     ) -> Result<()> {
@@ -86,15 +144,23 @@ impl Coordinator {
             }
             Earlier::Same(Attempt::Stored(written)) if !is_first => {
                 sometimes!(env, AttemptKnownAsStored);
-                answer(asker, put::stored(&facts.request, written), around, env);
+                let stored = put::stored(&facts.request, written);
+                let stored = if role == Role::Fallback { stored.by_a_fallback() } else { stored };
+                answer(asker, stored, around, env);
                 return Ok(());
             }
             Earlier::Same(Attempt::Issued(written)) if !is_first => Some(written),
             Earlier::Nothing if !is_first => Some(None),
             _ => None,
         };
+        if role == Role::Fallback && sought.is_some() {
+            // Who could tell whether an earlier attempt has written is not reached.
+            around.counters.count(&facts.unknown());
+            answer(asker, facts.unknown(), around, env);
+            return Ok(());
+        }
         let source = source(asker, &facts.request);
-        let admitted = self.admit(&facts, around, env);
+        let admitted = self.admit(&facts, role, around, env);
         let admitted = admitted.and_then(|()| self.remember(&facts, source, env));
         if let Err(refusal) = admitted {
             let is_new = matches!(earlier, Earlier::Nothing | Earlier::Same(Attempt::NoneIssued));
@@ -119,6 +185,7 @@ impl Coordinator {
         sometimes!(env, AttemptBegunAnew, anew);
         sometimes!(env, AttemptSearched, sought.is_some());
         match sought {
+            _ if role == Role::Fallback => self.open_here(asker, facts, around, env),
             Some(written) => self.open_read(asker, facts, Aim::Write(written), around, env),
             None if buggify!(env, FirstAttemptSearched) => {
                 self.open_read(asker, facts, Aim::Write(None), around, env)
@@ -189,15 +256,26 @@ impl Coordinator {
     }
 
     /// Whether a request may begin here and now.
-    fn admit(&self, facts: &Facts, around: &Surroundings<'_>, env: &impl Env) -> Result<(), Reply> {
+    fn admit(
+        &self,
+        facts: &Facts,
+        role: Role,
+        around: &Surroundings<'_>,
+        env: &impl Env,
+    ) -> Result<(), Reply> {
         if buggify!(env, AdmissionRefused) {
             return Err(Reply::overloaded("too many requests in flight, says the simulator"));
         }
         let gauge = self.operations.gauge();
         admission::room(self.operations.len(), gauge, self.stopping, around.view.barred)?;
+        let (members, now) = (around.view.members, env.mono());
         // Whoever passes a write on does not stamp it.
-        let stamps = facts.request.writes() && self.issues_for(facts, around);
-        admission::prospects(facts, stamps, around.view.members, around.replica, env.mono())
+        let stamps =
+            facts.request.writes() && (role == Role::Fallback || self.issues_for(facts, around));
+        if role == Role::Primary {
+            admission::prospects(facts, members, now)?;
+        }
+        if stamps { admission::stamping(facts, members, around.replica, now) } else { Ok(()) }
     }
 
     /// Whether this node coordinates writes of the key: it is a primary, and has all of the key's unit.
@@ -287,6 +365,15 @@ impl Coordinator {
         self.operations.insert(Operation::new(asker, facts, phase, again));
         self.go_on(id, next, around, env)
     }
+}
+
+/// As what this node serves a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Role {
+    /// As one that may be a primary of its key, and reaches some.
+    Primary,
+    /// As one that is none, and reaches none.
+    Fallback,
 }
 
 /// Who asks: a client of this node, or a client of a node that passes its request on.

@@ -13,11 +13,13 @@ use crate::env::Mono;
 use crate::error::{Error, Result};
 use crate::id::{LayoutVersion, Life, NodeId, OpId};
 use crate::layout::live::{LayoutSet, is_owner};
+use crate::member::view::View;
 use crate::replica::issue::is_clock_full;
 use crate::replica::read::Trouble;
 use crate::request::answers::{Surroundings, answer};
 use crate::request::asking::{again, is_overtaken, send_on};
 use crate::request::attempts::Attempts;
+use crate::request::fallback;
 use crate::request::get::ReadRound;
 use crate::request::hedging::Hedging;
 use crate::request::operation::{Facts, Next, Patience};
@@ -280,39 +282,66 @@ impl Coordinator {
                 }
                 Next::PassOn => match send_on(facts, phase, around, env) {
                     Ok(()) => return Ok(()),
+                    Err(_)
+                        if is_for_a_fallback(self.me, (facts, phase), around.view, env.mono()) =>
+                    {
+                        return self.fall_back(id, around, env);
+                    }
                     Err(refusal) => Next::End(facts.request.refused(refusal)),
                 },
-                Next::Issue => {
-                    let Phase::Put(round) = phase else {
-                        return Ok(());
-                    };
-                    // It began before the key was given to others.
-                    if !is_owner(around.view.layouts, self.me, facts.unit) {
-                        sometimes!(env, OwnedNoMoreAtTheIssue);
-                        let reply = Reply::unavailable(OWNERS_CHANGED.to_owned());
-                        self.end(id, reply, around, env);
-                        return Ok(());
-                    }
-                    match round.issue(facts, self.me, around.replica, around.held, env) {
-                        Ok(then) => then,
-                        Err(Trouble::Fatal(error)) => {
-                            // What the disk has of the write may be there after the next start.
-                            let reply = facts.unknown();
-                            self.end(id, reply, around, env);
-                            return Err(error);
-                        }
-                        Err(Trouble::Cold(ticket)) => {
-                            around.cold.push((facts.key.clone(), ticket, id));
-                            return Ok(());
-                        }
-                        Err(Trouble::Failed(Error::Corrupt { .. } | Error::Disk(_))) => {
-                            around.unreadable.push((facts.key.clone(), id));
-                            return Ok(());
-                        }
-                        Err(Trouble::Failed(error)) => Next::End(not_issued(&error, facts, around)),
-                    }
-                }
+                Next::Issue => match self.issue(id, around, env)? {
+                    Some(then) => then,
+                    None => return Ok(()),
+                },
             }
+        }
+    }
+
+    /// Issues the dot, or does what a fallback does. `None`: it has ended, or waits for its record.
+    fn issue(
+        &mut self,
+        id: OpId,
+        around: &mut Surroundings<'_>,
+        env: &mut impl Env,
+    ) -> Result<Option<Next>> {
+        let me = self.me;
+        let Some(Operation { facts, phase, .. }) = self.operations.get_mut(id.seq) else {
+            return Ok(None);
+        };
+        // It began before the key was given to others.
+        let is_its = match phase {
+            Phase::Put(_) => is_owner(around.view.layouts, me, facts.unit),
+            Phase::Fallback(_) => fallback::may_be(me, facts, around.view),
+            Phase::Read(_) | Phase::Forwarded(_) => return Ok(None),
+        };
+        if !is_its {
+            sometimes!(env, OwnedNoMoreAtTheIssue);
+            return Ok(Some(Next::End(Reply::unavailable(OWNERS_CHANGED.to_owned()))));
+        }
+        let issued = match phase {
+            Phase::Put(round) => round.issue(facts, me, around.replica, around.held, env),
+            Phase::Fallback(fallback) => fallback.act(facts, around, env),
+            Phase::Read(_) | Phase::Forwarded(_) => return Ok(None),
+        };
+        match issued {
+            Ok(then) => Ok(Some(then)),
+            Err(Trouble::Fatal(error)) => {
+                // What the disk has of the write may be there after the next start.
+                let reply = facts.unknown();
+                self.end(id, reply, around, env);
+                Err(error)
+            }
+            Err(Trouble::Cold(ticket)) => {
+                around.cold.push((facts.key.clone(), ticket, id));
+                Ok(None)
+            }
+            Err(Trouble::Failed(Error::Corrupt { .. } | Error::Disk(_)))
+                if matches!(phase, Phase::Put(_)) =>
+            {
+                around.unreadable.push((facts.key.clone(), id));
+                Ok(None)
+            }
+            Err(Trouble::Failed(error)) => Ok(Some(Next::End(not_issued(&error, facts, around)))),
         }
     }
 
@@ -350,6 +379,16 @@ impl Coordinator {
                 around.counters.puts += 1;
                 around.counters.put_us += micros;
             }
+            Phase::Fallback(_) => match facts.request.writes() {
+                true => {
+                    (around.counters.puts, around.counters.put_us) =
+                        (around.counters.puts + 1, around.counters.put_us + micros)
+                }
+                false => {
+                    (around.counters.gets, around.counters.get_us) =
+                        (around.counters.gets + 1, around.counters.get_us + micros)
+                }
+            },
             Phase::Forwarded(_) => {
                 let refused = matches!(reply, Reply::Unavailable { .. });
                 sometimes!(env, ForwardAnsweredUnavailable, refused);
@@ -368,13 +407,27 @@ impl Coordinator {
     }
 }
 
+/// Whether a write that nobody has got, of those it could have been passed on to, is one for this node itself.
+fn is_for_a_fallback(
+    me: NodeId,
+    (facts, phase): (&Facts, &Phase),
+    view: View<'_>,
+    now: Mono,
+) -> bool {
+    matches!(phase, Phase::Forwarded(passing) if passing.is_unreached())
+        && fallback::may_be(me, facts, view)
+        && fallback::reaches_nobody(facts, view, now)
+}
+
 /// Why a node does not write what it began to write.
 const OWNERS_CHANGED: &str =
     "the key was given to other nodes meanwhile; nothing was written, try again";
 
 /// The local copy refused to issue: nothing has happened. A clock that is full is made shorter, if that can be.
 fn not_issued(error: &Error, facts: &Facts, around: &mut Surroundings<'_>) -> Reply {
-    if is_clock_full(error) {
+    if is_clock_full(error)
+        && is_owner(around.view.layouts, around.view.members.me().node, facts.unit)
+    {
         around.full.push((facts.key.clone(), facts.unit));
     }
     match error {

@@ -27,7 +27,7 @@ use crate::request::spread::Spread;
 use crate::version::context::Context;
 use crate::version::dvv::{Dot, Version, VersionSet};
 use crate::version::hlc::Hlc;
-use crate::wire::client::{Action, Reply, Sibling};
+use crate::wire::client::{Action, By, Reply, Sibling};
 use crate::wire::key::Question;
 
 /// A read that has begun anew so often waits, and asks again what it has asked.
@@ -359,7 +359,8 @@ impl ReadRound {
     }
 }
 
-fn answer(state: &VersionSet, facts: &Facts) -> Reply {
+/// What a read is told of a key in this state.
+pub fn answer(state: &VersionSet, facts: &Facts) -> Reply {
     let context = Context { clock: state.clock(), highest: state.highest_hlc() };
     let is_there = |version: &Version| version.is_there_at(facts.at);
     let mut values: Vec<_> = state.versions().filter(|(_, version)| is_there(version)).collect();
@@ -370,9 +371,9 @@ fn answer(state: &VersionSet, facts: &Facts) -> Reply {
     let deleted = state.winner().is_none_or(|(_, winner)| !is_there(winner));
     // The context covers all of them, so all of them are told, also those beside a delete that has won.
     if siblings.is_empty() || (deleted && facts.policy == Policy::Newest) {
-        return Reply::NotFound { siblings, context };
+        return Reply::NotFound { siblings, context, by: By::Primaries };
     }
-    Reply::Found { siblings, context }
+    Reply::Found { siblings, context, by: By::Primaries }
 }
 
 fn sibling(dot: Dot, version: &Version) -> Sibling {
@@ -414,5 +415,5 @@ fn outcome(state: &VersionSet, sought: Option<Written>, facts: &Facts) -> (Reply
     let sent = sent.unwrap_or_default();
     let clock = state.known_to_writer(&sent.clock, written.dot);
     let context = Context { clock, highest: sent.highest.max(written.hlc) };
-    (Reply::Stored { context, version: written.stamp() }, found)
+    (Reply::Stored { context, version: written.stamp(), by: By::Primaries }, found)
 }

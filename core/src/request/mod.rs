@@ -25,13 +25,15 @@ pub mod forwards;
 
 pub mod passing;
 
+pub mod answers;
+
+pub mod fallback;
+
 pub mod phase;
 
 pub mod admission;
 
 pub mod operations;
-
-pub mod answers;
 
 pub mod repairs;
 

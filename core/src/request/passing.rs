@@ -19,6 +19,8 @@ use crate::wire::client::Reply;
 pub struct Passing {
     tried: Members,
     to: Option<NodeId>,
+    /// Whether any primary has said anything.
+    is_reached: bool,
     /// Why the latest that was asked refused.
     refusal: Option<Reply>,
 }
@@ -33,7 +35,7 @@ impl Passing {
             "this node is still taking the key's partition from the key's other replicas, none of which can be reached; \
              nothing was sent",
         );
-        Passing { tried, to: None, refusal: Some(refusal) }
+        Passing { tried, refusal: Some(refusal), ..Passing::default() }
     }
 
     /// The primaries that can be reached and have not been tried, by their positions, the preferred ones first.
@@ -56,6 +58,17 @@ impl Passing {
         self.tried.add(at);
     }
 
+    /// A primary has said something.
+    pub const fn reach(&mut self) {
+        self.is_reached = true;
+    }
+
+    /// Whether nobody has got it or said anything: as if it had not been tried.
+    #[must_use]
+    pub const fn is_unreached(&self) -> bool {
+        !self.is_reached && self.to.is_none()
+    }
+
     /// Who has it now.
     #[must_use]
     pub const fn to(&self) -> Option<NodeId> {
@@ -69,7 +82,7 @@ impl Passing {
 
     /// The primary that has it did nothing for it.
     pub fn refused(&mut self, refusal: Reply) {
-        (self.to, self.refusal) = (None, Some(refusal));
+        (self.to, self.refusal, self.is_reached) = (None, Some(refusal), true);
     }
 
     /// What to say when nobody is left to try: nobody has done anything for this attempt.

@@ -1,7 +1,8 @@
 //! Where a request stands: in one of the two protocols, or with a primary that coordinates it.
 
 use crate::id::NodeId;
-use crate::request::attempts::Attempt;
+use crate::request::attempts::{Attempt, Written};
+use crate::request::fallback::Fallback;
 use crate::request::get::ReadRound;
 use crate::request::operation::{Facts, Next};
 use crate::request::passing::Passing;
@@ -21,15 +22,21 @@ pub enum Phase {
     Read(Box<ReadRound>),
     /// Somebody else coordinates, or will.
     Forwarded(Passing),
+    /// This node, which is no primary, answers because it reaches none.
+    Fallback(Fallback),
 }
 
 impl Phase {
     /// A replica, perhaps this node itself, has answered a question about the key.
     pub fn on_answer(&mut self, from: NodeId, answer: Answer, facts: &Facts) -> Next {
+        if let (Phase::Fallback(fallback), Answer::MergeAck) = (&*self, &answer) {
+            return fallback.on_durable(from);
+        }
         let Some(at) = facts.primaries.position(from) else {
             return Next::Wait;
         };
         match self {
+            Phase::Fallback(_) => Next::Wait,
             Phase::Put(round) => match answer {
                 Answer::Query { clock, highest, room } => {
                     round.on_query_reply(at, (&clock, highest), room)
@@ -61,6 +68,7 @@ impl Phase {
             },
             Phase::Forwarded(passing) if passing.to().is_some() => Next::Wait,
             Phase::Forwarded(passing) => {
+                passing.reach();
                 match answer {
                     Answer::Query { .. } => {}
                     Answer::State { .. }
@@ -83,7 +91,9 @@ impl Phase {
     pub fn on_forward_answer(&mut self, from: NodeId, answer: ForwardAnswer) -> Next {
         let passing = match self {
             Phase::Forwarded(passing) if passing.to() == Some(from) => passing,
-            Phase::Forwarded(_) | Phase::Put(_) | Phase::Read(_) => return Next::Wait,
+            Phase::Forwarded(_) | Phase::Put(_) | Phase::Read(_) | Phase::Fallback(_) => {
+                return Next::Wait;
+            }
         };
         match answer {
             ForwardAnswer::Done { reply } => return Next::End(reply),
@@ -122,7 +132,7 @@ impl Phase {
                 None => Next::Ask(round.unanswered(facts)),
             },
             Phase::Read(round) => Next::Ask(round.unanswered(facts)),
-            Phase::Forwarded(_) => Next::Wait,
+            Phase::Forwarded(_) | Phase::Fallback(_) => Next::Wait,
         }
     }
 
@@ -133,6 +143,7 @@ impl Phase {
             Phase::Put(round) => round.timed_out(facts),
             Phase::Read(round) => round.timed_out(facts),
             Phase::Forwarded(passing) => passing.timed_out(facts),
+            Phase::Fallback(fallback) => fallback.timed_out(facts),
         }
     }
 
@@ -145,12 +156,21 @@ impl Phase {
         }
     }
 
+    /// The dot that was issued here, if one was.
+    fn written(&self) -> Option<Written> {
+        match self {
+            Phase::Put(round) => round.written(),
+            Phase::Fallback(fallback) => fallback.written(),
+            Phase::Read(_) | Phase::Forwarded(_) => None,
+        }
+    }
+
     /// What is to be remembered of a named write that ended with this reply.
     #[must_use]
     pub fn outcome(&self, reply: &Reply) -> Option<Attempt> {
         let is_stored = matches!(reply, Reply::Stored { .. });
         let written = match self {
-            Phase::Put(round) => match round.written() {
+            Phase::Put(_) | Phase::Fallback(_) => match self.written() {
                 None => return Some(Attempt::NoneIssued),
                 written => written,
             },

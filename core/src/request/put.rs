@@ -30,7 +30,7 @@ use crate::step::Env;
 use crate::version::context::Context;
 use crate::version::dvv::{Version, VersionVector};
 use crate::version::hlc::Hlc;
-use crate::wire::client::{Action, Reply, Request};
+use crate::wire::client::{Action, By, Reply, Request};
 use crate::wire::key::{Answer, Question, Room};
 
 /// Who could not hold a value would leave it on too few disks: a write that nobody can acknowledge, and reads that nobody can answer.
@@ -296,7 +296,7 @@ impl PutRound {
             spread,
             me: facts.primaries.position(me).unwrap_or(nodes.len()),
             waits: issued.reservation.is_some(),
-            reply: Reply::Stored { context, version: written.stamp() },
+            reply: Reply::Stored { context, version: written.stamp(), by: By::Primaries },
         }));
         Ok(Next::Ask(asks))
     }
@@ -328,7 +328,7 @@ pub fn stored(request: &Request, written: Written) -> Reply {
     let Context { clock, highest } = sent.unwrap_or_default();
     let Written { dot, hlc } = written;
     let context = Context { clock: clock.with_own(dot), highest: highest.max(hlc) };
-    Reply::Stored { context, version: written.stamp() }
+    Reply::Stored { context, version: written.stamp(), by: By::Primaries }
 }
 
 impl Write {
@@ -367,17 +367,22 @@ impl Query {
             answered: self.tally.count(),
             replicas: facts.primaries.nodes().len(),
         };
-        let (Action::Put { context, .. } | Action::Delete { context }) = &facts.request.action
-        else {
-            return (Covers::Only(VersionVector::default()), heard);
-        };
-        match (context, facts.policy) {
-            (Some(context), _) => {
-                let highest = self.highest.max(context.highest);
-                (Covers::Only(context.clock.clone()), Heard { highest, ..heard })
-            }
-            (None, Policy::Newest) => (Covers::AndLocal(self.clock.clone()), heard),
-            (None, Policy::Siblings) => (Covers::Only(VersionVector::default()), heard),
+        covers(facts, heard)
+    }
+}
+
+/// What a write overwrites, when so much has been heard of its key.
+#[must_use]
+pub fn covers(facts: &Facts, heard: Heard) -> (Covers, Heard) {
+    let (Action::Put { context, .. } | Action::Delete { context }) = &facts.request.action else {
+        return (Covers::Only(VersionVector::default()), heard);
+    };
+    match (context, facts.policy) {
+        (Some(context), _) => {
+            let highest = heard.highest.max(context.highest);
+            (Covers::Only(context.clock.clone()), Heard { highest, ..heard })
         }
+        (None, Policy::Newest) => (Covers::AndLocal(heard.clock.clone()), heard),
+        (None, Policy::Siblings) => (Covers::Only(VersionVector::default()), heard),
     }
 }

@@ -84,6 +84,9 @@ impl Shard {
         if let Some(lsn) = handing.tick(&mut around, now)? {
             self.held.until(lsn, Release::Nothing);
         }
+        for unit in handing.take_settled() {
+            self.transfers.leaving.look_at(unit, now);
+        }
         let after = hints.totals();
         sometimes!(env, HintDelivered, after.delivered > before.delivered);
         sometimes!(env, HintMoved, after.moved > before.moved);

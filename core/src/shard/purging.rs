@@ -139,6 +139,27 @@ impl Shard {
         Ok((Answer::Confirmed { epoch, actor }, Some(lsn.max(here.lsn))))
     }
 
+    /// Whether this node, which does not own the key, has nothing of it: as a fallback it may have taken a write that no owner has heard
+    /// of, and as an owner of before have kept one. What it takes on from now on is above what is purged, and so is never taken for a
+    /// part of that. The write that must be durable before that is said.
+    pub(super) fn confirm_elsewhere(
+        &mut self,
+        (key, unit): (&KeyRef, Unit),
+        state: &VersionSet,
+        env: &mut impl Env,
+    ) -> Result<(Answer, Option<Lsn>), Trouble> {
+        let is_owed = self.handoff.has(unit, key, env.engine());
+        if is_owed || !self.replica.read(key, unit, env.engine())?.state.is_empty() {
+            sometimes!(env, FallbackBlockedAPurge);
+            return Ok((Answer::NotConfirmed { why: Blocked::Owed }, None));
+        }
+        let lsn = self.replica.stay_above(unit, state.highest_hlc(), env.engine())?;
+        sometimes!(env, FallbackConfirmed);
+        let (epoch, actor) = (self.replica.purged().row(unit).epoch, self.replica.actor(unit));
+        let is_waited_for = lsn > env.engine().durable();
+        Ok((Answer::Confirmed { epoch, actor }, is_waited_for.then_some(lsn)))
+    }
+
     /// Deletes what all owners have confirmed, if it is what is here. `None`: something else is.
     pub(super) fn purge_here(
         &mut self,

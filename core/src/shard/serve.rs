@@ -59,7 +59,12 @@ impl Shard {
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
         let found = view.newest().and_then(|layout| layout.unit(key.keyspace, key.token()));
         let Some(unit) = found.filter(|&unit| is_owner(view.layouts, self.me, unit)) else {
-            return Ok((Answer::NotCounted, None));
+            return match (question, found) {
+                (Question::Confirm { state, .. }, Some(unit)) => {
+                    self.confirm_elsewhere((key, unit), state, env)
+                }
+                _ => Ok((Answer::NotCounted, None)),
+            };
         };
         if buggify!(env, NotCountedSaid) {
             return Ok((Answer::NotCounted, None));

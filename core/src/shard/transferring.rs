@@ -6,6 +6,7 @@ use crate::config::{NodeConfig, PAGE_KEYS_MAX};
 use crate::engine::{Compared, Engine};
 use crate::env::Mono;
 use crate::error::Result;
+use crate::held::Release;
 use crate::id::{LayoutVersion, NodeId, OpId, Unit};
 use crate::layout::live::{LayoutSet, LiveLayout, is_owner};
 use crate::member::view::View;
@@ -151,6 +152,11 @@ impl Shard {
         env: &mut impl Env,
     ) -> Result<()> {
         match self.replica.read(key, unit, env.engine()) {
+            // What a fallback has just written may be seen when it is durable. It is looked at anew.
+            Ok(loaded) if loaded.lsn > env.engine().durable() => {
+                self.held.until(loaded.lsn, Release::Nothing);
+                Ok(())
+            }
             Ok(loaded) => {
                 sometimes!(env, LeavingStateBrought);
                 let epoch = self.replica.purged().row(unit).epoch;

@@ -185,6 +185,15 @@ impl Leaving {
         self.found_by.is_some_and(|(found, _)| found != only.reference.version)
     }
 
+    /// Something is here of a unit that this node does not own, which nobody may be owed any more: it is looked at soon.
+    pub fn look_at(&mut self, unit: Unit, now: Mono) {
+        // Before it has looked at all it will.
+        if self.found_by.is_some() {
+            self.units.insert(unit);
+            (self.pause_ms, self.look_at) = (LOOK_MS, self.look_at.min(now.plus_ms(LOOK_MS)));
+        }
+    }
+
     /// How far it is.
     #[must_use]
     pub fn progress(&self) -> Progress {

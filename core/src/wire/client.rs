@@ -104,6 +104,16 @@ pub enum Action {
     Get,
 }
 
+/// Who answers. No message carries it: a fallback answers its own clients alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum By {
+    /// Primaries of the key, as many as the level says.
+    #[default]
+    Primaries,
+    /// The node that the client asked, which is no primary, because it reached none: by what it keeps for them.
+    Fallback,
+}
+
 /// The outcome of a request. Every class says whether anything may have changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Reply {
@@ -113,6 +123,8 @@ pub enum Reply {
         context: Context,
         /// The name of the write among all of the key.
         version: Stamp,
+        /// Who holds it.
+        by: By,
     },
     /// The key has values.
     Found {
@@ -120,6 +132,8 @@ pub enum Reply {
         siblings: Vec<Sibling>,
         /// What the client knows of the key now.
         context: Context,
+        /// Who says so.
+        by: By,
     },
     /// The key has no value: never written, or deleted.
     NotFound {
@@ -128,6 +142,8 @@ pub enum Reply {
         siblings: Vec<Sibling>,
         /// What the client knows of the key now; not empty after a delete.
         context: Context,
+        /// Who says so.
+        by: By,
     },
     /// The write may or may not have happened, now or later. Never to be reported as failed.
     Indeterminate {
@@ -173,7 +189,7 @@ impl Reply {
     pub fn weight(&self) -> usize {
         match self {
             Reply::Stored { context, .. } => size_of_val(context.clock.entries()),
-            Reply::Found { siblings, context } | Reply::NotFound { siblings, context } => {
+            Reply::Found { siblings, context, .. } | Reply::NotFound { siblings, context, .. } => {
                 let values = siblings.iter().map(|sibling| {
                     size_of_val(sibling) + sibling.value.len() + sibling.content_type.len()
                 });
@@ -184,6 +200,17 @@ impl Reply {
             | Reply::BadRequest { reason } => reason.len(),
             Reply::Indeterminate { .. } => 0,
         }
+    }
+
+    /// The same outcome, by a fallback.
+    #[must_use]
+    pub fn by_a_fallback(mut self) -> Reply {
+        if let Reply::Stored { by, .. } | Reply::Found { by, .. } | Reply::NotFound { by, .. } =
+            &mut self
+        {
+            *by = By::Fallback;
+        }
+        self
     }
 
     /// The same refusal, which stays until somebody changes what its reason names.
@@ -223,14 +250,24 @@ pub fn encode_request(request: &Request) -> (Bytes, Values) {
 table!(enum Level { 1 One, 2 Quorum, 3 All });
 table!(struct Request { id, named, attempt, source, keyspace, key, level, deadline_ms, action });
 table!(enum Reply {
-    1 Stored { context, version },
-    2 Found { siblings, context },
-    3 NotFound { siblings, context },
+    1 Stored { context, version, by },
+    2 Found { siblings, context, by },
+    3 NotFound { siblings, context, by },
     4 Indeterminate { acks, needed },
     5 Unavailable { reason, passes },
     6 Overloaded { reason, passes },
     7 BadRequest { reason },
 });
+
+impl Wire for By {
+    fn put(&self, to: &mut Writer) {
+        to.leave_out(*self == By::Primaries);
+    }
+
+    fn take(_: &mut Reader) -> Result<Self> {
+        Ok(By::Primaries)
+    }
+}
 
 impl Wire for Action {
     fn put(&self, to: &mut Writer) {

@@ -136,7 +136,54 @@ impl Wire for Staged {
 table!(enum Subject { 1 Node(node), 2 Keyspace(name), 3 Wait(node) });
 table!(struct WishStamp { at, by });
 table!(struct Stamped { stamp, wish });
-table!(struct Definition { quorums, policy, level, ttl_ms });
+/// A keyspace's policy, and whether it is sloppy, as one number: one that is not sloppy has the bytes, and its layout the name, that
+/// they had before there were sloppy ones.
+#[derive(Clone, Copy)]
+enum Manner {
+    Newest,
+    Siblings,
+    SloppyNewest,
+    SloppySiblings,
+}
+
+table!(enum Manner { 1 Newest, 2 Siblings, 3 SloppyNewest, 4 SloppySiblings });
+
+impl Manner {
+    const fn of(policy: Policy, sloppy: bool) -> Manner {
+        match (policy, sloppy) {
+            (Policy::Newest, false) => Manner::Newest,
+            (Policy::Siblings, false) => Manner::Siblings,
+            (Policy::Newest, true) => Manner::SloppyNewest,
+            (Policy::Siblings, true) => Manner::SloppySiblings,
+        }
+    }
+
+    const fn parts(self) -> (Policy, bool) {
+        match self {
+            Manner::Newest => (Policy::Newest, false),
+            Manner::Siblings => (Policy::Siblings, false),
+            Manner::SloppyNewest => (Policy::Newest, true),
+            Manner::SloppySiblings => (Policy::Siblings, true),
+        }
+    }
+}
+
+impl Wire for Definition {
+    fn put(&self, to: &mut Writer) {
+        self.quorums.put(to);
+        Manner::of(self.policy, self.sloppy).put(to);
+        self.level.put(to);
+        self.ttl_ms.put(to);
+    }
+
+    fn take(from: &mut Reader) -> Result<Self> {
+        let quorums = Wire::take(from)?;
+        let (policy, sloppy) = Manner::take(from)?.parts();
+        let (level, ttl_ms) = (Wire::take(from)?, Wire::take(from)?);
+        Ok(Definition { quorums, policy, level, ttl_ms, sloppy })
+    }
+}
+
 table!(enum Wish {
     1 Nothing,
     2 Role { role, replaces, by_itself },
@@ -168,17 +215,18 @@ impl Wire for LayoutSet {
 
 table!(struct Quorums { n, r, w });
 table!(struct Role { node, name, weight, zone });
-table!(enum Policy { 1 Newest, 2 Siblings });
 table!(struct Group { id, wanted, quorums, owners });
 
 impl Wire for Keyspace {
     fn put(&self, to: &mut Writer) {
         self.id.put(to);
         self.name.put(to);
-        self.policy.put(to);
+        Manner::of(self.policy, self.sloppy).put(to);
         self.level.put(to);
         match to.generation() {
-            Generation::First => to.leave_out(self.group == GroupId::FIRST && self.ttl_ms == 0),
+            Generation::First => {
+                to.leave_out(self.group == GroupId::FIRST && self.ttl_ms == 0 && !self.sloppy);
+            }
             Generation::Second => (self.group, self.ttl_ms).put(to),
         }
     }
@@ -186,13 +234,13 @@ impl Wire for Keyspace {
     fn take(from: &mut Reader) -> Result<Self> {
         let id = Wire::take(from)?;
         let name = Wire::take(from)?;
-        let policy = Wire::take(from)?;
+        let (policy, sloppy) = Manner::take(from)?.parts();
         let level = Wire::take(from)?;
         let (group, ttl_ms) = match from.generation() {
             Generation::First => (GroupId::FIRST, 0),
             Generation::Second => Wire::take(from)?,
         };
-        Ok(Keyspace { id, name, group, policy, level, ttl_ms })
+        Ok(Keyspace { id, name, group, policy, level, ttl_ms, sloppy })
     }
 }
 

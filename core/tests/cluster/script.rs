@@ -143,6 +143,7 @@ fn config(nodes: usize, call: &mut Call) -> Result<NodeConfig, String> {
     base.dead_ms = call.take("dead")?.unwrap_or(base.dead_ms);
     base.hint_bytes_max = call.take("hints")?.unwrap_or(base.hint_bytes_max);
     base.repair_every_ms = call.take("repair")?.unwrap_or(base.repair_every_ms);
+    base.sloppy = call.take("sloppy")?.unwrap_or(false);
     base.grace_ms = call.take("grace")?.unwrap_or(base.grace_ms);
     Ok(base)
 }
@@ -394,6 +395,7 @@ fn operate(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
         r: call.take("r")?,
         w: call.take("w")?,
         ttl_ms: call.take("ttl")?,
+        sloppy: call.take("sloppy")?,
         ..KeyspaceWish::default()
     };
     let named = || call.word(1).map(str::to_owned);
@@ -561,6 +563,7 @@ areas!(
     restarts,
     rotten,
     siblings,
+    sloppy,
     stopping,
     syncs,
     trees,

@@ -7,7 +7,7 @@ use rondo_core::replica::keys::{parse_data_key, parse_hint_key};
 use rondo_core::replica::tree_row::parse_row_key;
 use rondo_core::version::dvv::{Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::runs::{Run, Runs};
-use rondo_core::wire::client::{Action, Reply, Request};
+use rondo_core::wire::client::{Action, By, Reply, Request};
 use rondo_core::wire::forward::{ForwardAnswer, ForwardMessage};
 use rondo_core::wire::key::{Answer, KeyMessage, Question, Room};
 use rondo_core::wire::layout::LayoutMessage;
@@ -167,16 +167,26 @@ pub(crate) fn request(request: &Request) -> String {
 }
 
 pub(crate) fn outcome(reply: &Reply) -> String {
+    let by = match reply {
+        Reply::Stored { by: By::Fallback, .. }
+        | Reply::Found { by: By::Fallback, .. }
+        | Reply::NotFound { by: By::Fallback, .. } => " (by a fallback)",
+        _ => "",
+    };
+    format!("{}{by}", class(reply))
+}
+
+fn class(reply: &Reply) -> String {
     match reply {
         Reply::Stored { context, .. } => format!("Stored, knows {}", clock(&context.clock)),
-        Reply::Found { siblings, context } => {
+        Reply::Found { siblings, context, .. } => {
             let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
             format!("Found {}, knows {}", values.join(" | "), clock(&context.clock))
         }
-        Reply::NotFound { siblings, context } if siblings.is_empty() => {
+        Reply::NotFound { siblings, context, .. } if siblings.is_empty() => {
             format!("NotFound, knows {}", clock(&context.clock))
         }
-        Reply::NotFound { siblings, context } => {
+        Reply::NotFound { siblings, context, .. } => {
             let values: Vec<String> = siblings.iter().map(|s| text(&s.value)).collect();
             format!("NotFound beside {}, knows {}", values.join(" | "), clock(&context.clock))
         }

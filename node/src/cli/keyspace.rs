@@ -44,6 +44,10 @@ pub struct Create {
     /// How long what is put stays when the request does not say, such as 90s, 15m, 24h; 0 for ever [default: for ever]
     #[arg(long, value_name = "TIME")]
     ttl: Option<String>,
+    /// While none of a key's replicas is reached, the node that is asked takes writes at level one on for them. Fixed when a keyspace is
+    /// made
+    #[arg(long)]
+    sloppy: bool,
     #[command(flatten)]
     client: Client,
 }
@@ -101,6 +105,9 @@ async fn create(command: &Create) -> Result<()> {
     if let Some(ttl) = &command.ttl {
         wanted.insert("ttl".to_owned(), ttl.as_str().into());
     }
+    if command.sloppy {
+        wanted.insert("sloppy".to_owned(), true.into());
+    }
     let servers = command.client.servers()?;
     let target = format!("/v1/keyspaces/{}", command.name);
     when_free(&servers).await;
@@ -110,7 +117,7 @@ async fn create(command: &Create) -> Result<()> {
 }
 
 fn show(all: &Value) -> String {
-    let mut rows = table(&["KEYSPACE", ">N", ">R", ">W", "LEVEL", "POLICY", ">TTL"]);
+    let mut rows = table(&["KEYSPACE", ">N", ">R", ">W", "LEVEL", "POLICY", ">TTL", "SLOPPY"]);
     for keyspace in all["keyspaces"].as_array().into_iter().flatten() {
         let number = |name: &str| match (&keyspace["quorums"][name], &keyspace["wanted"][name]) {
             (now, wanted) if now == wanted => now.to_string(),
@@ -124,6 +131,7 @@ fn show(all: &Value) -> String {
             said(&keyspace["level"]),
             said(&keyspace["policy"]),
             ttl(keyspace["ttl_ms"].as_u64().unwrap_or(0)),
+            if keyspace["sloppy"] == true { "yes" } else { "no" }.to_owned(),
         ]);
     }
     text(&rows)

@@ -148,8 +148,8 @@ const UNBUILT: [(&str, &str); 2] = [
     ("engine", "leave it out: all keyspaces of a node lie in the engine that `--engine` names"),
     ("mode", "leave it out: all keyspaces are `quorum`"),
 ];
-const KEYSPACE: &str = "send {\"n\": 3, \"r\": 2, \"w\": 2, \"level\": \"quorum\", \"policy\": \"newest\", \"ttl\": \"24h\"}; \
-    what is left out is chosen";
+const KEYSPACE: &str = "send {\"n\": 3, \"r\": 2, \"w\": 2, \"level\": \"quorum\", \"policy\": \"newest\", \"ttl\": \"24h\", \
+    \"sloppy\": true}; what is left out is chosen";
 
 /// The outcome of a request, or why there is none.
 pub async fn ask(front: &Front, request: AdminRequest) -> Result<Done, Problem> {

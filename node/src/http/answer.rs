@@ -17,6 +17,8 @@ pub type Answer = Response<Body>;
 pub static CONTEXT: HeaderName = HeaderName::from_static("x-rondo-context");
 /// How many siblings there are.
 pub static SIBLINGS: HeaderName = HeaderName::from_static("x-rondo-siblings");
+/// `true` where a node answers that is no primary of the key, because it reaches none.
+pub static FALLBACK: HeaderName = HeaderName::from_static("x-rondo-fallback");
 /// When the value expires.
 pub static EXPIRES: HeaderName = HeaderName::from_static("x-rondo-expires");
 /// `indeterminate` where a write may or may not have happened.

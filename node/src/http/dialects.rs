@@ -18,7 +18,6 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode};
-use rondo_core::version::context::Context;
 use rondo_core::wire::client::Sibling;
 use serde::Serialize;
 use serde_json::json;
@@ -28,7 +27,7 @@ use crate::http::answer::{self, Answer, Problem, SIBLINGS};
 use crate::http::front::Front;
 use crate::http::head::Head;
 use crate::http::json_body::{self, Sent};
-use crate::http::kv::{self, Options, Outcome, Target};
+use crate::http::kv::{self, Known, Options, Outcome, Target};
 use crate::http::media::{self, Media};
 use crate::http::native;
 use crate::http::visit::Visit;
@@ -70,27 +69,27 @@ pub async fn key(
         _ => kv::get(visit, target, &options).await?,
     };
     Ok(match outcome {
-        Outcome::Stored(context, version) => {
+        Outcome::Stored(known, version) => {
             let mut view = json!({ "status": "ok", "key": text_of(&target.key) });
             if head.method == Method::PUT || dialect != Dialect::B {
                 view["version"] = json!(version.hlc.0);
             }
             let mut answer = answer::json(StatusCode::OK, &view);
             answer.headers_mut().extend(native::etag(version));
-            native::insert_context(answer.headers_mut(), front, target, &context)?;
+            native::insert_context(answer.headers_mut(), front, target, &known)?;
             answer
         }
-        Outcome::Found(mut siblings, context) => {
+        Outcome::Found(mut siblings, known) => {
             let count = siblings.len();
             let newest = siblings.swap_remove(0);
             if dialect == Dialect::C {
-                native::found(front, target, newest, count, &context)?
+                native::found(front, target, newest, count, &known)?
             } else {
-                found(dialect, front, target, &newest, count, &context)?
+                found(dialect, front, target, &newest, count, &known)?
             }
         }
-        Outcome::NotFound(siblings, context) => {
-            native::not_found(front, target, siblings.len(), &context)?
+        Outcome::NotFound(siblings, known) => {
+            native::not_found(front, target, siblings.len(), &known)?
         }
     })
 }
@@ -138,12 +137,18 @@ fn found(
     target: &Target,
     newest: &Sibling,
     count: usize,
-    context: &Context,
+    known: &Known,
 ) -> Result<Answer, Problem> {
     let media = Media::kept(&newest.content_type);
     let value = ShownValue::new(&newest.value, media);
-    let clock =
-        || context.clock.entries().iter().map(|(actor, runs)| (actor.to_string(), runs.highest()));
+    let clock = || {
+        known
+            .context
+            .clock
+            .entries()
+            .iter()
+            .map(|(actor, runs)| (actor.to_string(), runs.highest()))
+    };
     let a = dialect == Dialect::A;
     let shown = Shown {
         key: text_of(&target.key),
@@ -159,7 +164,7 @@ fn found(
     headers.extend(native::etag(newest.version));
     headers.extend(native::expires(newest.expires));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
-    native::insert_context(headers, front, target, context)?;
+    native::insert_context(headers, front, target, known)?;
     Ok(answer)
 }
 

@@ -58,11 +58,12 @@ pub async fn clock(
     target: &Target,
     options: &Options,
 ) -> Result<Answer, Problem> {
-    let (found, siblings, context) = match kv::get(visit, target, options).await? {
-        Outcome::Found(siblings, context) => (true, siblings, context),
-        Outcome::NotFound(siblings, context) => (false, siblings, context),
+    let (found, siblings, known) = match kv::get(visit, target, options).await? {
+        Outcome::Found(siblings, known) => (true, siblings, known),
+        Outcome::NotFound(siblings, known) => (false, siblings, known),
         Outcome::Stored(..) => unreachable!("a get stores nothing"),
     };
+    let context = known.context;
     let clock = Clock {
         keyspace: target.keyspace.to_string(),
         key: String::from_utf8_lossy(&target.key).into_owned(),

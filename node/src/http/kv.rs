@@ -14,7 +14,7 @@ use rondo_core::id::{KeyspaceId, RequestId};
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Stamp;
-use rondo_core::wire::client::{Action, Reply, Request, Sibling};
+use rondo_core::wire::client::{Action, By, Reply, Request, Sibling};
 use sha2::{Digest, Sha256};
 
 use crate::http::address;
@@ -229,15 +229,24 @@ impl Target {
     }
 }
 
+/// What a client knows of a key after an answer, and who has told it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// What it has seen.
+    pub context: Context,
+    /// Who answers.
+    pub by: By,
+}
+
 /// What happened, when it is no problem.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Outcome {
     /// A write is held.
-    Stored(Context, Stamp),
+    Stored(Known, Stamp),
     /// The key has values, the newest first; at least one.
-    Found(Vec<Sibling>, Context),
+    Found(Vec<Sibling>, Known),
     /// The key has none; values that stand beside the delete, the newest first.
-    NotFound(Vec<Sibling>, Context),
+    NotFound(Vec<Sibling>, Known),
 }
 
 /// Puts a value.
@@ -311,13 +320,14 @@ async fn act(
 /// What a reply means for the client. Advice fits the request: of a read nobody asks whether it has written.
 fn judge(reply: Reply, writes: bool) -> Result<Outcome, Problem> {
     let (status, message, write_hint, read_hint) = match reply {
-        Reply::Stored { context, version } => return Ok(Outcome::Stored(context, version)),
-        Reply::Found { siblings, context } if siblings.is_empty() => {
-            return Ok(Outcome::NotFound(siblings, context));
+        Reply::Stored { context, version, by } => {
+            return Ok(Outcome::Stored(Known { context, by }, version));
         }
-        Reply::Found { siblings, context } => return Ok(Outcome::Found(siblings, context)),
-        Reply::NotFound { siblings, context } => {
-            return Ok(Outcome::NotFound(siblings, context));
+        Reply::Found { siblings, context, by } if !siblings.is_empty() => {
+            return Ok(Outcome::Found(siblings, Known { context, by }));
+        }
+        Reply::Found { siblings, context, by } | Reply::NotFound { siblings, context, by } => {
+            return Ok(Outcome::NotFound(siblings, Known { context, by }));
         }
         Reply::Indeterminate { acks, needed } => {
             let are = if acks == 1 { "is" } else { "are" };

@@ -8,16 +8,15 @@ use bytes::Bytes;
 use hyper::header::{ETAG, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use rondo_core::id::ActorId;
-use rondo_core::version::context::Context;
 use rondo_core::version::dvv::Stamp;
 use rondo_core::version::hlc::Hlc;
-use rondo_core::wire::client::Sibling;
+use rondo_core::wire::client::{By, Sibling};
 use serde::Serialize;
 
-use crate::http::answer::{self, Answer, CONTEXT, EXPIRES, Problem, SIBLINGS};
+use crate::http::answer::{self, Answer, CONTEXT, EXPIRES, FALLBACK, Problem, SIBLINGS};
 use crate::http::front::Front;
 use crate::http::head::Head;
-use crate::http::kv::{self, Options, Outcome, Target};
+use crate::http::kv::{self, Known, Options, Outcome, Target};
 use crate::http::media::Media;
 use crate::http::pieces::Body;
 use crate::http::visit::Visit;
@@ -37,25 +36,25 @@ pub async fn key(
         _ => kv::get(visit, target, &options).await?,
     };
     Ok(match outcome {
-        Outcome::Stored(context, version) => {
+        Outcome::Stored(known, version) => {
             let mut answer = answer::empty(StatusCode::NO_CONTENT);
             let headers = answer.headers_mut();
             headers.extend(etag(version));
-            insert_context(headers, front, target, &context)?;
+            insert_context(headers, front, target, &known)?;
             answer
         }
-        Outcome::Found(siblings, context) if options.siblings && siblings.len() > 1 => {
-            all_siblings(front, target, &siblings, false, &context)?
+        Outcome::Found(siblings, known) if options.siblings && siblings.len() > 1 => {
+            all_siblings(front, target, &siblings, false, &known)?
         }
-        Outcome::Found(mut siblings, context) => {
+        Outcome::Found(mut siblings, known) => {
             let count = siblings.len();
             let newest = siblings.swap_remove(0);
-            found(front, target, newest, count, &context)?
+            found(front, target, newest, count, &known)?
         }
-        Outcome::NotFound(siblings, context) if options.siblings && !siblings.is_empty() => {
-            all_siblings(front, target, &siblings, true, &context)?
+        Outcome::NotFound(siblings, known) if options.siblings && !siblings.is_empty() => {
+            all_siblings(front, target, &siblings, true, &known)?
         }
-        Outcome::NotFound(siblings, context) => not_found(front, target, siblings.len(), &context)?,
+        Outcome::NotFound(siblings, known) => not_found(front, target, siblings.len(), &known)?,
     })
 }
 
@@ -65,7 +64,7 @@ pub fn found(
     target: &Target,
     newest: Sibling,
     count: usize,
-    context: &Context,
+    known: &Known,
 ) -> Result<Answer, Problem> {
     let mut answer = Response::new(Body::Whole(newest.value));
     let headers = answer.headers_mut();
@@ -73,7 +72,7 @@ pub fn found(
     headers.extend(etag(newest.version));
     headers.extend(expires(newest.expires));
     headers.insert(&SIBLINGS, HeaderValue::from(count));
-    insert_context(headers, front, target, context)?;
+    insert_context(headers, front, target, known)?;
     Ok(answer)
 }
 
@@ -83,7 +82,7 @@ pub fn not_found(
     front: &Front,
     target: &Target,
     beside: usize,
-    context: &Context,
+    known: &Known,
 ) -> Result<Answer, Problem> {
     let hint = match beside {
         0 => String::new(),
@@ -96,7 +95,7 @@ pub fn not_found(
     let mut answer = Problem::new(StatusCode::NOT_FOUND, "key not found", hint).answer();
     let headers = answer.headers_mut();
     headers.insert(&SIBLINGS, HeaderValue::from(beside));
-    insert_context(headers, front, target, context)?;
+    insert_context(headers, front, target, known)?;
     Ok(answer)
 }
 
@@ -125,14 +124,17 @@ fn date(time: Hlc) -> String {
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(time.wall_ms()).min(latest))
 }
 
-/// Adds the context token.
+/// Adds the context token, and says so when a fallback answers.
 pub fn insert_context(
     headers: &mut HeaderMap,
     front: &Front,
     target: &Target,
-    context: &Context,
+    known: &Known,
 ) -> Result<(), Problem> {
-    let token = front.seal(context, target.id, &target.key)?;
+    let token = front.seal(&known.context, target.id, &target.key)?;
+    if known.by == By::Fallback {
+        headers.insert(&FALLBACK, HeaderValue::from_static("true"));
+    }
     let value = HeaderValue::from_maybe_shared(Bytes::from(token));
     headers.insert(&CONTEXT, value.expect("base64url is visible ASCII"));
     Ok(())
@@ -158,6 +160,9 @@ struct SiblingsView<'a> {
     /// Whether a delete, or what has expired, is newer than all of them, so that a plain read finds nothing.
     deleted: bool,
     context: String,
+    /// Whether a node answers that is no primary, by what it keeps for them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    fallback: bool,
 }
 
 /// All values, the newest first.
@@ -166,7 +171,7 @@ fn all_siblings(
     target: &Target,
     siblings: &[Sibling],
     deleted: bool,
-    context: &Context,
+    known: &Known,
 ) -> Result<Answer, Problem> {
     let views = siblings.iter().map(|sibling| {
         let text = std::str::from_utf8(&sibling.value).ok();
@@ -183,12 +188,13 @@ fn all_siblings(
     let view = SiblingsView {
         siblings: views.collect(),
         deleted,
-        context: front.seal(context, target.id, &target.key)?,
+        context: front.seal(&known.context, target.id, &target.key)?,
+        fallback: known.by == By::Fallback,
     };
     let mut answer = answer::json(StatusCode::MULTIPLE_CHOICES, &view);
     let headers = answer.headers_mut();
     headers.extend(etag(siblings[0].version));
     headers.insert(&SIBLINGS, HeaderValue::from(siblings.len()));
-    insert_context(headers, front, target, context)?;
+    insert_context(headers, front, target, known)?;
     Ok(answer)
 }

@@ -25,7 +25,7 @@ use rondo_core::status::{
 use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Stamp, VersionVector};
 use rondo_core::version::hlc::Hlc;
-use rondo_core::wire::client::{self, Action, Reply, Sibling};
+use rondo_core::wire::client::{self, Action, By, Reply, Sibling};
 
 use crate::http::answer::Answer;
 use crate::http::claims::Claims;
@@ -95,11 +95,11 @@ fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
                 sibling(2, "two".into(), "text/plain".into()),
                 sibling(1, vec![0xff, 0].into(), Bytes::new()),
             ];
-            return Reply::Found { siblings: twins, context: context(2) };
+            return Reply::Found { siblings: twins, context: context(2), by: By::Primaries };
         }
         b"beside" => {
             let values = vec![sibling(1, "beside a delete".into(), "text/plain".into())];
-            return Reply::NotFound { siblings: values, context: context(2) };
+            return Reply::NotFound { siblings: values, context: context(2), by: By::Primaries };
         }
         b"echo" => {
             let said = format!(
@@ -109,6 +109,7 @@ fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
             return Reply::Found {
                 siblings: vec![sibling(1, said.into(), Bytes::new())],
                 context: context(1),
+                by: By::Primaries,
             };
         }
         _ => {}
@@ -120,20 +121,22 @@ fn fake_reply(map: &mut Map, request: &client::Request) -> Reply {
                 return Reply::BadRequest { reason: "the fake node knows a newer context".into() };
             }
             *slot = (slot.0 + 1, Some((value.clone(), content_type.clone(), *ttl_ms)));
-            Reply::Stored { context: context(slot.0), version: version(slot.0) }
+            Reply::Stored { context: context(slot.0), version: version(slot.0), by: By::Primaries }
         }
         Action::Delete { .. } => {
             *slot = (slot.0 + 1, None);
-            Reply::Stored { context: context(slot.0), version: version(slot.0) }
+            Reply::Stored { context: context(slot.0), version: version(slot.0), by: By::Primaries }
         }
         Action::Get => match slot {
             (n, Some((value, kind, ttl_ms))) => {
                 let found = sibling(*n, value.clone(), kind.clone());
                 let expires = ttl_ms.map(|ms| found.version.hlc.plus_ms(ms));
                 let siblings = vec![Sibling { expires, ..found }];
-                Reply::Found { siblings, context: context(*n) }
+                Reply::Found { siblings, context: context(*n), by: By::Primaries }
             }
-            (n, None) => Reply::NotFound { siblings: Vec::new(), context: context(*n) },
+            (n, None) => {
+                Reply::NotFound { siblings: Vec::new(), context: context(*n), by: By::Primaries }
+            }
         },
     }
 }
@@ -285,6 +288,7 @@ fn fake_admin(request: &AdminRequest) -> AdminReply {
         level: Level::Quorum,
         policy: Policy::Newest,
         ttl_ms: 0,
+        sloppy: false,
     };
     let live = LiveLayout { version: 1, digest: "00ff".to_owned(), nodes: vec![node] };
     let (live, given_up, keyspaces) = (vec![live], Vec::new(), vec![keyspace]);

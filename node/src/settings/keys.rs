@@ -59,6 +59,13 @@ pub static KEYS: &[Key] = &[
     key("read-quorum", &[], "R", None, "Replicas that answer a read [default: a majority]"),
     key("write-quorum", &[], "W", None, "Replicas that hold a write [default: a majority]"),
     key(
+        "sloppy",
+        &[],
+        "",
+        Some("false"),
+        "A new cluster's keyspace `default`: while no replica is reached any node takes writes at level one",
+    ),
+    key(
         "vnodes",
         &["virtual-nodes"],
         "N",

@@ -78,6 +78,8 @@ pub struct Settings {
     pub read_quorum: u8,
     /// Replicas that must hold a `quorum` write.
     pub write_quorum: u8,
+    /// Whether the keyspace `default` of a new cluster is sloppy.
+    pub sloppy: bool,
     /// This node's share of the data, relative to the others'.
     pub vnodes: u32,
     /// What the node may hold in memory, in bytes; the engine's index and caches are apart.
@@ -140,6 +142,7 @@ impl Settings {
             replication,
             read_quorum,
             write_quorum,
+            sloppy: choice(texts, "sloppy", &[("false", false), ("true", true)])?,
             vnodes: number(texts, "vnodes", 1, 1_000_000)? as u32,
             memory_bytes_max: memory(text(texts, "memory-max"))?,
             transfer_bytes_per_s: rate(texts, "transfer-rate")?,

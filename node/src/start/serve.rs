@@ -193,6 +193,7 @@ fn node_config(
         bootstrap_expect: if store.begun_anew { 0 } else { settings.bootstrap_expect },
         partitions: PARTITIONS,
         replicas: settings.replication,
+        sloppy: settings.sloppy,
         read_quorum: settings.read_quorum,
         write_quorum: settings.write_quorum,
         weight: settings.vnodes,

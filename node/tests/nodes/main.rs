@@ -24,6 +24,8 @@ mod deletes;
 
 mod killed;
 
+mod sloppy;
+
 mod leaving;
 
 mod growing;

@@ -7,7 +7,7 @@ use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
 use crate::fault::Fault;
-use crate::generator::{outside, reshaped, split};
+use crate::generator::{fallback, outside, reshaped, split};
 use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 
@@ -15,7 +15,7 @@ use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 13] = [
+const LOADS: [(&str, Load); 14] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -29,6 +29,7 @@ const LOADS: [(&str, Load); 13] = [
     ("reshaped in peace", (4, reshaped::in_peace)),
     ("long splits", (6, split::long)),
     ("expiry", (10, expiry)),
+    ("fallbacks", (10, fallback::fallbacks)),
 ];
 
 /// Puts on a scenario what its seed gives it.
@@ -248,7 +249,7 @@ fn first_us(made: &Scenario) -> u64 {
 }
 
 /// One more operation at `quorum`, at any node.
-fn another(
+pub(super) fn another(
     rng: &mut Rng,
     made: &Scenario,
     at_us: u64,

@@ -12,6 +12,8 @@ mod reshaped;
 
 mod split;
 
+mod fallback;
+
 mod loads;
 
 mod mutation;
@@ -53,6 +55,7 @@ pub fn scenario(seed: u64) -> Scenario {
     let mut made = without_repairs(seed);
     made.cluster.repair_ms = repairs(&mut Rng::new(seed, 12));
     made.cluster.grace_ms = grace(&mut Rng::new(seed, 13));
+    made.cluster.sloppy |= Rng::new(seed, 14).percent(50);
     made
 }
 
@@ -207,6 +210,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         memory_mib: MEMORY_MIB_USUAL,
         repair_ms: 0,
         grace_ms: 0,
+        sloppy: false,
         later: Vec::new(),
     }
 }

@@ -18,9 +18,12 @@ pub use nodes::{
 };
 pub use op::{Answer, Attempt, End, Fate, Op, Seen, other_context, value};
 use rondo_core::layout::Quorums;
+use rondo_core::layout::keyspace::Level;
 use rondo_core::version::dvv::{Dot, VersionSet};
 use rondo_core::wire::client::Sibling;
 pub use trouble::{Cause, Stuck, Trouble};
+
+use crate::scenario::Change;
 
 /// A place in the run's order of events. `Stamp::NEVER` is after all of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -98,11 +101,28 @@ pub struct Terms {
     /// By how much the hybrid clock of any node may be off from the time of the run, in milliseconds; `None` where clocks are set or
     /// stand still meanwhile, and nobody knows.
     pub clocks_apart_ms: Option<u64>,
+    /// Whether who reaches no primary of a key takes its writes at `one` on.
+    pub sloppy: bool,
     /// How long the largest record takes to cross a slow link, in milliseconds; 0 where all messages take the same time.
     pub crossing_ms: u64,
 }
 
 impl History {
+    /// Whether a node may have stored a key that it does not own, because a client had asked it to write that at `one`.
+    #[must_use]
+    pub fn may_be_a_fallback(&self, key: u32, node: u32, by: Stamp) -> bool {
+        let of_key = |op: &Op, attempt: &Attempt| match attempt.change {
+            Some(Change::Key(other)) => other == key,
+            _ => op.key == key,
+        };
+        let asked = |op: &&Op| {
+            let mut attempts = op.attempts.iter();
+            attempts.any(|one| one.node == node && one.called < by && of_key(op, one))
+        };
+        let loose = self.ops.iter().filter(|op| op.writes() && op.level == Level::One);
+        self.terms.sloppy && loose.filter(asked).next().is_some()
+    }
+
     /// The keys that any operation names.
     #[must_use]
     pub fn keys(&self) -> u32 {

@@ -5,6 +5,7 @@ use rondo_core::id::RequestId;
 use rondo_core::layout::keyspace::Level;
 use rondo_core::version::context::Context;
 use rondo_core::version::hlc::Hlc;
+use rondo_core::wire::client::By;
 
 use crate::history::Stamp;
 use crate::rt::Time;
@@ -70,6 +71,8 @@ pub enum Answer {
         context: Context,
         /// The write's HLC.
         version: Hlc,
+        /// Who holds it, as the answer says.
+        by: By,
     },
     /// Values, the answer first.
     Found {
@@ -143,6 +146,16 @@ impl Op {
         };
         let cannot_write = self.first_attempt > 1;
         if cannot_write || own().all(refused) { Fate::Refused } else { Fate::Unknown }
+    }
+
+    /// The node that acknowledged a write as a fallback, where one did.
+    #[must_use]
+    pub fn fallback(&self) -> Option<u32> {
+        let is_by_one = |end: &End| matches!(end.answer, Answer::Stored { by: By::Fallback, .. });
+        let own = self.attempts.iter().filter(|attempt| attempt.is_of_the_request());
+        own.filter(|attempt| attempt.end.as_ref().is_some_and(is_by_one))
+            .map(|attempt| attempt.node)
+            .next()
     }
 
     /// A read's answer: when it ended, the values (none when the key has none) and the context.

@@ -382,6 +382,7 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         replicas: cluster.replicas,
         read_quorum: cluster.read_quorum,
         write_quorum: cluster.write_quorum,
+        sloppy: cluster.sloppy,
         weight: cluster.weights.get(settings as usize).copied().unwrap_or(1),
         zone: cluster.zones.get(settings as usize).map(ToString::to_string).unwrap_or_default(),
         deadline_ms: cluster.deadline_ms,

@@ -1,8 +1,8 @@
 //! An acknowledged write is kept by as many primaries as its level says, durably, before its client is told.
 //!
 //! Who keeps what is seen at the stores: a node keeps a dot from the moment on at which a write that knew it, or its
-//! successor, was called durable there. At `one` that is one primary, at `quorum` W, at `all` all N. What the client is
-//! told of a read rests on the same, and is asked by `freshness`.
+//! successor, was called durable there. At `one` that is one primary, or the fallback that says so, at `quorum` W, at `all` all N. What
+//! the client is told of a read rests on the same, and is asked by `freshness`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use rondo_core::version::runs::Runs;
 
 use crate::history::{History, Kept, Stamp};
 use crate::oracle::Violation;
-use crate::oracle::fact::Kind;
+use crate::oracle::fact::{Fact, Kind};
 use crate::oracle::index::{Index, OfKey};
 
 const NAME: &str = "acks";
@@ -31,6 +31,10 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         let owners = owners(index, of.key);
         for (dot, fact) in acked(of) {
             let at = fact.acked();
+            if let Some(node) = index.history.ops[fact.id as usize].fallback() {
+                wrong.extend(by_a_fallback(of.key, fact, node, keepers.before(dot, at)));
+                continue;
+            }
             let keep = |(owners, quorums): &(BTreeSet<u32>, Quorums)| {
                 let by = keepers.before(dot, at).filter(|node| owners.contains(node)).count();
                 (by, needed(*quorums, fact.level))
@@ -52,6 +56,23 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     wrong
 }
 
+/// What is wrong with a write that a fallback acknowledged: it is one for level `one`, and keeps it itself.
+fn by_a_fallback(
+    key: u32,
+    fact: &Fact,
+    node: u32,
+    mut keepers: impl Iterator<Item = u32>,
+) -> Option<Violation> {
+    let what = if fact.level != Level::One {
+        format!("was acknowledged at {} by n{node}, a fallback", fact.level)
+    } else if !keepers.any(|keeper| keeper == node) {
+        format!("was acknowledged by n{node}, a fallback, which did not keep it")
+    } else {
+        return None;
+    };
+    Some(Violation::safety(NAME, fact.acked(), format!("k{key}: op {} {what}", fact.id)))
+}
+
 /// Acknowledged writes of which no node ever stored a version, where stores were watched.
 fn never_stored(of: &OfKey) -> impl Iterator<Item = Violation> {
     let acked =
@@ -62,7 +83,7 @@ fn never_stored(of: &OfKey) -> impl Iterator<Item = Violation> {
     })
 }
 
-fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &crate::oracle::fact::Fact)> {
+fn acked(of: &OfKey) -> impl Iterator<Item = (Dot, &Fact)> {
     let acked = of.facts.iter().filter(|fact| fact.acked() < Stamp::NEVER);
     acked.filter_map(|fact| {
         let (slot, n) = fact.dot?;
@@ -132,6 +153,26 @@ mod tests {
     use crate::oracle::made::{Made, clock, layout};
 
     use super::*;
+
+    #[test]
+    fn what_a_fallback_acknowledged_at_one_it_keeps_itself() {
+        let told = |keeper: u32, is_at_one: bool| {
+            let mut made = Made::default();
+            let put = made.put(0, 1, Some(9)).dot(7, 2).by_a_fallback(4);
+            let put = if is_at_one { put.at_one() } else { put };
+            let _ = put.id();
+            let mut history = made.history();
+            history.layouts = vec![layout(0, 3)];
+            let clock = clock(7, 2);
+            history.kept.push(Kept { key: 0, node: keeper, stamp: Stamp(5), clock });
+            let told = check(&Index::of(&history)).into_iter().map(|one| one.what);
+            told.collect::<Vec<String>>()
+        };
+        assert_eq!(told(4, true), Vec::<String>::new());
+        let lost = "k0: op 0 was acknowledged by n4, a fallback, which did not keep it";
+        assert_eq!(told(1, true), [lost]);
+        assert_eq!(told(4, false), ["k0: op 0 was acknowledged at quorum by n4, a fallback"]);
+    }
 
     /// A write at `quorum` and one at `one`, of which so many primaries know in time, and others too late.
     fn told(in_time: u32) -> Vec<String> {

@@ -105,8 +105,11 @@ impl<'a> Index<'a> {
         let writers = Vec::new();
         let meets = Meets::new(
             history.terms.quorums,
-            // Whoever gives a key away may be the only one that holds a write at `one`, until it has handed it over.
-            history.lives.has_rotted || history.lives.reshaping.is_some(),
+            // Whoever gives a key away may be the only one that holds a write at `one`, until it has handed it over, and so may a
+            // fallback.
+            history.lives.has_rotted
+                || history.lives.reshaping.is_some()
+                || history.ops.iter().any(|op| op.fallback().is_some()),
         );
         let mut index = Index { meets, history, keys, writers, places, finals, requests, again };
         index.find_writers();

@@ -1,5 +1,5 @@
 //! All nodes have the same layout, each partition has N distinct owners that exist, in as many failure domains as there are or as it has
-//! owners, and only owners store a key.
+//! owners, and only owners store a key, and in a sloppy cluster who was asked by a client to write it at `one`.
 //!
 //! Asked at the end, when every node is ready; what was stored is asked of the whole run. Also what the layout makes of
 //! the wanted N, R and W: never fewer copies than nodes allow, and quorums that meet where they were meant to.
@@ -35,7 +35,8 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         owners.entry(last.key).or_default().insert(last.node);
     }
     for kept in &index.history.kept {
-        if owners.get(&kept.key).is_some_and(|owners| !owners.contains(&kept.node)) {
+        let is_strange = owners.get(&kept.key).is_some_and(|of| !of.contains(&kept.node));
+        if is_strange && !index.history.may_be_a_fallback(kept.key, kept.node, kept.stamp) {
             let what = format!("n{} stored k{}, which it does not own", kept.node, kept.key);
             wrong.push(violation(kept.stamp, what));
         }
@@ -78,7 +79,7 @@ pub(super) fn unsound(of: &LayoutView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use crate::history::{Final, History, Kept};
-    use crate::oracle::made::layout;
+    use crate::oracle::made::{Made, layout};
 
     use super::*;
 
@@ -122,6 +123,22 @@ mod tests {
     fn a_key_that_a_stranger_stored_is_found() {
         let stranger = told(|history| history.kept[0].node = 2);
         assert_eq!(stranger, ["n2 stored k0, which it does not own"]);
+    }
+
+    #[test]
+    fn who_was_asked_for_a_key_in_a_sloppy_cluster_is_no_stranger_to_it() {
+        let of = |sloppy, asked: u32, key| {
+            told(|history| {
+                let mut made = Made::default();
+                made.put(key, 1, Some(4)).at_one().by_a_fallback(asked);
+                history.ops = made.history().ops;
+                (history.kept[0].node, history.terms.sloppy) = (2, sloppy);
+            })
+        };
+        assert_eq!(of(true, 2, 0), Vec::<String>::new());
+        for told in [of(false, 2, 0), of(true, 1, 0), of(true, 2, 1)] {
+            assert_eq!(told, ["n2 stored k0, which it does not own"]);
+        }
     }
 
     #[test]

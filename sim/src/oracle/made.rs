@@ -7,6 +7,7 @@ use rondo_core::version::context::Context;
 use rondo_core::version::dvv::{Dot, Entry, Version, VersionSet, VersionVector};
 use rondo_core::version::hlc::Hlc;
 use rondo_core::version::runs::Runs;
+use rondo_core::wire::client::By;
 
 use crate::history::{
     Answer, Attempt, Breach, End, Final, History, LayoutView, Op, Promise, Seen, Stamp, value,
@@ -63,13 +64,21 @@ impl Made {
 
     /// A blind put at `quorum`, acknowledged at `ended`; unknown without.
     pub(crate) fn put(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
-        let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
+        let answer = Answer::Stored {
+            context: Context::default(),
+            version: hlc(self.next()),
+            by: By::Primaries,
+        };
         self.add(key, Action::put(Over::Blind), called, ended, answer)
     }
 
     /// A blind delete.
     pub(crate) fn delete(&mut self, key: u32, called: u64, ended: Option<u64>) -> Last<'_> {
-        let answer = Answer::Stored { context: Context::default(), version: hlc(self.next()) };
+        let answer = Answer::Stored {
+            context: Context::default(),
+            version: hlc(self.next()),
+            by: By::Primaries,
+        };
         self.add(key, Action::Delete { over: Over::Blind }, called, ended, answer)
     }
 
@@ -184,6 +193,17 @@ impl Last<'_> {
     }
 
     /// Its level is `one`.
+    /// It was acknowledged by a fallback.
+    pub(crate) fn by_a_fallback(self, on: u32) -> Self {
+        for attempt in &mut self.history.ops[self.id].attempts {
+            attempt.node = on;
+            if let Some(End { answer: Answer::Stored { by, .. }, .. }) = &mut attempt.end {
+                *by = By::Fallback;
+            }
+        }
+        self
+    }
+
     pub(crate) fn at_one(self) -> Self {
         self.history.ops[self.id].level = Level::One;
         self

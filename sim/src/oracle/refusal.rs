@@ -154,7 +154,11 @@ mod tests {
 
     #[test]
     fn another_write_under_the_same_id_is_never_acknowledged() {
-        let stored = || Answer::Stored { context: Default::default(), version: Default::default() };
+        let stored = || Answer::Stored {
+            context: Default::default(),
+            version: Default::default(),
+            by: Default::default(),
+        };
         for change in [Change::Key(3), Change::Value, Change::Action] {
             let told = told(&history(stored(), Some(change), true));
             assert_eq!(told.len(), 1, "{told:?}");

@@ -81,6 +81,8 @@ fn strangers(index: &Index<'_>, reshaping: &Reshaping) -> Vec<Violation> {
         owners.get(key as usize).is_some_and(|owners| !owners.contains(&node))
     };
     let strange = index.history.kept.iter().filter(|kept| is_strange((kept.key, kept.node)));
+    let strange =
+        strange.filter(|one| !index.history.may_be_a_fallback(one.key, one.node, one.stamp));
     let told = strange.map(|kept| {
         let what = format!("n{} stored k{}, which it never owned", kept.node, kept.key);
         Violation::safety(NAME, kept.stamp, what)

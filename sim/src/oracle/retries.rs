@@ -134,7 +134,11 @@ mod tests {
 
     #[test]
     fn what_is_found_elsewhere_forgotten_or_cut_off_is_no_matter() {
-        let stored = Answer::Stored { context: Default::default(), version: Default::default() };
+        let stored = Answer::Stored {
+            context: Default::default(),
+            version: Default::default(),
+            by: Default::default(),
+        };
         assert_eq!(tried_again(stored, |_| {}), 0);
         let unknown = |change: fn(&mut History)| tried_again(Answer::Indeterminate, change);
         assert_eq!(unknown(|history| history.ops[1].attempts[1].node = 2), 0, "another node");

@@ -126,6 +126,9 @@ const OTHERS: &[(Entry, IsThere)] = &[
     (Entry::new("load", "expiry", "values that stay for some seconds only"), |made| {
         made.operations.iter().any(|op| op.action.ttl_ms().is_some())
     }),
+    (Entry::new("load", "sloppy", "who reaches no primary takes writes at `one` on"), |made| {
+        made.cluster.sloppy
+    }),
     (Entry::new("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)
     }),

@@ -43,6 +43,9 @@ pub struct Cluster {
     /// How long what is deleted or has expired is kept, in milliseconds; 0: for ever.
     #[serde(default, skip_serializing_if = "is_never")]
     pub grace_ms: u64,
+    /// Whether nodes that are no primaries take writes at level `one` when they reach none.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub sloppy: bool,
     /// The failure domain of each node; none where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<u32>,
@@ -57,6 +60,10 @@ pub struct Cluster {
 
 const fn is_never(ms: &u64) -> bool {
     *ms == 0
+}
+
+const fn is_not(sloppy: &bool) -> bool {
+    !*sloppy
 }
 
 const fn usual_memory() -> u32 {

@@ -223,12 +223,14 @@ fn answered(shared: &Shared, (node, epoch): (u32, u32), op: usize, attempt: usiz
         return;
     }
     let answer = match reply {
-        Reply::Stored { context, version } => Answer::Stored { context, version: version.hlc },
-        Reply::Found { siblings, context } => {
+        Reply::Stored { context, version, by } => {
+            Answer::Stored { context, version: version.hlc, by }
+        }
+        Reply::Found { siblings, context, .. } => {
             let values = siblings.iter().map(|sibling| world.history.seen(sibling)).collect();
             Answer::Found { values, context }
         }
-        Reply::NotFound { siblings, context } => {
+        Reply::NotFound { siblings, context, .. } => {
             let values = siblings.iter().map(|sibling| world.history.seen(sibling)).collect();
             Answer::NotFound { values, context }
         }

@@ -219,6 +219,7 @@ impl Shared {
                     plain_deadline_ms: (scenario.is_plain() && !scenario.is_reshaped())
                         .then_some(scenario.cluster.deadline_ms),
                     reshaped_deadline_ms: scenario.reshaped_deadline_ms(),
+                    sloppy: scenario.cluster.sloppy,
                     clocks_apart_ms: scenario.clocks_apart_ms(),
                     crossing_ms: match driver {
                         Driver::Sim => 0,
