@@ -227,7 +227,8 @@ fn put(
     history
         .sight(key, &only.expect("sorted"), (0, Stamp(plan.effect)), || "stored by n0".to_owned());
     let clock = state.known_to_writer(&covers, dot);
-    let answer = Answer::Stored { context: Context { clock, highest: hlc }, version: hlc };
+    let context = Context { clock, highest: hlc };
+    let answer = Answer::Stored { context, version: hlc, by: Default::default() };
     (!is_unknown).then_some(answer)
 }
 
