@@ -119,8 +119,8 @@ impl History {
             let mut attempts = op.attempts.iter();
             attempts.any(|one| one.node == node && one.called < by && of_key(op, one))
         };
-        let loose = self.ops.iter().filter(|op| op.writes() && op.level == Level::One);
-        self.terms.sloppy && loose.filter(asked).next().is_some()
+        let mut loose = self.ops.iter().filter(|op| op.writes() && op.level == Level::One);
+        self.terms.sloppy && loose.any(|op| asked(&op))
     }
 
     /// The keys that any operation names.

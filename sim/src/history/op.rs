@@ -153,9 +153,8 @@ impl Op {
     pub fn fallback(&self) -> Option<u32> {
         let is_by_one = |end: &End| matches!(end.answer, Answer::Stored { by: By::Fallback, .. });
         let own = self.attempts.iter().filter(|attempt| attempt.is_of_the_request());
-        own.filter(|attempt| attempt.end.as_ref().is_some_and(is_by_one))
-            .map(|attempt| attempt.node)
-            .next()
+        let mut own = own.filter(|attempt| attempt.end.as_ref().is_some_and(is_by_one));
+        own.next().map(|attempt| attempt.node)
     }
 
     /// A read's answer: when it ended, the values (none when the key has none) and the context.
