@@ -3,6 +3,7 @@
 //! The oracles must be silent in all of them: the product promises to live through each. What is drawn, not written, is in
 //! the generator; that every kind is drawn is tested in `catalogue`.
 
+use rondo_core::config::HINT_BYTES_MAX;
 use rondo_core::layout::keyspace::Level;
 use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::INJECTED;
@@ -64,6 +65,7 @@ fn world(faults: Vec<Fault>) -> Scenario {
             repair_ms: 0,
             grace_ms: 0,
             sloppy: false,
+            hint_bytes: HINT_BYTES_MAX,
         },
         links: Links {
             shape: Shape::Uniform,

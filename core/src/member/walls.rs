@@ -21,9 +21,7 @@ impl Membership {
         let mut ahead: SmallVec<[i64; 16]> =
             theirs.map(|theirs| own.saturating_sub(theirs)).collect();
         ahead.sort_unstable();
-        let high = ahead.get(ahead.len() / 2).copied().unwrap_or(0);
-        let low = ahead.get(ahead.len().saturating_sub(1) / 2).copied().unwrap_or(0);
-        if low > 0 { low } else { high.min(0) }
+        outside_the_middle(&ahead)
     }
 
     /// What the median of the peers' clocks shows now, as far as this node hears any: how far its own clock may be trusted.
@@ -51,4 +49,34 @@ impl Membership {
 /// What a clock that showed `wall` at `at` shows now, in milliseconds.
 fn shows(wall: Wall, at: Mono, now: Mono) -> i64 {
     i64::try_from(wall.0.saturating_add(now.ms_since(at))).unwrap_or(i64::MAX)
+}
+
+/// How far 0 is from the two middle ones of `ahead`, which is in order: 0 between them.
+fn outside_the_middle(ahead: &[i64]) -> i64 {
+    let high = ahead.get(ahead.len() / 2).copied().unwrap_or(0);
+    let low = ahead.get(ahead.len().saturating_sub(1) / 2).copied().unwrap_or(0);
+    if low > 0 { low } else { high.min(0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_between_the_two_middle_clocks_is_right() {
+        let cases: [(&[i64], i64); 9] = [
+            (&[], 0),
+            (&[700], 700),
+            (&[-700], -700),
+            (&[-40_000, 30_000], 0),
+            (&[0, 30_000], 0),
+            (&[200, 30_000], 200),
+            (&[-30_000, -200], -200),
+            (&[-90, 5, 90], 5),
+            (&[-90, -80, 70, 90], 0),
+        ];
+        for (ahead, is) in cases {
+            assert_eq!(outside_the_middle(ahead), is, "{ahead:?}");
+        }
+    }
 }

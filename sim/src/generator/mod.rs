@@ -18,11 +18,13 @@ mod loads;
 
 mod mutation;
 
+mod purged;
+
 mod workload;
 
 use std::ops::Range;
 
-use rondo_core::config::GRACE_MS_MIN;
+use rondo_core::config::{GRACE_MS_MIN, HINT_BYTES_MAX};
 use rondo_core::probe::Buggify;
 use rondo_engines::kind::EngineKind;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -56,8 +58,16 @@ pub fn scenario(seed: u64) -> Scenario {
     made.cluster.repair_ms = repairs(&mut Rng::new(seed, 12));
     made.cluster.grace_ms = grace(&mut Rng::new(seed, 13));
     made.cluster.sloppy |= Rng::new(seed, 14).percent(50);
+    let mut rng = Rng::new(seed, 15);
+    if rng.percent(PURGED_PERCENT) && seed % 4 != Mode::Mutation as u64 {
+        purged::put_on(&mut rng, &mut made);
+        made.sort_operations();
+    }
     made
 }
+
+/// So many scenarios of a hundred, besides mutations, have owners that miss deletes.
+const PURGED_PERCENT: u64 = 10;
 
 /// In three of four scenarios nodes compare their copies, often.
 fn repairs(rng: &mut Rng) -> u64 {
@@ -211,6 +221,7 @@ fn cluster(rng: &mut Rng) -> Cluster {
         repair_ms: 0,
         grace_ms: 0,
         sloppy: false,
+        hint_bytes: HINT_BYTES_MAX,
         later: Vec::new(),
     }
 }

@@ -17,9 +17,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use rondo_core::budget::Memory;
-use rondo_core::config::{
-    Actors, HINT_BYTES_MAX, NodeConfig, REPAIR_BYTES_PER_S, TRANSFER_BYTES_PER_S,
-};
+use rondo_core::config::{Actors, NodeConfig, REPAIR_BYTES_PER_S, TRANSFER_BYTES_PER_S};
 use rondo_core::env::Address;
 use rondo_core::host::{self, Ended, Parts};
 use rondo_core::id::{Life, NodeId};
@@ -392,7 +390,7 @@ fn config(world: &World, node: u32, directory: &DataDir<MemDisk>, actors: Actors
         dead_ms: cluster.dead_ms,
         memory_bytes_max: memory_bytes(cluster),
         transfer_bytes_per_s: TRANSFER_BYTES_PER_S,
-        hint_bytes_max: HINT_BYTES_MAX,
+        hint_bytes_max: cluster.hint_bytes,
         repair_every_ms: cluster.repair_ms,
         repair_bytes_per_s: REPAIR_BYTES_PER_S,
         grace_ms: cluster.grace_ms,

@@ -73,6 +73,11 @@ impl Fact {
         self.kind != Kind::Get && self.fate != Fate::Refused
     }
 
+    /// Whether what it wrote is seen by nobody, now or in the end: a deletion, or a value that expires.
+    pub(super) fn shows_nothing(&self) -> bool {
+        self.kind == Kind::Delete || self.expires.is_some()
+    }
+
     /// When it was acknowledged; `Stamp::NEVER` when it was not.
     pub(super) const fn acked(&self) -> Stamp {
         match self.fate {

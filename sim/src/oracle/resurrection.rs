@@ -3,6 +3,11 @@
 //! A write at `quorum` or `all` that was acknowledged has overwritten, for certain, what its context covers; without a context,
 //! every write that had been acknowledged at these levels before it began, because its query round met it. What comes
 //! back afterwards has risen from a replica that missed the news (Cassandra's zombie rows, CASSANDRA-1316).
+//!
+//! A deletion that some owners have purged may stay at the others beside what was written anew meanwhile: the write met
+//! an owner that knew of it no more. It shows nothing, and goes with the next write that overwrites it.
+
+use std::collections::BTreeSet;
 
 use crate::history::{Final, Stamp};
 use crate::oracle::Violation;
@@ -44,9 +49,12 @@ fn shown(index: &Index<'_>, of: &OfKey, gone: &[First]) -> Vec<Violation> {
 /// Old versions that a replica ends with.
 fn kept(index: &Index<'_>, of: &OfKey, gone: &[First], last: &Final) -> Vec<Violation> {
     let mut wrong = Vec::new();
+    let purged: BTreeSet<u32> =
+        index.purged(of.key).flat_map(|state| index.held(of, state)).collect();
+    let is_purged = |place| purged.contains(&place) && of.facts[place as usize].shows_nothing();
     for place in index.held(of, &last.state) {
         let (at, by) = gone[place as usize];
-        if at < Stamp::NEVER {
+        if at < Stamp::NEVER && !is_purged(place) {
             let (key, node, old, by) = (of.key, last.node, id(of, place), id(of, by));
             let what = format!("k{key}: n{node} ends with op {old}, which op {by} had overwritten");
             wrong.push(Violation::safety(NAME, Stamp::NEVER, what));
@@ -61,6 +69,7 @@ fn id(of: &OfKey, place: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use crate::history::{History, Purged};
     use crate::oracle::made::{Made, clock};
 
     use super::*;
@@ -82,6 +91,22 @@ mod tests {
             ];
             assert_eq!(told, expect, "blind: {blind}");
         }
+    }
+
+    #[test]
+    fn a_deletion_that_was_purged_elsewhere_may_stay_and_a_value_may_not() {
+        let mut made = Made::default();
+        let put = made.put(0, 1, Some(2)).dot(7, 1).id();
+        let delete = made.delete(0, 3, Some(4)).dot(8, 1).id();
+        made.put(0, 5, Some(6)).dot(8, 2);
+        made.ends(0, 2, &[(put, 7, 1), (delete, 8, 1)]);
+        let mut history = made.history();
+        let told = |history: &History| check(&Index::of(history)).len();
+        assert_eq!(told(&history), 2);
+        let state = history.ends.read[0].state.clone();
+        let stamp = Stamp(7);
+        history.lives.purged.push(Purged { key: 0, node: 1, stamp, state });
+        assert_eq!(told(&history), 1, "the value");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use rondo_core::config::HINT_BYTES_MAX;
+
 use crate::fault::{self, Entry, Fault};
 use crate::scenario::{Action, Operation, Over, Scenario};
 
@@ -128,6 +130,9 @@ const OTHERS: &[(Entry, IsThere)] = &[
     }),
     (Entry::new("load", "sloppy", "who reaches no primary takes writes at `one` on"), |made| {
         made.cluster.sloppy
+    }),
+    (Entry::new("load", "little room for hints", "what owners miss is noted by nobody"), |made| {
+        made.cluster.hint_bytes < HINT_BYTES_MAX
     }),
     (Entry::new("load", "client vanishes", "a client is gone before it has its answer"), |made| {
         made.operations.iter().any(|op| op.vanishes_ms > 0)

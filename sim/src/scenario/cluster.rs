@@ -1,6 +1,6 @@
 //! The nodes and their settings, and those of them that are gone for a while.
 
-use rondo_core::config::MEMORY_BYTES_USUAL;
+use rondo_core::config::{HINT_BYTES_MAX, MEMORY_BYTES_USUAL};
 use rondo_core::layout::Quorums;
 use rondo_engines::kind::EngineKind;
 use serde::{Deserialize, Serialize};
@@ -46,6 +46,9 @@ pub struct Cluster {
     /// Whether nodes that are no primaries take writes at level `one` when they reach none.
     #[serde(default, skip_serializing_if = "is_not")]
     pub sloppy: bool,
+    /// What the hints for one node may take at another, in bytes.
+    #[serde(default = "usual_hints", skip_serializing_if = "are_usual_hints")]
+    pub hint_bytes: u64,
     /// The failure domain of each node; none where the list is empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<u32>,
@@ -72,6 +75,14 @@ const fn usual_memory() -> u32 {
 
 const fn is_usual_memory(mib: &u32) -> bool {
     *mib == MEMORY_MIB_USUAL
+}
+
+const fn usual_hints() -> u64 {
+    HINT_BYTES_MAX
+}
+
+const fn are_usual_hints(bytes: &u64) -> bool {
+    *bytes == HINT_BYTES_MAX
 }
 
 /// Nodes that are gone.
