@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine, Lookup, Opening, Scale};
-use rondo_core::env::DiskDone;
+use rondo_core::env::{Disk, DiskDone};
 use rondo_core::error::{Error, Result};
 use rondo_core::id::{Lsn, SyncId};
 use rondo_engines::kind::EngineKind;
@@ -105,6 +105,57 @@ fn deletes_give_the_space_of_a_nearly_full_disk_back() {
         assert!(!engine.is_nearly_full(), "round {round}: {:?}", engine.stats());
         assert!((0..n).all(|n| !is_there(&mut *engine, n)));
         assert!(engine.stats().disk_bytes < 10 << 20, "{:?}", engine.stats());
+    }
+}
+
+/// Every table overlaps every other where keys come in no order, so a compaction of whole levels would need the room of whole levels.
+#[test]
+fn deletes_of_scattered_keys_give_the_space_of_a_full_disk_back() {
+    for (capacity, body, taken) in
+        [(64 << 20, 200_000, 0), (96 << 20, 20_000, 0), (64 << 20, 100_000, 1)]
+    {
+        let disk = MemDisk::new();
+        disk.set_capacity(Some(capacity));
+        let how = Opening { salt: 7, scale: Scale::Disk, accept_losses: false, held: Vec::new() };
+        let mut engine = EngineKind::Lsm.open(Arc::new(disk.clone()), "data", &how).unwrap().0;
+        let scattered = |n: u32| n.wrapping_mul(2_654_435_761) % 1_000_000;
+        let mut count = 0;
+        while !engine.is_nearly_full() {
+            write(&mut *engine, scattered(count), Some(body)).unwrap();
+            count += 1;
+            if count % 4 == 0 {
+                engine.flush().unwrap();
+                let progress = engine.maintain(1 << 20).unwrap();
+                if progress.waits_for.is_some() {
+                    sync(&disk, &mut *engine);
+                }
+            }
+        }
+        sync(&disk, &mut *engine);
+        if taken > 0 {
+            // Somebody else takes all that is left for a while.
+            let free = disk.space().unwrap().free;
+            disk.set_capacity(Some(capacity - free));
+            assert!((0..count).all(|n| write(&mut *engine, scattered(n), None).is_err()));
+            settle(&disk, &mut *engine);
+            disk.set_capacity(Some(capacity));
+        }
+        for round in 0..20 {
+            settle(&disk, &mut *engine);
+            let refused = (0..count).filter(|&n| {
+                matches!(write(&mut *engine, scattered(n), None), Err(Error::Full(_)))
+            });
+            let refused = refused.count();
+            sync(&disk, &mut *engine);
+            settle(&disk, &mut *engine);
+            if refused == 0 {
+                break;
+            }
+            assert!(round < 19, "{refused} of {count} are refused: {:?}", engine.stats());
+        }
+        assert!(!engine.is_nearly_full(), "{:?}", engine.stats());
+        assert!((0..count).all(|n| !is_there(&mut *engine, scattered(n))));
+        assert!(engine.stats().disk_bytes < capacity / 5, "{:?}", engine.stats());
     }
 }
 

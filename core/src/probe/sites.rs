@@ -81,6 +81,7 @@ sites! {
     FileRotatedEarly, "file-rotated-early", 10, "a file is sealed long before it is full";
     CompactionForLittle, "compaction-for-little", 25, "a compaction starts when almost nothing is dead";
     CompactionOfOneFile, "compaction-of-one-file", 25, "a compaction takes one file only";
+    CompactionCutShort, "compaction-cut-short", 10, "a compaction ends with the first table that it has written";
     CompactionOutputFull, "compaction-output-full", 25, "a compaction spreads what it copies over several files";
     AllocationSkipped, "allocation-skipped", 25, "the active file grows with each write";
     HintSkippedAtClose, "hint-skipped-at-close", 25, "a store is closed without hints";
@@ -240,6 +241,7 @@ sites! {
     FilterLetAKeyPass, "filter-let-a-key-pass", 0, "a table was asked for a key that it does not have";
     MemtableFlushed, "memtable-flushed", 0, "a memtable was written into a table";
     TableMoved, "table-moved", 0, "a table went down a level without being read";
+    CompactionEndedEarly, "compaction-ended-early", 0, "a compaction ended before all of its tables were read";
     TablesCompacted, "tables-compacted", 0, "tables of two levels were merged";
     TombstoneDropped, "tombstone-dropped", 0, "a deletion was dropped, with nothing below it";
     LogRetired, "log-retired", 0, "a log was removed because tables have what it held";

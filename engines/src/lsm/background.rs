@@ -1,5 +1,5 @@
 //! Background work: what is due next, and one bounded step of it. Memtables are written first, then lists of tables, then
-//! tables are compacted, then logs are retired.
+//! logs are retired, then tables are compacted.
 //!
 //! **The order on the disk**: new tables are written; tables and their names are made durable; a list of tables with them is written,
 //! and made durable with its name; only then the tables that it leaves out are removed, and the logs that it makes needless.
@@ -137,25 +137,27 @@ impl<D: Disk> Lsm<D> {
         if self.step_persist()? {
             return Ok(if self.syncing.has_errand() { self.waiting() } else { went_on(1) });
         }
+        // Before compactions, which may find no room as long as these take it.
+        if self.retire_logs()? {
+            return Ok(self.waiting());
+        }
         if self.work.compaction.is_some() {
             return Ok(went_on(self.step_compaction(budget)?));
         }
         if self.start_compactions() {
             return Ok(went_on(1));
         }
-        if self.retire_logs()? {
-            return Ok(self.waiting());
-        }
         self.freeze_for_room()
     }
 
     /// Begins the next compaction, after moves of tables that need none; answers whether there was any of these.
     fn start_compactions(&mut self) -> bool {
-        let is_eager = self.has_little_room()
+        let is_short = self.has_little_room();
+        let is_eager = is_short && self.may_give_back()
             || self.is_wasteful()
             || buggify!(self.disk, CompactionForLittle);
         for moved in 0..MOVES_MAX {
-            let pick = self.tables.levels.pick(&self.options, is_eager);
+            let pick = self.tables.levels.pick(&self.options, is_eager, is_short);
             let is_stuck = |number: &u32| self.work.stuck.contains(number);
             let pick = pick.filter(|pick| !pick.numbers().iter().any(is_stuck));
             let Some(pick) = pick else { return moved > 0 };

@@ -18,6 +18,7 @@ pub(super) fn hash(key: &[u8], salt: u64) -> u64 {
 }
 
 /// Which keys a table may have.
+#[derive(Clone)]
 pub(super) struct Bloom {
     bytes: Vec<u8>,
 }

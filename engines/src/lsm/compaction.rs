@@ -3,6 +3,9 @@
 //! **Deletions stay deleted.** A deletion is dropped only where no table below the level that it goes to covers its key: tables
 //! above are newer, and what is on the level itself is merged with it.
 //!
+//! **With little room** a compaction ends with the first table that it has written: of its inputs those go that it has read to their
+//! end, and the others begin behind the last key that it has passed (`Table::behind`). What is left of them is picked again.
+//!
 //! **Damage** goes with its key: of a record whose body cannot be read the head is kept, of one that is lost the key, and both
 //! answer an error until they are written over. A block that nobody can name leaves its tables where they are.
 
@@ -11,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rondo_core::env::Disk;
 use rondo_core::error::{Error, Result};
-use rondo_core::sometimes;
+use rondo_core::{buggify, sometimes};
 
 use super::block::{Item, Kind};
 use super::cache::Cache;
@@ -38,6 +41,8 @@ pub(super) struct Compaction<F> {
     has_begun: bool,
     writer: Option<Writer<F>>,
     outputs: Vec<Arc<Table<F>>>,
+    /// The last key that it passed, when it ends there.
+    passed: Option<Box<[u8]>>,
 }
 
 impl<D: Disk> Lsm<D> {
@@ -133,8 +138,8 @@ impl<D: Disk> Lsm<D> {
             _ => vec![Run::new(upper, false)],
         };
         runs.push(Run::new(lower, false));
-        let (writer, outputs) = (None, Vec::new());
-        let compaction = Compaction { to, inputs, runs, has_begun: false, writer, outputs };
+        let (writer, outputs, passed) = (None, Vec::new(), None);
+        let compaction = Compaction { to, inputs, runs, has_begun: false, writer, outputs, passed };
         self.work.compaction = Some(compaction);
     }
 
@@ -191,7 +196,12 @@ impl<D: Disk> Lsm<D> {
             };
             passed += 1 + compaction.runs[at].key().len() as u64;
             self.keep(compaction, at, &shelf)?;
-            pass(&mut compaction.runs, at, &mut shelf)?;
+            let key = pass(&mut compaction.runs, at, &mut shelf)?;
+            let is_short = self.has_little_room() || buggify!(self.disk, CompactionCutShort);
+            if is_short && !compaction.outputs.is_empty() && compaction.writer.is_none() {
+                compaction.passed = Some(key);
+                return Ok(((read(&compaction.runs) - before).max(passed), true));
+            }
         }
     }
 
@@ -247,9 +257,18 @@ impl<D: Disk> Lsm<D> {
 
     /// The tables of a compaction take the place of its inputs.
     fn end_compaction(&mut self, compaction: Compaction<D::File>) {
-        let Compaction { to, inputs, outputs, .. } = compaction;
+        let Compaction { to, mut inputs, outputs, passed, .. } = compaction;
         sometimes!(self.disk, TablesCompacted);
         let Tables { levels, cache, .. } = &mut self.tables;
+        if let Some(key) = passed {
+            let is_left = |table: &Table<D::File>| *table.meta.largest > *key;
+            let left = levels.all().filter(|(_, table)| inputs.contains(&table.meta.number));
+            let left = left.filter(|(_, table)| is_left(table)).map(|(_, table)| table);
+            let left: Vec<_> = left.map(|table| Arc::new(table.behind(&key))).collect();
+            sometimes!(self.disk, CompactionEndedEarly, !left.is_empty());
+            inputs.retain(|number| left.iter().all(|table| table.meta.number != *number));
+            left.iter().for_each(|table| levels.replace(table));
+        }
         levels.remove(&inputs);
         inputs.iter().for_each(|number| cache.forget(*number));
         for table in outputs {
@@ -273,13 +292,17 @@ fn newest<F: Clone>(runs: &[Run<F>]) -> Option<usize> {
     lowest
 }
 
-/// Goes behind the key of the run `at`, in all of them.
-fn pass<D: Disk>(runs: &mut [Run<D::File>], at: usize, shelf: &mut Shelf<'_, D>) -> Result<()> {
-    let key = runs[at].key().to_vec();
+/// Goes behind the key of the run `at`, in all of them; answers the key.
+fn pass<D: Disk>(
+    runs: &mut [Run<D::File>],
+    at: usize,
+    shelf: &mut Shelf<'_, D>,
+) -> Result<Box<[u8]>> {
+    let key: Box<[u8]> = runs[at].key().into();
     for run in &mut runs[at..] {
         if run.entry().is_some() && *run.key() == *key {
             run.advance(shelf)?;
         }
     }
-    Ok(())
+    Ok(key)
 }

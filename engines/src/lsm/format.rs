@@ -50,7 +50,7 @@ pub(super) struct Place {
 }
 
 /// The blocks of a table, in order, with their first keys.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Index {
     places: Vec<Place>,
     keys: Vec<u8>,

@@ -77,6 +77,15 @@ impl<F> Levels<F> {
         tables.insert(at, table);
     }
 
+    /// Puts a table in the place of one with its number.
+    pub(super) fn replace(&mut self, table: &Arc<Table<F>>) {
+        for other in self.levels.iter_mut().flatten() {
+            if other.meta.number == table.meta.number {
+                *other = Arc::clone(table);
+            }
+        }
+    }
+
     pub(super) fn remove(&mut self, numbers: &[u32]) {
         for tables in &mut self.levels {
             tables.retain(|table| !numbers.contains(&table.meta.number));
@@ -99,25 +108,33 @@ impl<F> Levels<F> {
         self.levels[level].iter().map(|table| table.meta.len).sum()
     }
 
-    /// What to compact next; `is_eager`: also when no level is too long, as long as that may give space back.
-    pub(super) fn pick(&self, options: &Options, is_eager: bool) -> Option<Pick<F>> {
+    /// What to compact next; `is_eager`: also when no level is too long, as long as that may give space back. `is_short`: with as little
+    /// room as can be.
+    pub(super) fn pick(
+        &self,
+        options: &Options,
+        is_eager: bool,
+        is_short: bool,
+    ) -> Option<Pick<F>> {
         if self.levels[0].len() >= options.young_tables.max(1) {
-            return Some(self.pick_young());
+            return Some(self.pick_young(is_short));
         }
         let percent = |level: usize| self.len_of(level) * 100 / bytes_max(level, options).max(1);
         let fullest = (1..LEVELS - 1).max_by_key(|level| (percent(*level), LEVELS - level));
         match fullest.filter(|level| percent(*level) > 100) {
             Some(level) => self.pick_old(level),
-            None => self.pick_dead(is_eager),
+            None => self.pick_dead(is_eager, is_short),
         }
     }
 
-    /// All of level 0, because its tables may hold the same keys. A table that meets no other can be moved alone.
-    fn pick_young(&self) -> Pick<F> {
+    /// All of level 0, because its tables may hold the same keys: so what is below is written once for all of them. A table that meets no
+    /// other can be moved alone; with little room the oldest goes alone, too.
+    fn pick_young(&self, is_short: bool) -> Pick<F> {
         let oldest = &self.levels[0][0];
         let (smallest, largest) = (&*oldest.meta.smallest, &*oldest.meta.largest);
         let is_alone = self.levels[0][1..].iter().all(|other| !other.overlaps(smallest, largest));
-        let upper = if is_alone { vec![Arc::clone(oldest)] } else { self.levels[0].clone() };
+        let upper =
+            if is_alone || is_short { vec![Arc::clone(oldest)] } else { self.levels[0].clone() };
         self.with_lower(0, upper)
     }
 
@@ -134,13 +151,13 @@ impl<F> Levels<F> {
     }
 
     /// A table of which half are deletions, and when space is needed one with any.
-    fn pick_dead(&self, is_eager: bool) -> Option<Pick<F>> {
+    fn pick_dead(&self, is_eager: bool, is_short: bool) -> Option<Pick<F>> {
         let is_dead = |table: &Arc<Table<F>>| {
             let (tombstones, count) = (table.meta.tombstones, table.meta.count);
             tombstones > 0 && (is_eager || tombstones * 2 >= count)
         };
         if self.levels[0].iter().any(|table| is_eager || is_dead(table)) {
-            return Some(self.pick_young());
+            return Some(self.pick_young(is_short));
         }
         let dead = (1..LEVELS).find_map(|level| {
             let table = self.levels[level].iter().find(|table| is_dead(table))?;

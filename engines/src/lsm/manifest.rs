@@ -25,7 +25,7 @@
 //! | 4 | the file's number |
 //! | 8, 8, 8, 8, 8 | length of the file, where its blocks end, keys, deletions among them, highest Lsn |
 //! | 8 | bytes of the keys, heads and bodies in it |
-//! | 2, 2 | length of the first and of the last key |
+//! | 2, 2 | length of the first key that counts and of the last one |
 //! | | these keys |
 
 use std::io;

@@ -1,8 +1,10 @@
 //! Giving space back when there is little left.
 //!
 //! Of the room below `Options::low_water_bytes` deletes may use a quarter. The rest is for the tables that give their space back. When
-//! the disk is nearly full, tables are compacted for any deletion in them, no log is kept for replays, and the memtable is
-//! written as soon as it has something. The same is done, with room or without, when most of what tables have is dead.
+//! the disk is nearly full, no log is kept for replays; the memtable is written, and tables are compacted for any deletion in
+//! them, as soon as half a memtable's worth is dead; and a compaction ends with each table that it has written, so that what
+//! it has replaced goes before it writes the next (`compaction`). So the room of a few tables is enough, however many overlap. With
+//! room or without, all of this is done when most of what tables have is dead.
 
 use rondo_core::engine::{Batch, Change, Progress};
 use rondo_core::env::Disk;
@@ -44,11 +46,20 @@ impl<D: Disk> Lsm<D> {
         self.room.is_low || self.room.is_full
     }
 
+    /// Whether so much of what tables have was replaced or deleted that it is worth looking for.
+    pub(super) fn may_give_back(&self) -> bool {
+        let slack = self.options.memtable_bytes_max as u64 / 2;
+        self.payload() > self.counts.totals.live_bytes + slack
+    }
+
+    fn payload(&self) -> u64 {
+        self.tables.levels.all().map(|(_, table)| table.meta.payload).sum()
+    }
+
     /// Whether most of what tables have was replaced or deleted. Once all of it has been compacted nothing is.
     pub(super) fn is_wasteful(&self) -> bool {
-        let payload: u64 = self.tables.levels.all().map(|(_, table)| table.meta.payload).sum();
         let slack = 2 * self.options.memtable_bytes_max as u64;
-        payload > 2 * self.counts.totals.live_bytes + slack
+        self.payload() > 2 * self.counts.totals.live_bytes + slack
     }
 
     /// Whether a batch has to wait until background work has given space back. The node's own records may use the reserve.
@@ -64,7 +75,8 @@ impl<D: Disk> Lsm<D> {
         let live = self.wal.logs.range(self.tables.flushed_log + 1..).count();
         let is_over =
             self.memory.log_bytes >= self.options.memtable_bytes_max as u64 || live > LIVE_LOGS_MAX;
-        let is_worth = is_over || self.is_wasteful() || self.has_little_room() && is_much;
+        let is_short = self.has_little_room() && (is_much || self.may_give_back());
+        let is_worth = is_over || self.is_wasteful() || is_short;
         if !is_worth || self.memory.active.is_empty() || self.wal.active.number == NO_FILE {
             return Ok(Progress::default());
         }

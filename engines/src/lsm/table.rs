@@ -35,6 +35,7 @@ pub(super) struct Meta {
     pub(super) lsn_max: u64,
     /// The bytes of its keys, heads and bodies.
     pub(super) payload: u64,
+    /// What the file has before this key counts no more; the numbers above tell of the whole file.
     pub(super) smallest: Box<[u8]>,
     pub(super) largest: Box<[u8]>,
 }
@@ -74,6 +75,17 @@ impl<F> Table<F> {
     ) -> Table<F> {
         let seed = record::seed(salt, meta.number);
         Table { meta, file, path, seed, index, filter }
+    }
+
+    /// The same table without its keys up to `key`.
+    pub(super) fn behind(&self, key: &[u8]) -> Table<F>
+    where
+        F: Clone,
+    {
+        let smallest = [key, b"\0"].concat().into();
+        let meta = Meta { smallest, ..self.meta.clone() };
+        let (file, path, seed) = (self.file.clone(), self.path.clone(), self.seed);
+        Table { meta, file, path, seed, index: self.index.clone(), filter: self.filter.clone() }
     }
 
     /// Whether `key` lies between the first and the last key.
@@ -301,8 +313,8 @@ impl<F: Clone> Run<F> {
 
     /// Goes to the first key.
     pub(super) fn first<D: Disk<File = F>>(&mut self, shelf: &mut Shelf<'_, D>) -> Result<()> {
-        (self.table, self.number) = (0, 0);
-        self.enter(shelf)
+        self.table = 0;
+        self.begin(shelf)
     }
 
     /// Goes to the first key at or after `key`.
@@ -316,6 +328,7 @@ impl<F: Clone> Run<F> {
             self.cursor.entry = None;
             return Ok(());
         };
+        let key = key.max(&table.meta.smallest);
         self.number = table.index.find(key);
         let block = self.load(shelf, &table)?;
         self.cursor.seek(&block, key);
@@ -358,12 +371,9 @@ impl<F: Clone> Run<F> {
     fn leave<D: Disk<File = F>>(&mut self, shelf: &mut Shelf<'_, D>) -> Result<()> {
         self.number += 1;
         if self.tables.get(self.table).is_some_and(|table| self.number >= table.index.len()) {
-            (self.table, self.number) = (self.table + 1, 0);
+            self.table += 1;
+            return self.begin(shelf);
         }
-        self.enter(shelf)
-    }
-
-    fn enter<D: Disk<File = F>>(&mut self, shelf: &mut Shelf<'_, D>) -> Result<()> {
         let Some(table) = self.tables.get(self.table).cloned() else {
             (self.block, self.cursor.entry) = (None, None);
             return Ok(());
@@ -372,6 +382,17 @@ impl<F: Clone> Run<F> {
         self.cursor.first(&block);
         self.block = Some(block);
         Ok(())
+    }
+
+    /// Goes to the first key of a table.
+    fn begin<D: Disk<File = F>>(&mut self, shelf: &mut Shelf<'_, D>) -> Result<()> {
+        match self.tables.get(self.table).map(|table| table.meta.smallest.clone()) {
+            Some(smallest) => self.seek(shelf, &smallest),
+            None => {
+                (self.block, self.cursor.entry) = (None, None);
+                Ok(())
+            }
+        }
     }
 
     fn load<D: Disk<File = F>>(
