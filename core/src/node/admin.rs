@@ -86,9 +86,13 @@ impl Node {
         };
         let cluster = &self.cluster;
         let next = cluster.staging.plan_one(&last, wish.clone(), &cluster.members, env.mono());
-        let next = match made(next) {
-            Ok(next) => next,
-            Err(refused) => return Ok(Err(refused)),
+        let next = match next {
+            // It is so already, and in force: whoever asks twice is told what who asked once was told.
+            Ok(None) => return Ok(Ok(proposed(last.reference))),
+            next => match made(next) {
+                Ok(next) => next,
+                Err(refused) => return Ok(Err(refused)),
+            },
         };
         match self.stage(vec![wish], env)? {
             Ok(_) => self.propose(next, env),
@@ -97,10 +101,10 @@ impl Node {
     }
 
     fn propose(&mut self, next: Layout, env: &mut impl Env) -> Result<AdminReply> {
-        let LayoutRef { version, digest } = next.reference(&encode_layout(&next));
+        let reference = next.reference(&encode_layout(&next));
         let is_endorsed = self.cluster.rows.endorse(next.into(), env.engine())?;
         Ok(if is_endorsed {
-            Ok(Done::Proposed { proposed: version.0, digest: format!("{digest:032x}") })
+            Ok(proposed(reference))
         } else {
             Err(Refused::new(
                 Why::NotNow,
@@ -407,6 +411,10 @@ fn unknown(node: &str) -> Refused {
         format!("no node is known as {node}"),
         "rondo status shows all that are",
     )
+}
+
+fn proposed(LayoutRef { version, digest }: LayoutRef) -> Done {
+    Done::Proposed { proposed: version.0, digest: format!("{digest:032x}") }
 }
 
 fn made(next: Result<Option<Layout>, String>) -> Result<Layout, Refused> {

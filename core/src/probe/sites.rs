@@ -242,6 +242,7 @@ sites! {
     MemtableFlushed, "memtable-flushed", 0, "a memtable was written into a table";
     TableMoved, "table-moved", 0, "a table went down a level without being read";
     CompactionEndedEarly, "compaction-ended-early", 0, "a compaction ended before all of its tables were read";
+    CompactionGivenUp, "compaction-given-up", 0, "a compaction of many tables was given up because there was little room";
     TablesCompacted, "tables-compacted", 0, "tables of two levels were merged";
     TombstoneDropped, "tombstone-dropped", 0, "a deletion was dropped, with nothing below it";
     LogRetired, "log-retired", 0, "a log was removed because tables have what it held";

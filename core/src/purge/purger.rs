@@ -80,6 +80,8 @@ struct Pass {
     place: Option<Bytes>,
     /// Since when the key is dead that may be purged next, of those that have been seen.
     earliest: Option<Hlc>,
+    /// Whether something of the first unit is to be purged.
+    is_wanted: bool,
 }
 
 /// When the next page is looked at.
@@ -267,6 +269,10 @@ impl Purger {
         self.pass.place = next;
         if self.pass.place.is_none() {
             self.pass.units.pop_front();
+            if !std::mem::take(&mut self.pass.is_wanted) {
+                // What was in the way is in the way of nothing: the keys were written anew.
+                self.seen.blocked.remove(&unit);
+            }
         }
         if self.pass.units.is_empty() {
             self.end_pass(around);
@@ -290,6 +296,7 @@ impl Purger {
             None if self.has_dead_actors(unit, one, owners, around.time) => Aim::Actors,
             None => return,
         };
+        self.pass.is_wanted = true;
         match self.obstacle((&one.key, unit), around) {
             None if self.is_known(&one.key) => {}
             None => self.todo.push_back((one.key.detached(), unit, aim)),

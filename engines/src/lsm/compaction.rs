@@ -35,6 +35,8 @@ pub(super) struct Flush<F> {
 /// Tables that are being merged.
 pub(super) struct Compaction<F> {
     to: usize,
+    /// Whether it takes several tables of level 0.
+    is_wide: bool,
     inputs: Vec<u32>,
     /// The newest first.
     runs: Vec<Run<F>>,
@@ -43,6 +45,14 @@ pub(super) struct Compaction<F> {
     outputs: Vec<Arc<Table<F>>>,
     /// The last key that it passed, when it ends there.
     passed: Option<Box<[u8]>>,
+}
+
+impl<F: Clone> Compaction<F> {
+    /// The tables that it has written, and the one that it is writing.
+    fn written(&self) -> Vec<u32> {
+        let outputs = self.outputs.iter().map(|table| table.meta.number);
+        outputs.chain(self.writer.iter().map(Writer::number)).collect()
+    }
 }
 
 impl<D: Disk> Lsm<D> {
@@ -110,19 +120,24 @@ impl<D: Disk> Lsm<D> {
 
     /// What was written into these tables is of no use; answers the error, or another one.
     fn discard(&self, numbers: &[u32], error: Error) -> Error {
+        self.remove_tables(numbers).err().unwrap_or(error)
+    }
+
+    fn remove_tables(&self, numbers: &[u32]) -> Result<()> {
         for number in numbers {
-            if let Err(other) = self.disk.remove(&self.path(*number, EXTENSION)) {
-                return other.into();
-            }
+            self.disk.remove(&self.path(*number, EXTENSION))?;
         }
-        error
+        Ok(())
     }
 
     /// Begins what was picked. A table that meets no other, and has nothing to be dropped, is moved at once.
     pub(super) fn start_compaction(&mut self, pick: Pick<D::File>) {
         let Pick { level, upper, lower, to } = pick;
         let is_moved = match &upper[..] {
-            [table] => lower.is_empty() && table.meta.tombstones * 2 < table.meta.count,
+            [table] => {
+                let is_whole = !table.is_cut();
+                lower.is_empty() && is_whole && table.meta.tombstones * 2 < table.meta.count
+            }
             _ => false,
         };
         let inputs: Vec<u32> = upper.iter().chain(&lower).map(|table| table.meta.number).collect();
@@ -138,14 +153,22 @@ impl<D: Disk> Lsm<D> {
             _ => vec![Run::new(upper, false)],
         };
         runs.push(Run::new(lower, false));
-        let (writer, outputs, passed) = (None, Vec::new(), None);
-        let compaction = Compaction { to, inputs, runs, has_begun: false, writer, outputs, passed };
+        let (has_begun, writer, outputs, passed) = (false, None, Vec::new(), None);
+        let is_wide = runs.len() > 2;
+        let compaction =
+            Compaction { to, is_wide, inputs, runs, has_begun, writer, outputs, passed };
         self.work.compaction = Some(compaction);
     }
 
     /// One step of the compaction under way; answers how many bytes it read.
     pub(super) fn step_compaction(&mut self, budget: u64) -> Result<u64> {
         let Some(mut compaction) = self.work.compaction.take() else { return Ok(0) };
+        if compaction.is_wide && self.has_little_room() {
+            // None of its inputs would go before all are read.
+            sometimes!(self.disk, CompactionGivenUp);
+            let numbers = compaction.written();
+            return self.remove_tables(&numbers).map(|()| 1);
+        }
         match self.merge(&mut compaction, budget) {
             Ok((bytes, false)) => {
                 self.work.compaction = Some(compaction);
@@ -158,9 +181,7 @@ impl<D: Disk> Lsm<D> {
                 Ok(bytes.max(1))
             }
             Err(error) => {
-                let outputs = compaction.outputs.iter().map(|table| table.meta.number);
-                let unfinished = compaction.writer.iter().map(Writer::number);
-                let numbers: Vec<u32> = outputs.chain(unfinished).collect();
+                let numbers = compaction.written();
                 if matches!(error, Error::Corrupt { .. }) {
                     // It would be met again.
                     self.work.stuck.extend(&compaction.inputs);

@@ -116,6 +116,10 @@ impl<F> Levels<F> {
         is_eager: bool,
         is_short: bool,
     ) -> Option<Pick<F>> {
+        // What ended early goes on first: as long as it has not, tables take room of which a part counts no more.
+        if let Some(pick) = self.pick_cut().filter(|_| is_short) {
+            return Some(pick);
+        }
         if self.levels[0].len() >= options.young_tables.max(1) {
             return Some(self.pick_young(is_short));
         }
@@ -125,6 +129,13 @@ impl<F> Levels<F> {
             Some(level) => self.pick_old(level),
             None => self.pick_dead(is_eager, is_short),
         }
+    }
+
+    /// The first table of which a part counts no more: of level 0 it is the oldest.
+    fn pick_cut(&self) -> Option<Pick<F>> {
+        let (level, table) = self.all().find(|(_, table)| table.is_cut())?;
+        let upper = if level == 0 { &self.levels[0][0] } else { table };
+        Some(self.with_lower(level, vec![Arc::clone(upper)]))
     }
 
     /// All of level 0, because its tables may hold the same keys: so what is below is written once for all of them. A table that meets no

@@ -92,7 +92,7 @@ impl Options {
         }
     }
 
-    /// Fits them to a disk: a memtable is at most a sixty-fourth of it, and the room of four tables is kept free.
+    /// Fits them to a disk: a memtable is at most a sixty-fourth of it, and the room of six tables is kept free.
     #[must_use]
     pub fn on(self, space: Space) -> Options {
         let fitted = (space.total / 64).max(MEMTABLE_BYTES_MIN);
@@ -103,7 +103,7 @@ impl Options {
             level_bytes: self.level_bytes.min(4 * fitted),
             allocate_bytes: self.allocate_bytes.min(fitted / 4),
             replay_bytes: self.replay_bytes.min(2 * fitted),
-            low_water_bytes: 4 * table_bytes_max,
+            low_water_bytes: 6 * table_bytes_max,
             ..self
         }
     }

@@ -30,12 +30,14 @@ pub(super) struct Room {
 }
 
 impl<D: Disk> Lsm<D> {
-    /// Sees how much room is left. A disk that does not say has enough.
+    /// Sees how much room is left, without that of the tables into which memtables have to be written before their logs give any
+    /// back. A disk that does not say has enough.
     pub(super) fn look_at_space(&mut self) {
         self.room.since_look = 0;
         let low = self.options.low_water_bytes;
         if low > 0 {
             let free = self.disk.space().map_or(u64::MAX, |space| space.free);
+            let free = free.saturating_sub(self.memory.bytes() as u64);
             self.room.is_low = free < low;
             self.room.is_reserved = free < low / 4 * 3;
             sometimes!(self.disk, DiskNearlyFull, self.room.is_low);

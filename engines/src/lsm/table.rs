@@ -77,15 +77,21 @@ impl<F> Table<F> {
         Table { meta, file, path, seed, index, filter }
     }
 
-    /// The same table without its keys up to `key`.
+    /// The same table without its keys up to `key`. What was without some stays without them.
     pub(super) fn behind(&self, key: &[u8]) -> Table<F>
     where
         F: Clone,
     {
-        let smallest = [key, b"\0"].concat().into();
+        let smallest: Box<[u8]> = [key, b"\0"].concat().into();
+        let smallest = smallest.max(self.meta.smallest.clone());
         let meta = Meta { smallest, ..self.meta.clone() };
         let (file, path, seed) = (self.file.clone(), self.path.clone(), self.seed);
         Table { meta, file, path, seed, index: self.index.clone(), filter: self.filter.clone() }
+    }
+
+    /// Whether a part of it counts no more.
+    pub(super) fn is_cut(&self) -> bool {
+        self.index.key(0) < &*self.meta.smallest
     }
 
     /// Whether `key` lies between the first and the last key.

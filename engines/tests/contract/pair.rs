@@ -102,7 +102,10 @@ impl Pair {
                 }
             }
             Step::EndSync => self.end_sync()?,
-            Step::Maintain(budget) => drop(self.engine.maintain(*budget)?),
+            Step::Maintain(budget) => {
+                self.engine.maintain(*budget)?;
+                self.engine.invariants();
+            }
             Step::Scan(from, limit) => {
                 let from = key(*from);
                 let page = self.engine.scan_from(&from, *limit, 300)?;

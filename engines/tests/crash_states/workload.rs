@@ -257,6 +257,7 @@ impl Life {
 pub(crate) fn maintain(engine: &mut dyn Engine) -> Result<bool> {
     for _ in 0..100 {
         let progress = engine.maintain(1 << 20)?;
+        engine.invariants();
         if !progress.more {
             return Ok(progress.waits_for.is_some());
         }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use crate::cli::table::{grouped, table, text};
 use crate::cli::{Client, Output, print};
 use crate::client::{Servers, said};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(500);
@@ -52,9 +52,27 @@ pub async fn run(command: Repair) -> Result<()> {
         (report, told)
     };
     match command.output {
-        Output::Json => print(&report.to_string()),
-        Output::Table => print(&told),
+        Output::Json => print(&report.to_string())?,
+        Output::Table => print(&told)?,
     }
+    unknown(&report)
+}
+
+/// What a script is told by the exit code: whether all copies are known to be equal.
+fn unknown(report: &Value) -> Result<()> {
+    let count = |name: &str| report[name].as_array().map_or(0, Vec::len);
+    let (differ, missed) = (count("differ"), count("not_reached"));
+    let message = match (differ, count("incomplete"), missed) {
+        (0, 0, 0) => return Ok(()),
+        (1.., ..) => format!("{differ} partitions differ"),
+        (_, 1.., _) => "not all copies could be compared yet".to_owned(),
+        _ => "not all nodes were reached: what they hold is not known".to_owned(),
+    };
+    let hint = match differ {
+        0 => "ask again when all nodes are there and have read their keys",
+        _ => "`rondo repair` makes them equal",
+    };
+    Err(Failure::failed(message, hint))
 }
 
 /// The nodes that have data, and which of them can be asked.
@@ -193,6 +211,7 @@ async fn differing(asked: &mut Asked) -> Value {
     let (first, mut incomplete) = trees(asked, &all).await;
     let found: BTreeSet<Unit> =
         first.iter().filter(|(_, of)| parts_apart(of) > 0).map(|(unit, _)| *unit).collect();
+    let compared = first.values().filter(|of| of.len() > 1).count();
     let mut differ = Vec::new();
     if !found.is_empty() {
         tokio::time::sleep(LOOK).await;
@@ -209,6 +228,7 @@ async fn differing(asked: &mut Asked) -> Value {
     }
     json!({
         "partitions": asked.partitions,
+        "compared": compared,
         "differ": differ,
         "incomplete": incomplete,
         "not_reached": asked.missed,
@@ -270,7 +290,10 @@ fn tell_differing(report: &Value) -> String {
     if differ.is_empty() {
         let missed = report["not_reached"].as_array().is_some_and(|missed| !missed.is_empty());
         let which = if missed { "All copies that could be compared" } else { "All copies" };
-        lines.push(format!("{which} are equal, of {} partitions", report["partitions"]));
+        lines.push(match (missed, report["compared"].as_u64()) {
+            (true, Some(0)) => "No copies could be compared".to_owned(),
+            _ => format!("{which} are equal, of {} partitions", report["partitions"]),
+        });
     } else {
         let mut rows = table(&[">PARTITION", ">PARTS OF 32", "NODES"]);
         for one in differ {
