@@ -9,8 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::layout::Quorums;
 use crate::layout::keyspace::{Level, Policy};
+use crate::layout::{LayoutRef, Quorums};
 use crate::status::{MerkleStatus, RepairStatus};
 
 /// What an operator asks.
@@ -166,6 +166,14 @@ pub enum Done {
         /// wanted is still staged.
         digest: String,
     },
+}
+
+impl Done {
+    /// A layout is proposed, or in force already.
+    #[must_use]
+    pub fn proposed(LayoutRef { version, digest }: LayoutRef) -> Done {
+        Done::Proposed { proposed: version.0, digest: format!("{digest:032x}") }
+    }
 }
 
 /// Which layouts there are, and what is staged.

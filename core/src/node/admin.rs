@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::id::NodeId;
 use crate::layout::keyspace::DEFAULT;
 use crate::layout::staged::{Definition, Subject, Wish};
-use crate::layout::{Layout, LayoutRef, Quorums, Role, live};
+use crate::layout::{Layout, Quorums, Role, live};
 use crate::step::Env;
 use crate::wire::layout::encode_layout;
 use crate::wire::member::Introduction;
@@ -88,7 +88,7 @@ impl Node {
         let next = cluster.staging.plan_one(&last, wish.clone(), &cluster.members, env.mono());
         let next = match next {
             // It is so already, and in force: whoever asks twice is told what who asked once was told.
-            Ok(None) => return Ok(Ok(proposed(last.reference))),
+            Ok(None) => return Ok(Ok(Done::proposed(last.reference))),
             next => match made(next) {
                 Ok(next) => next,
                 Err(refused) => return Ok(Err(refused)),
@@ -104,7 +104,7 @@ impl Node {
         let reference = next.reference(&encode_layout(&next));
         let is_endorsed = self.cluster.rows.endorse(next.into(), env.engine())?;
         Ok(if is_endorsed {
-            Ok(proposed(reference))
+            Ok(Done::proposed(reference))
         } else {
             Err(Refused::new(
                 Why::NotNow,
@@ -411,10 +411,6 @@ fn unknown(node: &str) -> Refused {
         format!("no node is known as {node}"),
         "rondo status shows all that are",
     )
-}
-
-fn proposed(LayoutRef { version, digest }: LayoutRef) -> Done {
-    Done::Proposed { proposed: version.0, digest: format!("{digest:032x}") }
 }
 
 fn made(next: Result<Option<Layout>, String>) -> Result<Layout, Refused> {
