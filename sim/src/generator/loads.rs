@@ -7,7 +7,7 @@ use rondo_core::config::MEMORY_BYTES_MIN;
 use rondo_core::layout::keyspace::Level;
 
 use crate::fault::Fault;
-use crate::generator::{fallback, outside, reshaped, split};
+use crate::generator::{fallback, outside, purged, reshaped, split};
 use crate::rng::Rng;
 use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 
@@ -15,7 +15,7 @@ use crate::scenario::{Action, Change, Operation, Over, Retry, Scenario};
 type Load = (u64, fn(&mut Rng, &mut Scenario));
 
 /// The loads, each with dice of its own.
-const LOADS: [(&str, Load); 14] = [
+const LOADS: [(&str, Load); 15] = [
     ("quorums", (20, quorums)),
     ("zones and weights", (12, zones)),
     ("attempts that change", (6, attempts_that_change)),
@@ -30,6 +30,7 @@ const LOADS: [(&str, Load); 14] = [
     ("long splits", (6, split::long)),
     ("expiry", (10, expiry)),
     ("fallbacks", (10, fallback::fallbacks)),
+    ("missed deletes", (10, purged::missed_deletes)),
 ];
 
 /// Puts on a scenario what its seed gives it.

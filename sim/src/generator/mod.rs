@@ -54,20 +54,32 @@ const OPERATIONS_FROM_MS: u64 = 1_500;
 /// The scenario of a seed.
 #[must_use]
 pub fn scenario(seed: u64) -> Scenario {
-    let mut made = without_repairs(seed);
-    made.cluster.repair_ms = repairs(&mut Rng::new(seed, 12));
-    made.cluster.grace_ms = grace(&mut Rng::new(seed, 13));
-    made.cluster.sloppy |= Rng::new(seed, 14).percent(50);
-    let mut rng = Rng::new(seed, 15);
-    if rng.percent(PURGED_PERCENT) && seed % 4 != Mode::Mutation as u64 {
-        purged::put_on(&mut rng, &mut made);
-        made.sort_operations();
+    let modes = [Mode::Swarm, Mode::Few, Mode::Uniform, Mode::Mutation];
+    match modes[(seed % 4) as usize] {
+        Mode::Mutation => {
+            let mut made = mutation::scenario(seed);
+            made.outside = outside(&mut Rng::new(seed, 8), &made.cluster);
+            if !made.cluster.later.is_empty() {
+                reshaped::keep_to_promises(&mut made);
+            }
+            heal_by_themselves(seed, &mut made.cluster);
+            made
+        }
+        mode => {
+            let mut made = made(seed, mode, None);
+            heal_by_themselves(seed, &mut made.cluster);
+            loads::put_on(seed, &mut made);
+            made
+        }
     }
-    made
 }
 
-/// So many scenarios of a hundred, besides mutations, have owners that miss deletes.
-const PURGED_PERCENT: u64 = 10;
+/// How nodes make their copies equal, purge, and write where no owner is.
+fn heal_by_themselves(seed: u64, cluster: &mut Cluster) {
+    cluster.repair_ms = repairs(&mut Rng::new(seed, 12));
+    cluster.grace_ms = grace(&mut Rng::new(seed, 13));
+    cluster.sloppy |= Rng::new(seed, 14).percent(50);
+}
 
 /// In three of four scenarios nodes compare their copies, often.
 fn repairs(rng: &mut Rng) -> u64 {
@@ -77,25 +89,6 @@ fn repairs(rng: &mut Rng) -> u64 {
 /// In two of five scenarios nodes purge what is deleted, soon.
 fn grace(rng: &mut Rng) -> u64 {
     if rng.percent(60) { 0 } else { rng.log(GRACE_MS_MIN, 4_000) }
-}
-
-fn without_repairs(seed: u64) -> Scenario {
-    let modes = [Mode::Swarm, Mode::Few, Mode::Uniform, Mode::Mutation];
-    match modes[(seed % 4) as usize] {
-        Mode::Mutation => {
-            let mut made = mutation::scenario(seed);
-            made.outside = outside(&mut Rng::new(seed, 8), &made.cluster);
-            if !made.cluster.later.is_empty() {
-                reshaped::keep_to_promises(&mut made);
-            }
-            made
-        }
-        mode => {
-            let mut made = made(seed, mode, None);
-            loads::put_on(seed, &mut made);
-            made
-        }
-    }
 }
 
 /// How large a scenario is.

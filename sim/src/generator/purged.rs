@@ -4,18 +4,18 @@
 //! Other scenarios have hints or comparing that mend such an owner before the grace has passed.
 
 use rondo_core::config::GRACE_MS_MIN;
-use rondo_core::layout::keyspace::Level;
 
 use crate::fault::partitions::Cut;
 use crate::fault::{Fault, Trigger};
+use crate::generator::loads;
 use crate::rng::Rng;
-use crate::scenario::{Action, Operation, Over, Scenario};
+use crate::scenario::{Action, Over, Scenario};
 
 /// How long a key may still be there after its grace, in milliseconds: by how much clocks may differ, and some passes.
 const AFTER_MS: u64 = 4_000;
 
 /// Makes of a scenario one in which owners miss deletes and are not told of them.
-pub(super) fn put_on(rng: &mut Rng, made: &mut Scenario) {
+pub(super) fn missed_deletes(rng: &mut Rng, made: &mut Scenario) {
     let nodes = made.cluster.founders();
     if nodes < 2 || made.cluster.replicas < 2 {
         return;
@@ -71,19 +71,9 @@ fn life(rng: &mut Rng, made: &mut Scenario, key: u32, from_ms: u64, until_ms: u6
         };
         actions.push((rng.between(from_ms + 300, until_ms), action));
     }
-    let (client, nodes, last_ms) = (made.clients(), made.cluster.founders(), made.heal_at_ms - 300);
-    made.operations.extend(actions.into_iter().map(|(ms, action)| Operation {
-        at_us: ms.min(last_ms) * 1_000 + rng.below(1_000),
-        client,
-        node: rng.node(nodes),
-        key,
-        level: Level::Quorum,
-        action,
-        named: false,
-        same_id_as: None,
-        attempt: 1,
-        retries: Vec::new(),
-        bytes: 0,
-        vanishes_ms: 0,
-    }));
+    let client = made.clients();
+    for (ms, action) in actions {
+        let at_us = ms * 1_000 + rng.below(1_000);
+        made.operations.push(loads::another(rng, made, at_us, (client, key), action));
+    }
 }

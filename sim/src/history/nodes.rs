@@ -175,7 +175,7 @@ pub struct Purged {
     pub node: u32,
     /// When.
     pub stamp: Stamp,
-    /// What was there.
+    /// What it has no more.
     pub state: VersionSet,
 }
 

@@ -19,6 +19,8 @@ pub(super) struct Fact {
     pub(super) id: u32,
     pub(super) kind: Kind,
     pub(super) level: Level,
+    /// The level whose replicas held it when it was acknowledged; `None` when it was a fallback alone that did.
+    pub(super) held: Option<Level>,
     pub(super) called: Stamp,
     /// How it ended; of a read, that it `Acked` what it answered.
     pub(super) fate: Fate,
@@ -30,8 +32,6 @@ pub(super) struct Fact {
     pub(super) hlc: Hlc,
     /// The clock that it sent, when it sent one.
     pub(super) sent: Option<Span>,
-    /// The hash of what it wrote.
-    pub(super) digest: u64,
     /// From when on its value may have expired; `None` where it stays.
     pub(super) expires: Option<Time>,
     /// Where in `told` a read's answer is, or `NOBODY`.

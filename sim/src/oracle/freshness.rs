@@ -28,8 +28,8 @@ fn of_level(index: &Index<'_>, of: &OfKey, level: Level) -> Vec<Violation> {
     let is_met = |told: &&Told| match of.facts[told.place as usize] {
         // What a read at `one` saw is held by nobody for certain, what another saw by W.
         Fact { kind: Kind::Get, level: Level::One, .. } => false,
-        Fact { kind: Kind::Get, .. } => index.meets.asks(level, Level::Quorum),
-        Fact { level: held, .. } => index.meets.asks(level, held),
+        Fact { kind: Kind::Get, .. } => index.meets.asks(level, Some(Level::Quorum)),
+        Fact { held, .. } => index.meets.asks(level, held),
     };
     let mut told = of.told.iter().filter(is_met).peekable();
     let of_level = of.strict_reads().filter(|(read, _)| read.level == level);

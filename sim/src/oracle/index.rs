@@ -105,11 +105,8 @@ impl<'a> Index<'a> {
         let writers = Vec::new();
         let meets = Meets::new(
             history.terms.quorums,
-            // Whoever gives a key away may be the only one that holds a write at `one`, until it has handed it over, and so may a
-            // fallback.
-            history.lives.has_rotted
-                || history.lives.reshaping.is_some()
-                || history.ops.iter().any(|op| op.fallback().is_some()),
+            // Whoever gives a key away may be the only one that holds a write at `one`, until it has handed it over.
+            history.lives.has_rotted || history.lives.reshaping.is_some(),
         );
         let mut index = Index { meets, history, keys, writers, places, finals, requests, again };
         index.find_writers();
@@ -247,10 +244,10 @@ impl OfKey {
             let time = end.at;
             self.told.push(Told { time, began, is_read, may_be_expired, is_found, ..told });
         }
-        let (kind, digest) = match op.action {
-            Action::Get => (Kind::Get, 0),
-            Action::Delete { .. } => (Kind::Delete, 0),
-            Action::Put { .. } => (Kind::Put, digest(op)),
+        let kind = match op.action {
+            Action::Get => Kind::Get,
+            Action::Delete { .. } => Kind::Delete,
+            Action::Put { .. } => Kind::Put,
         };
         let fate = match op.read().filter(|_| kind == Kind::Get) {
             Some((at, ..)) => Fate::Acked(at),
@@ -258,19 +255,20 @@ impl OfKey {
         };
         let sent = op.sent.as_ref().map(|context| self.keep(&context.clock));
         let (called, level) = (op.called(), op.level);
+        let held = Some(level).filter(|_| op.fallback().is_none());
         let (dot, seen, hlc, read) = (None, Stamp::NEVER, Hlc(0), NOBODY);
         let expires = expires_from(op, clocks_apart_ms);
         self.facts.push(Fact {
             id,
             kind,
             level,
+            held,
             called,
             fate,
             dot,
             seen,
             hlc,
             sent,
-            digest,
             expires,
             read,
         });
@@ -405,7 +403,7 @@ fn knows<'a>(context: &Context, purged: impl Iterator<Item = &'a VersionSet>) ->
 }
 
 /// The digest of the version that it wrote, without making one.
-fn digest(op: &Op) -> u64 {
+pub(super) fn digest(op: &Op) -> u64 {
     xxh3_64(&op.value) ^ xxh3_64(&[]).rotate_left(1)
 }
 

@@ -4,7 +4,7 @@
 use crate::history::{Fate, History, Op, Sighting, Stamp};
 use crate::oracle::Violation;
 use crate::oracle::fact::{Fact, Kind, Told};
-use crate::oracle::index::{Index, NOBODY, OfKey};
+use crate::oracle::index::{Index, NOBODY, OfKey, digest};
 
 const NAME: &str = "no-invention";
 
@@ -25,7 +25,9 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     for (&op, (key, sighting)) in index.writers.iter().zip(sightings) {
         let writer = writer(index, key, op);
         let is_right = |fact: &Fact| {
-            fact.called <= sighting.stamp && fact.happened() && is_content_of(fact, sighting)
+            fact.called <= sighting.stamp
+                && fact.happened()
+                && is_content_of(index.history, fact, sighting)
         };
         if !writer.is_some_and(is_right) {
             wrong.push(wrong_sighting(index, key, sighting, op));
@@ -40,11 +42,13 @@ fn writer<'a>(index: &'a Index<'_>, key: u32, op: u32) -> Option<&'a Fact> {
     index.place(of, op).map(|place| &of.facts[place as usize])
 }
 
-fn is_content_of(fact: &Fact, sighting: &Sighting) -> bool {
+fn is_content_of(history: &History, fact: &Fact, sighting: &Sighting) -> bool {
     match fact.kind {
         Kind::Get => false,
         Kind::Delete => sighting.tombstone,
-        Kind::Put => !sighting.tombstone && sighting.digest == fact.digest,
+        Kind::Put => {
+            !sighting.tombstone && sighting.digest == digest(&history.ops[fact.id as usize])
+        }
     }
 }
 
@@ -62,7 +66,7 @@ fn wrong_sighting(index: &Index<'_>, key: u32, sighting: &Sighting, op: u32) -> 
     let told = if op == NOBODY {
         "a version that no write's request wrote".to_owned()
     } else {
-        let is_content = |fact: &Fact| is_content_of(fact, sighting);
+        let is_content = |fact: &Fact| is_content_of(index.history, fact, sighting);
         let fault = match writer(index, key, op).is_none_or(is_content) {
             true => fault(&index.history.ops[op as usize], key, *stamp),
             false => "with another content".to_owned(),

@@ -27,7 +27,7 @@ fn below_what_it_met(index: &Index<'_>, of: &OfKey) -> Vec<Violation> {
     by_call.sort_by_key(|fact| fact.called);
     let mut wrong = Vec::new();
     for asked in [Level::Quorum, Level::All] {
-        let mut met = by_end.iter().filter(|fact| index.meets.asks(asked, fact.level)).peekable();
+        let mut met = by_end.iter().filter(|fact| index.meets.asks(asked, fact.held)).peekable();
         let mut highest: Option<&Fact> = None;
         for fact in by_call.iter().filter(|fact| fact.level == asked) {
             while let Some(earlier) = met.next_if(|earlier| earlier.acked() < fact.called) {

@@ -124,7 +124,7 @@ fn surely_blind(of: &OfKey, writers: &[First], (meets, asked): (Meets, Level), g
     for at in (1..blind.len()).rev() {
         blind[at - 1].1 = blind[at - 1].1.min(blind[at].1);
     }
-    let is_met = |place: u32| meets.asks(asked, of.facts[place as usize].level);
+    let is_met = |place: u32| meets.asks(asked, of.facts[place as usize].held);
     for &(end, place) in writers.iter().filter(|&&(_, place)| is_met(place)) {
         let after = blind.partition_point(|&(called, _)| called <= end);
         if let Some(&(_, first)) = blind.get(after) {

@@ -34,7 +34,7 @@ fn shown(index: &Index<'_>, of: &OfKey, gone: &[First]) -> Vec<Violation> {
     for (fact, told) in of.strict_reads() {
         for place in of.shown(told).iter().filter_map(|&old| index.place(of, old)) {
             let (at, by) = gone[place as usize];
-            let is_met = |by: u32| index.meets.asks(fact.level, of.facts[by as usize].level);
+            let is_met = |by: u32| index.meets.asks(fact.level, of.facts[by as usize].held);
             if at < fact.called && is_met(by) && of.facts[place as usize].happened() {
                 let (key, id, old, by) = (of.key, fact.id, id(of, place), id(of, by));
                 let what =

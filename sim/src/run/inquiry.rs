@@ -76,8 +76,19 @@ pub fn owners(world: &World, layout: &LayoutStatus, key: u32, among: &[u32]) -> 
     among.iter().copied().filter(keeps).collect()
 }
 
+/// Whether a node keeps the client's key of this place, as far as it knows.
+fn owns(world: &World, node: u32, place: &Bytes) -> bool {
+    let status = world.nodes[node as usize].process.status.as_ref();
+    let layout = status.and_then(|status| status.layout.as_ref());
+    let key = keys::parse_data_key(place).and_then(|of| client::key_number(&of.key));
+    match (layout, key) {
+        (Some(layout), Some(key)) => !owners(world, layout, key, &[node]).is_empty(),
+        _ => true,
+    }
+}
+
 /// All keys in the engine of a node that is up, with their states. A record of the node's own that has rotted is passed over: it
-/// is in memory, and no client's.
+/// is in memory, and no client's; and so is one of a key that the node does not own: nobody else may have what a fallback had.
 pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, Cause> {
     let Some(mut engine) = world.nodes[node as usize].data.tap.clone() else {
         return Err(Cause::Down);
@@ -86,7 +97,7 @@ pub fn states(world: &World, node: u32) -> Result<BTreeMap<Bytes, VersionSet>, C
     let mut from = Some(Bytes::new());
     while let Some(at) = from {
         let page = match engine.scan_from(&at, 1_024, 1 << 20) {
-            Err(Error::Corrupt { .. }) if at.first() == Some(&0) => {
+            Err(Error::Corrupt { .. }) if at.first() == Some(&0) || !owns(world, node, &at) => {
                 from = Some([&at[..], &[0]].concat().into());
                 continue;
             }

@@ -96,7 +96,7 @@ fn writes(world: &mut World, node: u32, batch: &Batch) {
     let is_purge = batch.changes.iter().any(|change| is_row(change.key()));
     for change in &batch.changes {
         if is_purge {
-            purges(world, node, change.key());
+            purges(world, node, change);
         }
         let number =
             |key: &Bytes| keys::parse_data_key(key).and_then(|of| client::key_number(&of.key));
@@ -145,8 +145,9 @@ fn is_row(key: &Bytes) -> bool {
     key.starts_with(b"\0purge/")
 }
 
-/// A purge changes what a node stores under this key.
-fn purges(world: &mut World, node: u32, place: &Bytes) {
+/// A purge changes a record: it takes it away, or what is known of some actors out of it.
+fn purges(world: &mut World, node: u32, change: &Change) {
+    let place = change.key();
     let number = keys::parse_data_key(place).and_then(|of| client::key_number(&of.key));
     let Some(key) = number else {
         return;
@@ -156,9 +157,17 @@ fn purges(world: &mut World, node: u32, place: &Bytes) {
     let Some((head, body)) = data.shadow.newest(place) else {
         return;
     };
-    let Ok(state) = decode_state(&head, &body) else {
+    let Ok(before) = decode_state(&head, &body) else {
         return;
     };
+    let left = match change {
+        Change::Put { head, body, .. } => decode_state(head, &Bytes::from(body.concat())).ok(),
+        Change::Delete { .. } => None,
+    };
+    let left = left.unwrap_or_default();
+    let has = |actor| left.entries().iter().any(|entry| entry.actor == actor);
+    let gone = before.entries().iter().filter(|entry| !has(entry.actor)).cloned().collect();
+    let state = VersionSet::from_entries(gone).expect("they were in order");
     let stamp = world.note("purge", node, &state.digest().to_le_bytes(), || {
         format!("k{key} {}", describe::state(&state))
     });
