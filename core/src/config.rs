@@ -108,16 +108,16 @@ pub const REPAIRS_MAX: usize = 8;
 pub const REPAIR_EVERY_MS: u64 = 600_000;
 /// What a node lets comparing and making equal take, in bytes per second, when nobody says.
 pub const REPAIR_BYTES_PER_S: u64 = 8 << 20;
-/// When so much was written since the last time, a node stores its hash trees once more, in bytes. A start after a kill reads about so
-/// much of the log; and the LSM engine keeps more than that of it.
+/// When so much was written since the last time, a node stores all its hash trees once more, in bytes. A start after a kill reads about
+/// so much of the log; and the LSM engine keeps more than that of it.
 pub const TREES_STORED_BYTES: u64 = 48 << 20;
-/// When so much time has passed, in milliseconds.
+/// After so much time it stores those that have changed, in milliseconds.
 pub const TREES_STORED_MS: u64 = 600_000;
 /// Rows of hash trees that are stored, or read, in one step of a node; each has 8.3 KiB at most.
 pub const TREES_A_STEP: usize = 4;
 /// What one step looks at of the log to bring stored trees up to date, in bytes; one write may go beyond it.
 pub const TREES_REPLAY_BYTES: u64 = 128 << 10;
-/// Those that are stored at a clean end. More than these wait for the next life, which reads more of the log.
+/// Those that are stored at a clean end, in one write of some 8.5 MiB at most. Of what is more the next life reads the log.
 pub const TREES_AT_STOP_MAX: usize = 1024;
 /// Keys that a node purges at a time.
 pub const PURGES_MAX: usize = 16;

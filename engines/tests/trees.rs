@@ -162,9 +162,10 @@ impl Store {
 
     fn step(&mut self, (what, n, of, seed): (u8, u8, u8, u64)) {
         match what {
-            0..12 | 26.. => self.write(n % KEYS, of % 4),
+            0..12 | 26 | 28.. => self.write(n % KEYS, of % 4),
             12 => self.replace(n % KEYS, of % 4),
             13 => self.trees.begin_to_store(),
+            27 => self.trees.owe_all(),
             14 => self.trees.store_some(&mut *self.engine).unwrap(),
             15 => self.sync(),
             16 => self.maintain(if of == 0 { 1 } else { 1 << 20 }),

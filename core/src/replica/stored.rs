@@ -21,9 +21,10 @@
 //!   lost nothing. (A store that has lost something is not opened.) Rows of another build go before this one writes anything, for
 //!   what it writes has other deltas.
 //!
-//! When trees are stored: those that have changed, at a clean end, and in rounds: `TREES_STORED_BYTES` of writes or
-//! `TREES_STORED_MS` after the last one. It is the bytes that count: they are what a start after a kill has to read, and what makes
-//! engines take the log away. A disk that is nearly full gets no rows.
+//! When trees are stored: all in one write at a clean end; all a minute after the last one has become complete, when one has changed, as
+//! after a start that had something to read, and when `TREES_STORED_BYTES` were written since; and those that have changed every
+//! `TREES_STORED_MS`. It is the bytes that count: they are what a start after a kill has to read, and what makes engines take the
+//! log away, also from behind the row of a tree that never changes. A disk that is nearly full gets no rows.
 //! Left out: a tree that is being grown is not stored. Whoever is killed before its end begins that unit anew.
 
 use bytes::Bytes;
@@ -200,6 +201,11 @@ impl Trees {
         self.keeping.written = self.keeping.written.saturating_add(bytes);
     }
 
+    /// The next round is to store all trees, as one does after many writes.
+    pub const fn owe_all(&mut self) {
+        self.keeping.owes_all = true;
+    }
+
     /// Whether so much was written that trees are to be stored.
     #[must_use]
     pub const fn is_much_written(&self) -> bool {
@@ -212,12 +218,20 @@ impl Trees {
         !self.keeping.round.is_empty()
     }
 
-    /// Begins a round: all trees are to be stored that have changed.
+    /// Begins a round, if a tree has changed: those that have are to be stored, or all, so that no row is left with more of the log
+    /// behind it than was written since the last such round.
     pub fn begin_to_store(&mut self) {
-        self.keeping.written = 0;
-        let is_one = |grown: &Grown| grown.standing == Standing::Complete && grown.is_changed;
-        let changed = self.trees.iter().filter(|(_, grown)| is_one(grown));
-        self.keeping.round = changed.map(|(unit, _)| *unit).collect();
+        let all = self.is_much_written() || std::mem::take(&mut self.keeping.owes_all);
+        if all {
+            self.keeping.written = 0;
+        }
+        let complete = || {
+            let is_complete = |grown: &Grown| grown.standing == Standing::Complete;
+            self.trees.iter().filter(move |(_, grown)| is_complete(grown))
+        };
+        let all = all && complete().any(|(_, grown)| grown.is_changed);
+        let meant = complete().filter(|(_, grown)| all || grown.is_changed);
+        self.keeping.round = meant.map(|(unit, _)| *unit).collect();
     }
 
     /// No round now: a start has the older rows, and more to read.
@@ -237,19 +251,14 @@ impl Trees {
         self.store(&units, engine)
     }
 
-    /// The last thing before the store is closed: all that have changed, as far as that is quickly done.
+    /// The last thing before the store is closed: all, in one write, so that the next start has nothing to read of the log.
     pub fn store_all(&mut self, engine: &mut dyn Engine) -> Result<()> {
         while self.bury(engine)? {}
         if engine.is_nearly_full() {
             return Ok(());
         }
-        self.begin_to_store();
-        let mut stored = 0;
-        while stored < TREES_AT_STOP_MAX && !self.keeping.round.is_empty() {
-            self.store_some(engine)?;
-            stored += TREES_A_STEP;
-        }
-        Ok(())
+        let all: Vec<Unit> = self.trees.keys().copied().take(TREES_AT_STOP_MAX).collect();
+        self.store(&all, engine)
     }
 
     fn store(&mut self, units: &[Unit], engine: &mut dyn Engine) -> Result<()> {

@@ -87,6 +87,8 @@ pub(super) struct Keeping {
     pub(super) round: Vec<Unit>,
     /// What was written since the last round began, in bytes.
     pub(super) written: u64,
+    /// Whether the next round stores all.
+    pub(super) owes_all: bool,
 }
 
 /// All trees.

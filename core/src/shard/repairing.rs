@@ -39,6 +39,8 @@ const STUCK_MS: u64 = 500;
 /// Between two steps of storing trees, in milliseconds; and between two looks whether it is time for that.
 const STORE_MS: u64 = 10;
 const STORE_LOOK_MS: u64 = 1_000;
+/// So long after the last tree is complete all are stored, in milliseconds: a start has other things to do first.
+const STORE_SOON_MS: u64 = 60_000;
 /// A tree that others call wrong is made anew at most so often, in milliseconds.
 const REGROW_MS: u64 = 5_000;
 /// The keys and heads that are read at once to find those of some leaves, in bytes.
@@ -223,7 +225,13 @@ impl Shard {
         });
         match grown {
             Growth::More => {}
-            Growth::Done => self.repairs.rounds.begin_by_itself(now),
+            Growth::Done => {
+                self.repairs.rounds.begin_by_itself(now);
+                // The next start is not to read all that once more.
+                self.replica.trees_mut().owe_all();
+                let soon = now.plus_ms(STORE_SOON_MS);
+                self.repairs.store_by = Some(self.repairs.store_by.unwrap_or(soon).min(soon));
+            }
             Growth::Unreadable(key, error) => {
                 sometimes!(env, TreeMetDamage);
                 self.note_rotten(&key, &error, env);
