@@ -1,8 +1,8 @@
 //! Which levels meet: whoever is asked at one, and whoever holds what was written or read at another, have a replica in common.
 //!
 //! With R + W > N any two of `quorum` and `all` do. Otherwise only `all` meets everything that some replica holds. A read at `one`
-//! asks one replica, and a write at `one` asks none. What a fallback holds nobody asks for. What one replica alone holds is met by nobody for certain where damage that
-//! nobody repairs has struck. When nobody knows N, R and W, they are taken for usual ones.
+//! asks one replica, and a write at `one` asks none. What a fallback holds nobody asks for. What one replica alone holds is met by
+//! nobody for certain where damage that nobody repairs has struck. When nobody knows N, R and W, they are taken for usual ones.
 
 use rondo_core::layout::Quorums;
 use rondo_core::layout::keyspace::Level;
@@ -28,8 +28,8 @@ impl Meets {
         self.asks(Level::Quorum, Some(Level::Quorum))
     }
 
-    /// Whether a read, or the query round of a write, meets what was held as the level says when it began, or by no replica at all. Reads at `one` are
-    /// promised nothing, and writes at `one` ask nobody.
+    /// Whether a read, or the query round of a write, meets what was held as the level says when it began, or by no replica at all.
+    /// Reads at `one` are promised nothing, and writes at `one` ask nobody.
     pub(super) fn asks(self, asked: Level, held: Option<Level>) -> bool {
         let Quorums { n, r, w } = self.quorums;
         let asked = match asked {
