@@ -72,6 +72,8 @@ struct Walk {
     oldest_ms: u64,
     look_at: Mono,
     pause_ms: u64,
+    /// Whether something has failed since it began: the pause is twice as long then, once.
+    has_failed: bool,
 }
 
 /// A hint that is to be handed over.
@@ -242,6 +244,7 @@ impl Handing {
             oldest_ms: u64::MAX,
             look_at: now,
             pause_ms: LOOK_MS,
+            has_failed: false,
         });
         if is_member && !is_there {
             walk.pause_ms = LOOK_MS;
@@ -249,12 +252,17 @@ impl Handing {
                 return Ok(None);
             }
         }
+        if walk.has_failed && walk.under != *view.layout_set {
+            // Who refused under the layouts of before has no reason to do so under these.
+            (walk.pause_ms, walk.look_at, walk.place) = (LOOK_MS, now, None);
+        }
         if now < walk.look_at || free == 0 {
             return Ok(None);
         }
         let (begin, end) = hints_of(target);
         let from = walk.place.take().unwrap_or_else(|| {
             (walk.under, walk.oldest_ms) = (view.layout_set.clone(), u64::MAX);
+            walk.has_failed = false;
             begin
         });
         let (seen, next) = look(&from, &end, free, around.engine)?;
@@ -425,9 +433,11 @@ impl Handing {
 
     /// A target has failed: it is left alone for twice as long as the last time.
     fn fail(&mut self, target: NodeId, now: Mono) {
-        if let Some(walk) = self.walks.get_mut(&target).filter(|walk| walk.look_at <= now) {
+        // What fails may be the answer of a moment later, when the walk has ended.
+        if let Some(walk) = self.walks.get_mut(&target).filter(|walk| !walk.has_failed) {
+            walk.has_failed = true;
             walk.pause_ms = (walk.pause_ms * 2).min(PAUSE_MS_MAX);
-            walk.look_at = now.plus_ms(walk.pause_ms);
+            walk.look_at = walk.look_at.max(now.plus_ms(walk.pause_ms));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::engine::{Batch, Change, Engine, Lookup, Page};
 use crate::error::{Error, Result};
 use crate::id::{Lsn, NodeId, Unit};
 use crate::repair::owed::Owed;
-use crate::replica::keys::{HINTS, hint_key, parse_hint_key};
+use crate::replica::keys::{HINTS, hint_key, hints_of_unit, parse_hint_key};
 use crate::status::HintCounters;
 use crate::wire::key::KeyRef;
 
@@ -138,6 +138,19 @@ impl Hints {
             !matches!(engine.head(&hint_key(*target, unit.group, key)), Ok(Lookup::Miss))
         };
         self.is_counting() || self.targets.keys().any(|target| is_there(target, engine))
+    }
+
+    /// Whether any key of a unit is owed to anybody by a hint, when the token space is cut into so many partitions. Not sure, before all
+    /// have been counted, or when one cannot be read: then it is.
+    pub fn has_any(&self, unit: Unit, partitions: u16, engine: &mut dyn Engine) -> bool {
+        let mut is_there = |target: &NodeId| {
+            let (start, end) = hints_of_unit(*target, unit, partitions);
+            match engine.scan_heads(&start, 1, 1) {
+                Ok(page) => page.records.iter().any(|(hint, _)| *hint < end),
+                Err(_) => true,
+            }
+        };
+        self.is_counting() || self.targets.keys().any(&mut is_there)
     }
 
     /// Counts some of what earlier lives have left.

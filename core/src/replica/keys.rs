@@ -93,6 +93,16 @@ pub fn hint_key(target: NodeId, group: GroupId, key: &KeyRef) -> Bytes {
     [HINTS, &target.0.to_be_bytes(), &data[1..]].concat().into()
 }
 
+/// The engine keys of the hints for a node of the keys of a unit: from the first one up to the second, which is not among them.
+#[must_use]
+pub fn hints_of_unit(target: NodeId, unit: Unit, partitions: u16) -> (Bytes, Bytes) {
+    let (start, end) = unit_range(unit, partitions);
+    let of = |data: &[u8]| Bytes::from([HINTS, &target.0.to_be_bytes(), data].concat());
+    // Behind the last unit of all there is no other key of this target.
+    let end = if end.len() > 1 { of(&end[1..]) } else { of(&[0xff; DATA_PREFIX_BYTES]) };
+    (of(&start[1..]), end)
+}
+
 /// What a hint is about: the target, the group of the key's keyspace, and the key; `None` for anything else.
 #[must_use]
 pub fn parse_hint_key(bytes: &Bytes) -> Option<(NodeId, GroupId, KeyRef)> {

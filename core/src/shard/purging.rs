@@ -139,16 +139,19 @@ impl Shard {
         Ok((Answer::Confirmed { epoch, actor }, Some(lsn.max(here.lsn))))
     }
 
-    /// Whether this node, which does not own the key, has nothing of it: as a fallback it may have taken a write that no owner has heard
-    /// of, and as an owner of before have kept one. What it takes on from now on is above what is purged, and so is never taken for a
-    /// part of that. The write that must be durable before that is said.
+    /// Whether this node, which does not own the key, has nothing of it, and owes nothing of its whole unit: as a fallback it may have
+    /// taken a write that no owner has heard of, and as an owner of before have kept one; and the owners take what is older than
+    /// the purge of another key for a part of that. What it takes on from now on is above what is purged. The write that must be durable
+    /// before that is said.
     pub(super) fn confirm_elsewhere(
         &mut self,
         (key, unit): (&KeyRef, Unit),
         state: &VersionSet,
+        partitions: u16,
         env: &mut impl Env,
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
-        let is_owed = self.handoff.has(unit, key, env.engine());
+        let is_owed = self.handoff.has(unit, key, env.engine())
+            || self.handoff.hints.has_any(unit, partitions, env.engine());
         if is_owed || !self.replica.read(key, unit, env.engine())?.state.is_empty() {
             sometimes!(env, FallbackBlockedAPurge);
             return Ok((Answer::NotConfirmed { why: Blocked::Owed }, None));

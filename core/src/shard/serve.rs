@@ -59,9 +59,10 @@ impl Shard {
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
         let found = view.newest().and_then(|layout| layout.unit(key.keyspace, key.token()));
         let Some(unit) = found.filter(|&unit| is_owner(view.layouts, self.me, unit)) else {
+            let partitions = view.newest().map_or(1, |layout| layout.partitions());
             return match (question, found) {
                 (Question::Confirm { state, .. }, Some(unit)) => {
-                    self.confirm_elsewhere((key, unit), state, env)
+                    self.confirm_elsewhere((key, unit), state, partitions, env)
                 }
                 _ => Ok((Answer::NotCounted, None)),
             };

@@ -28,6 +28,7 @@ const CORPUS: &[(&str, &str)] = &corpus![
     "a-hint-where-there-is-none",
     "a-jump-is-not-kept",
     "a-misdirected-read-of-the-file-of-boots",
+    "a-purge-beside-what-a-fallback-owes",
     "a-newcomer-is-told-the-newer-layout",
     "a-vote-that-nobody-can-know",
     "actors-fill-a-clock",

@@ -141,12 +141,19 @@ async fn bury(shared: &Shared) {
     }
 }
 
-/// Who still owes something to others, and how many hints it has.
+/// Who still owes something to others, and how many hints it has. Whoever has left keeps for good what the owners refuse because
+/// something was purged since.
 fn owing(world: &World) -> Vec<(u32, u64)> {
     let owes = |node: u32| {
-        let hints =
-            world.nodes[node as usize].process.status.as_ref().map(|status| &status.hints)?;
-        let is_done = !hints.counting && hints.stored + hints.owed + hints.in_flight == 0;
+        let Node { process, data, .. } = &world.nodes[node as usize];
+        let status = process.status.as_ref()?;
+        let layout = status.layout.as_ref();
+        let is_member =
+            layout.is_none_or(|layout| layout.roles.iter().any(|role| Some(role.node) == data.id));
+        let owners = u64::from(world.scenario.cluster.replicas);
+        let kept = if is_member { 0 } else { status.purges.quarantined * owners };
+        let hints = &status.hints;
+        let is_done = !hints.counting && hints.owed + hints.in_flight == 0 && hints.stored <= kept;
         (!is_done).then_some((node, hints.stored + hints.owed))
     };
     world.there().filter_map(owes).collect()
