@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rondo_core::config::Actors;
-use rondo_core::engine::{Engine, Scale};
+use rondo_core::engine::{Batch, Change, Engine, Scale};
 use rondo_core::id::{NodeId, SessionId};
 use rondo_engines::data_dir::{DataDir, NewIdentity};
 use rondo_engines::kind::EngineKind;
 use rondo_engines::mem_disk::MemDisk;
 use rondo_engines::open::{DATA_DIR, Wanted, open_store};
+use smallvec::smallvec;
 
 use crate::device::ending::Ending;
 use crate::history::Promise;
@@ -24,7 +26,7 @@ pub const CLUSTER: &str = "simulated";
 
 /// Looks at what a node's disk holds, before the node does; answers whether it could. Some engines keep nothing.
 pub fn look(world: &mut World, node: u32, draws: [u64; 5]) -> bool {
-    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
+    let engine = world.scenario.cluster.engine;
     if !engine.keeps() {
         return true;
     }
@@ -35,6 +37,11 @@ pub fn look(world: &mut World, node: u32, draws: [u64; 5]) -> bool {
     }
     // A store that cannot be opened, or says that it has lost something, is the node's own trouble.
     let is_sound = !machine.device.failing.may_mislead();
+    if is_sound && engine == EngineKind::Lsm && world.history.lives.has_rotted {
+        give_back_own(world, node, draws);
+    }
+    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
+    let machine = &world.nodes[node as usize];
     let store = is_sound
         .then(|| open(engine, disks, machine.device.disk.fork(), world.named(node), draws).ok());
     match store.flatten() {
@@ -43,6 +50,38 @@ pub fn look(world: &mut World, node: u32, draws: [u64; 5]) -> bool {
             true
         }
         None => false,
+    }
+}
+
+/// Gives a node back those of its own records that a compaction took for damaged and carried along. Where no other replica can make a
+/// record good, the product begins anew as another node; here somebody has kept what it noted of itself.
+fn give_back_own(world: &mut World, node: u32, draws: [u64; 5]) {
+    let (engine, disks) = (world.scenario.cluster.engine, &world.scenario.disks);
+    let machine = &world.nodes[node as usize];
+    let disk = machine.device.disk.fork();
+    let Ok(mut store) = open(engine, disks, disk.clone(), world.named(node), draws) else {
+        return;
+    };
+    let last = store.engine.durable();
+    let own = machine.data.shadow.own(last).into_iter();
+    let lost: Vec<_> = own.filter(|(key, _)| store.engine.get(key).is_err()).collect();
+    if lost.is_empty() {
+        return;
+    }
+    let put = |(key, (head, body)): (Bytes, (Bytes, Bytes))| Change::Put {
+        key,
+        head,
+        body: smallvec![body],
+        delta: 0,
+    };
+    let count = lost.len();
+    let batch = Batch { changes: lost.into_iter().map(put).collect() };
+    let written = store.engine.write(&batch).and_then(|_| store.engine.flush());
+    drop(store);
+    if written.is_ok() {
+        disk.crash_keep_all();
+        world.nodes[node as usize].device.disk.set_back(&disk);
+        world.note("repair", node, &[], || format!("{count} of its own records are given back"));
     }
 }
 

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use rondo_core::engine::{Batch, Change, Engine};
 use rondo_core::error::Result;
 use rondo_core::id::Lsn;
+use rondo_core::replica::keys::{DATA_START, HINTS};
 use rondo_core::version::dvv::VersionVector;
 use rondo_core::version::hlc::Hlc;
 
@@ -115,6 +116,17 @@ impl Shadow {
             Some(Change::Delete { .. }) => None,
             None => self.durable.get(key).cloned(),
         }
+    }
+
+    /// What the node notes of itself, as a store that ends with this write has it.
+    #[must_use]
+    pub fn own(&self, last: Lsn) -> Content {
+        let mut content = self.durable.clone();
+        let kept = self.later.iter().filter(|later| later.lsn.is_some_and(|lsn| lsn <= last));
+        let changes = kept.flat_map(|later| later.batch.changes.iter().cloned());
+        changes.for_each(|change| apply(&mut content, change));
+        content.retain(|key, _| key.as_ref() < DATA_START && !key.starts_with(HINTS));
+        content
     }
 
     /// The head that is durable under a key.
