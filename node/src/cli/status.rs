@@ -246,6 +246,7 @@ fn notes(all: &Value, nodes: &[Value]) -> Vec<String> {
         notes.extend(partial(&name, &node["status"]["change"]));
         notes.extend(deaf_to(&name, &node["status"]));
         notes.extend(clock(&name, &node["status"]));
+        notes.extend(purges(&name, &node["status"]["purges"]));
     }
     notes
 }
@@ -341,6 +342,25 @@ fn deaf_to(name: &str, status: &Value) -> Option<String> {
         .map(|member| text_of(&member["name"]))
         .collect();
     (!deaf.is_empty()).then(|| format!("One way only: {name} is not heard by {}", deaf.join(", ")))
+}
+
+/// What is in the way of purging what is deleted, a line for each reason, and what a node keeps that nobody may take.
+fn purges(name: &str, purges: &Value) -> Vec<String> {
+    let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
+    let reasons = purges["waiting"].as_array().into_iter().flatten();
+    for why in reasons.filter_map(|unit| unit["why"].as_str()) {
+        *waiting.entry(why).or_default() += 1;
+    }
+    let waits = waiting
+        .into_iter()
+        .map(|(why, units)| format!("Not purged: {name}: in {} {why}", count(units, "partition")));
+    let kept = purges["quarantined"].as_u64().filter(|kept| *kept > 0).map(|kept| {
+        format!(
+            "Quarantine: {name} keeps {} that it does not own any more: their owners refuse them, because something of them was purged",
+            count(kept, "key")
+        )
+    });
+    waits.chain(kept).collect()
 }
 
 /// Beyond this a clock is worth a line, in milliseconds.
@@ -460,9 +480,11 @@ mod tests {
             "mean_get_us": 210, "mean_put_us": 1_500, "keys": 3_000, "deleted_keys": 12,
             "engine": { "records": 3_100, "disk_bytes": 5 << 20 },
         });
+        let waits = |partition: u16| json!({ "group": 0, "partition": partition, "why": "an owner does not answer" });
+        let purges = json!({ "waiting": [waits(1), waits(7)], "quarantined": 1 });
         let nodes = vec![
             node("alpha", "alive", busy),
-            node("beta", "alive", json!({ "ready": true })),
+            node("beta", "alive", json!({ "ready": true, "purges": purges })),
             node("gamma", "dead", Value::Null),
         ];
         insta::assert_snapshot!(shown(&ring(&["alpha", "beta", "gamma"]), nodes, json!({})));
