@@ -318,6 +318,9 @@ fn look(stage: &mut Stage, call: &mut Call) -> Result<bool, String> {
             for member in status.members.iter().filter(|member| !member.me) {
                 stage.tell(&format!("{} is {}", member.name, member.state));
             }
+            if status.purges.quarantined > 0 {
+                stage.tell(&format!("keeps in quarantine: {}", status.purges.quarantined));
+            }
         }
         // What a node owes, and what became of its hints.
         "hints" => tell_hints(stage, call.node(0)?),
