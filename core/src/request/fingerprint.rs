@@ -66,7 +66,10 @@ mod tests {
     fn it_tells_apart_whatever_is_asked_and_nothing_else() {
         let of = |request: &Request| Fingerprint::of(request, Level::Quorum);
         let first = put("v", "t", None);
+        let stays = |ms: u64| first.clone().staying(Some(ms));
         let others = [
+            stays(1_000),
+            stays(2_000),
             put("w", "t", None),
             put("v", "u", None),
             put("vt", "", None),

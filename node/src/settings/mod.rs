@@ -224,9 +224,11 @@ fn time(
 ) -> Result<u64> {
     let text = text(texts, name);
     let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let unit = units.into_iter().find_map(|(unit, ms)| Some((text.strip_suffix(unit)?, ms)));
-    let (number, ms) = unit.unwrap_or((text, 1_000));
-    let ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(ms));
+    let times = |(unit, ms): (&str, u64)| {
+        text.strip_suffix(unit)?.parse::<u64>().ok().and_then(|number| number.checked_mul(ms))
+    };
+    // A bare number may have been meant as hours.
+    let ms = if text == "0" { Some(0) } else { units.into_iter().find_map(times) };
     let is_sane = |ms: &u64| *ms == 0 || (least_ms..=most_h * 3_600_000).contains(ms);
     ms.filter(is_sane).ok_or_else(|| {
         let least = least_ms / 1_000;

@@ -178,6 +178,7 @@ fn refusals_say_what_is_wrong_and_what_to_try() {
         "--repair-every soon",
         "--repair-rate 1KiB",
         "--grace 10ms",
+        "--grace 90",
         "--grace 3y",
         "--engine btree",
         "--engine bitcsk",
