@@ -34,6 +34,8 @@ mod trees;
 
 mod exchange;
 
+mod purges;
+
 mod hedging;
 
 mod joining;
