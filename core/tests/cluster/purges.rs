@@ -26,6 +26,10 @@ fn stored(stage: &mut Stage, node: usize) -> (usize, usize, usize) {
 
 /// `RONDO_TEST_PURGES` says how often.
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long a campaign takes is for who runs it to say"
+)]
 fn a_key_that_is_written_deleted_and_purged_again_and_again_leaves_nothing_that_grows() {
     let times = std::env::var("RONDO_TEST_PURGES").ok().and_then(|times| times.parse().ok());
     let times: usize = times.unwrap_or(TIMES);
