@@ -102,6 +102,9 @@ pub const REPAIR_LEAVES_MAX: usize = 256;
 pub const REPAIR_SCAN_KEYS_MAX: usize = 512;
 /// Keys that are found to differ before they are made equal.
 pub const REPAIR_KEYS_MAX: usize = 256;
+/// Keys of one unit that are made equal at a time. Few: what many units have on their way comes at one node in one turn, which
+/// keeps clients waiting.
+pub const REPAIR_MENDED_MAX: usize = 4;
 /// Units that a node compares with others at a time, by its own doing.
 pub const REPAIRS_MAX: usize = 8;
 /// How often two nodes compare their copies when nothing happens, in milliseconds, when nobody says.

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 
 use crate::config::{
-    FETCH_BYTES_MAX, FETCH_KEYS_MAX, REPAIR_KEYS_MAX, REPAIR_LEAVES_MAX, REPAIR_SCAN_KEYS_MAX,
+    FETCH_BYTES_MAX, REPAIR_KEYS_MAX, REPAIR_LEAVES_MAX, REPAIR_MENDED_MAX, REPAIR_SCAN_KEYS_MAX,
 };
 use crate::env::Mono;
 use crate::error::Result;
@@ -157,8 +157,8 @@ impl Exchange {
 
     /// What must hold between steps. Panics when it does not.
     pub fn invariants(&self) {
-        assert!(self.mending.len() <= FETCH_KEYS_MAX, "few keys are made equal at a time");
-        let keys_max = 2 * (REPAIR_KEYS_MAX + REPAIR_SCAN_KEYS_MAX) + FETCH_KEYS_MAX;
+        assert!(self.mending.len() <= REPAIR_MENDED_MAX, "few keys are made equal at a time");
+        let keys_max = 2 * (REPAIR_KEYS_MAX + REPAIR_SCAN_KEYS_MAX) + REPAIR_MENDED_MAX;
         assert!(self.todo.len() <= keys_max, "what differs is bounded");
     }
 
@@ -396,7 +396,7 @@ impl Exchange {
             let on_their_way: u64 = self.mending.values().map(|one| one.bytes).sum();
             let on_their_way = on_their_way + self.others_hold;
             let fits = on_their_way == 0 || on_their_way + bytes <= FETCH_BYTES_MAX;
-            if self.mending.len() >= FETCH_KEYS_MAX || !fits {
+            if self.mending.len() >= REPAIR_MENDED_MAX || !fits {
                 break;
             }
             if let Some((key, bytes)) = self.todo.pop_front() {
