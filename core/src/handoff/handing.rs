@@ -38,6 +38,12 @@ use crate::wire::state::weight;
 
 /// The bit of the operations of this machine among all of a node.
 const HANDING: u64 = 1 << 59;
+
+/// Whether an operation of another node is one of this machine there: what it brings, nobody has asked for.
+#[must_use]
+pub const fn is_handed_over(op: OpId) -> bool {
+    op.seq >> 59 == HANDING >> 59
+}
 /// How often it is looked what there is to do, in milliseconds.
 const LOOK_MS: u64 = 50;
 /// How often, as long as the start has not counted all, in milliseconds.
@@ -154,7 +160,7 @@ impl Handing {
     /// Whether an answer is one to this machine.
     #[must_use]
     pub fn asked(&self, op: OpId) -> bool {
-        op.life == self.life && op.seq >> 59 == HANDING >> 59
+        op.life == self.life && is_handed_over(op)
     }
 
     /// When `tick` has something to do.

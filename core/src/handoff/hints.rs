@@ -265,14 +265,16 @@ impl Hints {
         now_ms: u64,
         engine: &mut dyn Engine,
     ) -> Result<Option<Debt>> {
-        if self.is_counting() || engine.is_nearly_full() {
+        if self.is_counting() {
             return Ok(None);
         }
+        let is_full = engine.is_nearly_full();
         let mut hints = Vec::new();
         for &target in targets {
             let hint = hint_key(target, unit.group, key);
             let presence = self.presence(&hint, engine)?;
-            if presence == Presence::None && !self.has_room(target, weight(&hint), now_ms) {
+            let has_room = !is_full && self.has_room(target, weight(&hint), now_ms);
+            if presence == Presence::None && !has_room {
                 return Ok(None);
             }
             hints.push((hint, presence));

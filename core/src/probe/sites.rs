@@ -108,6 +108,7 @@ sites! {
     FallbackAfterAll, "fallback-after-all", 0, "a write that was to be passed on reached nobody, and a fallback took it on";
     FallbackRead, "fallback-read", 0, "a fallback answered a read by what it keeps for primaries of which it reached none";
     FallbackRefused, "fallback-refused", 0, "a fallback had no room for the hints of a write, and took it not on";
+    HandoverHadNoRoom, "handover-had-no-room", 0, "an owner had no room in a key for what a fallback took, and it stayed there";
     FallbackBlockedAPurge, "fallback-blocked-a-purge", 0, "who does not own a key had something of it, and did not let it be purged";
     FallbackConfirmed, "fallback-confirmed", 0, "a node that is no owner of a key had nothing of it, and let it be purged";
     HintStored, "hint-stored", 0, "a primary did not acknowledge a write, and a hint was stored for it";

@@ -12,7 +12,7 @@ use super::read::{Loaded, Trouble};
 use super::{NEARLY_FULL, Replica, is_deleted, store};
 use crate::buggify;
 use crate::config::{SIBLINGS_MAX, issue_runs_max, state_bytes_max};
-use crate::engine::Change;
+use crate::engine::{Change, Engine};
 use crate::error::{Error, Result};
 use crate::id::{ActorId, Epoch, Lsn, Unit};
 use crate::repair::merkle::entry;
@@ -196,7 +196,24 @@ impl Replica {
     }
 }
 
-const CLOCK_FULL: &str = "the key's clock is full: N of N replicas must answer a write at level quorum or all to make room";
+impl Replica {
+    /// Whether a key with what is handed over is as small as one of so many owners lets it grow to, also when it has all of that; and
+    /// whether its clock is half full.
+    pub fn fits(
+        &mut self,
+        (key, unit): (&KeyRef, Unit),
+        state: &VersionSet,
+        owners: usize,
+        engine: &mut dyn Engine,
+    ) -> Result<(bool, bool), Trouble> {
+        let mut merged = self.read(key, unit, engine)?.state;
+        let fits = !merged.merge(state) || check_bounds(&merged, owners).is_ok();
+        Ok((fits, 2 * merged.runs() > issue_runs_max(owners.max(1))))
+    }
+}
+
+const CLOCK_FULL: &str = "the key's clock is full; room is made as soon as all of its replicas answer: read it again in some seconds, and \
+                          write at level quorum or all";
 
 /// Whether a write was refused because its key has met too many actors and gaps.
 #[must_use]

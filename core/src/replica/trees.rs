@@ -195,6 +195,12 @@ impl Trees {
         (self.growing.len() + self.catch_up.units.len()) as u64
     }
 
+    /// Whether what was written since they were stored is still read from the log.
+    #[must_use]
+    pub fn is_catching_up(&self) -> bool {
+        !self.catch_up.units.is_empty()
+    }
+
     /// Whether one is not complete.
     #[must_use]
     pub fn is_growing(&self) -> bool {

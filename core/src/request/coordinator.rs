@@ -425,12 +425,13 @@ const OWNERS_CHANGED: &str =
 
 /// The local copy refused to issue: nothing has happened. A clock that is full is made shorter, if that can be.
 fn not_issued(error: &Error, facts: &Facts, around: &mut Surroundings<'_>) -> Reply {
-    if is_clock_full(error)
-        && is_owner(around.view.layouts, around.view.members.me().node, facts.unit)
-    {
+    let makes_room = is_clock_full(error)
+        && is_owner(around.view.layouts, around.view.members.me().node, facts.unit);
+    if makes_room {
         around.full.push((facts.key.clone(), facts.unit));
     }
     match error {
+        Error::Full(what) if makes_room => Reply::overloaded(*what),
         Error::Full(what) => Reply::overloaded(*what).lasting(),
         Error::Busy(what) => Reply::overloaded(*what),
         error => Reply::unavailable(format!("this replica cannot read its record: {error}")),

@@ -154,7 +154,8 @@ impl Fallback {
         let debt = around.hints.promise((key, facts.unit), owners, now_ms, env.engine())?;
         let Some(debt) = debt else {
             sometimes!(env, FallbackRefused);
-            return Ok(Next::End(Reply::unavailable(NO_ROOM)));
+            let is_full = env.engine().is_nearly_full();
+            return Ok(Next::End(Reply::unavailable(if is_full { DISK_FULL } else { NO_ROOM })));
         };
         let heard = Heard { replicas: owners.len(), ..Heard::default() };
         let (covers, heard) = put::covers(facts, heard);
@@ -189,5 +190,7 @@ fn owes(facts: &Facts, debt: Debt, around: &mut Surroundings<'_>, env: &impl Env
 /// What is said where nothing of a key is kept for its replicas.
 const NOBODY: &str =
     "none of the key's replicas is reached, and this node keeps nothing of the key for them";
+const DISK_FULL: &str = "none of the key's replicas is reached, and this node's disk is nearly full, so that it keeps no more for \
+                         them: nothing was written";
 const NO_ROOM: &str = "none of the key's replicas is reached, and this node keeps so much for them, or for so long, that it takes \
                        no more: nothing was written";

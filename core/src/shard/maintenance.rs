@@ -57,7 +57,10 @@ impl Shard {
         }
         flush(env.engine())?;
         let budget = if buggify!(env, MaintainBudgetOfOne) { 1 } else { MAINTAIN_BYTES };
-        let progress = env.engine().maintain(budget)?;
+        // A compaction would take the log from which the trees that were stored are brought up to date.
+        let is_put_off = self.replica.trees().is_catching_up() && !env.engine().is_nearly_full();
+        let progress =
+            if is_put_off { Progress::default() } else { env.engine().maintain(budget)? };
         // When something waits already, a sync comes by itself; if it does not cover this, the next turn asks again.
         if let Some(lsn) = progress.waits_for.filter(|_| self.held.is_empty()) {
             self.held.until(lsn, Release::Nothing);
@@ -65,7 +68,8 @@ impl Shard {
         let more = progress.more || buggify!(env, MaintainAtOnce);
         self.maintenance.waits = progress.waits_for.is_some();
         self.tick_rotten(view, env);
-        let rests = progress == Progress::default() && !more && self.repairs.rotten.is_empty();
+        let has_nothing = progress == Progress::default() && !more && !is_put_off;
+        let rests = has_nothing && self.repairs.rotten.is_empty();
         self.maintenance.rests = rests;
         self.maintenance.next = now.plus_ms(match (more, rests) {
             (true, _) => 1,

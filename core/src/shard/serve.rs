@@ -4,14 +4,18 @@
 use super::Shard;
 use crate::buggify;
 use crate::error::Result;
-use crate::id::{Lsn, NodeId, OpId};
+use crate::handoff::handing::is_handed_over;
+use crate::id::{Lsn, NodeId, OpId, Unit};
 use crate::layout::live::is_owner;
 use crate::member::view::View;
 use crate::parked::Parked;
+use crate::quorum::Primaries;
 use crate::replica::read::Trouble;
 use crate::sometimes;
 use crate::step::Env;
-use crate::wire::key::{Answer, Ask, KeyMessage, Question, Room};
+use crate::transfer::leaving::is_parted_with;
+use crate::version::dvv::VersionSet;
+use crate::wire::key::{Answer, Ask, KeyMessage, KeyRef, Question, Room};
 use crate::wire::message::Message;
 
 impl Shard {
@@ -28,7 +32,7 @@ impl Shard {
             self.tell(from, op, Answer::Failed, view);
             return Ok(());
         }
-        match self.consult(&ask, view, env) {
+        match self.consult(from, &ask, view, env) {
             Ok((answer, None)) => self.tell(from, op, answer, view),
             Ok((answer, Some(lsn))) => {
                 if !self.held.answer(lsn, from, (op, view.layout_set.clone()), answer) {
@@ -53,7 +57,8 @@ impl Shard {
     /// The answer of the local copy, and the write that must be durable before it may leave.
     fn consult(
         &mut self,
-        Ask { key, question, .. }: &Ask,
+        from: NodeId,
+        Ask { op, key, question, .. }: &Ask,
         view: View<'_>,
         env: &mut impl Env,
     ) -> Result<(Answer, Option<Lsn>), Trouble> {
@@ -95,6 +100,11 @@ impl Shard {
                 if let Some(outdated) = self.outdated((key, unit), (state, *epoch), view, env) {
                     return Ok((outdated, None));
                 }
+                if is_of_a_fallback(from, *op, (key, unit), view)
+                    && !self.has_room_for((key, unit), state, view, env)?
+                {
+                    return Ok((Answer::Failed, None));
+                }
                 (Answer::MergeAck, self.replica.merge(key, unit, state, env)?, false)
             }
             Question::Holds { outline } => {
@@ -125,9 +135,35 @@ impl Shard {
         Ok((answer, (lsn > durable).then_some(lsn)))
     }
 
+    /// Whether what a fallback hands over leaves the key as small as what this owner would write itself. What all owners took so fits
+    /// together in one record; and that is not so of what any number of fallbacks took.
+    fn has_room_for(
+        &mut self,
+        (key, unit): (&KeyRef, Unit),
+        state: &VersionSet,
+        view: View<'_>,
+        env: &mut impl Env,
+    ) -> Result<bool, Trouble> {
+        let owners = Primaries::under(view.layouts, unit).nodes().len();
+        let (fits, is_crowded) = self.replica.fits((key, unit), state, owners, env.engine())?;
+        sometimes!(env, HandoverHadNoRoom, !fits);
+        if is_crowded {
+            // Each time that a fallback takes a key on it has an actor of its own for it, which has gone with its record.
+            self.repairs.purger.compact(key, unit, env.mono());
+        }
+        Ok(fits)
+    }
+
     /// Answers a question.
     pub(super) fn tell(&mut self, to: NodeId, op: OpId, answer: Answer, view: View<'_>) {
         let layouts = view.layout_set.clone();
         self.out.push_back((to, Message::Key(KeyMessage::Answer { op, layouts, answer })));
     }
+}
+
+/// Whether a question hands something over that a node may have taken on as a fallback.
+fn is_of_a_fallback(from: NodeId, op: OpId, (key, unit): (&KeyRef, Unit), view: View<'_>) -> bool {
+    (is_handed_over(op) || is_parted_with(op))
+        && !is_owner(view.layouts, from, unit)
+        && view.newest().is_some_and(|layout| layout.is_sloppy(key.keyspace))
 }

@@ -33,6 +33,13 @@ use crate::wire::message::Message;
 
 /// The bit of the operations of this machine among all of a node.
 const LEAVING: u64 = 1 << 61;
+
+/// Whether an operation of another node is one of this machine there: what it brings, nobody has asked for.
+#[must_use]
+pub const fn is_parted_with(op: OpId) -> bool {
+    op.seq >> 61 == LEAVING >> 61
+}
+
 /// Keys that are handed over at a time.
 const BATCH_KEYS: usize = 64;
 /// How often it is looked what there is to do, in milliseconds.
@@ -51,6 +58,8 @@ const ANEW_MS: u64 = 600_000;
 struct Parting {
     listed: Listed,
     holders: Tally,
+    /// Who is alive and has neither answered nor taken what it lacked: enough others may hold it, and yet this is the last one to bring it.
+    awaited: Members,
     /// Who has said that it lacks what is here.
     lack: Members,
     /// To whom it has been sent since.
@@ -129,7 +138,13 @@ impl Batch {
             return Told::Nothing;
         };
         parting.holders.yes(at);
-        if !parting.holders.met() {
+        self.settled(seq)
+    }
+
+    /// Enough owners hold what is here of a key, and nobody is waited for.
+    fn settled(&mut self, seq: u64) -> Told {
+        let is_settled = |parting: &Parting| parting.holders.met() && parting.awaited.count() == 0;
+        if !self.keys.get(&seq).is_some_and(is_settled) {
             return Told::Nothing;
         }
         let held = self.keys.remove(&seq);
@@ -167,7 +182,7 @@ impl Leaving {
     /// Whether an answer is one to this machine.
     #[must_use]
     pub fn asked(&self, op: OpId) -> bool {
-        op.life == self.life && op.seq >> 61 == LEAVING >> 61
+        op.life == self.life && is_parted_with(op)
     }
 
     /// When `tick` has something to do.
@@ -308,6 +323,9 @@ impl Leaving {
         let holders = Needs::at(Level::Quorum, &primaries, view.reads_at).holders();
         let layouts = view.layout_set.clone();
         let until = now.plus_ms(WAIT_MS);
+        let mut awaited = Members::NONE;
+        let alive = |(_, node): &(usize, &NodeId)| view.members.is_alive(**node, now);
+        primaries.nodes().iter().enumerate().filter(alive).for_each(|(at, _)| _ = awaited.add(at));
         let mut batch =
             Batch { unit, primaries, layouts, keys: BTreeMap::new(), goes_on: false, until };
         for listed in keys {
@@ -320,7 +338,7 @@ impl Leaving {
             let holders = holders.clone();
             batch.keys.insert(
                 op.seq,
-                Parting { listed, holders, lack: Members::NONE, brought: Members::NONE },
+                Parting { listed, holders, awaited, lack: Members::NONE, brought: Members::NONE },
             );
         }
         self.batch = Some(batch);
@@ -343,6 +361,9 @@ impl Leaving {
             return Told::Nothing;
         };
         let is_dead = parting.listed.dead_since.is_some_and(|since| since <= time);
+        if answer != Answer::Lacks {
+            parting.awaited.remove(at);
+        }
         match answer {
             Answer::MergeAck => batch.holds(op.seq, at),
             Answer::Outdated { has: Has::All, .. } => batch.holds(op.seq, at),
@@ -359,15 +380,15 @@ impl Leaving {
                 Told::Refused(batch.unit, key)
             }
             // It is asked again with the next look.
-            Answer::Lacks
-            | Answer::Failed
+            Answer::Lacks => Told::Nothing,
+            Answer::Failed
             | Answer::StaleLayout
             | Answer::NotCounted
             | Answer::Confirmed { .. }
             | Answer::NotConfirmed { .. }
             | Answer::Query { .. }
             | Answer::State { .. }
-            | Answer::Digest { .. } => Told::Nothing,
+            | Answer::Digest { .. } => batch.settled(op.seq),
         }
     }
 
