@@ -38,12 +38,6 @@ use crate::wire::state::weight;
 
 /// The bit of the operations of this machine among all of a node.
 const HANDING: u64 = 1 << 59;
-
-/// Whether an operation of another node is one of this machine there: what it brings, nobody has asked for.
-#[must_use]
-pub const fn is_handed_over(op: OpId) -> bool {
-    op.seq >> 59 == HANDING >> 59
-}
 /// How often it is looked what there is to do, in milliseconds.
 const LOOK_MS: u64 = 50;
 /// How often, as long as the start has not counted all, in milliseconds.
@@ -54,6 +48,12 @@ const WAIT_MS: u64 = 2_000;
 const PAUSE_MS_MAX: u64 = 30_000;
 /// What a question costs of the rate beside its key, in bytes.
 const ASK_BYTES: u64 = 128;
+
+/// Whether an operation of another node is one of this machine there: what it brings, nobody has asked for.
+#[must_use]
+pub const fn is_handed_over(op: OpId) -> bool {
+    op.seq >> 59 == HANDING >> 59
+}
 
 /// What this machine works with, of the other ones of its shard.
 pub struct Around<'a> {

@@ -194,10 +194,8 @@ impl Replica {
         self.actors_replaced += u64::from(self.actors.get(unit).is_some());
         (Own { actor: ActorId(env.random()), base: 0 }, true)
     }
-}
 
-impl Replica {
-    /// Whether a key with what is handed over is as small as one of so many owners lets it grow to, also when it has all of that; and
+    /// Whether a key with what is handed over is as small as one of so many owners lets it grow to, or no larger than without it; and
     /// whether its clock is half full.
     pub fn fits(
         &mut self,
@@ -206,9 +204,18 @@ impl Replica {
         owners: usize,
         engine: &mut dyn Engine,
     ) -> Result<(bool, bool), Trouble> {
-        let mut merged = self.read(key, unit, engine)?.state;
-        let fits = !merged.merge(state) || check_bounds(&merged, owners).is_ok();
-        Ok((fits, 2 * merged.runs() > issue_runs_max(owners.max(1))))
+        let before = self.read(key, unit, engine)?.state;
+        let mut merged = before.clone();
+        let runs_max = issue_runs_max(owners.max(1));
+        // A delete comes also where others have filled their shares.
+        let is_no_larger = |merged: &VersionSet| {
+            merged.versions().count() <= before.versions().count()
+                && value_bytes(merged) <= value_bytes(&before)
+                && merged.runs() <= runs_max
+        };
+        let fits =
+            !merged.merge(state) || is_no_larger(&merged) || check_bounds(&merged, owners).is_ok();
+        Ok((fits, 2 * merged.runs() > runs_max))
     }
 }
 
@@ -221,9 +228,13 @@ pub fn is_clock_full(error: &Error) -> bool {
     matches!(error, Error::Full(what) if *what == CLOCK_FULL)
 }
 
+fn value_bytes(state: &VersionSet) -> usize {
+    state.versions().map(|(_, version)| version.value.len()).sum()
+}
+
 /// What one of so many coordinators lets a key grow to: a merge of what all of them accepted fits in a record and a message.
 fn check_bounds(state: &VersionSet, replicas: usize) -> Result<()> {
-    let bytes: usize = state.versions().map(|(_, version)| version.value.len()).sum();
+    let bytes = value_bytes(state);
     if state.versions().count() > SIBLINGS_MAX {
         return Err(Error::Full(
             "the key has too many siblings; read it and write with its context",

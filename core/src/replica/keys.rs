@@ -153,6 +153,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_hint_lies_in_the_range_of_the_unit_of_its_key_alone() {
+        for partitions in [1, 2, 256] {
+            for target in [0, 7, u128::MAX].map(NodeId) {
+                for n in 0..64 {
+                    let key = KeyRef::new(KeyspaceId(3), format!("key{n}").into());
+                    let hint = hint_key(target, GroupId(9), &key);
+                    let within = |group: u16, one: u16| {
+                        let unit = Unit { group: GroupId(group), partition: PartitionId(one) };
+                        let (start, end) = hints_of_unit(target, unit, partitions);
+                        (start..end).contains(&hint)
+                    };
+                    let own = partition(key.token(), partitions).0;
+                    let found = (0..partitions).filter(|&one| within(9, one));
+                    assert_eq!(found.collect::<Vec<_>>(), [own], "of {partitions}");
+                    assert!(!within(8, own) && !within(10, own));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_hint_says_what_is_owed_to_whom_and_lies_in_the_range_of_its_target_alone() {
         let targets = [0, 1, 7, u128::MAX - 1, u128::MAX].map(NodeId);
         for target in targets {
