@@ -18,6 +18,8 @@ pub mod budget;
 
 pub mod pace;
 
+mod hash;
+
 pub mod version;
 
 pub mod engine;

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::{Layout, LayoutRef};
 use crate::config::LAYOUTS_LIVE_MAX;
 use crate::id::{LayoutVersion, NodeId, Unit};
@@ -43,7 +45,7 @@ pub enum Origin<'a> {
 
 /// The names of some layouts, by version; at most `LAYOUTS_LIVE_MAX`, one of each version.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub struct LayoutSet(Arc<[LayoutRef]>);
+pub struct LayoutSet(SmallVec<[LayoutRef; 1]>);
 
 impl LayoutSet {
     /// Of one layout; of none, when it is the default, which names no layout.
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn another_digest_of_a_version_is_another_layout() {
-        let both = LayoutSet([named(1, 5), named(2, 7)].into());
+        let both = LayoutSet([named(1, 5), named(2, 7)][..].into());
         assert!(both.answers_for(&LayoutSet::one(named(2, 7))));
         assert!(both.answers_for(&LayoutSet::default()), "what needs no layout");
         assert!(!both.answers_for(&LayoutSet::one(named(2, 8))));

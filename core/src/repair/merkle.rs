@@ -10,9 +10,9 @@
 //! Invariants: a tree is the XOR of the entries of its keys, in any order; the empty state is no entry. Nobody is kept from making
 //! two entries equal who may choose 2^32 values; what that hides is found by reads.
 
-use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::hash::Gathered;
 use crate::version::dvv::VersionSet;
 use crate::wire::key::KeyRef;
 
@@ -49,12 +49,11 @@ pub fn entry_of(key: &KeyRef, digest: u64) -> u64 {
 }
 
 fn hash(seed: u64, key: &KeyRef, digest: u64) -> u64 {
-    // In one piece: to set up a hash that takes pieces costs more than all else here.
-    let mut bytes = SmallVec::<[u8; 128]>::new();
-    bytes.extend_from_slice(&key.keyspace.0.to_le_bytes());
-    bytes.extend_from_slice(&digest.to_le_bytes());
-    bytes.extend_from_slice(&key.key);
-    xxh3_64_with_seed(&bytes, seed)
+    let mut bytes = Gathered::new();
+    bytes.push(key.keyspace.0.to_le_bytes());
+    bytes.push(digest.to_le_bytes());
+    bytes.extend(&key.key);
+    xxh3_64_with_seed(bytes.bytes(), seed)
 }
 
 /// One tree.

@@ -216,16 +216,18 @@ impl ReadRound {
     /// brought it.
     #[must_use]
     pub fn lacking(&self) -> Option<((&VersionSet, Epoch), Vec<usize>)> {
-        let read = self.write_back.as_ref().map(|spread| (spread.state(), spread.epoch()));
-        let told = || self.told.iter().find_map(|told| told.state.as_ref());
-        let (state, epoch) = read.or_else(|| told().map(|(state, epoch)| (state, *epoch)))?;
-        let digest = state.digest();
+        let told =
+            || self.whole_states().next().map(|(state, epoch, digest)| ((state, epoch), digest));
+        let (read, digest) = match &self.write_back {
+            Some(spread) => ((spread.state(), spread.epoch()), spread.state().digest()),
+            None => told()?,
+        };
         let has = |told: &Told| {
             let sent = |spread: &Spread| spread.holders().has(told.at) || spread.was_sent(told.at);
             told.digest == digest || self.write_back.as_ref().is_some_and(sent)
         };
         let lacking = self.told.iter().filter(|told| !has(told)).map(|told| told.at);
-        Some(((state, epoch), lacking.collect()))
+        Some((read, lacking.collect()))
     }
 
     /// What to ask again of all who have not told what is wanted now.
@@ -277,6 +279,14 @@ impl ReadRound {
         holders
     }
 
+    /// The states that were told as a whole, each with the epoch it was read under and its digest.
+    fn whole_states(&self) -> impl Iterator<Item = (&VersionSet, Epoch, u64)> {
+        self.told.iter().filter_map(|told| {
+            let (state, epoch) = told.state.as_ref()?;
+            Some((state, *epoch, told.digest))
+        })
+    }
+
     /// Goes on as far as what was told allows.
     fn advance(&mut self, facts: &Facts) -> Next {
         if let Some(write_back) = &self.write_back {
@@ -287,17 +297,15 @@ impl ReadRound {
             self.found = found;
             return Next::End(reply);
         }
-        let whole_states = || self.told.iter().filter_map(|told| told.state.as_ref());
         if !self.tellers.met() {
             return Next::Wait;
         }
-        let Some((first, read_under)) = whole_states().next() else {
+        let Some((first, read_under, digest)) = self.whole_states().next() else {
             return Next::Wait;
         };
         if facts.level == Level::One && self.aim == Aim::State {
             return Next::End(self.answer(first, facts).0);
         }
-        let digest = first.digest();
         if self.told.iter().all(|told| told.digest == digest) {
             let mut holders = self.holders(digest, facts);
             if holders.met() {
@@ -313,7 +321,7 @@ impl ReadRound {
             if !holders.hopeless() {
                 return Next::Wait;
             }
-            let read = (first.clone(), *read_under);
+            let read = (first.clone(), read_under);
             return self.write_back(read, facts);
         }
         if !self.wholes.met() {
@@ -325,9 +333,9 @@ impl ReadRound {
         }
         // What the least of them has purged the others may have purged since.
         let (mut merged, mut least) = (VersionSet::default(), self.heard);
-        for (state, epoch) in whole_states() {
+        for (state, epoch, _) in self.whole_states() {
             merged.merge(state);
-            least = least.min(*epoch);
+            least = least.min(epoch);
         }
         self.write_back((merged, least), facts)
     }

@@ -26,6 +26,7 @@ use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{BODY_BYTES_MAX, DOT_MAX, REPLICAS_MAX, RUNS_MAX, SIBLINGS_MAX};
+use crate::hash::Gathered;
 use crate::id::{ActorId, RequestId};
 use crate::version::hlc::Hlc;
 use crate::version::runs::{Run, Runs};
@@ -520,32 +521,31 @@ impl VersionSet {
     /// and of the current time. Equal states have equal digests.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        // In one piece: to set up a hash that takes pieces costs more than a small state.
-        let mut bytes = SmallVec::<[u8; 256]>::new();
+        let mut bytes = Gathered::new();
         for entry in &self.entries {
-            bytes.extend_from_slice(&entry.actor.0.to_le_bytes());
-            bytes.extend_from_slice(&(entry.known.list().len() as u64).to_le_bytes());
+            bytes.push(entry.actor.0.to_le_bytes());
+            bytes.push((entry.known.list().len() as u64).to_le_bytes());
             for run in entry.known.list() {
-                bytes.extend_from_slice(&run.from.to_le_bytes());
-                bytes.extend_from_slice(&run.to.to_le_bytes());
+                bytes.push(run.from.to_le_bytes());
+                bytes.push(run.to.to_le_bytes());
             }
-            bytes.extend_from_slice(&(entry.versions.len() as u64).to_le_bytes());
+            bytes.push((entry.versions.len() as u64).to_le_bytes());
             for (n, version) in &entry.versions {
-                bytes.extend_from_slice(&n.to_le_bytes());
-                bytes.extend_from_slice(&version.hlc.0.to_le_bytes());
-                bytes.extend_from_slice(&version.request.0.to_le_bytes());
-                bytes.extend_from_slice(&[version.flags()]);
+                bytes.push(n.to_le_bytes());
+                bytes.push(version.hlc.0.to_le_bytes());
+                bytes.push(version.request.0.to_le_bytes());
+                bytes.push([version.flags()]);
                 if let Some(Behind { actor, step }) = version.behind {
-                    bytes.extend_from_slice(&actor.0.to_le_bytes());
-                    bytes.extend_from_slice(&step.to_le_bytes());
+                    bytes.push(actor.0.to_le_bytes());
+                    bytes.push(step.to_le_bytes());
                 }
                 if let Some(expires) = version.expires {
-                    bytes.extend_from_slice(&expires.0.to_le_bytes());
+                    bytes.push(expires.0.to_le_bytes());
                 }
-                bytes.extend_from_slice(&version.digest.to_le_bytes());
+                bytes.push(version.digest.to_le_bytes());
             }
         }
-        xxh3_64(&bytes)
+        xxh3_64(bytes.bytes())
     }
 
     fn position(&self, actor: ActorId) -> Result<usize, usize> {

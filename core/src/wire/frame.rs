@@ -130,6 +130,7 @@ impl Writer {
         (self.header, self.values)
     }
 
+    #[inline]
     fn number<T: bincode::Encode + Copy>(&mut self, number: T)
     where
         u8: TryFrom<T>,
@@ -193,6 +194,7 @@ impl Reader {
     }
 
     /// A number, as `FORMAT` writes it: a small one is a byte, and what is longer follows a byte that says how long it is.
+    #[inline]
     fn number<T: TryFrom<u128>>(&mut self) -> Result<T> {
         let length = const { size_of::<T>() };
         let number = match self.byte()? {

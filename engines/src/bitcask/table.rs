@@ -2,18 +2,42 @@
 //! until its hint is written. A file is sealed when its table reaches a bound, so there are
 //! at most a few of these, however many keys there are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use crate::log::follow::Entry;
 
-/// About what an entry costs beside its key, in bytes: 24 of entry, 16 of key, and the tree.
-const OVERHEAD: usize = 64;
+/// About what an entry costs beside its key, in bytes: 24 of entry, 40 of key, and the tree.
+const OVERHEAD: usize = 88;
+
+/// A key, with its first bytes where the tree compares them without going to the rest: else most of what a look costs is to wait for
+/// the memory of other keys.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Key<'a> {
+    /// Zeros where the key is shorter; what is ordered so is ordered as the keys are.
+    first: [u64; 2],
+    bytes: Cow<'a, [u8]>,
+}
+
+impl<'a> Key<'a> {
+    fn of(bytes: impl Into<Cow<'a, [u8]>>) -> Key<'a> {
+        let bytes = bytes.into();
+        let word = |at: usize| {
+            let mut word = [0; 8];
+            let there = bytes.get(at..).unwrap_or_default();
+            let length = there.len().min(word.len());
+            word[..length].copy_from_slice(&there[..length]);
+            u64::from_be_bytes(word)
+        };
+        Key { first: [word(0), word(8)], bytes }
+    }
+}
 
 /// Keys in order.
 #[derive(Default)]
 pub(super) struct Table {
-    entries: BTreeMap<Box<[u8]>, Entry>,
+    entries: BTreeMap<Key<'static>, Entry>,
     bytes: usize,
     tombstones: u64,
 }
@@ -22,35 +46,36 @@ impl Table {
     /// From all records of a file in the order they lie in it.
     pub(super) fn from_records(records: Vec<(Box<[u8]>, Entry)>) -> Table {
         // Of equal keys the last stays.
-        let entries: BTreeMap<Box<[u8]>, Entry> = records.into_iter().collect();
-        let bytes = entries.keys().map(|key| key.len() + OVERHEAD).sum();
+        let own = |(key, entry): (Box<[u8]>, _)| (Key::of(Vec::from(key)), entry);
+        let entries: BTreeMap<Key, Entry> = records.into_iter().map(own).collect();
+        let bytes = entries.keys().map(|key| key.bytes.len() + OVERHEAD).sum();
         let tombstones = entries.values().filter(|entry| entry.deleted).count() as u64;
         Table { entries, bytes, tombstones }
     }
 
     pub(super) fn insert(&mut self, key: &[u8], entry: Entry) {
         self.tombstones += u64::from(entry.deleted);
-        if let Some(old) = self.entries.get_mut(key) {
-            self.tombstones -= u64::from(old.deleted);
-            *old = entry;
-        } else {
-            self.bytes += key.len() + OVERHEAD;
-            self.entries.insert(key.into(), entry);
+        match self.entries.insert(Key::of(key.to_vec()), entry) {
+            Some(old) => self.tombstones -= u64::from(old.deleted),
+            None => self.bytes += key.len() + OVERHEAD,
         }
         assert!(self.tombstones <= self.len(), "a tombstone is an entry");
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Entry> {
-        self.entries.get(key).copied()
+        self.sorted().get(&Key::of(key)).copied()
     }
 
     /// Entries at or after `from`.
-    pub(super) fn from(&self, from: &[u8]) -> impl Iterator<Item = (&[u8], Entry)> {
+    pub(super) fn from<'a>(&'a self, from: &'a [u8]) -> impl Iterator<Item = (&'a [u8], Entry)> {
         self.range((Bound::Included(from), Bound::Unbounded))
     }
 
     /// Entries after `key`, all when there is none.
-    pub(super) fn after(&self, key: Option<&[u8]>) -> impl Iterator<Item = (&[u8], Entry)> {
+    pub(super) fn after<'a>(
+        &'a self,
+        key: Option<&'a [u8]>,
+    ) -> impl Iterator<Item = (&'a [u8], Entry)> {
         self.range((key.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded))
     }
 
@@ -67,7 +92,54 @@ impl Table {
         self.bytes
     }
 
-    fn range(&self, bounds: (Bound<&[u8]>, Bound<&[u8]>)) -> impl Iterator<Item = (&[u8], Entry)> {
-        self.entries.range::<[u8], _>(bounds).map(|(key, entry)| (&key[..], *entry))
+    fn range<'a>(
+        &'a self,
+        bounds: (Bound<&'a [u8]>, Bound<&'a [u8]>),
+    ) -> impl Iterator<Item = (&'a [u8], Entry)> {
+        let bounds = (bounds.0.map(Key::of), bounds.1.map(Key::of));
+        self.sorted().range(bounds).map(|(key, entry)| (&key.bytes[..], *entry))
+    }
+
+    /// The tree, to look into with a key that is only borrowed.
+    fn sorted<'a>(&'a self) -> &'a BTreeMap<Key<'a>, Entry> {
+        &self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::{prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn entry(offset: usize) -> Entry {
+        Entry { lsn: 1, offset: offset as u32, len: 1, deleted: offset.is_multiple_of(3) }
+    }
+
+    proptest! {
+        /// Keys of few different bytes and of lengths about those that the tree compares first.
+        #[test]
+        fn keys_are_in_the_order_of_their_bytes(
+            keys in vec(vec(0_u8..3, 0..20), 0..60),
+            from in vec(0_u8..3, 0..20),
+        ) {
+            let (mut table, mut model) = (Table::default(), BTreeMap::new());
+            for (at, key) in keys.iter().enumerate() {
+                table.insert(key, entry(at));
+                model.insert(key.clone(), at as u32);
+            }
+            let offsets = |entries: Vec<(&[u8], Entry)>| -> Vec<(Vec<u8>, u32)> {
+                entries.into_iter().map(|(key, entry)| (key.to_vec(), entry.offset)).collect()
+            };
+            let all: Vec<(Vec<u8>, u32)> = model.clone().into_iter().collect();
+            prop_assert_eq!(offsets(table.after(None).collect()), all);
+            let rest: Vec<(Vec<u8>, u32)> = model.range(from.clone()..).map(|(key, at)| (key.clone(), *at)).collect();
+            prop_assert_eq!(offsets(table.from(&from).collect()), rest);
+            let found = table.get(&from).map(|entry| entry.offset);
+            prop_assert_eq!(found, model.get(&from).copied());
+            let deleted = model.values().filter(|at| at.is_multiple_of(3)).count() as u64;
+            prop_assert_eq!((table.len(), table.tombstones()), (model.len() as u64, deleted));
+        }
     }
 }
