@@ -44,8 +44,15 @@ pub enum Origin<'a> {
 }
 
 /// The names of some layouts, by version; at most `LAYOUTS_LIVE_MAX`, one of each version.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
 pub struct LayoutSet(SmallVec<[LayoutRef; 1]>);
+
+impl Clone for LayoutSet {
+    fn clone(&self) -> LayoutSet {
+        // Every message about a key has one: it is copied as bytes, which a derived `clone` does not do.
+        LayoutSet(SmallVec::from_slice(&self.0))
+    }
+}
 
 impl LayoutSet {
     /// Of one layout; of none, when it is the default, which names no layout.

@@ -253,7 +253,8 @@ impl Exchange {
         };
         match &self.level {
             Level::Inner { first } if hashes.len() == WIDTH => {
-                let both = tree.inner().iter().zip(hashes).enumerate();
+                let here = tree.inner();
+                let both = here.iter().zip(hashes).enumerate();
                 let unequal = both.filter(|(_, (here, there))| here != there);
                 let now_unequal = unequal.fold(0, |set, (at, _)| set | 1 << at);
                 let inner = now_unequal & first.unwrap_or(u32::MAX);

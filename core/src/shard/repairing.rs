@@ -330,7 +330,9 @@ impl Shard {
             }
             Compare::Inner { unit } => {
                 let tree = copies.tree(unit);
-                Told::Hashes { hashes: tree.map(|tree| tree.inner().to_vec()).unwrap_or_default() }
+                Told::Hashes {
+                    hashes: tree.map(|tree| Vec::from(tree.inner())).unwrap_or_default(),
+                }
             }
             Compare::Leaves { unit, inner } => {
                 let leaves = copies.tree(unit).map(|tree| tree.below(inner).map(|(_, hash)| hash));

@@ -3,6 +3,7 @@
 //! at most a few of these, however many keys there are.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -37,7 +38,8 @@ impl<'a> Key<'a> {
 /// Keys in order.
 #[derive(Default)]
 pub(super) struct Table {
-    entries: BTreeMap<Key<'static>, Entry>,
+    /// Entries are in cells, so that a key that is only borrowed finds the one to be replaced.
+    entries: BTreeMap<Key<'static>, Cell<Entry>>,
     bytes: usize,
     tombstones: u64,
 }
@@ -46,24 +48,27 @@ impl Table {
     /// From all records of a file in the order they lie in it.
     pub(super) fn from_records(records: Vec<(Box<[u8]>, Entry)>) -> Table {
         // Of equal keys the last stays.
-        let own = |(key, entry): (Box<[u8]>, _)| (Key::of(Vec::from(key)), entry);
-        let entries: BTreeMap<Key, Entry> = records.into_iter().map(own).collect();
+        let own = |(key, entry): (Box<[u8]>, _)| (Key::of(Vec::from(key)), Cell::new(entry));
+        let entries: BTreeMap<Key, Cell<Entry>> = records.into_iter().map(own).collect();
         let bytes = entries.keys().map(|key| key.bytes.len() + OVERHEAD).sum();
-        let tombstones = entries.values().filter(|entry| entry.deleted).count() as u64;
+        let tombstones = entries.values().filter(|entry| entry.get().deleted).count() as u64;
         Table { entries, bytes, tombstones }
     }
 
     pub(super) fn insert(&mut self, key: &[u8], entry: Entry) {
         self.tombstones += u64::from(entry.deleted);
-        match self.entries.insert(Key::of(key.to_vec()), entry) {
-            Some(old) => self.tombstones -= u64::from(old.deleted),
-            None => self.bytes += key.len() + OVERHEAD,
+        if let Some(there) = self.sorted().get(&Key::of(key)) {
+            let old = there.replace(entry);
+            self.tombstones -= u64::from(old.deleted);
+        } else {
+            self.bytes += key.len() + OVERHEAD;
+            self.entries.insert(Key::of(key.to_vec()), Cell::new(entry));
         }
         assert!(self.tombstones <= self.len(), "a tombstone is an entry");
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<Entry> {
-        self.sorted().get(&Key::of(key)).copied()
+        self.sorted().get(&Key::of(key)).map(Cell::get)
     }
 
     /// Entries at or after `from`.
@@ -97,11 +102,11 @@ impl Table {
         bounds: (Bound<&'a [u8]>, Bound<&'a [u8]>),
     ) -> impl Iterator<Item = (&'a [u8], Entry)> {
         let bounds = (bounds.0.map(Key::of), bounds.1.map(Key::of));
-        self.sorted().range(bounds).map(|(key, entry)| (&key.bytes[..], *entry))
+        self.sorted().range(bounds).map(|(key, entry)| (&key.bytes[..], entry.get()))
     }
 
     /// The tree, to look into with a key that is only borrowed.
-    fn sorted<'a>(&'a self) -> &'a BTreeMap<Key<'a>, Entry> {
+    fn sorted<'a>(&'a self) -> &'a BTreeMap<Key<'a>, Cell<Entry>> {
         &self.entries
     }
 }

@@ -62,8 +62,12 @@ impl Wire {
     pub async fn fill(&mut self, until: Instant) -> Result<(), Ended> {
         let Wire { stream, input, .. } = self;
         let read = arrives(until, |context| {
-            input.reserve(READ_BYTES);
-            let read = pin!(stream.read_buf(input)).poll(context);
+            let is_ready = stream.poll_read_ready(context).is_ready();
+            let mut read = Poll::Pending;
+            if is_ready {
+                input.reserve(READ_BYTES);
+                read = pin!(stream.read_buf(input)).poll(context);
+            }
             if read.is_pending() && input.is_empty() {
                 // A connection that waits holds no buffer: thousands may.
                 *input = BytesMut::new();
