@@ -100,12 +100,12 @@ pub const REPAIR_ROOTS_MAX: usize = 512;
 pub const REPAIR_LEAVES_MAX: usize = 256;
 /// Keys whose heads are read at once, in one step of a node, to find those of some leaves; the one who compares reads up to twice as
 /// many. Few: clients wait for that step, and a head costs some microseconds. 512 at once took up to 14 ms.
-pub const REPAIR_SCAN_KEYS_MAX: usize = 64;
+pub const REPAIR_SCAN_KEYS_MAX: usize = 32;
 /// Keys that are found to differ before they are made equal.
 pub const REPAIR_KEYS_MAX: usize = 256;
 /// Keys of one unit that are made equal at a time. Few: what many units have on their way comes at one node in one turn, which
 /// keeps clients waiting.
-pub const REPAIR_MENDED_MAX: usize = 4;
+pub const REPAIR_MENDED_MAX: usize = 2;
 /// Units that a node compares with others at a time, by its own doing.
 pub const REPAIRS_MAX: usize = 8;
 /// How often two nodes compare their copies when nothing happens, in milliseconds, when nobody says.

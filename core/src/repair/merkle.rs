@@ -155,7 +155,7 @@ mod tests {
             tree.change(leaf_of(&key(n)), entry(&key(n), &state(of)));
         }
         tree.invariants();
-        for (inner, leaves) in tree.inner.iter().zip(tree.leaves.chunks(WIDTH)) {
+        for (inner, leaves) in tree.inner().iter().zip(tree.leaves.chunks(WIDTH)) {
             assert_eq!(*inner, sum(leaves), "a node is the sum of its leaves");
         }
         tree
