@@ -3,8 +3,8 @@
 #
 #   node/peers/versions.sh OLD_BINARY NEW_BINARY [put|get]
 #
-# Both clusters of three nodes are up all the time and take the load in turns, PAIRS times (default 15) SECONDS_EACH (default 2): this
-# machine's other work then falls on both. A pair's figure is new by old; its median and quartiles are printed. Needs jq.
+# Both clusters of three nodes are up all the time and take the load in turns, PAIRS times (default 15) SECONDS_EACH (default 2): what
+# else the machine does then falls on both. A pair's figure is new by old; its median and quartiles are printed. Needs jq.
 # PEERS_BINARY names a load generator that is built already.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
