@@ -258,6 +258,7 @@ const _: () = assert!(
     BODY_BYTES_MAX + HEAD_BYTES_MAX + KEY_BYTES_MAX + CONTEXT_BYTES_MAX + 4096 < MESSAGE_BYTES_MAX,
     "a message brings whatever a record holds, and an answer shows it"
 );
+const _: () = assert!(2 * REPAIR_SCAN_KEYS_MAX <= REPAIR_KEYS_MAX, "what a page lists can differ");
 const _: () = assert!(LIFE_DOTS < DOT_MAX);
 const _: () = assert!(OWN_RUNS_USUAL < issue_runs_max(3), "gaps are closed before a key is full");
 const _: () = assert!(issue_runs_max(REPLICAS_MAX) >= 1);

@@ -2,7 +2,7 @@
 //!
 //! Left out: the hash itself, which is chosen where it is used.
 
-/// As many bytes are gathered without allocating: a state of three actors with a version each, and a key of usual length.
+/// So many bytes are gathered without allocating: those of a state of three actors with a version each, and of most keys.
 const INLINE: usize = 256;
 
 /// The bytes so far.

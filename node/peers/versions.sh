@@ -14,7 +14,7 @@ seconds=${SECONDS_EACH:-2}
 base=$(mktemp -d)
 all=()
 
-trap 'kill -9 "${all[@]}" 2>/dev/null; wait 2>/dev/null; rm -rf "$base"' EXIT
+trap 'kill -9 "${all[@]}" 2>/dev/null || true; wait 2>/dev/null || true; rm -rf "$base"' EXIT
 command -v jq >/dev/null || { echo "versions.sh needs jq" >&2; exit 2; }
 peers=${PEERS_BINARY:-}
 if [ -z "$peers" ]; then
@@ -44,8 +44,8 @@ load() { # a name and an operation
   "$peers" load --label "$1" --servers "$servers" --seconds "$seconds" --pids "$pids" --protocol http --path '/v1/kv/default/{k}' --operation "$2"
 }
 
-up old "$old" 2
-up new "$new" 3
+up old "$old" 1
+up new "$new" 2
 for name in old new; do load "$name" put >/dev/null; done
 for pair in $(seq "$pairs"); do
   order="old new"
@@ -60,3 +60,4 @@ jq -rs --arg what "$what" '
   | pairs($field) as $ratios
   | "\($what) \($field): old \(median_of("old"; $field)), new \(median_of("new"; $field)); new by old: median \($ratios | at(0.5) * 1000 | round / 1000), quartiles \($ratios | at(0.25) * 1000 | round / 1000) to \($ratios | at(0.75) * 1000 | round / 1000)"
 ' "$base/results"
+jq -rs 'map(.errors) | add | select(. > 0) | "\(.) errors: the figures mean little"' "$base/results"

@@ -4,8 +4,8 @@ use super::Shard;
 use super::purging::Late;
 use crate::buggify;
 use crate::config::{
-    NodeConfig, PAGE_BYTES_MAX, REPAIR_KEYS_MAX, REPAIR_LEAVES_MAX, REPAIR_ROOTS_MAX,
-    REPAIR_SCAN_KEYS_MAX, TREES_REPLAY_BYTES, TREES_STORED_MS,
+    NodeConfig, PAGE_BYTES_MAX, REPAIR_LEAVES_MAX, REPAIR_ROOTS_MAX, REPAIR_SCAN_KEYS_MAX,
+    TREES_REPLAY_BYTES, TREES_STORED_MS,
 };
 use crate::engine::Engine;
 use crate::env::Mono;
@@ -21,7 +21,7 @@ use crate::repair::rotten::Rotten;
 use crate::repair::rounds::{Around, Rounds};
 use crate::replica::Replica;
 use crate::replica::keys::{data_key, parse_data_key, unit_range};
-use crate::replica::listing::list;
+use crate::replica::listing::{Listed, list};
 use crate::replica::trees::Growth;
 use crate::sometimes;
 use crate::step::Env;
@@ -125,15 +125,10 @@ impl Copies<'_> {
             }
             Err(error) => return Err(error),
         };
-        let (mut keys, mut next) = (Vec::new(), part.next);
-        for one in part.keys.into_iter().filter(|one| leaves.contains(&leaf_of(&one.key))) {
-            if keys.len() == REPAIR_KEYS_MAX {
-                next = Some(data_key(unit.group, &one.key));
-                break;
-            }
-            keys.push(Digested { key: one.key, digest: one.digest, bytes: one.bytes });
-        }
-        Ok(Some((keys, next)))
+        let meant = part.keys.into_iter().filter(|one| leaves.contains(&leaf_of(&one.key)));
+        let digested =
+            |one: Listed| Digested { key: one.key, digest: one.digest, bytes: one.bytes };
+        Ok(Some((meant.map(digested).collect(), part.next)))
     }
 }
 

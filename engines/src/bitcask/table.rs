@@ -9,14 +9,14 @@ use std::ops::Bound;
 
 use crate::log::follow::Entry;
 
-/// About what an entry costs beside its key, in bytes: 24 of entry, 40 of key, and the tree.
-const OVERHEAD: usize = 88;
+/// About what an entry costs beside its key, in bytes: 24 of entry, 40 of key, and what a tree leaves empty.
+const OVERHEAD: usize = 96;
 
 /// A key, with its first bytes where the tree compares them without going to the rest: else most of what a look costs is to wait for
 /// the memory of other keys.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Key<'a> {
-    /// Zeros where the key is shorter; what is ordered so is ordered as the keys are.
+    /// Zeros where the key is shorter. Where these differ they are ordered as the keys are; where they do not, `bytes` tell.
     first: [u64; 2],
     bytes: Cow<'a, [u8]>,
 }
@@ -114,6 +114,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
+    use proptest::strategy::Strategy;
     use proptest::{prop_assert_eq, proptest};
 
     use super::*;
@@ -122,29 +123,41 @@ mod tests {
         Entry { lsn: 1, offset: offset as u32, len: 1, deleted: offset.is_multiple_of(3) }
     }
 
+    /// Few keys, so that they come again, and of lengths about those that the tree compares first.
+    fn keys() -> impl Strategy<Value = Vec<u8>> {
+        (0_usize..18, vec(0_u8..2, 0..4)).prop_map(|(zeros, rest)| [vec![0; zeros], rest].concat())
+    }
+
     proptest! {
-        /// Keys of few different bytes and of lengths about those that the tree compares first.
         #[test]
-        fn keys_are_in_the_order_of_their_bytes(
-            keys in vec(vec(0_u8..3, 0..20), 0..60),
-            from in vec(0_u8..3, 0..20),
-        ) {
+        fn it_is_a_sorted_map(all in vec(keys(), 0..80), from in keys()) {
             let (mut table, mut model) = (Table::default(), BTreeMap::new());
-            for (at, key) in keys.iter().enumerate() {
+            let mut records = Vec::new();
+            for (at, key) in all.iter().enumerate() {
                 table.insert(key, entry(at));
                 model.insert(key.clone(), at as u32);
+                records.push((key.clone().into_boxed_slice(), entry(at)));
             }
-            let offsets = |entries: Vec<(&[u8], Entry)>| -> Vec<(Vec<u8>, u32)> {
-                entries.into_iter().map(|(key, entry)| (key.to_vec(), entry.offset)).collect()
-            };
-            let all: Vec<(Vec<u8>, u32)> = model.clone().into_iter().collect();
-            prop_assert_eq!(offsets(table.after(None).collect()), all);
-            let rest: Vec<(Vec<u8>, u32)> = model.range(from.clone()..).map(|(key, at)| (key.clone(), *at)).collect();
-            prop_assert_eq!(offsets(table.from(&from).collect()), rest);
-            let found = table.get(&from).map(|entry| entry.offset);
-            prop_assert_eq!(found, model.get(&from).copied());
             let deleted = model.values().filter(|at| at.is_multiple_of(3)).count() as u64;
-            prop_assert_eq!((table.len(), table.tombstones()), (model.len() as u64, deleted));
+            let bytes: usize = model.keys().map(|key| key.len() + OVERHEAD).sum();
+            for table in [table, Table::from_records(records)] {
+                let told = |entries: &mut dyn Iterator<Item = (&[u8], Entry)>| {
+                    entries.map(|(key, entry)| (key.to_vec(), entry.offset)).collect::<Vec<_>>()
+                };
+                let there = |range: (Bound<Vec<u8>>, Bound<Vec<u8>>)| {
+                    model.range(range).map(|(key, at)| (key.clone(), *at)).collect::<Vec<_>>()
+                };
+                let unbounded = || Bound::Unbounded;
+                prop_assert_eq!(told(&mut table.after(None)), there((unbounded(), unbounded())));
+                let after = (Bound::Excluded(from.clone()), unbounded());
+                prop_assert_eq!(told(&mut table.after(Some(&from))), there(after));
+                let at = (Bound::Included(from.clone()), unbounded());
+                prop_assert_eq!(told(&mut table.from(&from)), there(at));
+                let found = table.get(&from).map(|entry| entry.offset);
+                prop_assert_eq!(found, model.get(&from).copied());
+                prop_assert_eq!((table.len(), table.tombstones()), (model.len() as u64, deleted));
+                prop_assert_eq!(table.bytes(), bytes);
+            }
         }
     }
 }
